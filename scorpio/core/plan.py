@@ -1,0 +1,63 @@
+"""What shall this step do? The answer of a policy, and the words for how a request ends."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class RejectReason(enum.Enum):
+    """Why a request was told "no" before its first token (`x-scorpio-reject-reason`)."""
+
+    TTFT_INFEASIBLE = "ttft_infeasible"
+    TPOT_INFEASIBLE = "tpot_infeasible"
+    KV_INFEASIBLE = "kv_infeasible"
+    QUEUE_FULL = "queue_full"
+    OVER_QUOTA = "over_quota"
+
+
+class FinalState(enum.Enum):
+    """Every accepted request ends in exactly one of these."""
+
+    FINISHED = "finished"
+    REJECTED = "rejected"
+    ABORTED = "aborted"  # the client left
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One request refused.
+
+    attainable_ttft_s: predicted TTFT if it were served now (counter-offer to the client).
+    retry_after_s: when it WOULD be attainable; None when even an idle engine could not meet it.
+    """
+
+    request_id: str
+    reason: RejectReason
+    attainable_ttft_s: float | None = None
+    retry_after_s: float | None = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Instructions for one scheduler step.
+
+    stock: True = call stock `schedule()` untouched (all other fields are then ignored).
+    admit: request ids that may leave the waiting queue this step, in this order; None = all
+        of them in stock (arrival) order. Requests that already produced tokens (preempted)
+        are always admissible and come first; the engine sees to that.
+    skip_decode: row indices of `RunningBatch` whose decode sits this step out.
+    reject: requests to refuse now; only ones that have produced no token.
+    token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
+    """
+
+    stock: bool = False
+    admit: Sequence[str] | None = None
+    skip_decode: Sequence[int] = ()
+    reject: Sequence[Rejection] = ()
+    token_budget: int | None = None
+
+
+STOCK_STEP = StepPlan(stock=True)

@@ -1,0 +1,142 @@
+"""What did the client ask for? SLO values, named classes, and their validation.
+
+Raw values come from HTTP headers and `vllm_xargs` (see docs/architecture.md); vLLM lets NaN,
+1e999, -5, true and "0" through, so nothing here trusts a type. Every error names its field.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_SLO_MS = 86_400_000.0  # one day; anything above is a typing error, not a promise
+MIN_SLO_MS = 1e-3  # one microsecond; 5e-324 ms would be 0 s, and 1/S would overflow
+
+
+class SloError(ValueError):
+    """A malformed SLO. `field` is the name the client used, `message` says what is allowed."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class OnMiss(enum.Enum):
+    """What the client wants when its SLO cannot be met (`x-scorpio-on-miss`)."""
+
+    REJECT = "reject"  # 429 at once (the default)
+    DEGRADE = "degrade"  # serve as best effort, behind everyone whose SLO can be met
+    WAIT = "wait"  # keep its place; never reject
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Objectives of one request, in seconds; `inf` means "no promise asked for"."""
+
+    ttft_s: float = math.inf
+    tpot_s: float = math.inf
+    e2e_s: float = math.inf
+    on_miss: OnMiss = OnMiss.REJECT
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_s", "tpot_s", "e2e_s"):
+            value = getattr(self, name)
+            if not value > 0.0:  # also catches NaN
+                raise ValueError(f"{name} must be > 0, got {value!r}")
+
+    @property
+    def any(self) -> bool:
+        """True when at least one objective is finite."""
+        return math.isfinite(self.ttft_s) or math.isfinite(self.tpot_s) or math.isfinite(self.e2e_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SloClass:
+    """A named class of the operator's SLO file."""
+
+    name: str
+    slo: Slo
+
+
+NO_SLO = Slo()
+# Flat keys accepted in `vllm_xargs`; the middleware folds headers into the same keys.
+XARG_FIELDS = ("slo_ttft_ms", "slo_tpot_ms", "slo_e2el_ms")
+XARG_CLASS = "slo_class"
+XARG_ON_MISS = "slo_on_miss"
+XARG_PREDICTED = "predicted_output_tokens"
+XARG_TENANT = "slo_tenant"
+
+
+def parse_ms(field: str, raw: object) -> float:
+    """Milliseconds as given by a client (number or numeric string) -> seconds.
+
+    Raises:
+        SloError: not a number, bool, NaN, infinite, <= 0, below 1 us, or above one day.
+    """
+    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+        raise SloError(field, f"must be a number of milliseconds > 0, got {type(raw).__name__}")
+    try:
+        value = float(raw)
+    except (ValueError, OverflowError):
+        raise SloError(field, "must be a number of milliseconds > 0") from None
+    if not MIN_SLO_MS <= value <= MAX_SLO_MS:  # also catches NaN and infinity
+        raise SloError(field, f"must be > 0 (at least {MIN_SLO_MS} ms) and <= {MAX_SLO_MS:.0f} ms")
+    return value / 1000.0
+
+
+def parse_xargs(
+    xargs: Mapping[str, object], classes: Mapping[str, SloClass], default: Slo
+) -> tuple[Slo, str]:
+    """Resolve the SLO of a request from its `vllm_xargs`: explicit values override the class.
+
+    Returns:
+        (slo, class name); the class name is "" when none was named.
+
+    Raises:
+        SloError: malformed value or unknown class (the message lists the valid ones).
+    """
+    base, class_name = default, ""
+    if XARG_CLASS in xargs:
+        raw = xargs[XARG_CLASS]
+        if not isinstance(raw, str) or raw not in classes:
+            valid = ", ".join(sorted(classes)) or "none are configured"
+            raise SloError(XARG_CLASS, f"unknown class; valid: {valid}")
+        base, class_name = classes[raw].slo, raw
+    ttft_s, tpot_s, e2e_s = (
+        parse_ms(field, xargs[field]) if field in xargs else inherited
+        for field, inherited in zip(
+            XARG_FIELDS, (base.ttft_s, base.tpot_s, base.e2e_s), strict=True
+        )
+    )
+    return Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss)), class_name
+
+
+def parse_on_miss(xargs: Mapping[str, object], default: OnMiss) -> OnMiss:
+    """`slo_on_miss` of a request, or `default`. Raises SloError naming the choices."""
+    raw = xargs.get(XARG_ON_MISS)
+    if raw is None:
+        return default
+    try:
+        return OnMiss(raw)
+    except ValueError:
+        choices = ", ".join(m.value for m in OnMiss)
+        raise SloError(XARG_ON_MISS, f"must be one of {choices}") from None
+
+
+def parse_predicted_tokens(xargs: Mapping[str, object]) -> float | None:
+    """`predicted_output_tokens` of a request; None when absent. Raises SloError."""
+    raw = xargs.get(XARG_PREDICTED)
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+        raise SloError(XARG_PREDICTED, "must be a number of tokens >= 1")
+    try:
+        value = float(raw)
+    except (ValueError, OverflowError):
+        raise SloError(XARG_PREDICTED, "must be a number of tokens >= 1") from None
+    if not 1.0 <= value <= 1e9:
+        raise SloError(XARG_PREDICTED, "must be a number of tokens >= 1")
+    return value

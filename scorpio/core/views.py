@@ -1,0 +1,116 @@
+"""What may a policy see? Immutable request facts and the per-step picture of the engine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorpio.core.slo import Slo
+
+if TYPE_CHECKING:
+    from scorpio.core.queue import WaitingTable
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """Facts of one request, fixed on arrival (predictions included: values, not callables).
+
+    arrival_s: monotonic time the API process received it. deadline_s = arrival_s + ttft_slo.
+    predicted_output_tokens: mean length; quantiles: (q10, q50, q90) or () when unknown.
+    """
+
+    request_id: str
+    seq: int
+    arrival_s: float
+    prompt_tokens: int
+    max_tokens: int
+    slo: Slo
+    slo_class: str = ""
+    tenant: str = ""
+    predicted_output_tokens: float = math.nan
+    length_quantiles: tuple[float, ...] = ()
+
+    @property
+    def deadline_s(self) -> float:
+        """Absolute time the first token is due (inf without a TTFT SLO)."""
+        return self.arrival_s + self.slo.ttft_s
+
+    @property
+    def expected_output_tokens(self) -> float:
+        """The prediction when it is usable, never above max_tokens; else max_tokens."""
+        predicted = self.predicted_output_tokens
+        return min(predicted, self.max_tokens) if predicted > 0.0 else self.max_tokens
+
+
+@dataclass(slots=True)
+class RunningBatch:
+    """Columns over vLLM's `running` list, same order; every array has shape [B].
+
+    slot: stable index in [0, max_num_seqs) for as long as the request stays in `running`:
+        policies keep per-request state in arrays of that size, indexed by slot.
+    joined: row entered `running` since the previous plan (new or resumed): reset its state.
+    is_decode: its next step produces a token (its prompt is computed).
+    context_tokens: tokens in KV, in-flight ones included. output_tokens: tokens produced,
+        in-flight ones included. prefill_left: prompt tokens still to compute (0 for decodes).
+    first_token_s: monotonic time of its first token, NaN before.
+    last_token_s: due basis under stalls; monotonic time of its latest token, NaN before.
+    """
+
+    views: list[RequestView]
+    slot: IntArray
+    joined: BoolArray
+    is_decode: BoolArray
+    context_tokens: IntArray
+    output_tokens: IntArray
+    prefill_left: IntArray
+    first_token_s: FloatArray
+    tpot_slo_s: FloatArray
+    deadline_s: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Fixed limits of the engine: sequences, tokens per step, KV pool in tokens, block size."""
+
+    max_num_seqs: int
+    token_budget: int
+    kv_tokens: int
+    block_tokens: int
+    max_model_len: int
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The engine as one policy call sees it. `waiting` is kept in the policy's own order."""
+
+    running: RunningBatch
+    waiting: WaitingTable
+    limits: EngineLimits
+    kv_free_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepSample:
+    """One executed step, timed output to output, for online recalibration.
+
+    prefill_tokens n and prefill_prefix_tokens p (KV already there) give the attention cost
+    n^2 and n*p; decode_context_tokens is the sum of decode contexts.
+    """
+
+    prefill_tokens: int
+    prefill_sq_tokens: float
+    prefill_prefix_products: float
+    num_decodes: int
+    decode_context_tokens: int
+    duration_s: float

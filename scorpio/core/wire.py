@@ -1,0 +1,50 @@
+"""How does a refusal travel from the engine to the HTTP layer? As vLLM's `stop_reason` string.
+
+vLLM has no REJECTED finish reason and maps ERROR to HTTP 500, so a refused request ends as ABORT
+with `stop_reason = "scorpio:<reason>?retry_after_ms=...&attainable_ttft_ms=..."`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scorpio.core.plan import Rejection, RejectReason
+
+PREFIX = "scorpio:"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionNotice:
+    """A refusal as the HTTP layer sees it; None = not known or never."""
+
+    reason: RejectReason
+    retry_after_ms: int | None
+    attainable_ttft_ms: int | None
+
+
+def encode_rejection(rejection: Rejection) -> str:
+    """Rejection -> `stop_reason`."""
+    fields = [
+        f"{name}={math.ceil(seconds * 1000.0)}"
+        for name, seconds in (
+            ("retry_after_ms", rejection.retry_after_s),
+            ("attainable_ttft_ms", rejection.attainable_ttft_s),
+        )
+        if seconds is not None and math.isfinite(seconds) and seconds >= 0.0
+    ]
+    return PREFIX + rejection.reason.value + ("?" + "&".join(fields) if fields else "")
+
+
+def decode_rejection(stop_reason: object) -> RejectionNotice | None:
+    """`stop_reason` -> notice; None when it is not one of ours."""
+    if not isinstance(stop_reason, str) or not stop_reason.startswith(PREFIX):
+        return None
+    name, _, query = stop_reason[len(PREFIX) :].partition("?")
+    try:
+        reason = RejectReason(name)
+        pairs = dict(part.split("=", 1) for part in query.split("&") if part)
+        values = {key: int(value) for key, value in pairs.items()}
+    except ValueError:
+        return None
+    return RejectionNotice(reason, values.get("retry_after_ms"), values.get("attainable_ttft_ms"))
