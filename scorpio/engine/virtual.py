@@ -1,0 +1,145 @@
+"""How does a real vLLM scheduler come to life without a model? Configs, requests, fake outputs.
+
+The twin (scorpio/twin) imports vLLM only through here. Nothing is downloaded and no weight is
+read: a one-layer Llama config.json satisfies `ModelConfig`, and the KV pool is a number of blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+logging.getLogger("vllm").setLevel(logging.ERROR)  # start-up advice about CPUs is noise here
+
+import torch  # noqa: E402
+from vllm.config import (  # noqa: E402
+    CacheConfig,
+    DeviceConfig,
+    ModelConfig,
+    SchedulerConfig,
+    VllmConfig,
+)
+from vllm.v1.core.sched.scheduler import Scheduler  # noqa: E402
+from vllm.v1.kv_cache_interface import (  # noqa: E402
+    FullAttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+)
+from vllm.v1.structured_output import StructuredOutputManager  # noqa: E402
+
+S = TypeVar("S", bound=Scheduler)
+
+_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 1,
+    "vocab_size": 128,
+    "head_dim": 64,
+    "max_position_embeddings": 1 << 20,
+    "torch_dtype": "float32",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """The engine flags that matter to scheduling; names and defaults as in vLLM where it has one.
+
+    num_blocks: size of the KV pool. pipeline_depth: 2 = async scheduling (vLLM's default on GPUs).
+    max_num_queued_tokens / max_num_queued_reqs are enforced by vLLM in the API process; the twin's
+    front door applies the same rule. model_runner: which runner's bookkeeping the scheduler uses.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    num_blocks: int = 20_000
+    block_size: int = 16
+    max_model_len: int = 131_072
+    enable_prefix_caching: bool = False
+    enable_chunked_prefill: bool = True
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    long_prefill_token_threshold: int = 0
+    long_prefill_token_threshold_adaptive: bool = False
+    max_num_queued_tokens: int | None = None
+    max_num_queued_reqs: int | None = None
+    watermark: float = 0.0
+    pipeline_depth: Literal[1, 2] = 2
+    model_runner: Literal["v1", "v2"] = "v2"
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens the KV pool holds (vLLM keeps one block as the null block)."""
+        return (self.num_blocks - 1) * self.block_size
+
+    @property
+    def effective_max_model_len(self) -> int:
+        """What an operator would have to set: vLLM refuses to start with more."""
+        longest = min(self.max_model_len, self.kv_tokens)
+        return longest if self.enable_chunked_prefill else min(longest, self.max_num_batched_tokens)
+
+
+def build_vllm_config(spec: EngineSpec, scorpio: Mapping[str, Any] | None = None) -> VllmConfig:
+    """`VllmConfig` of a small local Llama; `scorpio` becomes `additional_config["scorpio"]`."""
+    with tempfile.TemporaryDirectory(prefix="scorpio-twin-") as folder:
+        Path(folder, "config.json").write_text(json.dumps(_LLAMA))
+        model = ModelConfig(
+            model=folder,
+            tokenizer=folder,
+            skip_tokenizer_init=True,
+            dtype="float32",
+            max_model_len=spec.effective_max_model_len,
+            seed=0,
+        )
+        config = VllmConfig(
+            model_config=model,
+            scheduler_config=SchedulerConfig(
+                max_num_seqs=spec.max_num_seqs,
+                max_num_batched_tokens=spec.max_num_batched_tokens,
+                max_model_len=spec.effective_max_model_len,
+                is_encoder_decoder=False,
+                enable_chunked_prefill=spec.enable_chunked_prefill,
+                policy=spec.policy,
+                long_prefill_token_threshold=spec.long_prefill_token_threshold,
+                long_prefill_token_threshold_adaptive=spec.long_prefill_token_threshold_adaptive,
+                watermark=spec.watermark,
+                async_scheduling=spec.pipeline_depth == 2,
+            ),
+            cache_config=CacheConfig(
+                block_size=spec.block_size, enable_prefix_caching=spec.enable_prefix_caching
+            ),
+            device_config=DeviceConfig(device="cpu"),
+            additional_config={"scorpio": dict(scorpio)} if scorpio is not None else {},
+        )
+    config.cache_config.num_gpu_blocks = spec.num_blocks
+    return config
+
+
+def build_scheduler(
+    spec: EngineSpec, scheduler_cls: type[S], scorpio: Mapping[str, Any] | None = None
+) -> S:
+    """A scheduler of the given class, exactly as EngineCore would build it."""
+    config = build_vllm_config(spec, scorpio)
+    attention = FullAttentionSpec(
+        block_size=spec.block_size, num_kv_heads=1, head_size=64, dtype=torch.float32
+    )
+    kv_cache = KVCacheConfig(
+        num_blocks=spec.num_blocks,
+        kv_cache_tensors=[],
+        kv_cache_groups=[KVCacheGroupSpec(["layer"], attention)],
+    )
+    scheduler = scheduler_cls(
+        config, kv_cache, StructuredOutputManager(config), block_size=spec.block_size
+    )
+    # vLLM derives this from Triton and the GPU; here it is a stated choice.
+    scheduler.use_v2_model_runner = spec.model_runner == "v2"
+    return scheduler

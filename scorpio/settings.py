@@ -1,0 +1,113 @@
+"""What did the operator configure? One model, read from vLLM's `additional_config["scorpio"]`.
+
+It is the only settings channel that reaches both processes of a vLLM server (the API process and
+EngineCore), so both parse it; an unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scorpio.core.latency import LatencyProfile
+from scorpio.core.registry import policy_names
+from scorpio.core.slo import MAX_SLO_MS, NO_SLO, OnMiss, Slo, SloClass
+
+CONFIG_KEY = "scorpio"
+DEFAULT_TIERS = {
+    "priority": "interactive",
+    "default": "standard",
+    "auto": "standard",
+    "flex": "batch",
+}
+
+
+class SettingsError(ValueError):
+    """Bad configuration; one line per problem, each naming its field."""
+
+
+class ClassSettings(BaseModel):
+    """One named SLO class, in milliseconds; an absent objective means no promise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ttft_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    tpot_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    e2el_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    on_miss: OnMiss = OnMiss.REJECT
+
+    def slo(self) -> Slo:
+        """The class as core sees it (seconds)."""
+        ttft_s, tpot_s, e2e_s = (
+            math.inf if value is None else value / 1000.0
+            for value in (self.ttft_ms, self.tpot_ms, self.e2el_ms)
+        )
+        return Slo(ttft_s, tpot_s, e2e_s, self.on_miss)
+
+
+class ScorpioSettings(BaseModel):
+    """All settings of the scheduler and the middleware; see docs/serving.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: str = "scorpio-paper"
+    policy_options: dict[str, float] = Field(default_factory=dict)
+    latency: dict[str, Any] | None = None
+    classes: dict[str, ClassSettings] = Field(default_factory=dict)
+    default_class: str | None = None
+    service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
+    rejection_status: Literal[429, 503] = 429
+    run_dir: str | None = None
+    breaker_limit: int = Field(default=20, ge=1)
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, name: str) -> str:
+        if name not in policy_names():
+            raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
+        return name
+
+    @field_validator("latency")
+    @classmethod
+    def _valid_latency(cls, raw: dict[str, Any] | None) -> dict[str, Any] | None:
+        if raw is not None:
+            LatencyProfile.from_dict(raw)
+        return raw
+
+    @model_validator(mode="after")
+    def _default_class_exists(self) -> ScorpioSettings:
+        if self.default_class is not None and self.default_class not in self.classes:
+            valid = ", ".join(sorted(self.classes)) or "none are configured"
+            raise ValueError(f"default_class {self.default_class!r} is not a class; valid: {valid}")
+        return self
+
+    def slo_book(self) -> tuple[dict[str, SloClass], Slo]:
+        """(named classes, SLO of a request that names none)."""
+        book = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
+        default = NO_SLO if self.default_class is None else book[self.default_class].slo
+        return book, default
+
+    def profile(self) -> LatencyProfile | None:
+        """The measured speed of this engine, when one was configured."""
+        return None if self.latency is None else LatencyProfile.from_dict(self.latency)
+
+
+def load_settings(additional_config: object) -> ScorpioSettings:
+    """Settings out of vLLM's `additional_config` (dict or an object that holds none).
+
+    Raises:
+        SettingsError: not a table, unknown key, or a value out of range (each named).
+    """
+    raw = additional_config.get(CONFIG_KEY, {}) if isinstance(additional_config, Mapping) else {}
+    if not isinstance(raw, Mapping):
+        raise SettingsError(f"additional_config.{CONFIG_KEY} must be a table")
+    try:
+        return ScorpioSettings.model_validate(dict(raw))
+    except ValidationError as error:
+        problems = (
+            f"{CONFIG_KEY}.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        raise SettingsError("; ".join(problems)) from None

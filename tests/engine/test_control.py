@@ -1,0 +1,132 @@
+"""Settings, run-time switching, status, and failing closed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vllm
+
+from scorpio import channel
+from scorpio.engine import seams
+from scorpio.engine.virtual import EngineSpec, build_vllm_config
+from scorpio.settings import SettingsError, load_settings
+from tests.engine.driver import Engine, Scripted
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"polcy": "fcfs"}, "polcy"),
+        ({"policy": "nonsense"}, "valid:"),
+        ({"breaker_limit": 0}, "breaker_limit"),
+        ({"rejection_status": 500}, "rejection_status"),
+        ({"classes": {"chat": {"ttft_ms": -1}}}, "classes.chat.ttft_ms"),
+        ({"classes": {"chat": {"ttft_ms": float("nan")}}}, "classes.chat.ttft_ms"),
+        ({"classes": {"chat": {"speed": 1}}}, "classes.chat.speed"),
+        ({"default_class": "chat"}, "default_class"),
+        ({"latency": {"decode": {}}}, "latency"),
+        (["policy"], "must be a table"),
+    ],
+)
+def test_bad_settings_name_the_field(config: Any, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load_settings({"scorpio": config})
+
+
+def test_another_vllm_fails_closed_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "__version__", "0.33.0")
+    with pytest.raises(seams.IncompatibleVllmError, match="install"):
+        Engine()
+
+
+def test_changed_signature_fails_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(seams.METHODS, "schedule", ("self", "something_else"))
+    with pytest.raises(seams.IncompatibleVllmError, match=r"Scheduler\.schedule"):
+        Engine()
+
+
+def test_missing_attributes_fail_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seams, "ATTRIBUTES", (*seams.ATTRIBUTES, "gone"))
+    with pytest.raises(seams.IncompatibleVllmError, match=r"Scheduler\.gone"):
+        Engine()
+    monkeypatch.setattr(seams, "REQUEST_ATTRIBUTES", ("lost",))
+    with pytest.raises(seams.IncompatibleVllmError, match=r"Request\.lost"):
+        Engine()
+
+
+def test_unsupported_combinations_are_refused_by_name() -> None:
+    with pytest.raises(seams.UnsupportedConfigError, match="priority"):
+        Engine(EngineSpec(policy="priority", pipeline_depth=1))
+    config = build_vllm_config(EngineSpec())
+    config.parallel_config.pipeline_parallel_size = 2
+    with pytest.raises(seams.UnsupportedConfigError, match="pipeline parallelism"):
+        seams.check_supported(config)
+
+
+def test_policy_is_switched_and_visible(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path)})
+    engine.add("a", output=50)
+    engine.step()
+    status = channel.read_status(tmp_path)
+    assert status is not None
+    assert (status["policy"], status["control_seq"]) == ("fcfs", 0)
+    seq = channel.write_control(tmp_path, "scorpio-paper")
+    engine.step(1.0)
+    engine.step()
+    status = channel.read_status(tmp_path)
+    assert status is not None
+    assert (status["policy"], status["control_seq"]) == ("scorpio-paper", seq)
+    channel.write_control(tmp_path, "nonsense")
+    engine.step(1.0)
+    engine.step()
+    status = channel.read_status(tmp_path)
+    assert status is not None
+    assert status["policy"] == "scorpio-paper"
+    assert "valid:" in status["control_error"]
+    engine.drain()
+    status = channel.read_status(tmp_path)
+    assert status is not None
+    assert (status["running"], status["waiting"]) == (0, 0)
+    assert status["finished_by_state"] == {"finished": 1}
+
+
+def test_steps_are_recorded_only_while_asked(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path)})
+    engine.add("a", prompt=40, output=30)
+    channel.write_control(tmp_path, "fcfs", record_steps=True)
+    for _ in range(10):
+        engine.step(0.02)
+    channel.write_control(tmp_path, "fcfs")
+    engine.step(1.0)
+    engine.step()
+    engine.drain()
+    rows = [json.loads(line) for line in (tmp_path / channel.STEPS).read_text().splitlines()]
+    assert [r["prefill_tokens"] for r in rows] == [40] + [0] * (len(rows) - 1)
+    assert [r["decode_context_tokens"] for r in rows[1:3]] == [40, 41]
+    assert 9 <= len(rows) <= 11
+    assert all(r["duration_s"] == pytest.approx(0.02) for r in rows[:9])
+
+
+def test_steps_are_timed_output_to_output_under_async_scheduling() -> None:
+    engine = Engine(EngineSpec(pipeline_depth=2))
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", prompt=40, output=10)
+    engine.add("b", prompt=24, output=10)
+    engine.drain()
+    assert policy.samples[0].prefill_tokens == 64
+    assert policy.samples[0].prefill_sq_tokens == 40 * 40 + 24 * 24
+    assert [s.num_decodes for s in policy.samples[1:4]] == [2, 2, 2]
+    assert [s.decode_context_tokens for s in policy.samples[1:3]] == [64, 66]
+    # Each step costs one tick; only the first is seen from its own scheduling on.
+    assert [s.duration_s for s in policy.samples[1:5]] == pytest.approx([0.01] * 4)
+
+
+def test_unwritable_run_dir_does_not_stop_the_engine(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path / "gone")})
+    engine.add("a")
+    engine.drain()
+    assert len(engine.tokens("a")) == 4
