@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from vllm.logger import init_logger
 
@@ -29,7 +30,7 @@ class PolicySwitch:
         self._seq = 0
         self._error = ""
         self.record_steps = False
-        self.policy: Policy = self._make(settings.policy, settings.policy_options)
+        self.policy: Policy = self.build(settings.policy, settings.policy_options)
 
     def poll(self, now_s: float) -> bool:
         """Follow `control.json`. A request that cannot be carried out leaves the old policy on
@@ -51,7 +52,7 @@ class PolicySwitch:
         self._seq = control.seq
         self.record_steps = control.record_steps
         try:
-            self.policy = self._make(control.policy, dict(control.options))
+            self.policy = self.build(control.policy, dict(control.options))
             self._error = ""
         except (ValueError, TypeError) as error:
             self._error = str(error)
@@ -67,5 +68,8 @@ class PolicySwitch:
             "latency_source": "none" if self._profile is None else self._profile.source,
         }
 
-    def _make(self, name: str, options: dict[str, float]) -> Policy:
-        return make_policy(name, PolicyInputs(self._profile or UNMEASURED, self._limits, options))
+    def build(self, name: str, options: Mapping[str, float] | None = None) -> Policy:
+        """A policy for this engine. Raises ValueError on an unknown name or option."""
+        return make_policy(
+            name, PolicyInputs(self._profile or UNMEASURED, self._limits, options or {})
+        )

@@ -41,6 +41,8 @@ class ScorpioScheduler(AsyncScheduler):
     IncompatibleVllmError.
     """
 
+    max_num_scheduled_tokens: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         seams.check_vllm()
         super().__init__(*args, **kwargs)
@@ -261,6 +263,11 @@ class ScorpioScheduler(AsyncScheduler):
             logger.exception("Policy failed; this step is stock FCFS (logged once)", exc_info=error)
         elif self._telemetry.fallbacks == self._breaker_limit:
             logger.error("Policy failed %d times: stock until restart", self._breaker_limit)
+
+    @property
+    def policy_switch(self) -> PolicySwitch:
+        """Builds policies for this engine."""
+        return self._switch
 
     @property
     def telemetry(self) -> Telemetry:

@@ -28,6 +28,7 @@ class Telemetry:
         self.stock_steps = 0
         self.planned_steps = 0
         self.steps = 0
+        self.last_plan_s = 0.0
         self._plan_us = np.zeros(_WINDOW)
         self._plans = 0
         self._published_s = float("-inf")
@@ -35,6 +36,7 @@ class Telemetry:
 
     def planned(self, seconds: float) -> None:
         """Time spent in snapshot + plan + apply of one step."""
+        self.last_plan_s = seconds
         self._plan_us[self._plans % _WINDOW] = seconds * 1e6
         self._plans += 1
 

@@ -261,7 +261,8 @@ def test_malformed_slo_never_reaches_arithmetic(field: str, value: object) -> No
     engine = Engine()
     policy = Scripted()
     engine.scorpio.use_policy(policy)
-    engine.add("a", output=2, **{field: value})
+    xargs: dict[str, Any] = {field: value}
+    engine.add("a", output=2, **xargs)
     view = engine.scorpio._tracked["a"].view
     assert view.slo.ttft_s > 0
     assert view.slo.tpot_s > 0

@@ -1,0 +1,125 @@
+"""What does Scorpio add to one `schedule()` call? `make bench`.
+
+Two real vLLM schedulers in one process hold the same state: R running decodes and W waiting
+requests that do not fit. Steps alternate between them; the figure is Scorpio's snapshot + plan +
+apply as a share of stock `schedule()`, median of the step-by-step ratios with a 95 % bootstrap
+interval. Nothing here is a test: timings never fail anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+import tracemalloc
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
+from scorpio.core.registry import policy_names
+from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual_requests import AsyncScheduler
+from tests.engine.driver import Engine
+
+# Small enough that 256 decodes meet 30 ms: the state stays put while it is timed.
+_STEP = StepModel(0.010, 1e-5, 5e-5, 384.0, 1e-10, 1e-10, 1e-8)
+_PROFILE = LatencyProfile(decode_from_step(_STEP), prefill_from_step(_STEP), _STEP, "bench")
+_SLOS_MS = (30.0, 50.0, 50.0, 30.0, 50.0, 50.0)
+
+
+def build(policy: str | None, running: int, waiting: int) -> Engine:
+    """A scheduler with `running` decodes and `waiting` requests behind them (None = stock)."""
+    spec = EngineSpec(
+        max_num_seqs=running, max_num_batched_tokens=8192, num_blocks=40_000, pipeline_depth=1
+    )
+    if policy is None:
+        engine = Engine(spec, cls=AsyncScheduler)
+    else:
+        engine = Engine(spec, {"policy": "fcfs", "latency": _PROFILE.to_dict()})
+    for index in range(running):
+        engine.add(f"r{index}", 16, 1_000_000, slo_ttft_ms=1e7, slo_tpot_ms=_SLOS_MS[index % 6])
+    while len(engine.scheduler.running) < running:
+        engine.step()
+    if policy is not None:
+        engine.scorpio.use_policy(engine.scorpio.policy_switch.build(policy))
+    for index in range(waiting):
+        xargs = {"slo_ttft_ms": 1e7 + index, "slo_tpot_ms": _SLOS_MS[index % 6]}
+        engine.add(f"w{index}", 900, 200, **xargs)
+    return engine
+
+
+def timed_step(engine: Engine) -> float:
+    """Seconds in `schedule()` of one step."""
+    started = time.perf_counter()
+    scheduled = engine.scheduler.schedule()
+    seconds = time.perf_counter() - started
+    _, answer = engine.runner.execute(scheduled)
+    engine.scheduler.update_from_output(scheduled, answer)
+    return seconds
+
+
+def measure(policy: str, running: int, waiting: int, steps: int) -> dict[str, float]:
+    """Median plan + apply (us), stock schedule() (us), and their ratio with its interval."""
+    stock, ours = build(None, running, waiting), build(policy, running, waiting)
+    rows = []
+    gc.collect()
+    gc.disable()
+    for _ in range(steps):
+        stock_s = timed_step(stock)
+        timed_step(ours)
+        rows.append((ours.scorpio.telemetry.last_plan_s, stock_s))
+    gc.enable()
+    table = np.array(rows[steps // 10 :])
+    ratio = table[:, 0] / table[:, 1]
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(ratio, (1000, len(ratio))), axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return {
+        "plan_us": float(np.median(table[:, 0]) * 1e6),
+        "stock_us": float(np.median(table[:, 1]) * 1e6),
+        "ratio": float(np.median(ratio)),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def bytes_per_waiting(count: int = 5_000) -> float:
+    """Memory Scorpio adds for each waiting request, beside vLLM's own."""
+
+    def grown(policy: str | None) -> int:
+        engine = build(policy, 8, 0)
+        tracemalloc.start()
+        for index in range(count):
+            engine.add(f"w{index}", 16, 20, slo_ttft_ms=1e7 + index, slo_tpot_ms=50.0)
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    return (grown(policy_names()[-1]) - grown(None)) / count
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--policy", nargs="*", default=[p for p in policy_names() if p != "fcfs"])
+    args = parser.parse_args()
+    table = Table(title="plan + apply, as a share of stock schedule() (256 running)")
+    for name in ("policy", "waiting", "plan + apply", "stock schedule()", "ratio", "95 %"):
+        table.add_column(name, justify="right")
+    for policy in args.policy:
+        for waiting in (0, 1_000, 10_000):
+            row = measure(policy, 256, waiting, args.steps)
+            table.add_row(
+                policy, f"{waiting:,}", f"{row['plan_us']:.0f} us", f"{row['stock_us']:.0f} us",
+                f"{row['ratio']:.1%}", f"{row['low']:.1%} .. {row['high']:.1%}",
+            )  # fmt: skip
+    console = Console()
+    console.print(table)
+    console.print(f"memory per waiting request, beside vLLM's own: {bytes_per_waiting():.0f} bytes")
+
+
+if __name__ == "__main__":
+    main()
