@@ -49,6 +49,7 @@ class StepPlan:
         of them in stock (arrival) order. Requests that already produced tokens (preempted)
         are always admissible and come first; the engine sees to that.
     skip_decode: row indices of `RunningBatch` whose decode sits this step out.
+    defer_prefill: row indices whose unfinished prefill yields this step to a more urgent one.
     reject: requests to refuse now; only ones that have produced no token.
     token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
     """
@@ -56,6 +57,7 @@ class StepPlan:
     stock: bool = False
     admit: Sequence[str] | None = None
     skip_decode: Sequence[int] = ()
+    defer_prefill: Sequence[int] = ()
     reject: Sequence[Rejection] = ()
     token_budget: int | None = None
 

@@ -92,12 +92,17 @@ class EngineLimits:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The engine as one policy call sees it. `waiting` is kept in the policy's own order."""
+    """The engine as one policy call sees it. `waiting` is kept in the policy's own order.
+
+    executing_since_s: when the step before this one began to execute, if it still does (async
+        scheduling plans one step ahead); NaN when the planned step starts at once.
+    """
 
     running: RunningBatch
     waiting: WaitingTable
     limits: EngineLimits
     kv_free_tokens: int
+    executing_since_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,71 @@
+"""Which plans are lawful? Written apart from the engine's own check, so that both are tested."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from scorpio.core.plan import RejectReason, StepPlan
+from scorpio.core.views import Snapshot
+
+
+def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
+    """RELIABILITY invariants 2, 3, 8 and 12, and the fields of the plan themselves."""
+    if plan.stock:
+        return
+    batch, table = snapshot.running, snapshot.waiting
+    waiting = {view.request_id for view in table}
+    started = {table[row].request_id for row in range(len(table)) if table.started[row]}
+    rejected = [rejection.request_id for rejection in plan.reject]
+    assert len(rejected) == len(set(rejected)), "rejects somebody twice"
+    assert set(rejected) <= waiting, "rejects somebody who is not waiting"
+    assert not set(rejected) & started, "rejects somebody who has begun"
+    for rejection in plan.reject:
+        assert isinstance(rejection.reason, RejectReason)
+        for value in (rejection.attainable_ttft_s, rejection.retry_after_s):
+            assert value is None or (math.isfinite(value) and value >= 0.0)
+    if plan.admit is not None:
+        admitted = list(plan.admit)
+        assert len(admitted) == len(set(admitted)), "admits somebody twice"
+        assert set(admitted) <= waiting, "admits somebody who is not waiting"
+        assert not set(admitted) & set(rejected), "admits and rejects the same request"
+    skipped = list(plan.skip_decode)
+    decodes = set(np.flatnonzero(batch.is_decode).tolist())
+    assert len(skipped) == len(set(skipped)), "skips a row twice"
+    assert set(skipped) <= decodes, "skips a row that is not a decode"
+    assert not decodes or len(skipped) < len(decodes), "skips every decode"
+    deferred = list(plan.defer_prefill)
+    assert len(deferred) == len(set(deferred)), "defers a row twice"
+    assert set(deferred) <= set(range(len(batch))) - decodes, "defers what is not a prefill"
+    if len(batch) and len(skipped) + len(deferred) == len(batch):
+        assert plan.admit is None or plan.admit or started, "holds everybody back for nobody"
+    if plan.token_budget is not None:
+        assert plan.token_budget >= max(len(decodes) - len(skipped), 1), "budget starves a decode"
+
+
+def frozen(snapshot: Snapshot) -> tuple[object, ...]:
+    """A value that differs after any change to the snapshot a policy could make."""
+    batch = snapshot.running
+    columns = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    table = snapshot.waiting
+    columns += [
+        table.deadline_s,
+        table.tpot_slo_s,
+        table.prompt_tokens,
+        table.predicted_output_tokens,
+        table.expected_output_tokens,
+        table.arrival_s,
+        table.started,
+        table.rejectable,
+        table.degradable,
+        table.seqs(),
+    ]
+    return (
+        *(c.tobytes() if isinstance(c, np.ndarray) else tuple(c) for c in columns),
+        tuple(table),
+        snapshot.limits,
+        snapshot.kv_free_tokens,
+        repr(snapshot.executing_since_s),
+    )

@@ -1,0 +1,138 @@
+"""Is the waiting table the sorted list it claims to be, after any history?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+
+from scorpio.core.queue import WaitingTable
+from scorpio.core.slo import OnMiss, Slo
+from scorpio.core.views import RequestView
+
+
+def make_view(seq: int, **changes: object) -> RequestView:
+    facts: dict[str, object] = {
+        "request_id": f"r{seq}",
+        "seq": seq,
+        "arrival_s": float(seq),
+        "prompt_tokens": 10 + seq,
+        "max_tokens": 100,
+        "slo": Slo(1.0, 0.05),
+    }
+    return RequestView(**(facts | changes))  # type: ignore[arg-type]
+
+
+class TableAgainstSortedList(RuleBasedStateMachine):
+    """The oracle keeps (key, seq, view, started) and sorts it anew for each comparison."""
+
+    ids = Bundle("ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = WaitingTable()
+        self.oracle: dict[str, tuple[float, int, RequestView, bool]] = {}
+        self.seq = 0
+
+    @rule(
+        target=ids,
+        count=st.integers(1, 90),  # crosses the first capacity of 64
+        key=st.one_of(st.sampled_from([0.0, 1.0, math.inf, -math.inf]), st.floats(-5, 5)),
+        started=st.booleans(),
+        on_miss=st.sampled_from(OnMiss),
+        predicted=st.sampled_from([math.nan, 7.0, 1e9]),
+    )
+    def add(
+        self, count: int, key: float, started: bool, on_miss: OnMiss, predicted: float
+    ) -> object:
+        names = []
+        for _ in range(count):
+            self.seq += 1
+            view = make_view(
+                self.seq,
+                slo=Slo(1.0, 0.05, on_miss=on_miss),
+                predicted_output_tokens=predicted,
+            )
+            self.table.add(view, key, started)
+            self.oracle[view.request_id] = (
+                -math.inf if started else key,
+                view.seq,
+                view,
+                started,
+            )
+            names.append(view.request_id)
+        return multiple(*names)
+
+    @rule(name=ids)
+    def remove(self, name: str) -> None:
+        entry = self.oracle.pop(name, None)
+        assert self.table.remove(name) is (None if entry is None else entry[2])
+
+    @rule(name=ids)
+    def adding_twice_is_refused(self, name: str) -> None:
+        if name in self.oracle:
+            with pytest.raises(ValueError, match="already waiting"):
+                self.table.add(self.oracle[name][2], 0.0)
+
+    @invariant()
+    def same_as_oracle(self) -> None:
+        entries = sorted(self.oracle.values(), key=lambda e: e[:2])
+        views = [e[2] for e in entries]
+        table = self.table
+        assert len(table) == len(views)
+        assert list(table) == views
+        assert all(table[row] is view for row, view in enumerate(views))
+        assert all(name in table for name in self.oracle)
+        assert table.seqs().tolist() == [v.seq for v in views]
+        assert table.deadline_s.tolist() == [v.deadline_s for v in views]
+        assert table.tpot_slo_s.tolist() == [v.slo.tpot_s for v in views]
+        assert table.prompt_tokens.tolist() == [v.prompt_tokens for v in views]
+        assert table.arrival_s.tolist() == [v.arrival_s for v in views]
+        assert np.array_equal(
+            table.predicted_output_tokens,
+            [v.predicted_output_tokens for v in views],
+            equal_nan=True,
+        )
+        assert table.expected_output_tokens.tolist() == [v.expected_output_tokens for v in views]
+        started = [e[3] for e in entries]
+        assert table.started.tolist() == started
+        for flags, kind in ((table.rejectable, OnMiss.REJECT), (table.degradable, OnMiss.DEGRADE)):
+            expected = [not e[3] and e[2].slo.on_miss is kind for e in entries]
+            assert flags.tolist() == expected
+
+
+TestTableAgainstSortedList = TableAgainstSortedList.TestCase
+TestTableAgainstSortedList.settings = settings(
+    max_examples=40, stateful_step_count=20, deadline=None
+)
+
+
+def test_ties_go_by_arrival_and_started_ones_come_first() -> None:
+    table = WaitingTable()
+    for seq, key, started in ((3, 5.0, False), (1, 5.0, False), (2, 4.0, False), (9, 99.0, True)):
+        table.add(make_view(seq), key, started)
+    assert [v.seq for v in table] == [9, 2, 1, 3]
+
+
+def test_nan_key_is_refused_and_changes_nothing() -> None:
+    table = WaitingTable()
+    with pytest.raises(ValueError, match="NaN"):
+        table.add(make_view(1), math.nan)
+    assert len(table) == 0
+    assert "r1" not in table
+
+
+def test_removing_an_unknown_id_is_none() -> None:
+    assert WaitingTable().remove("nobody") is None
+
+
+def test_repeated_seq_still_removes_the_right_one() -> None:
+    table = WaitingTable()
+    for name in "abc":
+        table.add(make_view(1, request_id=name), 0.0)
+    assert table.remove("b") is not None
+    assert sorted(v.request_id for v in table) == ["a", "c"]

@@ -1,0 +1,148 @@
+"""Does a malformed SLO ever get past validation, and is a good one read right?"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scorpio.core.slo import (
+    MAX_SLO_MS,
+    NO_SLO,
+    OnMiss,
+    Slo,
+    SloClass,
+    SloError,
+    parse_ms,
+    parse_predicted_tokens,
+    parse_xargs,
+)
+
+CLASSES = {
+    "interactive": SloClass("interactive", Slo(0.5, 0.05)),
+    "batch": SloClass("batch", Slo(30.0, 0.2, 60.0, OnMiss.WAIT)),
+}
+NOT_NUMBERS: list[object] = [
+    None,
+    True,
+    False,
+    [],
+    {},
+    [500],
+    b"500",
+    "",
+    "fast",
+    "nan",
+    "inf",
+    "1e999",
+]
+OUT_OF_RANGE: list[object] = [
+    0,
+    -5,
+    -0.0,
+    math.nan,
+    math.inf,
+    -math.inf,
+    1e308,
+    10**400,
+    5e-324,
+    1e-7,
+    "0",
+]
+
+
+@pytest.mark.parametrize("raw", NOT_NUMBERS + OUT_OF_RANGE)
+def test_bad_milliseconds_are_named_errors(raw: object) -> None:
+    with pytest.raises(SloError, match="slo_ttft_ms") as caught:
+        parse_ms("slo_ttft_ms", raw)
+    assert caught.value.field == "slo_ttft_ms"
+    assert "must be" in caught.value.message
+
+
+@pytest.mark.parametrize(("raw", "seconds"), [(500, 0.5), ("500", 0.5), (0.5, 0.0005), (1, 0.001)])
+def test_good_milliseconds(raw: object, seconds: float) -> None:
+    assert parse_ms("slo_tpot_ms", raw) == seconds
+
+
+@given(
+    st.one_of(
+        st.floats(),
+        st.integers(),
+        st.text(),
+        st.booleans(),
+        st.none(),
+        st.lists(st.integers(), max_size=2),
+    )
+)
+def test_whatever_comes_in_a_usable_slo_or_an_slo_error_comes_out(raw: object) -> None:
+    """RELIABILITY invariant 21: nothing reaches arithmetic that is not a sane number."""
+    try:
+        slo, name = parse_xargs({"slo_ttft_ms": raw, "slo_tpot_ms": raw}, CLASSES, NO_SLO)
+    except SloError:
+        return
+    assert 1e-6 <= slo.ttft_s <= MAX_SLO_MS / 1000.0
+    assert math.isfinite(1.0 / slo.tpot_s)
+    assert name == ""
+
+
+def test_explicit_values_override_the_class_and_the_rest_is_inherited() -> None:
+    slo, name = parse_xargs({"slo_class": "batch", "slo_tpot_ms": 80}, CLASSES, NO_SLO)
+    assert slo == Slo(30.0, 0.08, 60.0, OnMiss.WAIT)
+    assert name == "batch"
+
+
+def test_without_a_word_the_default_applies() -> None:
+    assert parse_xargs({}, CLASSES, Slo(1.0)) == (Slo(1.0), "")
+
+
+@pytest.mark.parametrize("raw", ["gold", "", 3, None, ["batch"]])
+def test_unknown_class_lists_the_valid_ones(raw: object) -> None:
+    with pytest.raises(SloError, match="batch, interactive"):
+        parse_xargs({"slo_class": raw}, CLASSES, NO_SLO)
+
+
+def test_unknown_class_when_none_are_configured() -> None:
+    with pytest.raises(SloError, match="none are configured"):
+        parse_xargs({"slo_class": "batch"}, {}, NO_SLO)
+
+
+@pytest.mark.parametrize("choice", list(OnMiss))
+def test_on_miss_overrides_the_class(choice: OnMiss) -> None:
+    slo, _ = parse_xargs({"slo_class": "batch", "slo_on_miss": choice.value}, CLASSES, NO_SLO)
+    assert slo.on_miss is choice
+
+
+@pytest.mark.parametrize("raw", ["REJECT", "", 1, ["wait"], {}])
+def test_bad_on_miss_names_the_choices(raw: object) -> None:
+    with pytest.raises(SloError, match="reject, degrade, wait"):
+        parse_xargs({"slo_on_miss": raw}, CLASSES, NO_SLO)
+
+
+@pytest.mark.parametrize("raw", [True, "many", 0, -3, math.nan, math.inf, 10**400, []])
+def test_bad_prediction_is_an_error(raw: object) -> None:
+    with pytest.raises(SloError, match="predicted_output_tokens"):
+        parse_predicted_tokens({"predicted_output_tokens": raw})
+
+
+@pytest.mark.parametrize(
+    ("xargs", "tokens"),
+    [({}, None), ({"predicted_output_tokens": "12"}, 12.0), ({"predicted_output_tokens": 1}, 1.0)],
+)
+def test_prediction(xargs: dict[str, object], tokens: float | None) -> None:
+    assert parse_predicted_tokens(xargs) == tokens
+
+
+@pytest.mark.parametrize("field", ["ttft_s", "tpot_s", "e2e_s"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_slo_refuses_non_positive_objectives(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        Slo(**{field: value})  # type: ignore[arg-type]
+
+
+def test_any_is_true_with_one_finite_objective() -> None:
+    assert not NO_SLO.any
+    assert Slo(ttft_s=1.0).any
+    assert Slo(tpot_s=1.0).any
+    assert Slo(e2e_s=1.0).any
