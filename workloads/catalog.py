@@ -1,0 +1,170 @@
+"""Which workload does a name mean? Catalog entries, trace files, and the requests they become.
+
+An entry is a TOML file beside mixes.toml: `synthetic` (parameters, always there) or `external`
+(a published trace that is not ours to ship: looked for in $SCORPIO_DATA, then in ../shared/data
+beside the project). A path to a trace, or to a synthetic TOML file of one's own, works as well.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workloads.convert import spread_ticks
+from workloads.errors import MissingTraceError, UnknownName, WorkloadError
+from workloads.mixes import MIXES_FILE, Mix, get_mix, mix_names
+from workloads.request import WorkloadRequest, with_mix, with_own_slos
+from workloads.row import TraceRow, parse_rows, rebased, slice_rows, with_unique_hash_ids
+from workloads.row import rate_scale as scale_rate
+from workloads.synthetic import Synthetic, from_table, synthetic_rows
+from workloads.trace import read_trace
+
+__all__ = [
+    "DATA_VARIABLE",
+    "TRACE_MIX",
+    "UnknownName",
+    "WorkloadRequest",
+    "load_workload",
+    "workload_names",
+]
+
+CATALOG = MIXES_FILE.parent
+DATA_VARIABLE = "SCORPIO_DATA"
+TRACE_MIX = "trace"  # the SLOs that the trace itself states
+SYNTHETIC, EXTERNAL = "synthetic", "external"
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A published trace, by the file names it goes under; the first one found is read."""
+
+    files: tuple[str, ...]
+    source: str
+    instead: str
+    spread_tick_s: float = 0.0
+    unique_prefixes: bool = False
+
+
+def workload_names() -> list[str]:
+    """Names in the catalog, sorted."""
+    return sorted(path.stem for path in CATALOG.glob("*.toml") if path != MIXES_FILE)
+
+
+def load_workload(
+    name_or_path: str,
+    rows: str | None = None,
+    rate_scale: float = 1.0,
+    seed: int = 0,
+    mix: str = "six",
+) -> list[WorkloadRequest]:
+    """Requests of a workload, the first one sent at zero.
+
+    Args:
+        name_or_path: a catalog name, a trace file of any known kind, or a synthetic TOML file.
+        rows: "A:B", a window of it; a synthetic workload goes on as far as is asked.
+        rate_scale: multiplies the arrival rate (a burst gets shorter and higher).
+        seed: draws synthetic rows, the spread of quantised clocks, and who gets which class.
+        mix: a mix of the catalog, or `trace` for the SLOs stated in the trace itself.
+
+    Raises:
+        UnknownName: no such workload or mix; the message lists the valid ones.
+        WorkloadError: anything else that is wrong, as one line.
+    """
+    if seed < 0:
+        raise WorkloadError(f"seed must be >= 0, got {seed}")
+    found_mix = None if mix == TRACE_MIX else _mix(mix)
+    window = rebased(scale_rate(_rows(name_or_path, rows, seed), rate_scale))
+    return with_own_slos(window) if found_mix is None else with_mix(window, found_mix, seed)
+
+
+def _mix(name: str) -> Mix:
+    if name not in mix_names():
+        raise UnknownName("mix", name, [*mix_names(), TRACE_MIX])
+    return get_mix(name)
+
+
+def _rows(name_or_path: str, selection: str | None, seed: int) -> list[TraceRow]:
+    if name_or_path in workload_names():
+        entry = read_entry(name_or_path)
+        if isinstance(entry, Synthetic):
+            return _draw(entry, selection, seed)
+        return slice_rows(_read_external(name_or_path, entry, seed), selection)
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise UnknownName("trace or file", name_or_path, workload_names())
+    if path.suffix == ".toml":
+        own = _entry(path)
+        if not isinstance(own, Synthetic):
+            raise WorkloadError(f"{path}: kind must be '{SYNTHETIC}'")
+        return _draw(own, selection, seed)
+    return read_trace(path, selection)
+
+
+def _draw(spec: Synthetic, selection: str | None, seed: int) -> list[TraceRow]:
+    end = parse_rows(selection)[1] if selection is not None else None
+    return slice_rows(synthetic_rows(spec, end or spec.requests, seed), selection)
+
+
+def _read_external(name: str, entry: External, seed: int) -> list[TraceRow]:
+    path = find_data(entry.files)
+    if path is None:
+        raise MissingTraceError(
+            f"workload '{name}' needs the file {' or '.join(entry.files)} in the directory "
+            f"${DATA_VARIABLE}: get it from {entry.source}, or use '{entry.instead}'"
+        )
+    rows = read_trace(path)
+    if entry.spread_tick_s:
+        rows = spread_ticks(rows, entry.spread_tick_s, seed)
+    return with_unique_hash_ids(rows, replace_all=True) if entry.unique_prefixes else rows
+
+
+def find_data(files: tuple[str, ...]) -> Path | None:
+    """The first of these files in a data directory, at its place or at the top."""
+    roots = [Path(__file__).parents[1] / ".." / "shared" / "data"]
+    if os.environ.get(DATA_VARIABLE):
+        roots.insert(0, Path(os.environ[DATA_VARIABLE]))
+    places = (root / part for root in roots for file in files for part in (file, Path(file).name))
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_entry(name: str) -> Synthetic | External:
+    """The parameters of a catalog entry. Raises UnknownName."""
+    if name not in workload_names():
+        raise UnknownName("trace", name, workload_names())
+    return _entry(CATALOG / f"{name}.toml")
+
+
+def _entry(path: Path) -> Synthetic | External:
+    try:
+        table = _with_base(path)
+        kind = table.pop("kind", None)
+        table.pop("about", None)
+        if kind == SYNTHETIC:
+            return from_table(table)
+        if kind == EXTERNAL:
+            table["files"] = tuple(table["files"])
+            return External(**table)
+        raise WorkloadError(f"kind must be '{SYNTHETIC}' or '{EXTERNAL}', got {kind!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WorkloadError(f"{path}: {error}") from None
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    """A TOML table laid over its `base` entry: tables merge key by key, [arrivals] as a whole."""
+    with path.open("rb") as file:
+        table = tomllib.load(file)
+    name = table.pop("base", None)
+    if name is None:
+        return table
+    if name not in workload_names():
+        raise UnknownName("base", str(name), workload_names())
+    merged = _with_base(CATALOG / f"{name}.toml")
+    for key, stated in table.items():
+        value, inherited = stated, merged.get(key)
+        if isinstance(value, dict) and isinstance(inherited, dict) and key != "arrivals":
+            value = {**inherited, **value}
+        merged[key] = value
+    return merged

@@ -1,0 +1,33 @@
+"""What can be wrong with a workload that a user names or brings? One line each, ready to print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class WorkloadError(ValueError):
+    """Base of every error of this package: its text is one line that a user can act on."""
+
+
+class UnknownName(WorkloadError):
+    """A name that is not in a registry; the message lists the valid ones."""
+
+    def __init__(self, what: str, name: str, valid: Iterable[str]) -> None:
+        super().__init__(f"unknown {what} '{name}'; valid: {', '.join(sorted(valid))}")
+        self.what = what
+        self.name = name
+
+
+class MissingTraceError(WorkloadError):
+    """A catalog entry whose external file is not on this machine."""
+
+
+class TraceError(WorkloadError):
+    """A malformed trace: which file, which line (from 1), and why."""
+
+    def __init__(self, path: Path | str, line: int, reason: str) -> None:
+        super().__init__(f"{path}, line {line}: {reason}")
+        self.path = Path(path)
+        self.line = line
+        self.reason = reason

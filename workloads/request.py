@@ -1,0 +1,101 @@
+"""What does an engine or a replay client send? One request with its time and its promise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, parse_ms
+from workloads.errors import WorkloadError
+from workloads.mixes import Mix, assign
+from workloads.row import TraceRow
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRequest:
+    """send_s counts from the first request; an SLO of `inf` means none was asked for."""
+
+    index: int
+    send_s: float
+    prompt_tokens: int
+    output_tokens: int
+    hash_ids: tuple[int, ...]
+    slo_class: str
+    ttft_slo_s: float
+    tpot_slo_s: float
+    tenant: str = ""
+    e2e_slo_s: float = math.inf
+
+
+def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:
+    """Promises from a mix; what the rows themselves asked for is set aside."""
+    return [
+        WorkloadRequest(
+            index,
+            row.arrival_s,
+            row.prompt_tokens,
+            row.output_tokens,
+            row.hash_ids,
+            entry.name,
+            entry.ttft_ms / 1000.0,
+            entry.tpot_ms / 1000.0,
+            row.tenant,
+        )
+        for index, (row, entry) in enumerate(zip(rows, assign(mix, len(rows), seed), strict=True))
+    ]
+
+
+def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
+    """Promises as stated in the trace (`vllm_xargs`); a row without any asks for none.
+
+    Raises:
+        WorkloadError: no row states a value, or one names a class without values: only its
+            server knows what that class promised.
+    """
+    if not any(name in row.xargs for row in rows for name in XARG_FIELDS):
+        raise WorkloadError("mix 'trace': no row of the trace states an SLO; name a mix instead")
+    requests = []
+    for index, row in enumerate(rows):
+        ttft_s, tpot_s, e2e_s = (
+            parse_ms(name, row.xargs[name]) if name in row.xargs else math.inf
+            for name in XARG_FIELDS
+        )
+        slo_class = str(row.xargs.get(XARG_CLASS, ""))
+        if slo_class and math.isinf(min(ttft_s, tpot_s, e2e_s)):
+            raise WorkloadError(
+                f"mix 'trace': row {index} names class '{slo_class}' without values in ms"
+            )
+        requests.append(
+            WorkloadRequest(
+                index,
+                row.arrival_s,
+                row.prompt_tokens,
+                row.output_tokens,
+                row.hash_ids,
+                slo_class,
+                ttft_s,
+                tpot_s,
+                row.tenant,
+                e2e_s,
+            )
+        )
+    return requests
+
+
+def as_trace(requests: Sequence[WorkloadRequest]) -> list[TraceRow]:
+    """Back to rows that carry their promises, for `write_trace` and other people's load tools."""
+    return [
+        TraceRow(r.send_s, r.prompt_tokens, r.output_tokens, r.hash_ids, _xargs(r), r.tenant)
+        for r in requests
+    ]
+
+
+def _xargs(request: WorkloadRequest) -> dict[str, object]:
+    slos_s = (request.ttft_slo_s, request.tpot_slo_s, request.e2e_slo_s)
+    xargs: dict[str, object] = {
+        name: round(value_s * 1000.0, 6)
+        for name, value_s in zip(XARG_FIELDS, slos_s, strict=True)
+        if math.isfinite(value_s)
+    }
+    return {XARG_CLASS: request.slo_class, **xargs} if request.slo_class else xargs

@@ -1,0 +1,106 @@
+"""What is one request of a trace, and what can be done to a list of them?
+
+Rows are ordered by arrival. A slice starts at time zero again; a rate scale shrinks time and
+touches nothing else. `hash_ids` name 512-token blocks of the prompt (Mooncake's convention): two
+rows that start with the same ids share that prefix, and rows without ids share nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from workloads.errors import WorkloadError
+
+BLOCK_TOKENS = 512  # Mooncake's block, in tokens of the prompt
+MAX_TOKENS = 10_000_000  # above any context length; larger is a typing error
+MAX_HASH_ID = 2**63 - 1
+_ROWS = re.compile(r"(\d*):(\d*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRow:
+    """One request: when it comes, how long it is, what it shares, what it asked for.
+
+    xargs are flat `vllm_xargs` as the client stated them (`slo_ttft_ms`, `slo_class`, ...).
+    """
+
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    hash_ids: tuple[int, ...] = ()
+    xargs: Mapping[str, object] = field(default_factory=dict)
+    tenant: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.arrival_s) and self.arrival_s >= 0.0):
+            raise ValueError(f"arrival_s must be finite and >= 0, got {self.arrival_s!r}")
+        for name in ("prompt_tokens", "output_tokens"):
+            if not 1 <= getattr(self, name) <= MAX_TOKENS:
+                raise ValueError(f"{name} must be 1..{MAX_TOKENS}, got {getattr(self, name)!r}")
+        if len(self.hash_ids) > block_count(self.prompt_tokens):
+            raise ValueError(
+                f"{len(self.hash_ids)} hash_ids, but {self.prompt_tokens} prompt tokens are "
+                f"{block_count(self.prompt_tokens)} blocks of {BLOCK_TOKENS}"
+            )
+
+
+def block_count(prompt_tokens: int) -> int:
+    """Blocks that a prompt of this length touches; the last one may be partial."""
+    return -(-prompt_tokens // BLOCK_TOKENS)
+
+
+def with_unique_hash_ids(rows: Sequence[TraceRow], *, replace_all: bool = False) -> list[TraceRow]:
+    """Give rows without `hash_ids` (or all rows) ids that nobody else has."""
+    taken = () if replace_all else (max(row.hash_ids) for row in rows if row.hash_ids)
+    next_id = max(taken, default=-1) + 1
+    filled = []
+    for row in rows:
+        if row.hash_ids and not replace_all:
+            filled.append(row)
+            continue
+        blocks = block_count(row.prompt_tokens)
+        filled.append(replace(row, hash_ids=tuple(range(next_id, next_id + blocks))))
+        next_id += blocks
+    return filled
+
+
+def parse_rows(text: str) -> tuple[int, int | None]:
+    """`A:B`, `A:` or `:B` -> (first, end). Raises WorkloadError saying the form."""
+    match = _ROWS.fullmatch(text.strip())
+    if match is None or len(text) > 40:
+        raise WorkloadError(f"rows must be A:B with 0 <= A < B, got '{text}'")
+    first = int(match[1] or 0)
+    end = int(match[2]) if match[2] else None
+    if end is not None and end <= first:
+        raise WorkloadError(f"rows must be A:B with 0 <= A < B, got '{text}'")
+    return first, end
+
+
+def slice_rows(rows: Sequence[TraceRow], selection: str | None) -> list[TraceRow]:
+    """Rows `A:B`, arrivals re-based to zero; everything, untouched, for None.
+
+    Raises:
+        WorkloadError: malformed, or beyond the end (a shorter run would pass for the one asked).
+    """
+    if selection is None:
+        return list(rows)
+    first, end = parse_rows(selection)
+    if first >= len(rows) or (end is not None and end > len(rows)):
+        raise WorkloadError(f"rows {selection}: the trace has {len(rows)} rows")
+    return rebased(rows[first:end])
+
+
+def rebased(rows: Sequence[TraceRow]) -> list[TraceRow]:
+    """The same rows with the first arrival at zero."""
+    start_s = rows[0].arrival_s if rows else 0.0
+    return [replace(row, arrival_s=row.arrival_s - start_s) for row in rows]
+
+
+def rate_scale(rows: Sequence[TraceRow], factor: float) -> list[TraceRow]:
+    """Multiply the arrival rate by `factor`: every arrival time is divided by it."""
+    if not (math.isfinite(factor) and factor > 0.0):
+        raise WorkloadError(f"rate scale must be a number > 0, got {factor!r}")
+    return [replace(row, arrival_s=row.arrival_s / factor) for row in rows]

@@ -1,0 +1,116 @@
+"""What is known about one run? Its identity, what the engine told, and its summary numbers.
+
+`RunSummary.to_dict()` is one element of `runs` in summary.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+Percentiles = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKey:
+    """What was run. Two runs of one policy that agree in all but `policy` are comparable."""
+
+    policy: str
+    engine: str
+    gpu: str
+    trace: str
+    mix: str
+    rate_scale: float
+    seed: int
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What only the engine knows; None where it does not tell."""
+
+    steps: int | None = None
+    schedule_us: Mapping[str, float | None] | None = None
+    wall_s: float = 0.0
+    preemptions: int | None = None  # None: the sum over the records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSummary:
+    """One SLO class of a run; *_slo_ms is None where the class promises nothing."""
+
+    sent: int
+    good: int
+    attainment: float
+    rejected: int
+    failed: int
+    ttft_slo_ms: float | None
+    tpot_slo_ms: float | None
+    ttft_ms: Percentiles
+    tpot_ms: Percentiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One element of `runs` in summary.json. None: not defined for this run.
+
+    goodput_rps is undefined when all requests arrive at one instant. TTFT percentiles are over
+    requests that got a first token, TPOT over finished ones with two tokens or more.
+    single_token: finished requests whose only promise is TTFT. rejection_ms: send to refusal.
+    """
+
+    policy: str
+    engine: str
+    gpu: str
+    trace: str
+    mix: str
+    rate_scale: float
+    seed: int
+    repeat: int
+    offered_rps: float | None
+    sent: int
+    good: int
+    attainment: float
+    goodput_rps: float | None
+    admitted: int
+    admitted_share: float
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    failed: int
+    timed_out: int
+    violations: dict[str, int]
+    by_class: dict[str, ClassSummary]
+    single_token: dict[str, int]
+    ttft_ms: Percentiles
+    tpot_ms: Percentiles
+    output_tokens_per_s: float | None
+    preemptions: int
+    steps: int | None
+    schedule_us: Percentiles
+    wall_s: float
+    window_s: float
+    duration_s: float
+    rejection_ms: Percentiles
+    client_lateness_ms: Percentiles
+    void: bool
+    void_reason: str | None = None
+    records_file: str | None = None
+
+    @property
+    def key(self) -> RunKey:
+        """The identity of this run."""
+        return RunKey(**{item.name: getattr(self, item.name) for item in fields(RunKey)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSummary:
+        """The inverse of `to_dict`; fields it does not know are ignored."""
+        known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+        known["by_class"] = {
+            name: ClassSummary(**entry) for name, entry in values["by_class"].items()
+        }
+        return cls(**known)
