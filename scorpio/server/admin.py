@@ -1,0 +1,114 @@
+"""What is the scheduler doing, and who may change it? GET /scorpio/status, PUT /scorpio/policy.
+
+Reading is open, as /metrics is. Writing needs the bearer token of SCORPIO_ADMIN_TOKEN; without
+that variable nobody can write. A switch takes effect in EngineCore's next step: `control_seq` in
+the status says which one is on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from scorpio import channel
+from scorpio.core.registry import policy_names
+from scorpio.server.answers import Answer, error_answer, json_answer
+from scorpio.server.context import ServerContext
+
+STATUS_PATH = "/scorpio/status"
+POLICY_PATH = "/scorpio/policy"
+METHODS = {STATUS_PATH: "GET", POLICY_PATH: "PUT"}
+TOKEN_VARIABLE = "SCORPIO_ADMIN_TOKEN"
+_KEYS = {"policy", "options", "record_steps"}
+
+
+def wrong_method(path: str) -> Answer:
+    """405 for an admin path."""
+    allowed = METHODS[path]
+    return error_answer(405, f"{path} takes {allowed}", headers={"allow": allowed})
+
+
+def status_answer(server: ServerContext) -> Answer:
+    """EngineCore's last published state plus what was asked of it."""
+    run_dir = server.settings.run_dir
+    control = None if run_dir is None else channel.read_control(run_dir)
+    live = None if run_dir is None else channel.read_status(run_dir)
+    content: dict[str, Any] = {
+        "policy": server.settings.policy,
+        "requested_policy": server.settings.policy if control is None else control.policy,
+        "requested_control_seq": 0 if control is None else control.seq,
+        "policies": list(policy_names()),
+        "classes": sorted(server.book.classes),
+        "default_class": server.settings.default_class,
+        "engine_reported": live is not None,
+    }
+    return json_answer(200, content | (live or {}))
+
+
+def deny(headers: Mapping[str, str], environ: Mapping[str, str]) -> Answer | None:
+    """None when this caller may write; else why not."""
+    wanted = environ.get(TOKEN_VARIABLE, "")
+    if not wanted:
+        return error_answer(403, f"switched off: start the server with {TOKEN_VARIABLE} set")
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), wanted.encode()):
+        return None
+    return error_answer(
+        401,
+        f"needs `Authorization: Bearer <value of {TOKEN_VARIABLE}>`",
+        headers={"www-authenticate": "Bearer"},
+    )
+
+
+def set_policy(server: ServerContext, raw: bytes) -> Answer:
+    """PUT {"policy": NAME, "options": {NAME: number}}: ask EngineCore for another policy."""
+    run_dir = server.settings.run_dir
+    if run_dir is None:
+        return error_answer(
+            409, "no run_dir: start with `scorpio serve`, or put run_dir into additional_config"
+        )
+    try:
+        wish = _parse(raw)
+    except ValueError as error:
+        return error_answer(400, str(error), kind="BadRequestError")
+    seq = channel.write_control(run_dir, wish["policy"], wish["options"], wish["record_steps"])
+    return json_answer(
+        200,
+        {
+            "policy": wish["policy"],
+            "options": wish["options"],
+            "control_seq": seq,
+            "note": "in force from the engine's next step; compare control_seq in the status",
+        },
+    )
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    """The checked wish. Raises ValueError with what is allowed."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON") from None
+    if not isinstance(body, dict) or not _KEYS.issuperset(body):
+        raise ValueError(f"the body must be an object with keys out of {sorted(_KEYS)}")
+    policy, options = body.get("policy"), body.get("options", {})
+    if policy not in policy_names():
+        raise ValueError(f"policy: unknown {policy!r}; valid: {', '.join(policy_names())}")
+    if not isinstance(options, dict) or not all(_is_number(v) for v in options.values()):
+        raise ValueError("options: must be an object of finite numbers")
+    record_steps = body.get("record_steps", False)
+    if not isinstance(record_steps, bool):
+        raise ValueError("record_steps: must be true or false")
+    return {"policy": policy, "options": options, "record_steps": record_steps}
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -1,0 +1,68 @@
+"""What does an answer of our own look like on the wire? Status, headers, JSON body.
+
+The shape is vLLM's (`vllm.entrypoints.serve.engine.protocol.ErrorResponse`), so clients need no
+second error parser; /v1/messages gets Anthropic's envelope around the same fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from starlette.types import Send
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One complete HTTP response; content headers are added when it is sent."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_answer(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer with a JSON body."""
+    return Answer(status, json.dumps(content).encode(), headers or {})
+
+
+def error_answer(
+    status: int,
+    message: str,
+    *,
+    kind: str | None = None,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    anthropic: bool = False,
+) -> Answer:
+    """An error in vLLM's shape. `kind` defaults to the reason phrase, as vLLM's own 503 does."""
+    error = {
+        "message": message,
+        "type": kind or HTTPStatus(status).phrase,
+        "param": param,
+        "code": status,
+    }
+    content = {"type": "error", "error": error} if anthropic else {"error": error}
+    return json_answer(status, content, headers)
+
+
+def bad_request(message: str, param: str | None, *, anthropic: bool = False) -> Answer:
+    """400, with the type vLLM gives to its own."""
+    return error_answer(400, message, kind="BadRequestError", param=param, anthropic=anthropic)
+
+
+async def send_answer(send: Send, answer: Answer, keep: RawHeaders | None = None) -> None:
+    """Send it; `keep` are headers of a replaced response (request id, CORS) that stay true."""
+    dropped = (b"content-type", b"content-length", b"transfer-encoding")
+    raw: RawHeaders = [(k, v) for k, v in keep or [] if k.lower() not in dropped]
+    raw += [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.items()]
+    raw += [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(answer.body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

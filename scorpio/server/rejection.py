@@ -1,0 +1,76 @@
+"""How is a refusal told to an HTTP client? The one table from reasons to HTTP."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scorpio.core.plan import RejectReason
+from scorpio.core.slo import Slo
+from scorpio.core.wire import RejectionNotice
+from scorpio.server.answers import Answer, error_answer
+
+MAX_RETRY_AFTER_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """param: the request field that could not be met; dropped: llm-d's word; text: one sentence."""
+
+    param: str | None
+    dropped: str
+    text: str
+
+
+SATURATED = "rejected-saturated"
+REASONS: dict[RejectReason, ReasonText] = {
+    RejectReason.TTFT_INFEASIBLE: ReasonText(
+        "slo_ttft_ms", "rejected-ttl-expired", "the TTFT SLO cannot be met now"
+    ),
+    RejectReason.TPOT_INFEASIBLE: ReasonText(
+        "slo_tpot_ms", SATURATED, "the TPOT SLO cannot be met now"
+    ),
+    RejectReason.KV_INFEASIBLE: ReasonText(
+        None, SATURATED, "the request does not fit into the KV cache"
+    ),
+    RejectReason.QUEUE_FULL: ReasonText(None, SATURATED, "too many requests are waiting"),
+    RejectReason.OVER_QUOTA: ReasonText(None, SATURATED, "this tenant is over its share"),
+}
+
+
+def refusal_answer(
+    notice: RejectionNotice, slo: Slo, status: int, *, anthropic: bool = False
+) -> Answer:
+    """The 429 (or 503) for one refusal.
+
+    Without `retry_after_ms` not even an idle engine could do it: no Retry-After, and
+    `x-should-retry: false`, which openai-python obeys.
+    """
+    entry = REASONS[notice.reason]
+    headers = {
+        "x-llm-d-request-dropped-reason": entry.dropped,
+        "x-scorpio-reject-reason": notice.reason.value,
+    }
+    if notice.attainable_ttft_ms is not None:
+        headers["x-scorpio-attainable-ttft-ms"] = str(notice.attainable_ttft_ms)
+    if notice.retry_after_ms is None:
+        headers["x-should-retry"] = "false"
+    else:
+        wait_ms = min(max(notice.retry_after_ms, 1), MAX_RETRY_AFTER_S * 1000)
+        headers["retry-after"] = str(math.ceil(wait_ms / 1000))
+        headers["retry-after-ms"] = str(wait_ms)
+    return error_answer(
+        status, _message(notice, slo), param=entry.param, headers=headers, anthropic=anthropic
+    )
+
+
+def _message(notice: RejectionNotice, slo: Slo) -> str:
+    attainable_ms = notice.attainable_ttft_ms
+    if (
+        notice.reason is RejectReason.TTFT_INFEASIBLE
+        and attainable_ms is not None
+        and math.isfinite(slo.ttft_s)
+    ):
+        return f"predicted TTFT {attainable_ms / 1000:.3g} s > SLO {slo.ttft_s:.3g} s"
+    text = REASONS[notice.reason].text
+    return text if notice.retry_after_ms is not None else f"{text}, not even by an idle engine"

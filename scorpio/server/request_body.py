@@ -1,0 +1,96 @@
+"""How do folded values get into the JSON body that vLLM will read? Parse, fold, write again.
+
+Only JSON objects are touched, and only when something has to be added: every other body goes on
+byte for byte, and vLLM answers it as it would without us. vLLM 0.32 sets no limit on a JSON body
+and reads it whole before it parses; so do we.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Message, Receive
+
+from scorpio.core.slo import Slo
+from scorpio.server.endpoints import Endpoint
+from scorpio.server.slo_headers import SloBook, makes_several, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """body: what vLLM shall read, None = as received; slo: what was asked for."""
+
+    body: bytes | None
+    slo: Slo
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole request body; None when the client left before it was complete."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives this body once, then the client's own messages: vLLM waits there for
+    the disconnect that aborts a request."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+def fold(
+    raw: bytes,
+    headers: dict[str, str],
+    endpoint: Endpoint,
+    book: SloBook,
+    key_tenant: str | None,
+) -> Folded:
+    """Fold headers and defaults into the body. Raises SloError naming the malformed field."""
+    untouched = Folded(None, book.default)
+    if endpoint.xargs_path is None or not _is_json(headers.get("content-type", "")):
+        return untouched
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return untouched
+    holder = _holder(body, endpoint.xargs_path)
+    if holder is None:
+        return untouched
+    key = endpoint.xargs_path[-1]
+    given = holder.get(key)
+    if given is not None and not isinstance(given, dict):
+        return untouched  # vLLM's 400 names it
+    stated = resolve(headers, body, given or {}, book, key_tenant, makes_several(body))
+    if stated.xargs == (given or {}):
+        return Folded(None, stated.slo)
+    holder[key] = stated.xargs
+    try:
+        return Folded(json.dumps(body, separators=(",", ":")).encode(), stated.slo)
+    except RecursionError:
+        return untouched
+
+
+def _holder(body: Any, path: tuple[str, ...]) -> dict[str, Any] | None:
+    """The object that holds the last key of `path`."""
+    for key in path[:-1]:
+        body = body.get(key) if isinstance(body, dict) else None
+    return body if isinstance(body, dict) else None
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.split(";", 1)[0].strip().lower() == "application/json"

@@ -1,0 +1,122 @@
+"""`scorpio serve`: how does one command become vLLM's own server with our scheduler in it?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from predictors.latency.artifact import (
+    ProfileFileError,
+    cached_profile_path,
+    read_profile,
+    this_machine,
+)
+from scorpio import channel
+from scorpio.models import resolve_model
+from scorpio.models.cache import cache_dir
+from scorpio.server.serve_args import (
+    ServeError,
+    build_args,
+    default_env,
+    describe_defaults,
+    is_cpu_build,
+)
+from scorpio.server.slo_config import read_slo_config
+from scorpio.server.vllm_api import run_openai_server
+from scorpio.settings import SettingsError
+
+Say = Callable[[str], None]
+
+
+def serve(
+    model: str,
+    vllm_args: Sequence[str] = (),
+    *,
+    policy: str | None = None,
+    policy_options: Mapping[str, float] | None = None,
+    slo_config: Path | None = None,
+    latency: Path | None = None,
+    run_dir: Path | None = None,
+    say: Say | None = None,
+) -> None:
+    """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
+
+    Called by scorpio/cli.py:
+        serve(MODEL, [unknown options as they were typed], policy=..., slo_config=..., ...)
+    The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
+
+    model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
+    vllm_args: any arguments of vLLM's server, passed on as they are.
+    policy: a name of `scorpio.core.registry.policy_names()`; None = the settings' default.
+    slo_config: TOML file, see scorpio/server/slo_config.py.
+    latency: a file of `scorpio profile`; None = this machine's cached one, if there is one.
+    run_dir: where the control and status files live; None = a fresh directory, removed at the end.
+    say: gets each line for the user; None = print to stderr.
+
+    Raises:
+        ServeError: it cannot be started as asked (one line, nothing was started).
+        ModelUnavailable: the embedded model could not be prepared.
+        SystemExit: vLLM's argument parser refused an argument.
+    """
+    tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
+    cpu = is_cpu_build()
+    try:
+        scorpio = {} if slo_config is None else read_slo_config(slo_config)
+        model_path = str(resolve_model(model))
+        scorpio |= _explicit(policy, policy_options) | _latency(latency, model, model_path, tell)
+    except (SettingsError, ProfileFileError) as error:
+        raise ServeError(str(error)) from None
+    # Before vLLM is imported: huggingface_hub reads its variables once.
+    env = default_env(model_path, cpu, os.environ)
+    with _run_dir(run_dir) as directory:
+        scorpio["run_dir"] = str(directory)
+        args = build_args(model, model_path, vllm_args, scorpio, cpu)
+        if chosen := describe_defaults(args, env, cpu):
+            tell(f"defaults for this machine: {chosen}")
+        run_openai_server(args)
+
+
+def _explicit(policy: str | None, options: Mapping[str, float] | None) -> dict[str, Any]:
+    chosen: dict[str, Any] = {}
+    if policy is not None:
+        chosen["policy"] = policy
+    if options is not None:
+        chosen["policy_options"] = dict(options)
+    return chosen
+
+
+def _latency(path: Path | None, model: str, model_path: str, tell: Say) -> dict[str, Any]:
+    """The engine's measured speed. Without one nothing is predicted, so nothing is refused by
+    prediction: a guess about an unknown machine would refuse what it can do."""
+    if path is not None:
+        return {"latency": read_profile(path).profile.to_dict()}
+    machine = this_machine()
+    for name in dict.fromkeys((model, model_path)):
+        cached = cached_profile_path(cache_dir(), name, machine)
+        if cached.exists():
+            tell(f"latency profile: {cached}")
+            return {"latency": read_profile(cached).profile.to_dict()}
+    tell("no latency profile of this machine: run `scorpio profile`; until then no step is timed")
+    return {}
+
+
+@contextmanager
+def _run_dir(wanted: Path | None) -> Iterator[Path]:
+    """A directory for the control and status files; ours is removed, the user's is kept."""
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        for stale in (channel.CONTROL, channel.STATUS):  # of an engine that is gone
+            (wanted / stale).unlink(missing_ok=True)
+        yield wanted
+        return
+    fresh = Path(tempfile.mkdtemp(prefix="scorpio-"))
+    try:
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

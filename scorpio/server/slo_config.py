@@ -1,0 +1,52 @@
+"""Which SLO classes does this server offer? The operator's TOML file (`--slo-config FILE`).
+
+default_class = "standard"          # optional; without it a request without SLO has none
+rejection_status = 429              # or 503
+
+[classes.interactive]               # all objectives optional, in milliseconds
+ttft_ms = 500
+tpot_ms = 50
+e2el_ms = 20000
+on_miss = "reject"                  # reject | degrade | wait
+
+[service_tiers]                     # OpenAI `service_tier` -> class
+priority = "interactive"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
+
+KEYS = ("classes", "default_class", "service_tiers", "rejection_status")
+
+
+def read_slo_config(path: Path) -> dict[str, Any]:
+    """The file as settings, checked.
+
+    Raises:
+        SettingsError: unreadable, not TOML, or a wrong field; the message names file and field.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    if unknown := sorted(set(raw) - set(KEYS)):
+        raise SettingsError(f"{path}: unknown field {unknown[0]!r}; valid: {', '.join(KEYS)}")
+    try:
+        settings = load_settings({CONFIG_KEY: raw})
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {str(error).replace(f'{CONFIG_KEY}.', '')}") from None
+    for tier, name in raw.get("service_tiers", {}).items():
+        if name not in settings.classes:
+            valid = ", ".join(sorted(settings.classes)) or "none are configured"
+            raise SettingsError(
+                f"{path}: service_tiers.{tier}: {name!r} is not a class; valid: {valid}"
+            )
+    return raw

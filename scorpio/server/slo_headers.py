@@ -1,0 +1,175 @@
+"""What did the client promise itself? Headers and body fields -> one set of `vllm_xargs`.
+
+First match wins: llm-d's headers, our aliases, `vllm_xargs`, then the named class (header, else
+`slo_class`, else OpenAI `service_tier`), then the server's default class, which the engine applies
+by itself. What is folded in are the client's own words, checked; the engine resolves them again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scorpio.core.slo import (
+    XARG_CLASS,
+    XARG_ON_MISS,
+    XARG_TENANT,
+    OnMiss,
+    Slo,
+    SloClass,
+    SloError,
+    parse_ms,
+    parse_on_miss,
+    parse_predicted_tokens,
+    parse_xargs,
+)
+
+# Per xargs field: the headers that state it, in order of precedence.
+MS_HEADERS: dict[str, tuple[str, ...]] = {
+    "slo_ttft_ms": ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"),
+    "slo_tpot_ms": ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"),
+    "slo_e2el_ms": ("x-slo-e2el-ms",),
+}
+CLASS_HEADER = "x-llm-d-inference-objective"
+TENANT_HEADER = "x-llm-d-inference-fairness-id"
+ON_MISS_HEADER = "x-scorpio-on-miss"
+
+
+@dataclass(frozen=True, slots=True)
+class SloBook:
+    """The operator's words: named classes, the default objectives, service tier -> class."""
+
+    classes: Mapping[str, SloClass]
+    default: Slo
+    tiers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What one request asks for: the complete `vllm_xargs` to send on, and what they mean."""
+
+    xargs: dict[str, object]
+    slo: Slo
+
+
+def first_headers(raw: object) -> dict[str, str]:
+    """ASGI headers as text; of a repeated header the first one counts."""
+    found: dict[str, str] = {}
+    for name, value in raw if isinstance(raw, (list, tuple)) else ():
+        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1").strip())
+    return found
+
+
+def resolve(
+    headers: Mapping[str, str],
+    body: Mapping[str, object],
+    given: Mapping[str, object],
+    book: SloBook,
+    key_tenant: str | None,
+    several: bool,
+) -> Stated:
+    """Everything a request states, in one place.
+
+    given: its `vllm_xargs`. key_tenant: tenant of its API key. several: it makes several engine
+    requests; refusing some of them would answer half of it, so none is refused.
+
+    Raises:
+        SloError: a malformed value; `field` is the header or body field the client used.
+    """
+    xargs = dict(given)
+    for field, names in MS_HEADERS.items():
+        name = next((n for n in names if n in headers), None)
+        if name is not None:
+            parse_ms(name, headers[name])
+            xargs[field] = float(headers[name])
+    if ON_MISS_HEADER in headers:
+        xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
+    if (class_name := _class_name(headers, body, given, book)) is not None:
+        xargs[XARG_CLASS] = class_name
+    slo, _ = parse_xargs(xargs, book.classes, book.default)
+    parse_predicted_tokens(xargs)
+    tenant = _tenant(headers, body, given, key_tenant if slo.any else None, slo.any)
+    if tenant is not None:
+        xargs[XARG_TENANT] = tenant
+    if several and slo.any and slo.on_miss is OnMiss.REJECT:
+        xargs[XARG_ON_MISS] = OnMiss.WAIT.value
+    return Stated(xargs, slo)
+
+
+def makes_several(body: Mapping[str, object]) -> bool:
+    """True when vLLM turns this body into more than one engine request (`n`, `best_of`, beam
+    search, a list of prompts, a batch of conversations), or answers before it has run at all
+    (`background`): then a refusal could only be told in part, or not at all."""
+    params = body.get("sampling_params")
+    n = params.get("n") if isinstance(params, Mapping) else body.get("n")
+    if _count(n) > 1 or _count(body.get("best_of")) > 1:
+        return True
+    if body.get("use_beam_search") or body.get("background"):
+        return True
+    return any(_is_batch(body.get(name)) for name in ("prompt", "prompt_embeds", "messages"))
+
+
+def _is_batch(value: object) -> bool:
+    # A list of ints is one prompt of token ids; a list of objects is one conversation.
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], (str, list))
+
+
+def _count(value: object) -> float:
+    # vLLM's pydantic models also take "2" and 2.0.
+    if not isinstance(value, (int, float, str)):
+        return 1
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return 1
+    return 1 if math.isnan(number) else number
+
+
+def _on_miss(raw: str) -> str:
+    try:
+        return parse_on_miss({XARG_ON_MISS: raw}, OnMiss.REJECT).value
+    except SloError as error:
+        raise SloError(ON_MISS_HEADER, error.message) from None
+
+
+def _class_name(
+    headers: Mapping[str, str],
+    body: Mapping[str, object],
+    given: Mapping[str, object],
+    book: SloBook,
+) -> str | None:
+    """The class named outside `vllm_xargs`, or None."""
+    name = headers.get(CLASS_HEADER)
+    if name is not None:
+        if name not in book.classes:
+            valid = ", ".join(sorted(book.classes)) or "none are configured"
+            raise SloError(CLASS_HEADER, f"unknown class; valid: {valid}")
+        return name
+    tier = body.get("service_tier")
+    if XARG_CLASS in given or not isinstance(tier, str):
+        return None
+    # OpenAI's own values must stay usable on a server without such a class.
+    mapped = book.tiers.get(tier)
+    return mapped if mapped in book.classes else None
+
+
+def _tenant(
+    headers: Mapping[str, str],
+    body: Mapping[str, object],
+    given: Mapping[str, object],
+    key_tenant: str | None,
+    has_slo: bool,
+) -> str | None:
+    """Who pays for it. `user` and the API key alone do not make a request one of ours."""
+    if headers.get(TENANT_HEADER):
+        return headers[TENANT_HEADER]
+    stated = given.get(XARG_TENANT)
+    if stated is not None:
+        if not isinstance(stated, str):
+            raise SloError(XARG_TENANT, "must be a string")
+        return None
+    user = body.get("user")
+    if has_slo and isinstance(user, str) and user:
+        return user
+    return key_tenant

@@ -1,0 +1,121 @@
+"""Did the engine refuse this request, or has its first token come? One ticket per HTTP request.
+
+vLLM's handlers do not pass the refusal on: a stream without a token drops the chunk that holds
+`stop_reason` (openai/chat_completion/serving.py, "don't return empty chunks"), and /v1/responses
+and /v1/messages never show it. The one place in the API process where it is always visible is
+`EngineClient.generate`, so each handler's `engine_client` is a `WatchedEngine` that forwards
+everything and reads along. It knows exactly, from token ids, for every endpoint, and no response
+byte is ever parsed. The ticket is found through a context variable: handlers, their streaming
+tasks and merged generators all run in copies of the request's context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from scorpio.core.slo import XARG_ON_MISS, OnMiss
+from scorpio.core.wire import RejectionNotice, decode_rejection
+
+CURRENT: ContextVar[Ticket | None] = ContextVar("scorpio_ticket", default=None)
+_HANDLER_PACKAGE = "vllm.entrypoints."
+
+
+class IncompatibleServerError(RuntimeError):
+    """vLLM's API server is not built the way this plug-in needs; the message has the remedy."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """What is known so far. calls: engine requests made; tokens: one has produced a token."""
+
+    must_wait: bool = False
+    calls: int = 0
+    tokens: bool = False
+    refusals: list[RejectionNotice] = field(default_factory=list)
+
+    @property
+    def refusal(self) -> RejectionNotice | None:
+        """The refusal once ALL engine requests of this HTTP request were refused, else None."""
+        if self.tokens or not self.refusals or len(self.refusals) < self.calls:
+            return None
+        return self.refusals[0]
+
+
+class WatchedEngine:
+    """vLLM's engine client as its request handlers see it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any
+    ) -> AsyncGenerator[Any, None]:
+        ticket = CURRENT.get()
+        if ticket is None:
+            return self._engine.generate(prompt, sampling_params, request_id, **kwargs)
+        if ticket.must_wait or ticket.tokens:
+            # After the first token (tool turns, beam steps) nothing may be refused any more.
+            extra = sampling_params.extra_args or {}
+            sampling_params.extra_args = {**extra, XARG_ON_MISS: OnMiss.WAIT.value}
+        ticket.calls += 1
+        return watch(self._engine.generate(prompt, sampling_params, request_id, **kwargs), ticket)
+
+
+async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGenerator[Any, None]:
+    """The same outputs, noted on the ticket before the handler sees them."""
+    notice: RejectionNotice | None = None
+    produced = False
+    async with aclosing(stream):  # a closed handler must still abort the request in the engine
+        async for output in stream:
+            if not produced:
+                for choice in output.outputs:
+                    produced = produced or bool(choice.token_ids)
+                    if choice.finish_reason == "abort":
+                        notice = decode_rejection(choice.stop_reason) or notice
+                if produced:
+                    ticket.tokens = True
+                elif output.finished and notice is not None:
+                    ticket.refusals.append(notice)
+            yield output
+
+
+def attach_watch(state: Any) -> int:
+    """Put a WatchedEngine between every request handler in `app.state` and the engine client.
+
+    `state.engine_client` itself (health, admin routes) stays as it is. Idempotent.
+
+    Raises:
+        IncompatibleServerError: no handler holds the engine client under that name any more.
+    """
+    engine = state.engine_client
+    watched = WatchedEngine(engine)
+    todo = [value for value in state._state.values() if _is_handler(value)]
+    seen: set[int] = set()
+    attached = 0
+    while todo:
+        handler = todo.pop()
+        if id(handler) in seen or not hasattr(handler, "__dict__"):
+            continue
+        seen.add(id(handler))
+        current = vars(handler).get("engine_client")
+        if current is engine:
+            handler.engine_client = watched
+        attached += current is engine or isinstance(current, WatchedEngine)
+        todo += [value for value in vars(handler).values() if _is_handler(value)]
+    if not attached:
+        raise IncompatibleServerError(
+            "no request handler of this vLLM holds `engine_client`: refusals could not be told to "
+            "clients. Install vLLM 0.32, or run without --middleware and --scheduler-cls"
+        )
+    return attached
+
+
+def _is_handler(value: object) -> bool:
+    return type(value).__module__.startswith(_HANDLER_PACKAGE)

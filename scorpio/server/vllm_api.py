@@ -1,0 +1,72 @@
+"""Which parts of vLLM's API server do we call? The one list for scorpio.server.
+
+Everything else of the server is reached through ASGI and `app.state`. Imports are inside the
+functions: the middleware and its tests work without a vLLM.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+
+class Authenticator:
+    """vLLM's own API-key check, asked in advance (our middleware is outside of it)."""
+
+    def __init__(self, middleware: Any, guarded: tuple[str, ...]) -> None:
+        self._middleware = middleware
+        self._guarded = guarded
+
+    def guards(self, scope: Scope) -> bool:
+        """True when vLLM asks for a key on this path."""
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        return path.startswith(self._guarded)
+
+    def accepts(self, scope: Scope) -> bool:
+        """True when vLLM would let this request in."""
+        return not self.guards(scope) or bool(self._middleware.verify_token(Headers(scope=scope)))
+
+
+def authenticator(args: Any) -> Authenticator | None:
+    """None when the server has no API keys."""
+    # As in vllm/entrypoints/serve/middleware/register.py.
+    tokens = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
+    if not tokens:
+        return None
+    from vllm.entrypoints.serve.middleware.authenticate import (
+        GUARDED_PREFIX,
+        AuthenticationMiddleware,
+    )
+
+    return Authenticator(AuthenticationMiddleware(app=None, tokens=tokens), GUARDED_PREFIX)
+
+
+def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
+    """vLLM's own parser over `argv`; `defaults` only replace what the user did not set."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(
+        FlexibleArgumentParser(prog="scorpio serve MODEL", description="vLLM's options")
+    )
+    parser.set_defaults(**defaults)
+    return parser.parse_args(list(argv))
+
+
+def run_openai_server(args: Any) -> None:
+    """vLLM's OpenAI server, in this process, until it is told to stop. Same steps as
+    `vllm.entrypoints.launchers.api_server.entry.main`."""
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+
+    cli_env_setup()
+    configure_logging_from_args(args)
+    validate_parsed_serve_args(args)
+    uvloop.run(run_server(args))

@@ -1,0 +1,116 @@
+"""Are EngineCore's counters on /metrics, whatever registry vLLM serves?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Receive, Scope, Send
+
+from scorpio import channel
+from tests.server import fake_vllm as fake
+from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused
+
+STATUS = {
+    "policy": "fcfs",
+    "policy_version": "0.1.0",
+    "fallbacks": 2,
+    "rejected_by_reason": {"ttft_infeasible": 5},
+    "finished_by_state": {"finished": 7, "rejected": 5},
+    "waiting": 3,
+    "running": 4,
+    "breaker_open": True,
+    "steps": 11,
+    "schedule_us": {"p50": 100.0, "p99": 2000.0},
+}
+VLLM = b"# TYPE vllm:x gauge\nvllm:x 1.0\n"
+
+
+class MetricsServer(FakeServer):
+    """vLLM's /metrics: two body messages, as a stream would have them."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/metrics":
+            await super().__call__(scope, receive, send)
+            return
+        self.scopes.append(scope)
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"30")]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": VLLM[:9], "more_body": True})
+        await send({"type": "http.response.body", "body": VLLM[9:]})
+
+    status = 200
+
+
+async def scrape(run_dir: Path) -> tuple[dict[tuple[str, ...], float], MetricsServer]:
+    server = MetricsServer(FakeEngine(), {"run_dir": str(run_dir)})
+    headers = {"accept": "application/openmetrics-text", "accept-encoding": "gzip"}
+    reply = await client(server).request("GET", "/metrics", headers=headers)
+    assert reply.status == 200
+    assert reply.headers["content-length"] == str(len(reply.body))
+    assert reply.body.startswith(VLLM)
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(reply.body.decode()):
+        for sample in family.samples:
+            base = ("model_name", "engine")
+            extra = [v for k, v in sorted(sample.labels.items()) if k not in base]
+            assert family.name == "vllm:x" or sample.labels["model_name"] == "tiny"
+            found[(sample.name, *extra)] = sample.value
+    return found, server
+
+
+async def test_everything_the_engine_reports(tmp_path: Path) -> None:
+    channel.write_status(tmp_path, STATUS)
+    found, server = await scrape(tmp_path)
+    assert found["vllm:x",] == 1.0
+    assert found["scorpio_policy_info", "fcfs", "0.1.0"] == 1.0
+    assert found["scorpio_admission_rejections_total", "ttft_infeasible"] == 5.0
+    assert found["scorpio_admission_rejections_total", "queue_full"] == 0.0
+    assert found["scorpio_requests_total", "finished"] == 7.0
+    assert found["scorpio_requests_total", "failed"] == 0.0
+    assert found["scorpio_policy_fallback_total",] == 2.0
+    assert found["scorpio_waiting_requests",] == 3.0
+    assert found["scorpio_running_requests",] == 4.0
+    assert found["scorpio_breaker_open",] == 1.0
+    assert found["scorpio_schedule_duration_seconds", "0.5"] == pytest.approx(1e-4)
+    assert found["scorpio_schedule_duration_seconds", "0.99"] == pytest.approx(2e-3)
+    assert found["scorpio_schedule_duration_seconds_count",] == 11.0
+    asked = [name for name, _ in server.scopes[0]["headers"]]
+    assert b"accept" not in asked  # else vLLM's half could be compressed or in another format
+    assert b"accept-encoding" not in asked
+
+
+@pytest.mark.parametrize("status", [None, {}, {"schedule_us": 3, "waiting": "x", "policy": 1}])
+async def test_a_missing_or_odd_status_is_zeros(tmp_path: Path, status: Any) -> None:
+    if status is not None:
+        channel.write_status(tmp_path, status)
+    found, _ = await scrape(tmp_path)
+    assert found["scorpio_waiting_requests",] == 0.0
+    assert found["scorpio_schedule_duration_seconds", "0.5"] == 0.0
+
+
+async def test_an_error_of_vllm_is_passed_on(tmp_path: Path) -> None:
+    server = MetricsServer(FakeEngine(), {"run_dir": str(tmp_path)})
+    server.status = 500
+    reply = await client(server).request("GET", "/metrics")
+    assert (reply.status, reply.body) == (500, VLLM)
+
+
+async def test_what_the_api_process_counts_itself() -> None:
+    from scorpio.server.metrics import ANSWERED, MALFORMED
+
+    def counts() -> tuple[float, float]:
+        malformed = MALFORMED.labels("tiny", "x-slo-ttft-ms")
+        answered = ANSWERED.labels("tiny", "429", "ttft_infeasible")
+        return malformed._value.get(), answered._value.get()
+
+    before = counts()
+    server = FakeServer(FakeEngine([refused(), refused()]))
+    user = client(server)
+    await user.request("POST", "/v1/completions", b"{}", {"x-slo-ttft-ms": "x"})
+    for behave in (fake.answer_chat, fake.stream_chat):
+        server.behave = behave
+        await client(server).request("POST", "/v1/chat/completions", b"{}")
+    assert counts() == (before[0] + 1, before[1] + 2)
