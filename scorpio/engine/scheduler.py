@@ -152,11 +152,13 @@ class ScorpioScheduler(AsyncScheduler):
         return passive or self._telemetry.fallbacks >= self._breaker_limit
 
     def _snapshot(self) -> Snapshot:
+        pool = self.kv_cache_manager.block_pool
         return Snapshot(
             running=self._table.refresh(self.running, self._tracked),
             waiting=self.waiting.table,
             limits=self._limits,
-            kv_free_tokens=self.kv_cache_manager.block_pool.get_num_free_blocks() * self.block_size,
+            kv_free_tokens=pool.get_num_free_blocks() * self.block_size,
+            executing_since_s=self._timer.executing_since_s(),
         )
 
     def _is_idle_plan(self, plan: StepPlan) -> bool:
@@ -173,9 +175,10 @@ class ScorpioScheduler(AsyncScheduler):
         """Carry out a checked plan through vLLM's seams."""
         if plan.reject:
             self._refuse(plan)
-        for row in plan.skip_decode:
+        for row in (*plan.skip_decode, *plan.defer_prefill):
             # schedule() advances current_step before it compares, so +2 skips this call alone
-            # (vllm/v1/core/sched/diffusion_scheduler.py does the same).
+            # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
+            # passes over unfinished prefills in the same loop when it balances them over ranks).
             self.running[row].next_decode_eligible_step = self.current_step + 2
         if plan.token_budget is not None:
             self.max_num_scheduled_tokens = min(plan.token_budget, self._limits.token_budget)

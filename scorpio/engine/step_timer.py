@@ -7,6 +7,7 @@ idle) to its own output.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,13 @@ class StepTimer:
         if batch is not None and output.total_num_scheduled_tokens > 0:
             sample = _features(output, batch)
         self._in_flight.append(_InFlight(output, now_s, sample))
+
+    def executing_since_s(self) -> float:
+        """When the oldest step in flight began to execute; NaN when there is none."""
+        for step in self._in_flight:
+            if step.output.total_num_scheduled_tokens:
+                return max(self._last_output_s, step.scheduled_s)
+        return math.nan
 
     def finished(self, output: SchedulerOutput, now_s: float) -> StepSample | None:
         """Call when the output arrives; None for steps that cannot be timed."""

@@ -11,7 +11,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -90,6 +92,14 @@ class EngineSpec:
 
 def build_vllm_config(spec: EngineSpec, scorpio: Mapping[str, Any] | None = None) -> VllmConfig:
     """`VllmConfig` of a small local Llama; `scorpio` becomes `additional_config["scorpio"]`."""
+    config = copy(_vllm_config(spec))
+    config.additional_config = {"scorpio": dict(scorpio)} if scorpio is not None else {}
+    return config
+
+
+@lru_cache(maxsize=64)
+def _vllm_config(spec: EngineSpec) -> VllmConfig:
+    """Takes a second to build, and the scheduler only reads it: one per spec and process."""
     with tempfile.TemporaryDirectory(prefix="scorpio-twin-") as folder:
         Path(folder, "config.json").write_text(json.dumps(_LLAMA))
         model = ModelConfig(
@@ -118,7 +128,6 @@ def build_vllm_config(spec: EngineSpec, scorpio: Mapping[str, Any] | None = None
                 block_size=spec.block_size, enable_prefix_caching=spec.enable_prefix_caching
             ),
             device_config=DeviceConfig(device="cpu"),
-            additional_config={"scorpio": dict(scorpio)} if scorpio is not None else {},
         )
     config.cache_config.num_gpu_blocks = spec.num_blocks
     return config
