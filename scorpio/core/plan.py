@@ -49,6 +49,9 @@ class StepPlan:
         of them in stock (arrival) order. Requests that already produced tokens (preempted)
         are always admissible and come first; the engine sees to that.
     skip_decode: row indices of `RunningBatch` whose decode sits this step out.
+    prefill_order: row indices of unfinished prefills in the order to serve them, all behind the
+        decodes (vLLM serves `running` front to back, so a long prefill in front would eat the
+        tokens meant for decodes behind it); rows not named follow in their present order.
     defer_prefill: row indices whose unfinished prefill yields this step to a more urgent one.
     reject: requests to refuse now; only ones that have produced no token.
     token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
@@ -57,6 +60,7 @@ class StepPlan:
     stock: bool = False
     admit: Sequence[str] | None = None
     skip_decode: Sequence[int] = ()
+    prefill_order: Sequence[int] = ()
     defer_prefill: Sequence[int] = ()
     reject: Sequence[Rejection] = ()
     token_budget: int | None = None

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.policies.fcfs import Fcfs
+from scorpio.core.policies.mooncake import Mooncake
+from scorpio.core.policies.options import parse_options
 from scorpio.core.policies.paper_options import PaperOptions
+from scorpio.core.policies.priority_edf import PriorityEdf
+from scorpio.core.policies.qoserve import Qoserve
+from scorpio.core.policies.scorpio import Scorpio
 from scorpio.core.policies.scorpio_paper import ScorpioPaper
+from scorpio.core.policies.sjf import Sjf
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits
 
@@ -28,13 +34,39 @@ def _fcfs(inputs: PolicyInputs) -> Policy:
     return Fcfs()
 
 
+def _mooncake(inputs: PolicyInputs) -> Policy:
+    return Mooncake(inputs.profile, inputs.limits, inputs.options)
+
+
+def _priority_edf(inputs: PolicyInputs) -> Policy:
+    parse_options("priority-edf", {}, inputs.options)
+    return PriorityEdf()
+
+
+def _qoserve(inputs: PolicyInputs) -> Policy:
+    return Qoserve(inputs.profile, inputs.options)
+
+
+def _scorpio(inputs: PolicyInputs) -> Policy:
+    return Scorpio(inputs.profile, inputs.limits, inputs.options)
+
+
 def _scorpio_paper(inputs: PolicyInputs) -> Policy:
     return ScorpioPaper(inputs.profile, inputs.limits, PaperOptions.parse(inputs.options))
 
 
+def _sjf(inputs: PolicyInputs) -> Policy:
+    return Sjf(inputs.options)
+
+
 _POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
     "fcfs": _fcfs,
+    "mooncake": _mooncake,
+    "priority-edf": _priority_edf,
+    "qoserve": _qoserve,
+    "scorpio": _scorpio,
     "scorpio-paper": _scorpio_paper,
+    "sjf": _sjf,
 }
 
 

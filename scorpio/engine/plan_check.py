@@ -33,7 +33,10 @@ def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
             raise PlanError("skips a row that is not a running decode")
         if len(np.unique(rows)) >= int(batch.is_decode.sum()):
             raise PlanError("skips every decode")
-    if any(not 0 <= row < len(batch) or batch.is_decode[row] for row in plan.defer_prefill):
-        raise PlanError("defers a row that is not an unfinished prefill")
+    prefills = (*plan.prefill_order, *plan.defer_prefill)
+    if any(not 0 <= row < len(batch) or batch.is_decode[row] for row in prefills):
+        raise PlanError("orders or defers a row that is not an unfinished prefill")
+    if len(set(plan.prefill_order)) < len(plan.prefill_order):
+        raise PlanError("names a prefill twice")
     if plan.token_budget is not None and plan.token_budget < 1:
         raise PlanError(f"token budget {plan.token_budget} < 1")

@@ -10,6 +10,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -140,7 +141,7 @@ class ScorpioScheduler(AsyncScheduler):
                 if self._is_idle_plan(plan):
                     plan = STOCK_STEP  # work conservation: never wait with an empty engine
                 else:
-                    self._apply(plan)
+                    self._apply(plan, snapshot)
             return plan, snapshot
         except Exception as error:
             self.waiting.open_all()
@@ -171,7 +172,7 @@ class ScorpioScheduler(AsyncScheduler):
             and len(self.waiting) > 0
         )
 
-    def _apply(self, plan: StepPlan) -> None:
+    def _apply(self, plan: StepPlan, snapshot: Snapshot) -> None:
         """Carry out a checked plan through vLLM's seams."""
         if plan.reject:
             self._refuse(plan)
@@ -180,12 +181,23 @@ class ScorpioScheduler(AsyncScheduler):
             # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
             # passes over unfinished prefills in the same loop when it balances them over ranks).
             self.running[row].next_decode_eligible_step = self.current_step + 2
+        if plan.prefill_order or plan.defer_prefill:
+            self._order_running(plan, snapshot)
         if plan.token_budget is not None:
             self.max_num_scheduled_tokens = min(plan.token_budget, self._limits.token_budget)
         if plan.admit is not None:
             table = self.waiting.table
             resumed = [table[r].request_id for r in range(int(table.started.sum()))]
             self.waiting.open_for([*resumed, *plan.admit])
+
+    def _order_running(self, plan: StepPlan, snapshot: Snapshot) -> None:
+        """Decodes in front, then unfinished prefills as the plan wants them."""
+        running, is_decode = list(self.running), snapshot.running.is_decode
+        behind = [
+            row for row in np.flatnonzero(~is_decode).tolist() if row not in plan.prefill_order
+        ]
+        order = [*np.flatnonzero(is_decode).tolist(), *plan.prefill_order, *behind]
+        self.running[:] = [running[row] for row in order]
 
     def _refuse(self, plan: StepPlan) -> None:
         reasons = {r.request_id: r for r in plan.reject}

@@ -1,0 +1,50 @@
+"""Who may join without breaking the tightest pace of the batch? TPOT guard at admission.
+
+The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
+decodes, with the newcomer's context half grown, must take no more than a share of the tightest
+TPOT SLO; the rest of it is kept for prefill, which shares steps with decodes in vLLM V1.
+"""
+
+from __future__ import annotations
+
+import math
+
+from scorpio.core.latency import StepModel
+from scorpio.core.views import RequestView, Snapshot
+
+
+class GrowingBatch:
+    """The running batch and those that join in this step; `share` of the tightest S may be used."""
+
+    def __init__(
+        self, model: StepModel, snapshot: Snapshot, mean_output: float, share: float
+    ) -> None:
+        running = snapshot.running
+        self._model, self._mean_output, self._share = model, mean_output, share
+        self._members = len(running)
+        self._room = snapshot.limits.max_num_seqs - len(running)
+        self._context = float((running.context_tokens + running.prefill_left).sum())
+        # Unfinished prefills come first: what they still need is not free.
+        self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
+        self._tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
+
+    def takes(self, view: RequestView) -> bool:
+        """May this request join?"""
+        if self._members == 0:
+            return True
+        if self._room <= 0 or view.prompt_tokens >= self._kv_left:
+            return False
+        length = view.predicted_output_tokens
+        if not math.isfinite(length):
+            length = min(self._mean_output, view.max_tokens)
+        context = self._context + view.prompt_tokens + 0.5 * length
+        step_s = self._model.step_s(self._members + 1, context)
+        return step_s <= self._share * min(self._tightest_s, view.slo.tpot_s)
+
+    def join(self, view: RequestView) -> None:
+        """It does."""
+        self._members += 1
+        self._room -= 1
+        self._kv_left -= view.prompt_tokens
+        self._context += view.prompt_tokens
+        self._tightest_s = min(self._tightest_s, view.slo.tpot_s)

@@ -1,0 +1,118 @@
+"""What prefill is there to do, in which order, and how is a refusal worded? Parts of `scorpio`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.latency import StepModel
+from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.queue import WaitingTable
+from scorpio.core.supply import PrefillSupply
+from scorpio.core.views import BoolArray, EngineLimits, FloatArray, IntArray, Snapshot
+
+_MIN_RETRY_S = 1.0
+Turn = tuple[int, int, int]  # row (>= 0 waiting, -1 - row running), tokens left, tokens in KV
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillJobs:
+    """Prefill still to do in deadline order: `row` >= 0 waits, -1 - row is running already.
+
+    work_s: its cost beside other work, attention to its own prefix included, no base cost.
+    """
+
+    row: IntArray
+    deadline_s: FloatArray
+    tokens: FloatArray
+    prefix: FloatArray
+    work_s: FloatArray
+    may_drop: BoolArray
+    rejectable: BoolArray
+
+    def turns(self, gone: IntArray) -> Iterator[Turn]:
+        """Kept jobs in order, then those let go that are not refused (on_miss DEGRADE)."""
+        left = set(gone.tolist())
+        behind = (job for job in gone.tolist() if not self.rejectable[job])
+        for jobs in ((j for j in range(len(self.row)) if j not in left), behind):
+            for job in jobs:
+                yield int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
+
+
+def prefill_jobs(
+    model: StepModel, snapshot: Snapshot, never: BoolArray, patience_s: float
+) -> PrefillJobs:
+    """All unfinished prefills of the batch and all waiting requests that can be served at all.
+
+    Without a TTFT SLO a request is due `patience_s` after it came, so nobody waits for ever.
+    """
+    running, waiting = snapshot.running, snapshot.waiting
+    row = np.flatnonzero(~never)
+    due_s = np.minimum(waiting.deadline_s[row], waiting.arrival_s[row] + patience_s)
+    due_s[waiting.started[row]] = -math.inf  # preempted ones come first
+    rejectable = waiting.rejectable[row] & ~waiting.started[row]
+    may_drop = rejectable | (waiting.degradable[row] & ~waiting.started[row])
+    tokens, prefix = waiting.prompt_tokens[row], np.zeros(len(row))
+    partial = np.flatnonzero(~running.is_decode)
+    if len(partial):
+        views = [running.views[r] for r in partial.tolist()]
+        theirs_s = np.array([min(v.deadline_s, v.arrival_s + patience_s) for v in views])
+        order = np.argsort(theirs_s, kind="stable")
+        partial, theirs_s = partial[order], theirs_s[order]
+        at = due_s.searchsorted(theirs_s)
+        row, due_s = np.insert(row, at, -1 - partial), np.insert(due_s, at, theirs_s)
+        tokens = np.insert(tokens, at, running.prefill_left[partial])
+        prefix = np.insert(prefix, at, running.context_tokens[partial])
+        may_drop, rejectable = np.insert(may_drop, at, False), np.insert(rejectable, at, False)
+    per_token_s = model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens)
+    return PrefillJobs(row, due_s, tokens, prefix, per_token_s * tokens, may_drop, rejectable)
+
+
+def hopeless(
+    model: StepModel, limits: EngineLimits, waiting: WaitingTable
+) -> tuple[BoolArray, list[Rejection]]:
+    """Waiting rows that even an idle engine could not serve, and their refusals.
+
+    A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
+    whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
+    """
+    too_long = (waiting.prompt_tokens >= limits.kv_tokens) & ~waiting.started
+    alone_s = model.step_s(1, 0.0) + model.context_token_s * waiting.prompt_tokens
+    too_fast = waiting.rejectable & ~waiting.started & (waiting.tpot_slo_s < alone_s)
+    never: BoolArray = too_long | too_fast
+    reasons = (RejectReason.TPOT_INFEASIBLE, RejectReason.KV_INFEASIBLE)
+    return never, [
+        Rejection(waiting[row].request_id, reasons[int(too_long[row])], None, None)
+        for row in np.flatnonzero(never).tolist()
+    ]
+
+
+def refusals(
+    waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray, supply: PrefillSupply
+) -> list[Rejection]:
+    """Refusals of those let go, each with the TTFT it would get and when to come back."""
+    gone = gone[jobs.rejectable[gone]]
+    if not len(gone):
+        return []
+    stays = np.ones(len(jobs.row))
+    stays[gone] = 0.0
+    # Behind all who stay: in its own place it might be early, at the price of the others.
+    queued_s = float((jobs.work_s * stays).sum()) + jobs.work_s[gone]
+    done_s = supply.done_s(queued_s).tolist()
+    alone_s = (supply.done_s(jobs.work_s[gone]) - supply.start_s).tolist()
+    refused = []
+    for job, done, alone in zip(gone.tolist(), done_s, alone_s, strict=True):
+        view = waiting[int(jobs.row[job])]
+        never = alone > view.slo.ttft_s and supply.decode_s <= 0.0
+        refused.append(
+            Rejection(
+                view.request_id,
+                RejectReason.TTFT_INFEASIBLE,
+                attainable_ttft_s=max(done - view.arrival_s, 0.0),
+                retry_after_s=None if never else max(done - view.deadline_s, _MIN_RETRY_S),
+            )
+        )
+    return refused

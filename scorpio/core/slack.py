@@ -1,0 +1,46 @@
+"""How long may the next step take before a running decode turns late?
+
+Token k of a request (the first is k = 1) is due at t_first + (k - 1) * S: whoever keeps that
+time-line keeps its mean TPOT at S, however long the output turns out to be.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scorpio.core.views import FloatArray, IntArray, RunningBatch
+
+
+def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float) -> float:
+    """When the step now being planned will begin to execute.
+
+    Under async scheduling the step before it may still run: it began at `executing_since_s` (NaN:
+    none does) and was predicted to take `executing_step_s`.
+    """
+    if math.isnan(executing_since_s):
+        return now_s
+    return max(now_s, executing_since_s + executing_step_s)
+
+
+def decode_slack_s(running: RunningBatch, rows: IntArray, start_s: float) -> FloatArray:
+    """Time from `start_s` until the next token of each decode in `rows` is due; inf without SLO.
+
+    A first token that is still in flight counts as coming at `start_s`. Negative = late already.
+    """
+    first_s = running.first_token_s[rows]
+    first_s = np.where(np.isnan(first_s), start_s, first_s)
+    produced = np.maximum(running.output_tokens[rows], 1)
+    slack_s: FloatArray = first_s + running.tpot_slo_s[rows] * produced - start_s
+    return slack_s
+
+
+def least_slack_s(slack_s: FloatArray, hopeless_below_s: float) -> float:
+    """The least slack of those that can still be helped; inf when there are none.
+
+    Below `hopeless_below_s` even a step of decodes alone comes too late: holding back everybody
+    else for such a token would only make others late too.
+    """
+    helpable = slack_s[slack_s >= hopeless_below_s]
+    return float(helpable.min(initial=math.inf))

@@ -1,0 +1,37 @@
+"""When will this much prefill work be done, beside the decodes that must keep their pace?
+
+A step of length T leaves T - D for prefill (D: its decodes alone). The first step can be longer,
+because running decodes have saved slack; later ones last as long as the tightest pace allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.views import FloatArray
+
+_LEAST_SHARE = 0.03  # a saturated batch still ends: its decodes finish one by one
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillSupply:
+    """first_step_s, decode_s: the coming step and its decodes alone; pace_s: later steps."""
+
+    start_s: float
+    first_step_s: float
+    decode_s: float
+    pace_s: float
+
+    @property
+    def share(self) -> float:
+        """Part of the time that later steps leave for prefill."""
+        return max(1.0 - self.decode_s / max(self.pace_s, self.decode_s), _LEAST_SHARE)
+
+    def done_s(self, work_s: FloatArray) -> FloatArray:
+        """Absolute time at which each amount of prefill work is done."""
+        first_s = max(self.first_step_s - self.decode_s, 0.0)
+        beyond = np.maximum(work_s - first_s, 0.0) / self.share
+        done: FloatArray = self.start_s + self.decode_s + np.minimum(work_s, first_s) + beyond
+        return done

@@ -1,0 +1,150 @@
+"""`scorpio` by hand: each of its four parts on a scene small enough to compute on paper."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scorpio.core.calibration import Calibration
+from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
+from scorpio.core.plan import RejectReason, StepPlan
+from scorpio.core.policies.scorpio import Scorpio
+from scorpio.core.slo import OnMiss, Slo
+from scorpio.core.views import RequestView, StepSample
+from tests.conformance.snapshots import NOW_S, Row, Scene, limits, snapshot
+
+# 10 ms a step and 0.1 ms a token, whatever kind: easy to add up.
+STEP = StepModel(0.010, 1e-4, 1e-4, 96.0, 0.0, 0.0, 0.0)
+PROFILE = LatencyProfile(decode_from_step(STEP), prefill_from_step(STEP), STEP, "hand")
+LIMITS = limits(max_num_seqs=8, token_budget=2048, kv_tokens=100_000)
+
+
+def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.inf,
+         **more: Any) -> RequestView:  # fmt: skip
+    on_miss = more.pop("on_miss", OnMiss.REJECT)
+    more.setdefault("arrival_s", NOW_S)
+    return RequestView(name, more.pop("seq", 1), prompt_tokens=prompt, max_tokens=64,
+                       slo=Slo(ttft_s, tpot_s, on_miss=on_miss), **more)  # fmt: skip
+
+
+def decode(name: str, tpot_s: float, slot: int = 0, produced: int = 1) -> Row:
+    """A running decode whose first token came now."""
+    return Row(view(name, 10, tpot_s=tpot_s, arrival_s=NOW_S - 0.1), slot, False, 9 + produced, 10, produced)
+
+
+def plan(*running: Row, waiting: tuple[RequestView, ...] = (), **options: float) -> StepPlan:
+    scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
+    policy = Scorpio(PROFILE, LIMITS, options)
+    return policy.plan(NOW_S, snapshot(policy, scene))
+
+
+def test_light_load_is_stock() -> None:
+    # 10 ms + 0.1 ms * (1 decode + 50 tokens) = 15.1 ms <= 0.8 * 30 ms of slack.
+    assert plan(decode("d", 0.030), waiting=(view("w", 50, 0.5, 0.03),)).stock
+
+
+def test_chunk_ends_before_the_next_token_is_due() -> None:
+    # Slack 30 ms, 3 ms of it reserve; 0.97 * 27 = 26.19 ms; minus 10.1 ms for the decode leaves
+    # 16.09 ms = 160 tokens of the prompt, and one for the decode.
+    made = plan(decode("d", 0.030), waiting=(view("w", 1000, 5.0, 0.03),))
+    assert made.token_budget == 161
+    assert list(made.admit or ()) == ["w"]
+
+
+def test_slack_once_saved_buys_a_longer_chunk() -> None:
+    # The 5th token (produced = 4) is due 4 * 30 ms after the first: 120 - 3 ms, * 0.97 = 113.5 ms.
+    made = plan(decode("d", 0.030, produced=4), waiting=(view("w", 5000, 5.0, 0.03),))
+    assert made.token_budget == 1 + int((0.97 * 0.117 - 0.0101) / 1e-4)
+
+
+def test_longest_is_refused_when_not_all_can_be_on_time() -> None:
+    # About 16 of each 28.6 ms are left for prefill; 0.5 s hold some 2,700 tokens, not 4,000.
+    waiting = (
+        view("long", 3000, 0.5, 0.03, seq=1),
+        view("short", 500, 0.5, 0.03, seq=2),
+        view("other", 500, 0.5, 0.03, seq=3),
+    )
+    made = plan(decode("d", 0.030), waiting=waiting)
+    assert [(r.request_id, r.reason) for r in made.reject] == [
+        ("long", RejectReason.TTFT_INFEASIBLE)
+    ]
+    (refusal,) = made.reject
+    assert refusal.attainable_ttft_s is not None
+    assert refusal.attainable_ttft_s > 0.5
+    assert list(made.admit or ())[:1] == ["short"]
+
+
+@pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
+def test_who_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
+    waiting = (
+        view("long", 3000, 0.5, 0.03, seq=1, on_miss=on_miss),
+        view("short", 500, 0.5, 0.03, seq=2),
+    )
+    refused = {r.request_id for r in plan(decode("d", 0.030), waiting=waiting).reject}
+    assert "long" not in refused
+
+
+def test_urgent_prompt_overtakes_an_unfinished_prefill() -> None:
+    slow = Row(view("slow", 4000, 60.0, 0.03), 1, False, 100, 4000, 0)
+    made = plan(decode("d", 0.030), slow, waiting=(view("w", 600, 0.3, 0.03, seq=2),))
+    assert list(made.admit or ()) == ["w"]
+    assert list(made.defer_prefill) == [1]
+
+
+def test_tightest_pace_bounds_the_batch() -> None:
+    # With 12 ms for the tightest and 15 % kept for prefill, 10 ms + 0.1 ms * 3 > 10.2 ms: the
+    # second newcomer would be too much.
+    waiting = (view("a", 200, 5.0, 0.012, seq=1), view("b", 200, 5.0, 0.012, seq=2))
+    made = plan(decode("d", 0.012), waiting=waiting)
+    assert list(made.admit or ()) == ["a"]
+
+
+def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
+    waiting = (view("tight", 400, 5.0, 0.0102, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
+    assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]
+
+
+def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
+    waiting = (view("huge", 100_000, 60.0), view("fast", 4000, 60.0, 0.005, seq=2))
+    made = plan(decode("d", 0.030), waiting=waiting)
+    assert {r.request_id: (r.reason, r.retry_after_s) for r in made.reject} == {
+        "huge": (RejectReason.KV_INFEASIBLE, None),
+        "fast": (RejectReason.TPOT_INFEASIBLE, None),
+    }
+
+
+def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
+    policy = Scorpio(PROFILE, LIMITS, {"patience_s": 10.0})
+    old = view("old", 100, arrival_s=NOW_S - 20.0)
+    fresh = view("new", 100, ttft_s=5.0, seq=2)
+    assert policy.queue_key(old) < policy.queue_key(fresh)
+
+
+@pytest.mark.parametrize(
+    "options", [{"nonsense": 1.0}, {"light_share": 2.0}, {"margin_s": math.nan}]
+)
+def test_bad_options_are_named(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Scorpio(PROFILE, LIMITS, options)
+
+
+def test_calibration_follows_a_slower_engine_and_ignores_stalls() -> None:
+    calibration = Calibration(STEP)
+    predicted_s = STEP.step_s(10, 0.0)
+    for step in range(400):
+        stalled = 100.0 if step % 50 == 0 else 1.3
+        calibration.observe(StepSample(0, 0.0, 0.0, 10, 0, predicted_s * stalled))
+    assert calibration.factor == pytest.approx(1.3, rel=0.01)
+    assert calibration.model().step_s(10, 0.0) == pytest.approx(1.3 * predicted_s, rel=0.01)
+
+
+def test_unmeasured_profile_means_stock() -> None:
+    free = StepModel(*np.zeros(7))
+    profile = LatencyProfile(decode_from_step(free), prefill_from_step(free), free)
+    policy = Scorpio(profile, LIMITS, {})
+    policy.observe(StepSample(10, 100.0, 0.0, 1, 10, 0.02))
+    scene = Scene(LIMITS, (decode("d", 0.03),), ((view("w", 500, 0.5, 0.03), False),))
+    assert policy.plan(NOW_S, snapshot(policy, scene)).stock

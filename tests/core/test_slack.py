@@ -1,0 +1,44 @@
+"""Is slack the time until the next token is due?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from scorpio.core.slack import decode_slack_s, least_slack_s, step_start_s
+from scorpio.core.slo import NO_SLO, Slo
+from scorpio.core.views import RequestView
+from tests.conformance.snapshots import Row, running_batch
+
+
+def row(slot: int, slo: Slo, output_tokens: int) -> Row:
+    view = RequestView(f"r{slot}", slot, 10.0, 100, 4000, slo)
+    return Row(view, slot, False, 100 + output_tokens, 100, output_tokens)
+
+
+def test_a_step_starts_when_the_one_before_it_ends() -> None:
+    assert step_start_s(5.0, math.nan, 0.03) == 5.0
+    assert step_start_s(5.0, 4.99, 0.03) == pytest.approx(5.02)
+    assert step_start_s(5.0, 4.9, 0.03) == 5.0  # it takes longer than predicted
+
+
+def test_next_token_is_due_one_pace_per_token_after_the_first() -> None:
+    # The first token came at 10.1. Four are out: the fifth is due at 10.1 + 4 * 0.05 = 10.3.
+    batch = running_batch([row(0, Slo(1.0, 0.05), 4), row(1, NO_SLO, 4), row(2, Slo(1.0, 0.03), 4)])
+    slack_s = decode_slack_s(batch, np.array([0, 1, 2]), 10.25)
+    assert slack_s == pytest.approx([0.05, math.inf, -0.03])
+
+
+def test_a_first_token_in_flight_counts_from_the_start_of_the_step() -> None:
+    batch = running_batch([row(0, Slo(1.0, 0.05), 1)])
+    batch.first_token_s[0] = math.nan
+    assert decode_slack_s(batch, np.array([0]), 77.0) == pytest.approx([0.05])
+
+
+def test_the_hopeless_do_not_hold_back_the_others() -> None:
+    slack_s = np.array([-0.2, 0.004, 0.02, 0.5])
+    assert least_slack_s(slack_s, 0.005) == 0.02
+    assert least_slack_s(slack_s[:2], 0.005) == math.inf
+    assert least_slack_s(slack_s[:0], 0.005) == math.inf
