@@ -32,7 +32,14 @@ def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.
 
 def decode(name: str, tpot_s: float, slot: int = 0, produced: int = 1) -> Row:
     """A running decode whose first token came now."""
-    return Row(view(name, 10, tpot_s=tpot_s, arrival_s=NOW_S - 0.1), slot, False, 9 + produced, 10, produced)
+    return Row(
+        view(name, 10, tpot_s=tpot_s, arrival_s=NOW_S - 0.1),
+        slot,
+        False,
+        9 + produced,
+        10,
+        produced,
+    )
 
 
 def plan(*running: Row, waiting: tuple[RequestView, ...] = (), **options: float) -> StepPlan:

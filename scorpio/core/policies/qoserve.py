@@ -25,7 +25,7 @@ from scorpio.core.views import FloatArray, IntArray, RequestView, Snapshot, Step
 OPTIONS = {
     "alpha_low_ms": Option(1.0, 0.0, 1000.0),
     "alpha_high_ms": Option(8.0, 0.0, 1000.0),
-    "full_load_s": Option(8.0, 0.01, 3600.0),
+    "full_load_s": Option(30.0, 0.01, 3600.0),
     "slack_share": Option(1.0, 0.1, 1.0),
     "preempt": Option(1.0, 0.0, 1.0),
 }
