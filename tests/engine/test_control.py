@@ -57,11 +57,11 @@ def test_missing_attributes_fail_closed(monkeypatch: pytest.MonkeyPatch) -> None
         Engine()
 
 
-def test_unsupported_combinations_are_refused_by_name() -> None:
+def test_unsupported_combinations_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(seams.UnsupportedConfigError, match="priority"):
         Engine(EngineSpec(policy="priority", pipeline_depth=1))
     config = build_vllm_config(EngineSpec())
-    config.parallel_config.pipeline_parallel_size = 2
+    monkeypatch.setattr(config.parallel_config, "pipeline_parallel_size", 2)
     with pytest.raises(seams.UnsupportedConfigError, match="pipeline parallelism"):
         seams.check_supported(config)
 
