@@ -1,0 +1,206 @@
+"""What did the user type? Parses, checks names, wires the parts, calls them; decides nothing else.
+
+Everything heavy is imported inside the command that needs it: `scorpio --help` is instant.
+Exit codes: 2 = asked for something that does not exist, nothing was written; 1 = it failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorpio.cli_compare import LIVE, TWIN, Wanted, compare_in_twin, compare_on_server
+from scorpio.cli_errors import UsageError, one_line_errors
+from scorpio.cli_parse import command_line, listed, one_of, option_values, parse_rate, parse_seed
+
+app = typer.Typer(
+    name="scorpio",
+    help="SLO-aware scheduling for stock vLLM.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Model = Annotated[str, typer.Option(help="smollm2, tiny, a directory or a Hub id")]
+OutDir = Annotated[Path, typer.Option("--out", help="directory for the results")]
+Trace = Annotated[str, typer.Option(help="catalog name or trace file")]
+Mix = Annotated[str, typer.Option(help="SLO mix; `trace` = as the trace itself states")]
+Rows = Annotated[str | None, typer.Option(metavar="A:B", help="a window of the trace")]
+
+
+def main() -> None:
+    """Console entry point."""
+    app()
+
+
+@app.command(context_settings=_PASS_THROUGH)
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
+    policy: Annotated[str | None, typer.Option(help="scheduling policy")] = None,
+    policy_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
+    ] = None,
+    slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
+    latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
+) -> None:
+    """Serve MODEL: vLLM's own OpenAI server with our scheduler.
+
+    Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
+    """
+    with one_line_errors():
+        if policy is not None:
+            _check_policies([policy])
+        options = option_values(policy_option or [])
+        from scorpio.server.serve import serve as run_server
+
+        run_server(
+            model,
+            context.args,
+            policy=policy,
+            policy_options=options or None,
+            slo_config=slo_config,
+            latency=latency,
+            run_dir=run_dir,
+        )
+
+
+@app.command()
+def profile(
+    model: Model = "smollm2",
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("latency.json"),
+    url: Annotated[str | None, typer.Option(help="measure a server that already runs")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="its run directory")] = None,
+    budget_s: Annotated[float, typer.Option(min=5.0, help="seconds for designed points")] = 75.0,
+    exam_s: Annotated[float, typer.Option(min=3.0, help="seconds of random load")] = 15.0,
+) -> None:
+    """Measure this machine's engine; writes the coefficients that policies predict with."""
+    with one_line_errors():
+        if (url is None) != (run_dir is None):
+            raise UsageError("--url and --run-dir go together: a running server and its directory")
+        from scorpio.live.profile_run import profile_model, profile_running
+
+        if url is not None and run_dir is not None:
+            profile_running(url, run_dir, model, out, budget_s, exam_s)
+        else:
+            profile_model(model, out, budget_s=budget_s, exam_s=exam_s)
+
+
+@app.command()
+def compare(
+    trace: Trace,
+    policy: Annotated[str, typer.Option(metavar="NAME[,NAME...]", help="policies to compare")],
+    out: OutDir,
+    engine: Annotated[str, typer.Option(help="twin (virtual time) or live (a server here)")] = TWIN,
+    gpu: Annotated[str | None, typer.Option(help="twin: a GPU name or a latency.json")] = None,
+    rows: Rows = None,
+    mix: Mix = "six",
+    rate_scale: Annotated[str, typer.Option(metavar="X[,X...]", help="arrival rates")] = "1",
+    seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
+    tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
+    lengths: Annotated[
+        str, typer.Option(help="twin: what policies know of lengths: none, oracle, or log error")
+    ] = "0.6",
+    workers: Annotated[int | None, typer.Option(min=1, help="twin: processes")] = None,
+    model: Model = "smollm2",
+    repeats: Annotated[int, typer.Option(min=1, help="live: runs per seed and policy")] = 2,
+    latency: Annotated[
+        Path | None, typer.Option(help="live: a latency.json; this machine's by default")
+    ] = None,
+) -> None:
+    """Serve one load under several policies and say which kept its promises."""
+    with one_line_errors():
+        one_of("engine", engine, (TWIN, LIVE))
+        wanted = Wanted(
+            trace=trace,
+            rows=rows,
+            mix=mix,
+            rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
+            policies=tuple(listed("policy", policy, str)),
+            seeds=tuple(listed("seed", seed, parse_seed)),
+            out=out,
+        )
+        if engine == TWIN:
+            compare_in_twin(wanted, gpu, tune, lengths, workers)
+        else:
+            compare_on_server(wanted, model, repeats, latency)
+
+
+@app.command()
+def replay(
+    url: Annotated[str, typer.Option(help="any OpenAI-compatible server")],
+    trace: Trace,
+    out: OutDir,
+    mix: Mix = "six",
+    rows: Rows = None,
+    rate_scale: Annotated[float, typer.Option(help="multiplies the arrival rate")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    model: Annotated[str | None, typer.Option(help="as the server names it; its first")] = None,
+    vocab_size: Annotated[
+        int, typer.Option(min=200, help="prompts are token ids below this")
+    ] = 1000,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="environment variable with an API key")
+    ] = None,
+) -> None:
+    """Send a trace to a running server, open loop, and report what became of it."""
+    with one_line_errors():
+        from workloads.catalog import load_workload
+
+        requests = load_workload(trace, rows, rate_scale, seed, mix)
+        from scorpio.live.replay_command import ReplayPlan, replay_server
+
+        plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
+        replay_server(url, plan, out, command_line())
+
+
+@app.command()
+def train_length(
+    data: Annotated[Path, typer.Option(help="JSONL: prompt, prompt_tokens, response_tokens")],
+    out: OutDir,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the output-length predictor on your own traffic; writes artefact and report."""
+    with one_line_errors():
+        try:
+            from predictors.length.train import TrainingFailed, train_length
+        except ImportError as error:
+            raise UsageError(f"{error}: pip install 'scorpio-vllm[train]'") from None
+        from predictors.length.artifact import LengthArtifactError
+        from predictors.length.convert import ConversionFailed
+        from predictors.length.dataset import DataError
+
+        try:
+            train_length(data, out, seed=seed, say=lambda line: typer.echo(line, err=True))
+        except (DataError, TrainingFailed, ConversionFailed, LengthArtifactError, OSError) as error:
+            raise UsageError(str(error)) from None
+
+
+@app.command()
+def demo(
+    out: OutDir = Path("out/demo"),
+    model: Model = "smollm2",
+    policy: Annotated[str, typer.Option(help="policies, one after the other")] = "",
+    overload: Annotated[float, typer.Option(min=0.05, max=20.0, help="load / capacity")] = 1.2,
+    window_s: Annotated[float, typer.Option(min=5.0, help="seconds of arrivals per policy")] = 40.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    fresh_profile: Annotated[bool, typer.Option(help="measure the engine again")] = False,
+) -> None:
+    """Stock vLLM and Scorpio under the same overload on this machine's CPU."""
+    with one_line_errors():
+        from scorpio.live.demo import POLICIES, run_demo
+
+        policies = listed("policy", policy, str) if policy else list(POLICIES)
+        _check_policies(policies)
+        run_demo(out, model, policies, overload, window_s, seed, fresh_profile)
+
+
+def _check_policies(names: list[str]) -> None:
+    from scorpio.core.registry import policy_names
+
+    for name in names:
+        one_of("policy", name, policy_names())

@@ -1,0 +1,69 @@
+"""Are these words valid? Lists and names of the command line, checked before anything is done."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from scorpio.cli_errors import UsageError
+
+T = TypeVar("T")
+
+
+def one_of(what: str, name: str, valid: Iterable[str]) -> str:
+    """`name`, when it is valid. Raises UsageError naming what is."""
+    names = sorted(valid)
+    if name not in names:
+        raise UsageError(f"unknown {what} '{name}'; valid: {', '.join(names)}")
+    return name
+
+
+def listed(what: str, text: str, parse: Callable[[str], T]) -> list[T]:
+    """`A,B,C` -> parsed values, each once. Raises UsageError."""
+    values: list[T] = []
+    for part in text.split(","):
+        try:
+            values.append(parse(part.strip()))
+        except ValueError:
+            raise UsageError(f"{what} '{part.strip()}' is not valid in '{text}'") from None
+    if len(set(values)) != len(values):
+        raise UsageError(f"{what} is named twice in '{text}'")
+    return values
+
+
+def parse_rate(text: str) -> float:
+    """A rate scale. Raises ValueError unless finite and > 0."""
+    value = float(text)
+    if not (math.isfinite(value) and value > 0.0):
+        raise ValueError(text)
+    return value
+
+
+def parse_seed(text: str) -> int:
+    """A seed. Raises ValueError unless >= 0."""
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def option_values(texts: Iterable[str]) -> dict[str, float]:
+    """`NAME=NUMBER` texts. Raises UsageError."""
+    options: dict[str, float] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        try:
+            if not name or not sign:
+                raise ValueError
+            options[name] = float(value)
+        except ValueError:
+            raise UsageError(f"policy option '{text}' must be NAME=NUMBER") from None
+    return options
+
+
+def command_line() -> str:
+    """The command as it was typed, to be shown next to its numbers."""
+    return shlex.join(["scorpio", *sys.argv[1:]])

@@ -1,0 +1,60 @@
+"""`compare --engine live`: policies against each other on a real server of this machine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from predictors.latency.artifact import this_machine
+from scorpio.live.ab import Load, plan_runs, run_ab
+from scorpio.live.machine_load import warn_if_busy
+from scorpio.live.progress import every_quarter_minute, say
+from scorpio.live.server import live_server
+from scorpio.models import resolve_model
+from workloads.errors import WorkloadError
+from workloads.summary import Comparison
+
+# Two cores: an executor in the engine's own process saves ten seconds of start.
+ONE_MACHINE = ("--distributed-executor-backend", "uni")
+
+
+def vocabulary_size(model: str) -> int:
+    """Vocabulary of a model that is on this machine. Raises WorkloadError."""
+    path = Path(resolve_model(model)) / "config.json"
+    try:
+        return int(json.loads(path.read_text())["vocab_size"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise WorkloadError(f"{path}: cannot read vocab_size: {error}") from None
+
+
+def compare_live(
+    model: str,
+    loads: Sequence[Load],
+    policies: Sequence[str],
+    repeats: int,
+    out_dir: Path,
+    vllm_args: Sequence[str] = ONE_MACHINE,
+    latency: Path | None = None,
+) -> Comparison:
+    """Serve `model` once, replay every load under every policy, stop the server.
+
+    The server's log is kept as DIR/server.log. Nothing is reported here: the caller writes the
+    summary and the pages.
+    """
+    vocab_size = vocabulary_size(model)
+    comparison = Comparison(out_dir)
+    runs = plan_runs(loads, policies, repeats)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scorpio-live-") as work:
+        warn_if_busy()
+        say(f"starting vLLM with {model}")
+        waiting = every_quarter_minute("starting")
+        log = out_dir / "server.log"
+        with live_server(
+            model, Path(work), log, vllm_args, latency=latency, progress=waiting
+        ) as server:
+            say(f"healthy after {server.start_s:.0f} s")
+            run_ab(server, runs, comparison, this_machine().cpu, vocab_size, say)
+    return comparison

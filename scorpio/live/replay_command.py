@@ -1,0 +1,92 @@
+"""`scorpio replay`: a trace against any OpenAI-compatible server, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scorpio.live.priority import raised_priority
+from scorpio.live.publish import publish
+from workloads.atomic import write_atomic
+from workloads.bench_json import bench_result
+from workloads.prompts import prompt_token_ids
+from workloads.replay import server_root
+from workloads.replay_run import replay_to_file, served_model
+from workloads.request import WorkloadRequest
+from workloads.request_body import RequestStyle, prepare
+from workloads.run_summary import EngineStats, RunKey
+from workloads.summary import Comparison
+
+# Ids that every vocabulary of a real model holds; prompts are told apart all the same.
+COMMON_VOCABULARY = 1000
+_STATUS_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What to send, and under which name the result is kept."""
+
+    requests: Sequence[WorkloadRequest]
+    trace: str
+    mix: str
+    rate_scale: float
+    seed: int
+    model: str | None = None
+    vocab_size: int = COMMON_VOCABULARY
+    api_key_variable: str | None = None
+
+
+def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Comparison:
+    """Replay and write summary.json, report.html, PNGs, records, and bench.json (`vllm bench`).
+
+    Raises:
+        ServerUnreachable: no server there; nothing is written.
+    """
+    headers = {}
+    if plan.api_key_variable is not None:
+        headers = {"Authorization": f"Bearer {os.environ.get(plan.api_key_variable, '')}"}
+    model = plan.model or asyncio.run(served_model(url, headers))
+    style = RequestStyle(model=model, headers=headers)
+    prepared = [
+        prepare(r, prompt_token_ids(r, plan.vocab_size, plan.seed), style) for r in plan.requests
+    ]
+    key = RunKey(
+        policy=policy_of(url),
+        engine="live",
+        gpu=model,
+        trace=plan.trace,
+        mix=plan.mix,
+        rate_scale=plan.rate_scale,
+        seed=plan.seed,
+    )
+    partial = out_dir / "running.jsonl"
+    started_s = time.monotonic()
+    with raised_priority():
+        records = replay_to_file(url, prepared, partial)
+    comparison = Comparison(out_dir)
+    wall_s = time.monotonic() - started_s
+    summary = comparison.add_run(key, records, EngineStats(wall_s=wall_s))
+    partial.unlink()
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    result = bench_result(summary, records, model_id=model, date=date, detailed=True)
+    write_atomic(out_dir / "bench.json", json.dumps(result, allow_nan=False) + "\n")
+    publish(comparison, command)
+    return comparison
+
+
+def policy_of(url: str) -> str:
+    """The policy that the server says it runs; `server` when it is none of ours."""
+    try:
+        address = f"{server_root(url)}/scorpio/status"
+        with urllib.request.urlopen(address, timeout=_STATUS_TIMEOUT_S) as answer:
+            return str(json.load(answer)["policy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "server"

@@ -1,0 +1,44 @@
+"""Who comes, when, with what? The twin's input: one frozen value per request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scorpio.core.slo import NO_SLO, Slo
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request as the API process would hand it to the engine.
+
+    output_tokens is known to the modelled GPU only. max_tokens is what the client asked for and
+    every policy can see; it must not give the true length away (see `TwinConfig.exact_max_tokens`).
+    abort_s: absolute time at which the client leaves, if the answer is not complete by then.
+    """
+
+    index: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    max_tokens: int
+    slo: Slo = NO_SLO
+    slo_class: str = ""
+    tenant: str = ""
+    xargs: Mapping[str, object] = field(default_factory=dict)
+    prefix_ids: tuple[int, ...] = ()
+    abort_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens < 1 or not 1 <= self.output_tokens <= self.max_tokens:
+            raise ValueError(
+                f"request {self.index}: need prompt >= 1 and 1 <= output <= max_tokens"
+            )
+        if not (math.isfinite(self.arrival_s) and self.arrival_s >= 0.0):
+            raise ValueError(f"request {self.index}: arrival_s must be finite and >= 0")
+
+    @property
+    def request_id(self) -> str:
+        """Zero-padded, so that text order is arrival order."""
+        return f"r{self.index:07d}"

@@ -1,0 +1,197 @@
+"""Which policy keeps the most promises on this load and GPU? `scorpio compare --engine twin`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scorpio.engine.virtual import EngineSpec
+from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.contestants import DEFAULT_TUNING, contestant_names
+from scorpio.twin.gpu_file import gpu_model
+from scorpio.twin.noise import NoiseSpec
+from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.run import TwinRun
+from scorpio.twin.tuning import TUNED, grid_options, tune
+from workloads.atomic import write_atomic
+from workloads.bound import EngineLimits, upper_bound
+from workloads.errors import UnknownName, WorkloadError
+from workloads.report import write_report
+from workloads.request import WorkloadRequest
+from workloads.run_summary import RunKey
+from workloads.summary import Comparison
+
+# (finished, total, what)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSpec:
+    """Everything the command line says; checked before anything is run or written.
+
+    engine: flags of the modelled engine; None = vLLM's defaults with the GPU's KV pool (prefix
+    caching is left out where no two requests share a prefix: hashing would only cost time).
+    bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
+    `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
+    """
+
+    gpu: str
+    trace: str
+    mix: str
+    rate_scales: tuple[float, ...]
+    policies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out_dir: Path
+    rows: str | None = None
+    bound: bool = False
+    tune: bool = False
+    engine: EngineSpec | None = None
+    noise: NoiseSpec = field(default_factory=NoiseSpec)
+    lengths: LengthHint = field(default_factory=LengthHint)
+    workers: int | None = None
+    command: str | None = None
+
+    def config(self) -> TwinConfig:
+        """The engine to model. Raises WorkloadError."""
+        gpu = gpu_model(self.gpu)
+        engine = self.engine
+        if engine is None:
+            shared = _shares_prefixes(self.workloads()[0].load())
+            engine = EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=shared)
+        return TwinConfig(gpu, engine, self.noise, self.lengths)
+
+    def workloads(self) -> list[WorkloadKey]:
+        """Every load, by rate scale and seed."""
+        return [
+            WorkloadKey(self.trace, self.rows, self.mix, scale, seed)
+            for scale in self.rate_scales
+            for seed in self.seeds
+        ]
+
+    def check(self) -> None:
+        """Raises WorkloadError (one line) for whatever could only fail later."""
+        for name in self.policies:
+            if name not in contestant_names():
+                raise UnknownName("policy", name, contestant_names())
+        for what in ("policies", "rate_scales", "seeds"):
+            values = getattr(self, what)
+            if not values or len(set(values)) != len(values):
+                raise WorkloadError(f"{what}: at least one, and none twice")
+        gpu_model(self.gpu)
+        for workload in self.workloads():
+            workload.load()
+
+
+@dataclass(frozen=True, slots=True)
+class BoundJob:
+    """The most good requests that any policy can reach on a load."""
+
+    config: TwinConfig
+    workload: WorkloadKey
+
+    @property
+    def label(self) -> str:
+        """The load."""
+        return f"bound of {self.workload.label}"
+
+    def run(self) -> int:
+        """Compute it."""
+        gpu, engine = self.config.gpu, self.config.engine
+        tuned = self.config.policy_options.get(TUNED, DEFAULT_TUNING)
+        budget = max(engine.max_num_batched_tokens, int(tuned["max_num_batched_tokens"]))
+        limits = EngineLimits(
+            max_num_seqs=engine.max_num_seqs,
+            max_num_batched_tokens=budget,
+            kv_tokens=engine.kv_tokens,
+            kv_block_tokens=engine.block_size,
+            prefix_caching=engine.enable_prefix_caching,
+        )
+        load, sigma = self.workload.load(), self.config.noise.sigma
+        return upper_bound(load, gpu.step, gpu.gap_s, limits, noise_sigma=sigma).good
+
+
+def run_compare(spec: CompareSpec, progress: Progress | None = None) -> Comparison:
+    """Run every policy on every load; summary.json, records, timelines and report in `out_dir`.
+
+    The content does not depend on `workers`, but for the times that this machine took.
+
+    Raises:
+        WorkloadError: unknown name or malformed trace; nothing has been written.
+        JobFailed: a run died.
+    """
+    spec.check()
+    workloads = spec.workloads()
+    config = spec.config()
+    count = _Counter(_total(spec, config), progress)
+    if spec.tune and TUNED in spec.policies:
+        config = _tuned(spec, config, count)
+    comparison = Comparison(spec.out_dir)
+    jobs = [Job(config, workload, policy) for workload in workloads for policy in spec.policies]
+
+    def ran(number: int, run: TwinRun) -> None:
+        key = _key(spec, jobs[number])
+        comparison.add_run(key, run.records, run.stats, run.timeline)
+        count(jobs[number].label)
+
+    run_jobs(jobs, spec.workers, ran)
+    if spec.bound:
+        bounds = [BoundJob(config, workload) for workload in workloads]
+
+        def bounded(number: int, good: int) -> None:
+            key = bounds[number].workload
+            comparison.add_bound(
+                trace=key.trace, mix=key.mix, rate_scale=key.rate_scale, seed=key.seed, good=good
+            )
+            count(bounds[number].label)
+
+        run_jobs(bounds, spec.workers, bounded)
+    comparison.write()
+    write_report(comparison, command=spec.command)
+    return comparison
+
+
+def _shares_prefixes(requests: Sequence[WorkloadRequest]) -> bool:
+    first = [r.hash_ids[0] for r in requests if r.hash_ids]
+    return len(set(first)) < len(first)
+
+
+def _tuned(spec: CompareSpec, config: TwinConfig, done: Callable[[str], None]) -> TwinConfig:
+    """The configuration with the best stock setting for this workload, kept in tuning.json."""
+    first_seed = [w for w in spec.workloads() if w.seed == spec.seeds[0]]
+    tuning = tune(config, first_seed, spec.workers, done)
+    content = {TUNED: tuning.to_dict(), "seed": spec.seeds[0]}
+    write_atomic(spec.out_dir / "tuning.json", json.dumps(content, indent=1) + "\n")
+    return replace(config, policy_options={TUNED: dict(tuning.options)})
+
+
+def _key(spec: CompareSpec, job: Job) -> RunKey:
+    return RunKey(
+        policy=job.policy,
+        engine="twin",
+        gpu=spec.gpu,
+        trace=spec.trace,
+        mix=spec.mix,
+        rate_scale=job.workload.rate_scale,
+        seed=job.workload.seed,
+    )
+
+
+def _total(spec: CompareSpec, config: TwinConfig) -> int:
+    loads = len(spec.workloads())
+    grid = len(grid_options(config.engine.max_num_seqs)) * len(spec.rate_scales)
+    tuning = grid if spec.tune and TUNED in spec.policies else 0
+    return loads * (len(spec.policies) + spec.bound) + tuning
+
+
+class _Counter:
+    """Counts finished jobs and tells `progress`."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def __call__(self, label: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, label)

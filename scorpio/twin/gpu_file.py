@@ -1,0 +1,66 @@
+"""How is a GPU model kept for later? As a latency.json, like what `scorpio profile` writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from predictors.latency.artifact import (
+    Machine,
+    ProfileFile,
+    ProfileFileError,
+    read_profile,
+    write_profile,
+)
+from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
+from scorpio.twin.step_models import BUILT_IN, DEFAULT_KV_BLOCKS, GpuModel
+from workloads.errors import UnknownName, WorkloadError
+
+
+def gpu_model(name_or_file: str) -> GpuModel:
+    """Built-in by name, or a latency.json written by `scorpio profile` or `scorpio calibrate`.
+
+    Raises:
+        UnknownName: neither; lists the valid names.
+        WorkloadError: a file that is not a latency profile, and why.
+    """
+    if name_or_file in BUILT_IN:
+        return BUILT_IN[name_or_file]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise UnknownName("GPU (no such latency file, nor name)", name_or_file, BUILT_IN)
+    try:
+        found = read_profile(path)
+    except ProfileFileError as error:
+        raise WorkloadError(str(error)) from None
+    blocks = found.engine.get("num_gpu_blocks", DEFAULT_KV_BLOCKS)
+    if not isinstance(blocks, int) or blocks < 2:
+        raise WorkloadError(f"{path}: engine.num_gpu_blocks must be a number of blocks >= 2")
+    return GpuModel(
+        name=path.stem,
+        step=found.profile.step,
+        source=f"{path.name}: {found.model} on {found.machine.cpu}, {found.profile.source}",
+        gap_s=0.0,  # measured output to output: the engine's own time is in the fit already
+        kv_blocks=blocks,
+    )
+
+
+def write_gpu(path: Path, gpu: GpuModel, model: str) -> None:
+    """Keep a model, its gap folded into the fixed time of a step; `model` names what was served."""
+    step = replace(gpu.step, base_s=gpu.step.base_s + gpu.gap_s)
+    profile = LatencyProfile(
+        decode=decode_from_step(step),
+        prefill=prefill_from_step(step),
+        step=step,
+        source=gpu.source,
+    )
+    content = ProfileFile(
+        profile=profile,
+        model=model,
+        machine=Machine(cpu=f"modelled: {gpu.name}", cores=1),
+        vllm="modelled",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine={"num_gpu_blocks": gpu.kv_blocks},
+    )
+    write_profile(path, content)

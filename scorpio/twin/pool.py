@@ -1,0 +1,124 @@
+"""How do many runs share the cores? A process pool; results are those of the serial order.
+
+Workers are forked, so vLLM is imported once. A job carries everything that its run depends on:
+which worker takes it, and when, changes nothing but the wall time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, TypeVar
+
+from scorpio.twin.config import TwinConfig
+from scorpio.twin.run import TwinRun, run_twin
+from workloads.catalog import load_workload
+from workloads.request import WorkloadRequest
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadKey:
+    """A load by name, as `load_workload` takes it."""
+
+    trace: str
+    rows: str | None
+    mix: str
+    rate_scale: float
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        rows = f"rows {self.rows or 'all'}"
+        return f"{self.trace} {rows} mix {self.mix} x{self.rate_scale:g} seed {self.seed}"
+
+    def load(self) -> list[WorkloadRequest]:
+        """The requests. Raises WorkloadError."""
+        return _load(self)
+
+
+class Task(Protocol[T_co]):
+    """A picklable piece of work that depends on nothing but itself."""
+
+    @property
+    def label(self) -> str:
+        """What it is, for progress and errors."""
+
+    def run(self) -> T_co:
+        """Do it here and now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to make. `config` fixes everything but load, policy and seed."""
+
+    config: TwinConfig
+    workload: WorkloadKey
+    policy: str
+
+    @property
+    def label(self) -> str:
+        """Policy and load."""
+        return f"{self.policy} on {self.workload.label}"
+
+    def run(self) -> TwinRun:
+        """Do it here and now."""
+        return run_twin(self.config, self.workload.load(), self.policy, self.workload.seed)
+
+
+class JobFailed(RuntimeError):
+    """A task died; the message says which one. The cause is chained."""
+
+    def __init__(self, label: str, error: BaseException) -> None:
+        super().__init__(f"{label}: {type(error).__name__}: {error}")
+
+
+def run_jobs(
+    jobs: Sequence[Task[T]],
+    workers: int | None = None,
+    done: Callable[[int, T], None] | None = None,
+) -> list[T]:
+    """All jobs; results in the order of `jobs`, `done(number, result)` is called as they end.
+
+    workers: None = the cores this process may use; 1 = in this process, one after the other.
+
+    Raises:
+        JobFailed: the first failure; the rest is cancelled.
+    """
+    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    results: dict[int, T] = {}
+
+    def finish(number: int, result: Callable[[], T]) -> None:
+        try:
+            results[number] = result()
+        except Exception as error:
+            raise JobFailed(jobs[number].label, error) from error
+        if done is not None:
+            done(number, results[number])
+
+    if count <= 1:
+        for number, job in enumerate(jobs):
+            finish(number, job.run)
+    else:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(count, mp_context=context) as pool:
+            futures = {pool.submit(job.run): number for number, job in enumerate(jobs)}
+            try:
+                for future in as_completed(futures):
+                    finish(futures[future], future.result)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [results[number] for number in range(len(jobs))]
+
+
+@lru_cache(maxsize=4)
+def _load(key: WorkloadKey) -> list[WorkloadRequest]:
+    return load_workload(key.trace, key.rows, key.rate_scale, key.seed, key.mix)

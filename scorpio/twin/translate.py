@@ -1,0 +1,126 @@
+"""How does a workload become arrivals, and a ledger become records? Translation only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, XARG_PREDICTED, XARG_TENANT, Slo
+from scorpio.twin.arrivals import Arrival
+from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.ledger import End, Entry
+from workloads.records import Outcome, RequestRecord
+from workloads.request import WorkloadRequest
+
+_HINT_STREAM = 15_485_863
+# (outcome, HTTP status) that a live client would have seen
+_OUTCOMES = {
+    End.FINISHED: (Outcome.FINISHED, 200),
+    End.REJECTED: (Outcome.REJECTED, 429),
+    End.TURNED_AWAY: (Outcome.REJECTED, 503),
+    End.INVALID: (Outcome.FAILED, 400),
+    End.LEFT: (Outcome.TIMED_OUT, None),
+    End.FAILED: (Outcome.FAILED, 500),
+}
+
+
+def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int) -> list[Arrival]:
+    """Requests in order of arrival; predictions are drawn per request from `seed`."""
+    hints = _hints(requests, config.lengths, seed)
+    found = [
+        Arrival(
+            index=r.index,
+            arrival_s=r.send_s,
+            prompt_tokens=r.prompt_tokens,
+            output_tokens=r.output_tokens,
+            max_tokens=_max_tokens(r, config),
+            slo=Slo(r.ttft_slo_s, r.tpot_slo_s, r.e2e_slo_s),
+            slo_class=r.slo_class,
+            tenant=r.tenant,
+            xargs=_xargs(r, hint),
+            prefix_ids=r.hash_ids,
+        )
+        for r, hint in zip(requests, hints, strict=True)
+    ]
+    return sorted(found, key=lambda a: (a.arrival_s, a.index))
+
+
+def _max_tokens(request: WorkloadRequest, config: TwinConfig) -> int:
+    """What the client asks for; vLLM itself offers no more than the context length leaves."""
+    if config.exact_max_tokens:
+        return request.output_tokens
+    room = config.engine.effective_max_model_len - request.prompt_tokens
+    return max(request.output_tokens, min(config.max_tokens, room))
+
+
+def slo_classes(requests: Iterable[WorkloadRequest]) -> dict[str, dict[str, float]]:
+    """The classes of a workload as `ScorpioSettings.classes` wants them."""
+    return {
+        r.slo_class: {name.removeprefix("slo_"): ms for name, ms in _slos_ms(r).items()}
+        for r in requests
+        if r.slo_class
+    }
+
+
+def records(entries: Iterable[Entry]) -> list[RequestRecord]:
+    """One record per request, in order of index."""
+    return [_record(e) for e in sorted(entries, key=lambda e: e.arrival.index)]
+
+
+def _hints(requests: Sequence[WorkloadRequest], hint: LengthHint, seed: int) -> list[float | None]:
+    if hint.sigma is None:
+        return [None] * len(requests)
+    errors = np.random.default_rng([seed, _HINT_STREAM]).standard_normal(len(requests))
+    factors = np.exp(hint.sigma * errors).tolist()
+    return [max(1.0, r.output_tokens * f) for r, f in zip(requests, factors, strict=True)]
+
+
+def _xargs(request: WorkloadRequest, hint: float | None) -> Mapping[str, object]:
+    xargs: dict[str, object] = {**_slos_ms(request)}
+    if request.slo_class:
+        xargs[XARG_CLASS] = request.slo_class
+    if request.tenant:
+        xargs[XARG_TENANT] = request.tenant
+    if hint is not None:
+        xargs[XARG_PREDICTED] = hint
+    return xargs
+
+
+def _slos_ms(request: WorkloadRequest) -> dict[str, float]:
+    slos_s = (request.ttft_slo_s, request.tpot_slo_s, request.e2e_slo_s)
+    return {
+        name: slo_s * 1000.0
+        for name, slo_s in zip(XARG_FIELDS, slos_s, strict=True)
+        if math.isfinite(slo_s)
+    }
+
+
+def _record(entry: Entry) -> RequestRecord:
+    assert entry.end is not None, "records are made after draining"
+    arrival = entry.arrival
+    outcome, status = _OUTCOMES[entry.end]
+    refused = outcome is Outcome.REJECTED
+    turned_away = entry.end is End.TURNED_AWAY
+    answered = entry.tokens > 0
+    return RequestRecord(
+        index=arrival.index,
+        slo_class=arrival.slo_class,
+        tenant=arrival.tenant,
+        send_s=arrival.arrival_s,
+        scheduled_send_s=arrival.arrival_s,
+        prompt_tokens=arrival.prompt_tokens,
+        output_tokens=entry.tokens,
+        ttft_slo_s=arrival.slo.ttft_s,
+        tpot_slo_s=arrival.slo.tpot_s,
+        e2e_slo_s=arrival.slo.e2e_s,
+        outcome=outcome,
+        reject_reason=("queue_full" if turned_away else entry.reason) if refused else None,
+        http_status=status,
+        first_token_s=entry.first_s if answered else None,
+        last_token_s=entry.last_s if answered else None,
+        preemptions=entry.preemptions,
+        ended_s=entry.end_s,
+        error=entry.reason if outcome is Outcome.FAILED else None,
+    )

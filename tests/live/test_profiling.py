@@ -1,0 +1,118 @@
+"""Does a profile of an engine with known coefficients find them, and leave the engine as it was?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from predictors.latency.design import Ladder, Mixture, Prefills, design_points
+from predictors.latency.profile import ProbeError
+from scorpio import channel
+from scorpio.live.profiling import NotRecordingError, profile_server
+from tests.live.fake_engine import TRUTH, FakeEngine
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[tuple[FakeEngine, str]]:
+    fake = FakeEngine(tmp_path)
+    server = TestServer(fake.app())
+    await server.start_server()
+    yield fake, str(server.make_url("/"))
+    await server.close()
+
+
+async def test_known_coefficients_come_back(engine: tuple[FakeEngine, str]) -> None:
+    fake, url = engine
+    said: list[tuple[str, float]] = []
+    measured = await profile_server(
+        url,
+        fake.run_dir,
+        "fake",
+        exam_s=0.3,
+        progress=lambda what, share: said.append((what, share)),
+    )
+    found = measured.profile.step
+    for decodes, context, prompt in ((1, 100, 0), (20, 4000, 0), (0, 0, 300), (8, 900, 64)):
+        wanted = TRUTH.step_s(decodes, context, prompt, prompt**2)
+        assert found.step_s(decodes, context, prompt, prompt**2) == pytest.approx(wanted, rel=0.02)
+    assert measured.vllm == "0.32.0"
+    assert measured.engine == {"max_model_len": 4096, "block_size": 16, "num_gpu_blocks": 3200}
+    assert measured.fit["exam"] is not None
+    assert measured.fit["design"]["left_out"] == ()  # type: ignore[index]
+    assert said[-1] == ("exam: random load", 1.0)
+
+
+async def test_the_policy_is_given_back(engine: tuple[FakeEngine, str]) -> None:
+    fake, url = engine
+    channel.write_control(fake.run_dir, "scorpio-paper", {"kappa": 1.2})
+    await profile_server(url, fake.run_dir, "fake", exam_s=0.1)
+    control = channel.read_control(fake.run_dir)
+    assert control is not None
+    assert (control.policy, control.record_steps) == ("scorpio-paper", False)
+    assert control.options == {"kappa": 1.2}
+
+
+async def test_points_beyond_the_budget_are_named(engine: tuple[FakeEngine, str]) -> None:
+    fake, url = engine
+    measured = await profile_server(url, fake.run_dir, "fake", budget_s=1e-3, exam_s=0.1)
+    assert len(measured.fit["design"]["left_out"]) == len(design_points(4096)) - 1  # type: ignore[index]
+
+
+async def test_an_engine_elsewhere_is_noticed(tmp_path: Path) -> None:
+    fake = FakeEngine(tmp_path, follows_control=False)
+    async with TestServer(fake.app()) as server:
+        url = str(server.make_url("/"))
+        with pytest.raises(NotRecordingError, match="records no steps"):
+            await profile_server(url, tmp_path, "fake")
+        (tmp_path / "other").mkdir()
+        with pytest.raises(NotRecordingError, match="holds no status"):
+            await profile_server(url, tmp_path / "other", "fake")
+
+
+async def test_a_failing_server_is_named_and_recording_stops(
+    engine: tuple[FakeEngine, str],
+) -> None:
+    fake, url = engine
+
+    def break_it(_what: str, _share: float) -> None:
+        fake.broken = True
+
+    with pytest.raises(ProbeError, match="HTTP 500: engine dead"):
+        await profile_server(url, fake.run_dir, "fake", progress=break_it)
+    control = channel.read_control(fake.run_dir)
+    assert control is not None
+    assert not control.record_steps
+
+
+async def test_no_server(tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="does not answer"):
+        await profile_server("http://127.0.0.1:9", tmp_path, "fake")
+
+
+@pytest.mark.parametrize("max_model_len", [64, 256, 600, 2048, 131072])
+@pytest.mark.parametrize("max_batch", [1, 8, 64])
+def test_designs_stay_within_the_engine(max_model_len: int, max_batch: int) -> None:
+    points = design_points(max_model_len, max_batch)
+    assert points
+    for point in points:
+        assert point.longest <= max_model_len
+        if isinstance(point, Ladder):
+            assert 1 <= point.batch <= max_batch
+        if isinstance(point, Mixture):
+            assert 1 <= point.decodes <= max(max_batch - 1, 1)
+    assert any(isinstance(point, Prefills) for point in points)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 32, 63])
+def test_a_ladder_halves(batch: int) -> None:
+    lengths = Ladder(batch, 10).output_tokens()
+    assert len(lengths) == batch
+    alive, previous = batch, 0
+    for length in sorted(set(lengths)):
+        assert length - previous == 7
+        still = sum(n > length for n in lengths)
+        assert still in (alive // 2, 0)
+        alive, previous = still, length

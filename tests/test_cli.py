@@ -1,0 +1,164 @@
+"""Does a wrong word on the command line cost one clear line, exit 2, and nothing on disk?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from scorpio.cli import app
+from scorpio.cli_errors import UsageError, exit_code
+from scorpio.cli_parse import listed, one_of, option_values, parse_rate, parse_seed
+from workloads.errors import UnknownName
+
+REPLAY = ["replay", "--url", "http://127.0.0.1:9"]
+TWIN = ["compare", "--engine", "twin", "--gpu", "a100-llama-3.1-8b", "--policy", "fcfs"]
+LIVE = ["compare", "--engine", "live", "--model", "tiny", "--trace", "cpu-demo"]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Exit code and stderr."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((*REPLAY, "--trace", "nope"), "valid: azure-conv"),
+        ((*REPLAY, "--trace", "cpu-demo", "--mix", "nope"), "valid: artefact-3, cpu"),
+        ((*REPLAY, "--trace", "cpu-demo", "--rate-scale", "0"), "rate scale must be"),
+        ((*REPLAY, "--trace", "cpu-demo", "--rows", "9:2"), "rows must be A:B"),
+        ((*TWIN, "--trace", "nope"), "valid: azure-conv"),
+        ((*TWIN, "--trace", "cpu-demo", "--mix", "nope"), "valid: artefact-3, cpu"),
+        ((*TWIN, "--trace", "cpu-demo", "--rate-scale", "1,x"), "rate scale 'x' is not valid"),
+        ((*TWIN, "--trace", "cpu-demo", "--rate-scale", "1,1"), "rate scale is named twice"),
+        ((*TWIN, "--trace", "cpu-demo", "--seed", "-1"), "seed '-1' is not valid"),
+        ((*TWIN, "--trace", "cpu-demo", "--lengths", "x"), "--lengths: length hint 'x'"),
+        ((*TWIN, "--trace", "cpu-demo", "--policy", "fcfs,nope"), "unknown policy 'nope'; valid:"),
+        ((*TWIN, "--trace", "cpu-demo", "--gpu", "nope"), "valid: a100-llama-3.1-8b"),
+        (("compare", "--trace", "cpu-demo", "--policy", "fcfs"), "--gpu: name one of a100"),
+        ((*TWIN, "--trace", "cpu-demo", "--engine", "x"), "unknown engine 'x'; valid: live, twin"),
+        ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
+        ((*LIVE, "--policy", "fcfs", "--mix", "nope"), "valid: artefact-3, cpu"),
+        (("demo", "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
+        (("demo", "--policy", "fcfs,fcfs"), "policy is named twice"),
+    ],
+)
+def test_wrong_names(tmp_path: Path, arguments: tuple[str, ...], reason: str) -> None:
+    out = tmp_path / "out"
+    code, stderr = run(*arguments, "--out", str(out))
+    assert code == 2
+    assert reason in stderr
+    assert stderr.startswith("scorpio: ")
+    assert len(stderr.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("serve", "tiny", "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
+        (("serve", "tiny", "--policy-option", "kappa"), "'kappa' must be NAME=NUMBER"),
+        (("serve", "tiny", "--slo-config", "/no/such.toml"), "/no/such.toml: cannot read"),
+        (("serve", "tiny", "--latency", "/no/such.json"), "/no/such.json: cannot read"),
+        (("profile", "--url", "http://127.0.0.1:9"), "--url and --run-dir go together"),
+    ],
+)
+def test_wrong_arguments_without_out(arguments: tuple[str, ...], reason: str) -> None:
+    code, stderr = run(*arguments)
+    assert code == 2
+    assert reason in stderr
+
+
+def test_a_malformed_trace_is_named_by_file_and_line(tmp_path: Path) -> None:
+    trace = tmp_path / "bad.jsonl"
+    trace.write_text('{"timestamp": 0, "input_length": 3, "output_length": 2}\n{"timestamp": 1}\n')
+    code, stderr = run(*REPLAY, "--trace", str(trace), "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert f"{trace}, line 2: input_length" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_server_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, stderr = run(*REPLAY, "--trace", "cpu-demo", "--rows", "0:5", "--out", str(out))
+    assert code == 1
+    assert "no server at http://127.0.0.1:9" in stderr
+    assert not out.exists()
+
+
+def test_serve_passes_on_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def fake_serve(model: str, vllm_args: list[str], **options: Any) -> None:
+        seen.update(options, model=model, vllm_args=vllm_args)
+
+    monkeypatch.setattr("scorpio.server.serve.serve", fake_serve)
+    vllm = ["--port", "8001", "-tp", "2", "--no-enable-prefix-caching", "--max-model-len=1k"]
+    code, _ = run(
+        "serve", "tiny", *vllm[:4], "--policy", "fcfs", "--policy-option", "kappa=1.2", *vllm[4:]
+    )
+    assert code == 0
+    assert seen["model"] == "tiny"
+    assert seen["vllm_args"] == vllm
+    assert seen["policy"] == "fcfs"
+    assert seen["policy_options"] == {"kappa": 1.2}
+    assert seen["slo_config"] is None
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: Any, **_options: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("scorpio.server.serve.serve", broken)
+    result = CliRunner().invoke(app, ["serve", "tiny"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scorpio.server.serve.serve", interrupted)
+    assert run("serve", "tiny") == (130, "scorpio: stopped by the user\n")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from scorpio.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'vllm', 'torch', 'pandas', 'numpy', 'scipy', 'matplotlib', 'aiohttp'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "HEAVY []" in done.stdout
+    for command in ("serve", "replay", "compare", "profile", "demo"):
+        assert command in done.stdout
+
+
+def test_words() -> None:
+    assert listed("rate scale", "0.5, 2", parse_rate) == [0.5, 2.0]
+    assert listed("seed", "0,1", parse_seed) == [0, 1]
+    for text in ("", "0", "-1", "nan", "inf", "1,,2", "x"):
+        with pytest.raises(UsageError, match="is not valid"):
+            listed("rate scale", text, parse_rate)
+    with pytest.raises(UsageError, match="unknown engine 'x'; valid: live, twin"):
+        one_of("engine", "x", ("twin", "live"))
+    assert option_values(["a=1", "b=2.5"]) == {"a": 1.0, "b": 2.5}
+    with pytest.raises(UsageError, match="NAME=NUMBER"):
+        option_values(["=1"])
+
+
+def test_exit_codes() -> None:
+    assert exit_code(UnknownName("mix", "x", ["y"])) == 2
+    assert exit_code(UsageError("x")) == 2
+    assert exit_code(ValueError("a bug")) is None

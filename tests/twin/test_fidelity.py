@@ -1,0 +1,135 @@
+"""Against logs: one of the twin's own making with known truth, and a real engine's."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scorpio.engine.virtual import EngineSpec
+from scorpio.twin.calibrate import calibrate, replay_log, scaled
+from scorpio.twin.engine_log import EngineLog, read_log
+from scorpio.twin.fidelity import fidelity
+from scorpio.twin.step_models import BUILT_IN, GpuModel
+from tests.shared_data import shared_data
+from workloads.errors import WorkloadError
+from workloads.records import Outcome, RequestRecord
+
+A100 = BUILT_IN["a100-llama-3.1-8b"]
+SPEC = EngineSpec(max_num_seqs=32, num_blocks=4000)
+LogOf = Callable[[GpuModel], EngineLog]
+CLOCK_S = 1_000_000.0  # the engine's monotonic clock is not the wall clock
+
+
+def _line(index: int, at_s: float, prompt: int, output: int, first_s: float, last_s: float) -> str:
+    row = {
+        "request_id": f"x{index}", "input_toks": prompt, "output_toks": output,
+        "arrival_time": 1.7e9 + at_s, "queued_ts": CLOCK_S + at_s, "scheduled_ts": CLOCK_S + at_s,
+        "first_token_ts": CLOCK_S + first_s, "last_token_ts": CLOCK_S + last_s,
+    }  # fmt: skip
+    return json.dumps(row)
+
+
+@pytest.fixture
+def log_of(tmp_path: Path) -> LogOf:
+    """A log as the twin's own engine on some GPU would have written it."""
+
+    def make(gpu: GpuModel) -> EngineLog:
+        draw = random.Random(3)
+        file, at_s, rows = tmp_path / "own_requests.jsonl", 0.0, []
+        for index in range(60):
+            rows.append((index, at_s, draw.randint(50, 1500), draw.randint(20, 120)))
+            at_s += draw.expovariate(6.0)
+        flags = {"engine_kwargs": {"max_num_seqs": 32, "max_num_batched_tokens": 1024}}
+        (tmp_path / "own_meta.json").write_text(json.dumps(flags))
+        # Any times will do to read the arrivals; then the twin supplies the real ones.
+        file.write_text("\n".join(_line(*row, row[1] + 1, row[1] + 2) for row in rows))
+        served = replay_log(read_log(file), gpu, SPEC)
+        times = [(r.first_token_s or 0.0, r.last_token_s or 0.0) for r in served]
+        file.write_text("\n".join(_line(*a, *b) for a, b in zip(rows, times, strict=True)))
+        return read_log(file)
+
+    return make
+
+
+def test_log_is_read_with_its_flags(log_of: LogOf) -> None:
+    log = log_of(A100)
+    assert log.name == "own"
+    assert log.spec(EngineSpec()).max_num_batched_tokens == 1024
+    assert log.requests[0].send_s == 0.0
+    again = replay_log(log, A100, SPEC)
+    for row in fidelity(log.real, again):
+        assert row.error == pytest.approx(0.0, abs=2e-3)  # two clocks in floating point
+
+
+def test_gap_is_found_again(log_of: LogOf) -> None:
+    found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "gap", 0.5)
+    assert found.gpu.gap_s == pytest.approx(0.004, abs=1.5e-4)
+    assert (found.base, found.fitted_requests) == (A100.name, 30)
+
+
+def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:
+    truth = scaled(A100, 1.6, 0.7, A100.gap_s)
+    log = log_of(truth)
+    found = calibrate(log, SPEC, [A100], "speed", 1.0)
+    assert found.memory_factor == pytest.approx(1.6, rel=0.05)
+    assert found.compute_factor == pytest.approx(0.7, rel=0.1)
+    for row in fidelity(log.real, replay_log(log, found.gpu, SPEC)):
+        assert abs(row.error) <= 0.05, row
+
+
+@pytest.mark.parametrize(("share", "bases"), [(0.0, [A100]), (1.5, [A100]), (0.5, [])])
+def test_nonsense_is_refused(share: float, bases: list[GpuModel]) -> None:
+    log = EngineLog("x", [], [], {})
+    with pytest.raises(ValueError, match="fitted_share"):
+        calibrate(log, SPEC, bases, "gap", share)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no requests"),
+        ("{", "line 1"),
+        ("[]", "line 1: not a JSON object"),
+        (_line(0, 0.0, 5, 5, 1.0, 2.0) + "\n" + _line(1, 0.0, 0, 5, 1.0, 2.0), "line 2: input_to"),
+        (_line(0, 0.0, 5, 5, 3.0, 2.0), "first_token_ts <= last_token_ts"),
+        (_line(0, 0.0, 5, 5, 1.0, 2.0).replace("queued_ts", "queue"), "queued_ts is missing"),
+    ],
+)
+def test_malformed_log_names_the_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text(text)
+    with pytest.raises(WorkloadError, match=r"log\.jsonl") as caught:
+        read_log(file)
+    assert message in str(caught.value)
+
+
+def test_fidelity_compares_the_same_requests() -> None:
+    def one(index: int, first_s: float, last_s: float) -> RequestRecord:
+        return RequestRecord(
+            index=index, slo_class="", send_s=0.0, scheduled_send_s=0.0, prompt_tokens=5,
+            output_tokens=11, outcome=Outcome.FINISHED, first_token_s=first_s, last_token_s=last_s,
+        )  # fmt: skip
+
+    real, twin = [one(0, 1.0, 2.0), one(1, 3.0, 5.0)], [one(0, 1.1, 2.0), one(1, 3.1, 5.0)]
+    rows = {row.metric: row for row in fidelity(real, twin, [(3.05, 500.0)])}
+    assert rows["ttft mean ms"].real == pytest.approx(2000.0)
+    assert rows["ttft mean ms"].error == pytest.approx(0.05)
+    assert rows["tpot mean ms"].twin == pytest.approx((90.0 + 190.0) / 2)
+    assert rows["attained 3.05 s / 500 ms"].error == pytest.approx(-0.5)
+    with pytest.raises(ValueError, match="different requests"):
+        fidelity(real, twin[:1])
+
+
+def test_real_engine_log_with_the_gap_fitted_on_its_first_third() -> None:
+    """Issue: <= 5 % on mean, p50, p90, p99 of TTFT and TPOT of the other two thirds."""
+    log = read_log(shared_data("latency/vllm_rtxpro6000_llama31_8b_requests.jsonl"))
+    gpu = BUILT_IN["rtxpro6000-llama-3.1-8b"]
+    spec = EngineSpec(num_blocks=gpu.kv_blocks)
+    fitted = gpu.with_gap(2.7e-3)  # what `calibrate` finds on the first 100 requests
+    twin = replay_log(log, fitted, spec)
+    for row in fidelity(log.real[100:], twin[100:]):
+        assert abs(row.error) <= 0.05, row
