@@ -16,6 +16,7 @@ from scorpio.cli import app
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
 from scorpio.live.admin import Admin
 from scorpio.live.process import ServerProcess
+from scorpio.live.demo import POLICIES
 from scorpio.live.profile_run import default_profile_path
 from scorpio.live.server import LiveServer
 from tests.live.fake_engine import TRUTH, FakeEngine, in_thread
@@ -71,7 +72,7 @@ def test_demo_with_a_cached_profile(
     assert len(started) == 1, "a cached profile needs no server of its own"
     assert started[0]["latency"] == cached
     summary = json.loads((out / "summary.json").read_text())
-    assert [r["policy"] for r in summary["runs"]] == ["fcfs", "scorpio-paper"]
+    assert [r["policy"] for r in summary["runs"]] == list(POLICIES)
     assert all(r["good"] == r["sent"] for r in summary["runs"])
     assert (out / "report.html").exists()
     assert "fcfs" in stdout
