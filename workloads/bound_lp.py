@@ -47,7 +47,7 @@ class _Rows:
         self.right.append(right)
         return row
 
-    def matrix(self, columns: int) -> Any:  # the stubs of linprog know no sparse rows
+    def matrix(self, columns: int) -> csr_array:
         shape = (len(self.right), columns)
         return csr_array((self.value, (self.row, self.column)), shape=shape)
 
@@ -83,7 +83,8 @@ class LinearProgram:
             np.asarray(v, dtype=np.float64) for v in (self._gain, self._upper, self._at_most.right)
         )
         rows, zero = self._at_most.matrix(len(gain)), self._zero.matrix(len(gain))
-        result = linprog(
+        solver: Any = linprog  # its stubs know neither sparse rows nor an array of bounds
+        result = solver(
             -gain,
             A_ub=rows,
             b_ub=right,

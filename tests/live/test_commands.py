@@ -15,8 +15,8 @@ from predictors.latency.artifact import ProfileFile, read_profile, this_machine,
 from scorpio.cli import app
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
 from scorpio.live.admin import Admin
-from scorpio.live.process import ServerProcess
 from scorpio.live.demo import POLICIES
+from scorpio.live.process import ServerProcess
 from scorpio.live.profile_run import default_profile_path
 from scorpio.live.server import LiveServer
 from tests.live.fake_engine import TRUTH, FakeEngine, in_thread
