@@ -101,6 +101,7 @@ def compare(
     mix: Mix = "six",
     rate_scale: Annotated[str, typer.Option(metavar="X[,X...]", help="arrival rates")] = "1",
     seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
+    bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
     tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
     lengths: Annotated[
         str, typer.Option(help="twin: what policies know of lengths: none, oracle, or log error")
@@ -125,7 +126,7 @@ def compare(
             out=out,
         )
         if engine == TWIN:
-            compare_in_twin(wanted, gpu, tune, lengths, workers)
+            compare_in_twin(wanted, gpu, bound, tune, lengths, workers)
         else:
             compare_on_server(wanted, model, repeats, latency)
 

@@ -27,7 +27,7 @@ class Wanted:
 
 
 def compare_in_twin(
-    wanted: Wanted, gpu: str | None, tune: bool, lengths: str, workers: int | None
+    wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
     from scorpio.twin.compare import CompareSpec, run_compare
@@ -50,6 +50,7 @@ def compare_in_twin(
         seeds=wanted.seeds,
         out_dir=wanted.out,
         rows=wanted.rows,
+        bound=bound,
         tune=tune,
         lengths=hint,
         workers=workers,

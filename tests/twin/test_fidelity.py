@@ -40,9 +40,9 @@ def log_of(tmp_path: Path) -> LogOf:
     def make(gpu: GpuModel) -> EngineLog:
         draw = random.Random(3)
         file, at_s, rows = tmp_path / "own_requests.jsonl", 0.0, []
-        for index in range(60):
-            rows.append((index, at_s, draw.randint(50, 1500), draw.randint(20, 120)))
-            at_s += draw.expovariate(6.0)
+        for index in range(36):
+            rows.append((index, at_s, draw.randint(50, 1500), draw.randint(20, 70)))
+            at_s += draw.expovariate(8.0)
         flags = {"engine_kwargs": {"max_num_seqs": 32, "max_num_batched_tokens": 1024}}
         (tmp_path / "own_meta.json").write_text(json.dumps(flags))
         # Any times will do to read the arrivals; then the twin supplies the real ones.
@@ -68,7 +68,7 @@ def test_log_is_read_with_its_flags(log_of: LogOf) -> None:
 def test_gap_is_found_again(log_of: LogOf) -> None:
     found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "gap", 0.5)
     assert found.gpu.gap_s == pytest.approx(0.004, abs=1.5e-4)
-    assert (found.base, found.fitted_requests) == (A100.name, 30)
+    assert (found.base, found.fitted_requests) == (A100.name, 18)
 
 
 def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:

@@ -208,7 +208,8 @@ def test_abort_that_frees_nothing_is_caught() -> None:
         drive([arrival(0, abort_s=0.03)], scheduler_cls=AbortKeepsRequest)
 
 
-def test_lock_up_is_caught() -> None:
+def test_lock_up_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorpio.twin.loop.MAX_IDLE_S", 2.0)
     with pytest.raises(TwinStuckError, match="1 requests alive"):
         drive([arrival(0)], scheduler_cls=NeverAdmits)
 
