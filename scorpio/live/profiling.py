@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from scorpio.live.capacity import estimate_capacity
 DESIGN_BUDGET_S = 75.0
 EXAM_S = 15.0
 _EXAM_LOAD = 0.7  # of the estimated capacity
+_FOLLOW_S = 20.0  # an engine that steps reads control.json within a tenth of a second
 _MEASURING_POLICY = "fcfs"  # speed is a fact of the engine; stock scheduling shows it undisturbed
 
 
@@ -41,7 +43,8 @@ class StepRecorder:
         """Record from now on. Raises NotRecordingError.
 
         An idle engine reads no control file, so probes make it step: one set to learn which
-        policy is on, one to have the new request read. Both are warm-up, too.
+        policy is on, then more until the new request is read: the engine looks for one every
+        50 ms at most, and a small model answers a set of probes sooner. All are warm-up, too.
         """
         await prober.warm_up()
         status = channel.read_status(self._run_dir)
@@ -54,12 +57,17 @@ class StepRecorder:
         policy = str(status.get("policy", _MEASURING_POLICY))
         self._before = channel.Control(policy, control.options if control else {})
         seq = channel.write_control(self._run_dir, _MEASURING_POLICY, record_steps=True)
-        await prober.warm_up()
-        status = channel.read_status(self._run_dir)
-        if status is None or status.get("control_seq") != seq or not self._file.exists():
-            self.stop()
-            raise NotRecordingError(f"the server records no steps in {self._run_dir}")
+        give_up_s = time.monotonic() + _FOLLOW_S
+        while not self._records(seq):
+            if time.monotonic() > give_up_s:
+                self.stop()
+                raise NotRecordingError(f"the server records no steps in {self._run_dir}")
+            await prober.warm_up()
         self._read_bytes = self._file.stat().st_size
+
+    def _records(self, seq: int) -> bool:
+        status = channel.read_status(self._run_dir)
+        return status is not None and status.get("control_seq") == seq and self._file.exists()
 
     def take(self) -> list[StepSample]:
         """Steps executed since the last call."""

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from predictors.latency.design import Ladder, Mixture, Prefills, design_points
 from predictors.latency.profile import ProbeError
 from scorpio import channel
+from scorpio.live import profiling
 from scorpio.live.profiling import NotRecordingError, profile_server
 from tests.live.fake_engine import TRUTH, FakeEngine
 
@@ -61,7 +62,26 @@ async def test_points_beyond_the_budget_are_named(engine: tuple[FakeEngine, str]
     assert len(measured.fit["design"]["left_out"]) == len(design_points(4096)) - 1  # type: ignore[index]
 
 
-async def test_an_engine_elsewhere_is_noticed(tmp_path: Path) -> None:
+async def test_an_engine_that_follows_late_is_waited_for(
+    engine: tuple[FakeEngine, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, url = engine
+    follow, asked = fake._poll_control, list[int]()
+
+    def late() -> None:
+        asked.append(1)
+        if len(asked) > 17:  # three sets of probes and more
+            follow()
+
+    monkeypatch.setattr(fake, "_poll_control", late)
+    await profile_server(url, fake.run_dir, "fake", budget_s=1e-3, exam_s=0.1)
+    assert fake.history[20] == "fcfs"
+
+
+async def test_an_engine_elsewhere_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "_FOLLOW_S", 0.2)
     fake = FakeEngine(tmp_path, follows_control=False)
     async with TestServer(fake.app()) as server:
         url = str(server.make_url("/"))

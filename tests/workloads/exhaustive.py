@@ -38,6 +38,9 @@ class _Work:
     emits: bool
 
 
+_MOST_STEPS = 200  # without deadlines one can preempt for ever
+
+
 class _TooManyError(Exception):
     pass
 
@@ -63,12 +66,14 @@ class Exhaustive:
     def best(self) -> int | None:
         """Tries everything that could still beat the best found; None if that is too much."""
         try:
-            self._search(0.0, tuple(_State() for _ in self._requests), 0)
+            self._search(0.0, tuple(_State() for _ in self._requests), 0, 0)
         except _TooManyError:
             return None
         return self._best
 
-    def _search(self, now_s: float, states: tuple[_State | None, ...], good: int) -> None:
+    def _search(
+        self, now_s: float, states: tuple[_State | None, ...], good: int, depth: int
+    ) -> None:
         alive = tuple(
             None if s is None or self._hopeless(i, s, now_s) else s for i, s in enumerate(states)
         )
@@ -77,17 +82,17 @@ class Exhaustive:
         if good + sum(s is not None for s in alive) <= self._best or key in self._seen:
             return
         self._seen.add(key)
-        if len(self._seen) > self._most_states:
+        if len(self._seen) > self._most_states or depth > _MOST_STEPS:
             raise _TooManyError
         options = [list(self._options(i, s, now_s)) for i, s in enumerate(alive)]
         # Busy steps first: a good schedule found early prunes the rest.
         for choice in product(*options):
             work = [w for w in choice if w is not None]
             if work and self._fits(work):
-                self._take(now_s, alive, choice, work, good)
+                self._take(now_s, alive, choice, work, good, depth)
         later = [r.send_s for r in self._requests if r.send_s > now_s]
         if later:  # or idle until somebody comes; idling for nobody helps nobody
-            self._search(min(later), alive, good)
+            self._search(min(later), alive, good, depth + 1)
 
     def _take(
         self,
@@ -96,6 +101,7 @@ class Exhaustive:
         choice: tuple[_Work | None, ...],
         work: list[_Work],
         good: int,
+        depth: int,
     ) -> None:
         prompts = [w for w in work if not w.decode_context]
         end_s = now_s + self._gap_s + self._step.step_s(
@@ -115,7 +121,7 @@ class Exhaustive:
             done = now.produced == self._requests[i].output_tokens
             good += done and not self._hopeless(i, now, end_s)
             after.append(None if done else now)
-        self._search(end_s, tuple(after), good)
+        self._search(end_s, tuple(after), good, depth + 1)
 
     def _hopeless(self, i: int, state: _State, now_s: float) -> bool:
         r = self._requests[i]
