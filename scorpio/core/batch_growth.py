@@ -28,11 +28,16 @@ class GrowingBatch:
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
         self._tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
 
+    @property
+    def full(self) -> bool:
+        """No seat is left, whoever asks."""
+        return self._room <= 0
+
     def takes(self, view: RequestView) -> bool:
         """May this request join?"""
         if self._members == 0:
             return True
-        if self._room <= 0 or view.prompt_tokens >= self._kv_left:
+        if self.full or view.prompt_tokens >= self._kv_left:
             return False
         length = view.predicted_output_tokens
         if not math.isfinite(length):

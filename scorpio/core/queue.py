@@ -7,7 +7,7 @@ the step it plans. Insertion is a binary search and one memmove per column.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
             "expected_output_tokens", "arrival_s")  # fmt: skip
+_ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
 
@@ -47,6 +48,11 @@ class WaitingTable:
         return self._views[row]
 
     # Columns, shape [n], in order. Views of live storage: valid until the next add/remove.
+    @property
+    def key(self) -> FloatArray:
+        """What the table is sorted by: the policy's `queue_key`, -inf for those that ran before."""
+        return self._float["key"][: self._n]
+
     @property
     def deadline_s(self) -> FloatArray:
         return self._float["deadline_s"][: self._n]
@@ -113,20 +119,44 @@ class WaitingTable:
 
     def remove(self, request_id: str) -> RequestView | None:
         """Take a request out; None when it is not here."""
-        place = self._place_of.pop(request_id, None)
-        if place is None:
+        if request_id not in self._place_of:
             return None
-        row = self._find(*place)
-        while self._views[row].request_id != request_id:  # only when a caller repeats a seq
-            row += 1
+        row = self._row_of(request_id)
+        del self._place_of[request_id]
         for column in (*self._float.values(), *self._flag.values()):
             column[row : self._n - 1] = column[row + 1 : self._n]
         self._n -= 1
         return self._views.pop(row)
 
+    def remove_many(self, request_ids: Collection[str]) -> None:
+        """Take these out; many at a time (a flood is refused by dozens) cost one pass over the
+        columns, not one each. Unknown ids are left alone."""
+        if len(request_ids) < _ONE_PASS:
+            for request_id in request_ids:
+                self.remove(request_id)
+            return
+        known = [i for i in request_ids if i in self._place_of]
+        rows = [self._row_of(i) for i in known]
+        keep = np.ones(self._n, dtype=np.bool_)
+        keep[rows] = False
+        for request_id in known:
+            del self._place_of[request_id]
+        for row in sorted(rows, reverse=True):
+            del self._views[row]
+        left = self._n - len(rows)
+        for column in (*self._float.values(), *self._flag.values()):
+            column[:left] = column[: self._n][keep]
+        self._n = left
+
     def seqs(self) -> IntArray:
         """Arrival sequence numbers in table order (copy), for tests and oracles."""
         return self._float["seq"][: self._n].astype(np.int64)
+
+    def _row_of(self, request_id: str) -> int:
+        row = self._find(*self._place_of[request_id])
+        while self._views[row].request_id != request_id:  # only when a caller repeats a seq
+            row += 1
+        return row
 
     def _find(self, key: float, seq: int) -> int:
         keys = self._float["key"][: self._n]

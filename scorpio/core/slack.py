@@ -44,3 +44,16 @@ def least_slack_s(slack_s: FloatArray, hopeless_below_s: float) -> float:
     """
     helpable = slack_s[slack_s >= hopeless_below_s]
     return float(helpable.min(initial=math.inf))
+
+
+def likely_late(
+    slack_s: FloatArray, recovery_s: FloatArray, step_s: float, mean_tokens: float
+) -> float:
+    """How many of these decodes will probably end late because a step takes `step_s`.
+
+    One that gets its token x seconds late makes up `recovery_s` with each further token; it ends
+    before it is even with a probability of about (tokens needed for that) / mean_tokens.
+    """
+    late_s = np.maximum(step_s - slack_s, 0.0)
+    tokens = late_s / np.maximum(recovery_s, 1e-9)
+    return float(np.minimum(tokens / mean_tokens, 1.0).sum())

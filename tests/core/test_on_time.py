@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -33,7 +34,9 @@ def on_time(rows: list[tuple[int, int]]) -> bool:
 @given(jobs)
 def test_keeps_as_many_on_time_as_any_choice(rows: list[tuple[int, int]]) -> None:
     deadline_s, work_s = columns(rows)
-    gone = set(let_go(deadline_s, work_s, np.ones(len(rows), bool), lambda w: w).tolist())
+    gone = set(
+        let_go(deadline_s, work_s, lambda: work_s, np.ones(len(rows), bool), lambda w: w).tolist()
+    )
     kept = [row for index, row in enumerate(rows) if index not in gone]
     assert on_time(kept)
     best = max(
@@ -49,29 +52,69 @@ def test_drops_the_one_that_costs_not_the_one_that_misses() -> None:
     # Due 10, 11, 12; work 8, 2, 2: the third would be late at 12 only if 8+2+2 > 12. It is not.
     deadline_s = np.array([10.0, 11.0, 12.0])
     everybody = np.ones(3, bool)
-    assert not len(let_go(deadline_s, np.array([8.0, 2.0, 2.0]), everybody, lambda w: w))
+    work_s = np.array([8.0, 2.0, 2.0])
+    assert not len(let_go(deadline_s, work_s, lambda: work_s, everybody, lambda w: w))
     # With work 3 for the last, 13 > 12: the longest goes, and the two others are early.
-    assert let_go(deadline_s, np.array([8.0, 2.0, 3.0]), everybody, lambda w: w).tolist() == [0]
+    work_s = np.array([8.0, 2.0, 3.0])
+    assert let_go(deadline_s, work_s, lambda: work_s, everybody, lambda w: w).tolist() == [0]
+
+
+def test_cost_may_lie_beyond_the_work() -> None:
+    # The same queue, but the second leads to a long answer: it goes, and 8 + 3 = 11 is on time.
+    deadline_s, work_s = np.array([10.0, 11.0, 12.0]), np.array([8.0, 2.0, 3.0])
+    cost_s = np.array([8.0, 20.0, 3.0])
+    assert let_go(deadline_s, work_s, lambda: cost_s, np.ones(3, bool), lambda w: w).tolist() == [1]
 
 
 def test_who_may_not_be_dropped_stays_and_drags_nobody_out() -> None:
     deadline_s, work_s = np.array([1.0, 5.0, 50.0]), np.array([3.0, 2.0, 4.0])
     may_drop = np.array([False, True, True])
     # The first is late even alone: nobody is dropped for it. The second still makes it at 5.
-    assert not len(let_go(deadline_s, work_s, may_drop, lambda w: w))
+    assert not len(let_go(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w))
     work_s[0] = 4.0  # now the second is late behind it, and only the second may go
-    assert let_go(deadline_s, work_s, may_drop, lambda w: w).tolist() == [1]
+    assert let_go(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w).tolist() == [1]
 
 
 def test_a_flood_is_refused_over_several_steps() -> None:
     n = 500
-    gone = let_go(np.full(n, 1.0), np.full(n, 1.0), np.ones(n, bool), lambda w: w)
+    gone = let_go(
+        np.full(n, 1.0), np.full(n, 1.0), lambda: np.full(n, 1.0), np.ones(n, bool), lambda w: w
+    )
     assert len(gone) == MAX_DROPS_PER_STEP
+
+
+def test_nobody_may_be_dropped() -> None:
+    late = np.full(20_000, 1.0)
+    assert not len(let_go(late, late, lambda: late, np.zeros(len(late), bool), lambda w: w))
+    only = np.arange(len(late)) == 7  # its going helps nobody else: they may not be dropped
+    assert let_go(late, late, lambda: late, only, lambda w: w).tolist() == [7]
+
+
+def test_equals_the_plain_rule() -> None:
+    """The same walk written down as in the paper, with random rows that may not go."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n = int(rng.integers(1, 40))
+        deadline_s = np.sort(rng.uniform(0.0, 30.0, n))
+        work_s, cost_s = rng.uniform(0.0, 3.0, (2, n))
+        may_drop = rng.random(n) < 0.8
+        gone: list[int] = []
+        for row in range(n):
+            kept = [r for r in range(row + 1) if r not in gone]
+            counts = may_drop[row] or work_s[row] <= deadline_s[row]
+            while row in kept and counts and work_s[kept].sum() > deadline_s[row]:
+                able = [r for r in kept if may_drop[r]]
+                if not able:
+                    break
+                gone.append(max(able, key=lambda r: float(cost_s[r])))
+                kept.remove(gone[-1])
+        cost = partial(np.copy, cost_s)
+        assert let_go(deadline_s, work_s, cost, may_drop, lambda w: w).tolist() == gone
 
 
 def test_empty_queue() -> None:
     none = np.empty(0)
-    assert not len(let_go(none, none, np.empty(0, bool), lambda w: w))
+    assert not len(let_go(none, none, lambda: none, np.empty(0, bool), lambda w: w))
 
 
 def test_supply_of_prefill_time() -> None:

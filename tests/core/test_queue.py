@@ -72,6 +72,12 @@ class TableAgainstSortedList(RuleBasedStateMachine):
         entry = self.oracle.pop(name, None)
         assert self.table.remove(name) is (None if entry is None else entry[2])
 
+    @rule(names=st.lists(ids, max_size=20, unique=True))
+    def remove_many(self, names: list[str]) -> None:
+        self.table.remove_many(names)
+        for name in names:
+            self.oracle.pop(name, None)
+
     @rule(name=ids)
     def adding_twice_is_refused(self, name: str) -> None:
         if name in self.oracle:
@@ -136,3 +142,14 @@ def test_repeated_seq_still_removes_the_right_one() -> None:
         table.add(make_view(1, request_id=name), 0.0)
     assert table.remove("b") is not None
     assert sorted(v.request_id for v in table) == ["a", "c"]
+
+
+def test_many_are_removed_at_once_and_strangers_are_left_alone() -> None:
+    table = WaitingTable()
+    for seq in range(40):
+        table.add(make_view(seq, request_id=f"q{seq}"), float(-seq))
+    table.remove_many([*(f"q{seq}" for seq in range(0, 40, 2)), "stranger"])
+    assert [v.seq for v in table] == list(range(39, 0, -2))
+    assert table.seqs().tolist() == list(range(39, 0, -2))
+    assert "q0" not in table
+    assert table.remove("q1") is not None

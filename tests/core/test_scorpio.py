@@ -84,6 +84,38 @@ def test_longest_is_refused_when_not_all_can_be_on_time() -> None:
     assert list(made.admit or ())[:1] == ["short"]
 
 
+def test_of_two_prompts_the_one_with_the_longer_answer_is_refused() -> None:
+    waiting = (
+        view("brief", 2200, 0.5, 0.03, seq=1, predicted_output_tokens=20.0),
+        view("verbose", 2190, 0.5, 0.03, seq=2, predicted_output_tokens=60.0),
+    )
+    made = plan(decode("d", 0.030), waiting=waiting)
+    assert [r.request_id for r in made.reject] == ["verbose"]
+
+
+def test_a_short_queue_borrows_from_the_decodes_instead_of_refusing() -> None:
+    # 3,300 tokens are more than 0.5 s of paced steps hold. A step of four paces (120 ms) beyond the
+    # 26.19 ms of slack brings 1,200 more; the decode is even again after 120 / (0.15 * 30) tokens.
+    waiting = (view("a", 1800, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
+    made = plan(decode("d", 0.030), waiting=waiting)
+    assert not made.reject
+    assert made.token_budget == 1 + int((0.02619 + 0.120 - 0.0101) / 1e-4)
+    paced = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
+    assert [r.request_id for r in paced.reject] == ["a"]
+    assert paced.token_budget == 161
+
+
+def test_many_decodes_lend_nothing_when_more_would_be_late_than_kept() -> None:
+    waiting = (view("a", 1800, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
+    running = tuple(decode(f"d{n}", 0.030, slot=n) for n in range(7))
+    for mean_tokens, lends in ((256.0, True), (30.0, False)):
+        policy = Scorpio(PROFILE, LIMITS, {})
+        policy._lengths.mean_tokens = mean_tokens
+        scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
+        made = policy.plan(NOW_S, snapshot(policy, scene))
+        assert (not made.reject) is lends, mean_tokens
+
+
 @pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
 def test_who_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
     waiting = (

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from scorpio.core.latency import StepModel
+from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.queue import WaitingTable
 from scorpio.core.supply import PrefillSupply
-from scorpio.core.views import BoolArray, EngineLimits, FloatArray, IntArray, Snapshot
+from scorpio.core.views import (
+    BoolArray,
+    EngineLimits,
+    FloatArray,
+    IntArray,
+    RequestView,
+    Snapshot,
+)
 
 _MIN_RETRY_S = 1.0
 Turn = tuple[int, int, int]  # row (>= 0 waiting, -1 - row running), tokens left, tokens in KV
@@ -23,6 +31,7 @@ class PrefillJobs:
     """Prefill still to do in deadline order: `row` >= 0 waits, -1 - row is running already.
 
     work_s: its cost beside other work, attention to its own prefix included, no base cost.
+    predicted: output tokens predicted, NaN for none (and for running ones, which stay anyway).
     """
 
     row: IntArray
@@ -32,6 +41,15 @@ class PrefillJobs:
     work_s: FloatArray
     may_drop: BoolArray
     rejectable: BoolArray
+    predicted: FloatArray
+
+    def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
+        """Engine time that each would take in all: its prefill and the decodes it leads to."""
+        output = lengths.expected(self.predicted)
+        context = self.prefix + self.tokens + 0.5 * output
+        decode_s = model.high_token_s + model.context_token_s * context
+        cost_s: FloatArray = self.work_s + output * decode_s
+        return cost_s
 
     def turns(self, gone: IntArray) -> Iterator[Turn]:
         """Kept jobs in order, then those let go that are not refused (on_miss DEGRADE)."""
@@ -43,23 +61,25 @@ class PrefillJobs:
 
 
 def prefill_jobs(
-    model: StepModel, snapshot: Snapshot, never: BoolArray, patience_s: float
+    model: StepModel,
+    snapshot: Snapshot,
+    never: BoolArray | None,
+    due_of: Callable[[RequestView], float],
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
-    Without a TTFT SLO a request is due `patience_s` after it came, so nobody waits for ever.
+    `due_of` is the queue's key: preempted requests come first, whatever their deadline.
     """
     running, waiting = snapshot.running, snapshot.waiting
-    row = np.flatnonzero(~never)
-    due_s = np.minimum(waiting.deadline_s[row], waiting.arrival_s[row] + patience_s)
-    due_s[waiting.started[row]] = -math.inf  # preempted ones come first
-    rejectable = waiting.rejectable[row] & ~waiting.started[row]
-    may_drop = rejectable | (waiting.degradable[row] & ~waiting.started[row])
-    tokens, prefix = waiting.prompt_tokens[row], np.zeros(len(row))
+    which = slice(None) if never is None else ~never
+    row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prompt_tokens
+    tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
+    rejectable = waiting.rejectable[which]
+    may_drop = rejectable | waiting.degradable[which]
+    prefix = np.zeros(len(row))
     partial = np.flatnonzero(~running.is_decode)
     if len(partial):
-        views = [running.views[r] for r in partial.tolist()]
-        theirs_s = np.array([min(v.deadline_s, v.arrival_s + patience_s) for v in views])
+        theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
         order = np.argsort(theirs_s, kind="stable")
         partial, theirs_s = partial[order], theirs_s[order]
         at = due_s.searchsorted(theirs_s)
@@ -67,22 +87,27 @@ def prefill_jobs(
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         may_drop, rejectable = np.insert(may_drop, at, False), np.insert(rejectable, at, False)
-    per_token_s = model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens)
-    return PrefillJobs(row, due_s, tokens, prefix, per_token_s * tokens, may_drop, rejectable)
+        predicted = np.insert(predicted, at, math.nan)
+    work_s = tokens * (model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens))
+    return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted)
 
 
 def hopeless(
     model: StepModel, limits: EngineLimits, waiting: WaitingTable
-) -> tuple[BoolArray, list[Rejection]]:
-    """Waiting rows that even an idle engine could not serve, and their refusals.
+) -> tuple[BoolArray | None, list[Rejection]]:
+    """Waiting rows (None: none) that even an idle engine could not serve, and their refusals.
 
     A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
     whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
     """
-    too_long = (waiting.prompt_tokens >= limits.kv_tokens) & ~waiting.started
-    alone_s = model.step_s(1, 0.0) + model.context_token_s * waiting.prompt_tokens
-    too_fast = waiting.rejectable & ~waiting.started & (waiting.tpot_slo_s < alone_s)
-    never: BoolArray = too_long | too_fast
+    prompts, alone_s = waiting.prompt_tokens, model.step_s(1, 0.0)
+    longest = float(prompts.max(initial=0.0))
+    tightest_s = float(waiting.tpot_slo_s.min(initial=math.inf))
+    if longest < limits.kv_tokens and alone_s + model.context_token_s * longest <= tightest_s:
+        return None, []
+    too_long = (prompts >= limits.kv_tokens) & ~waiting.started
+    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
+    never: BoolArray = too_long | (too_fast & waiting.rejectable)
     reasons = (RejectReason.TPOT_INFEASIBLE, RejectReason.KV_INFEASIBLE)
     return never, [
         Rejection(waiting[row].request_id, reasons[int(too_long[row])], None, None)

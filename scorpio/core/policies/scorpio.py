@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
+from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.policies.options import Option, parse_options
-from scorpio.core.policies.prefill_jobs import Turn, hopeless, prefill_jobs, refusals
-from scorpio.core.slack import decode_slack_s, step_start_s
+from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, hopeless, prefill_jobs, refusals
+from scorpio.core.slack import decode_slack_s, likely_late, step_start_s
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import (
     EngineLimits,
@@ -34,19 +36,20 @@ from scorpio.core.views import (
 
 OPTIONS = {
     "light_share": Option(0.8, 0.0, 1.0),  # of slack and pace a stock step may use
-    "prefill_reserve": Option(0.15, 0.0, 0.9),  # of the tightest pace kept free of decodes
+    "prefill_reserve": Option(0.08, 0.0, 0.9),  # of the tightest pace kept free of decodes
     "pace_reserve": Option(0.1, 0.0, 0.9),  # of S, the slack never spent (noise)
     "catch_up": Option(0.85, 0.1, 1.0),  # pace of a late decode, as a share of S
     "max_step_s": Option(0.25, 0.001, 60.0),
+    "borrow_queue_s": Option(1.0, 0.0, 60.0),  # longest queue at which decodes may be made late
     "margin_s": Option(0.015, 0.0, 60.0),
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
+_BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
 _SPARE = 0.97  # steps aim a little short of the slack
 _LIGHT_QUEUE = 8
 _MAX_SCAN = 50
-_LENGTH_WEIGHT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class _Decodes:
 
 
 class Scorpio:
-    """State: speed calibration, mean output length, predicted time of the step last planned."""
+    """State: speed calibration, belief in lengths, predicted time of the step last planned."""
 
     name = "scorpio"
     passive = False
@@ -72,8 +75,7 @@ class Scorpio:
         self._calibration = Calibration(profile.step)
         self._limits = limits
         self._planned_s = 0.0
-        self._produced = np.zeros(limits.max_num_seqs)
-        self._mean_output = 256.0
+        self._lengths = LengthBelief(limits.max_num_seqs)
 
     def queue_key(self, view: RequestView) -> float:
         """Earliest deadline first; without a TTFT SLO a request is due after `patience_s`."""
@@ -86,21 +88,22 @@ class Scorpio:
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         model = self._calibration.model()
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
-        self._follow_lengths(snapshot)
+        self._lengths.follow(snapshot.running)
         decodes = _decodes(model, snapshot, start_s)
-        if self._is_light(model, snapshot, decodes):
+        if self._is_light(model, snapshot, decodes, start_s):
             return STOCK_STEP
         limit_s = self._step_limit_s(snapshot, decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
-        jobs = prefill_jobs(model, snapshot, never, self._o["patience_s"])
-        supply = self._supply(snapshot, decodes, start_s, limit_s)
-        gone = let_go(jobs.deadline_s, jobs.work_s, jobs.may_drop, supply.done_s)
+        jobs = prefill_jobs(model, snapshot, never, self.queue_key)
+        limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
         reject += refusals(snapshot.waiting, jobs, gone, supply)
         return self._fill(model, snapshot, decodes, limit_s, jobs.turns(gone), reject)
 
     # -- how long may the step take ------------------------------------------------------------
 
-    def _is_light(self, model: StepModel, snapshot: Snapshot, decodes: _Decodes) -> bool:
+    def _is_light(
+        self, model: StepModel, snapshot: Snapshot, decodes: _Decodes, start_s: float
+    ) -> bool:
         """True when a stock step harms nobody: all work fits, and the batch it leads to too."""
         running, waiting = snapshot.running, snapshot.waiting
         if len(waiting) > _LIGHT_QUEUE:
@@ -112,11 +115,13 @@ class Scorpio:
         share = self._o["light_share"]
         if step_s > share * float(decodes.slack_s.min(initial=math.inf)):
             return False
+        if (waiting.rejectable & (waiting.deadline_s < start_s + step_s)).any():
+            return False  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
         context = float(running.context_tokens.sum()) + backlog
         tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
         tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
-        grown = context + 0.5 * self._mean_output * members
+        grown = context + 0.5 * self._lengths.mean_tokens * members
         self._planned_s = step_s
         return model.step_s(members, grown) <= share * tightest_s
 
@@ -129,16 +134,51 @@ class Scorpio:
         limit_s = _SPARE * float(allowed_s.min(initial=math.inf))
         return min(max(limit_s, decodes.alone_s), self._o["max_step_s"])
 
-    def _supply(
-        self, snapshot: Snapshot, decodes: _Decodes, start_s: float, limit_s: float
-    ) -> PrefillSupply:
+    def _keep(
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        decodes: _Decodes,
+        start_s: float,
+        limit_s: float,
+        jobs: PrefillJobs,
+    ) -> tuple[float, PrefillSupply, IntArray]:
+        """TTFT guard: whom to let go, and the length of step that goes with it.
+
+        Rather than refuse, borrow from the decodes: TPOT is a mean, so a token may come late if
+        later ones make up for it. Worth it when fewer are expected to end in debt than are kept,
+        and only while the queue is short: in lasting overload nobody ever pays back.
+        """
+        pace_s = self._pace_s(snapshot)
+        slo_s = np.minimum(snapshot.running.tpot_slo_s[decodes.rows], self._o["max_step_s"])
+
+        def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray, float]:
+            supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
+            cost = partial(jobs.cost_s, model, self._lengths)
+            gone = let_go(jobs.deadline_s, jobs.work_s, cost, jobs.may_drop, supply.done_s)
+            recovery_s = (1.0 - self._o["catch_up"]) * slo_s
+            late = likely_late(decodes.slack_s, recovery_s, step_s, self._lengths.mean_tokens)
+            return step_s, supply, gone, len(gone) + late
+
+        best = outcome(limit_s)
+        if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
+            longer = (min(limit_s + k * pace_s, self._o["max_step_s"]) for k in _BORROW_STEPS)
+            best = min(best, *map(outcome, longer), key=lambda found: found[3])
+        return best[:3]
+
+    def _pace_s(self, snapshot: Snapshot) -> float:
+        """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
         pace_s = float(snapshot.running.tpot_slo_s.min(initial=math.inf))
         if not len(snapshot.running):
             pace_s = float(snapshot.waiting.tpot_slo_s.min(initial=math.inf))
-        pace_s = min(pace_s, self._o["max_step_s"])
+        return min(pace_s, self._o["max_step_s"])
+
+    def _supply(
+        self, start_s: float, step_s: float, decode_s: float, pace_s: float
+    ) -> PrefillSupply:
         # A first token comes out at the end of a step: half of one later, on average.
         margin_s = self._o["margin_s"] + 0.5 * min(pace_s, 0.1)
-        return PrefillSupply(start_s + margin_s, limit_s, decodes.alone_s, pace_s / _GROWTH)
+        return PrefillSupply(start_s + margin_s, step_s, decode_s, pace_s / _GROWTH)
 
     # -- who prefills in this step -------------------------------------------------------------
 
@@ -159,11 +199,13 @@ class Scorpio:
         fill = StepFill(
             model, limit_s, self._limits.token_budget, len(decodes.rows), decodes.context_tokens
         )
-        batch = GrowingBatch(model, snapshot, self._mean_output, 1.0 - self._o["prefill_reserve"])
+        share = 1.0 - self._o["prefill_reserve"]
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, share)
         waiting = snapshot.waiting
         admit: list[str] = []
         order: list[int] = []
-        scans, partials = _MAX_SCAN, len(snapshot.running) - len(decodes.rows)
+        scans = 0 if batch.full else _MAX_SCAN
+        partials = len(snapshot.running) - len(decodes.rows)
         for row, tokens, prefix in turns:
             if row >= 0 and not scans:
                 if partials == len(order):
@@ -182,7 +224,8 @@ class Scorpio:
                 batch.join(waiting[row])
                 admit.append(waiting[row].request_id)
             else:
-                scans -= 1  # nobody behind is held up, but the look ahead is bounded
+                # Nobody behind is held up, but the look ahead is bounded.
+                scans = 0 if batch.full else scans - 1
                 continue
             fill.add(max(chunk, 1), prefix)
             if chunk < tokens:
@@ -196,14 +239,6 @@ class Scorpio:
             reject=reject,
             token_budget=max(fill.tokens, 1),
         )
-
-    def _follow_lengths(self, snapshot: Snapshot) -> None:
-        """Mean output length, learned from the slots that change hands."""
-        running = snapshot.running
-        for slot in running.slot[running.joined].tolist():
-            if self._produced[slot] > 0.0:
-                self._mean_output += _LENGTH_WEIGHT * (self._produced[slot] - self._mean_output)
-        self._produced[running.slot] = running.output_tokens
 
 
 def _decodes(model: StepModel, snapshot: Snapshot, start_s: float) -> _Decodes:
