@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Requests with their answer lengths and conversations; `sha256` of the file they came from."""
+    """Requests with their answer lengths and conversations; sha256 of their lines."""
 
     requests: list[LengthRequest]
     response_tokens: IntArray
@@ -61,7 +62,8 @@ class Pairs:
         )
 
 
-def _whole(record: dict[str, Any], key: str, default: int | None, least: int, most: int) -> int:
+def whole(record: Mapping[str, Any], key: str, default: int | None, least: int, most: int) -> int:
+    """A whole-number field of a record. Raises ValueError naming it and its range."""
     value = record.get(key, default)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -70,37 +72,61 @@ def _whole(record: dict[str, Any], key: str, default: int | None, least: int, mo
     return value
 
 
-def _text(record: dict[str, Any], key: str, default: str | None = "") -> str:
+def text(record: Mapping[str, Any], key: str, default: str | None = "") -> str:
+    """A string field of a record. Raises ValueError naming it."""
     value = record.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"{key} must be a string")
     return value
 
 
-def _pair(line: str) -> tuple[LengthRequest, int, str]:
+def number(record: Mapping[str, Any], key: str, default: float) -> float:
+    """A finite field >= 0 of a record. Raises ValueError naming it."""
+    value = record.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} must be a number")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{key} must be finite and >= 0")
+    return float(value)
+
+
+def records(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """(line number, raw line, object) of each line that is not blank.
+
+    Raises:
+        DataError: unreadable, or a line that is not a JSON object (file:line).
+    """
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError("not JSON") from None
-    if not isinstance(record, dict):
-        raise ValueError("must be a JSON object")
-    temperature = record.get("temperature", 1.0)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-        raise ValueError("temperature must be a number")
-    if not math.isfinite(temperature) or temperature < 0:
-        raise ValueError("temperature must be finite and >= 0")
+        with path.open("rb") as file:
+            for at, raw in enumerate(file, start=1):
+                if not raw.strip():
+                    continue
+                try:
+                    record = json.loads(raw.decode())
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}:{at}: {error}") from None
+                except (ValueError, RecursionError):
+                    raise DataError(f"{path}:{at}: not JSON") from None
+                if not isinstance(record, dict):
+                    raise DataError(f"{path}:{at}: must be a JSON object")
+                yield at, raw, record
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}") from None
+
+
+def _pair(record: Mapping[str, Any]) -> tuple[LengthRequest, int, str]:
     request = LengthRequest(
-        prompt=_text(record, "prompt", None),
-        prompt_tokens=_whole(record, "prompt_tokens", None, 0, 10**9),
-        max_tokens=_whole(record, "max_tokens", 0, 0, 10**9),
-        temperature=float(temperature),
-        system=_text(record, "system"),
-        turn=_whole(record, "turn", 1, 1, 10**6),
-        model=_text(record, "model"),
-        tenant=_text(record, "tenant"),
+        prompt=text(record, "prompt", None),
+        prompt_tokens=whole(record, "prompt_tokens", None, 0, 10**9),
+        max_tokens=whole(record, "max_tokens", 0, 0, 10**9),
+        temperature=number(record, "temperature", 1.0),
+        system=text(record, "system"),
+        turn=whole(record, "turn", 1, 1, 10**6),
+        model=text(record, "model"),
+        tenant=text(record, "tenant"),
     )
-    tokens = _whole(record, "response_tokens", None, 0, MAX_TOKENS)
-    return request, tokens, _text(record, "conversation") or request.prompt
+    tokens = whole(record, "response_tokens", None, 0, MAX_TOKENS)
+    return request, tokens, text(record, "conversation") or request.prompt
 
 
 def read_pairs(path: Path, fewest: int = FEWEST_PAIRS) -> Pairs:
@@ -114,26 +140,20 @@ def read_pairs(path: Path, fewest: int = FEWEST_PAIRS) -> Pairs:
     conversations: list[str] = []
     seen: set[tuple[str, str, str]] = set()
     duplicates, digest = 0, hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                digest.update(raw)
-                if not raw.strip():
-                    continue
-                try:
-                    request, length, conversation = _pair(raw.decode())
-                except ValueError as error:
-                    raise DataError(f"{path}:{number}: {error}") from None
-                key = (" ".join(request.prompt.split()).casefold(), request.system, request.model)
-                if key in seen:
-                    duplicates += 1
-                    continue
-                seen.add(key)
-                requests.append(request)
-                tokens.append(length)
-                conversations.append(conversation)
-    except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}") from None
+    for at, raw, record in records(path):
+        digest.update(raw)
+        try:
+            request, length, conversation = _pair(record)
+        except ValueError as error:
+            raise DataError(f"{path}:{at}: {error}") from None
+        key = (" ".join(request.prompt.split()).casefold(), request.system, request.model)
+        if key in seen:
+            duplicates += 1
+            continue
+        seen.add(key)
+        requests.append(request)
+        tokens.append(length)
+        conversations.append(conversation)
     if len(requests) < fewest:
         raise DataError(f"{path}: {len(requests)} different requests, at least {fewest} are needed")
     lengths = np.array(tokens, dtype=np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from predictors.length.artifact import LengthArtifactError, load_model
 from predictors.length.dataset import DataError, Pairs, read_pairs
 from predictors.length.ladder import LengthLadder, Source
 from predictors.length.model import LengthModel
-from predictors.length.quantiles import LEVELS
+from predictors.length.quantiles import LEVELS, LengthDistribution
 from predictors.length.request import LengthRequest
 from scorpio.core.views import FloatArray
 
@@ -62,12 +63,17 @@ def mae(predicted_z: FloatArray, truth_z: FloatArray) -> float:
 def figures(predicted_z: FloatArray, truth_z: FloatArray) -> dict[str, object]:
     """Everything the report says about calibrated quantiles [N, Q] and true lengths [N]."""
     median = predicted_z[:, _MEDIAN]
+    mean_z = np.array(
+        [math.log1p(LengthDistribution.from_quantiles(z).mean()) for z in predicted_z]
+    )
     by_prediction = np.array_split(np.argsort(median, kind="stable"), BUCKETS)
     by_length = np.array_split(np.argsort(truth_z, kind="stable"), 10)
     return {
         "requests": len(truth_z),
         **ranks(median, truth_z),
         "mae_tokens": mae(median, truth_z),
+        # policies are told the mean; it still orders answers whose medians are all at the limit
+        "mean": {**ranks(mean_z, truth_z), "mae_tokens": mae(mean_z, truth_z)},
         "pinball": pinball(predicted_z, truth_z),
         "coverage": coverage(predicted_z, truth_z),
         "coverage_by_predicted_median": [

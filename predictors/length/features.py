@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from predictors.length.hashing import excerpt, ngram_buckets, text_hash
+from predictors.length.hashing import distinct, excerpt, ngram_buckets, text_hash
 from predictors.length.request import LengthRequest
 from scorpio.core.views import FloatArray, IntArray
 
@@ -86,7 +86,7 @@ def extract(request: LengthRequest) -> Features:
     """All features of one request."""
     raw = excerpt(request.prompt)
     found, words = ngram_buckets(raw, _facts(request))
-    buckets, counts = np.unique(found, return_counts=True)
+    buckets, counts = distinct(found)
     text = raw.decode("utf-8", errors="replace")
     lowered = text.lower()
     asked, number = _asked_tokens(lowered)

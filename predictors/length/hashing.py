@@ -43,6 +43,7 @@ _WORD, _PAIR, _LEAD, _CHAR, _FACT = (
     np.uint64(_BASE * n % 2**64) for n in (3, 5, 7, 11, 13)
 )  # fmt: skip
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_TRUE = np.ones(1, dtype=np.bool_)
 _SHIFT1, _SHIFT2, _TOP = np.uint64(30), np.uint64(27), np.uint64(64 - BUCKET_BITS)
 
 
@@ -56,11 +57,25 @@ def excerpt(text: str) -> bytes:
     return raw
 
 
-def _buckets(hashes: UIntArray) -> IntArray:
-    """Splitmix64's finaliser, then the top bits."""
-    hashes = (hashes ^ (hashes >> _SHIFT1)) * _MIX1
-    hashes = (hashes ^ (hashes >> _SHIFT2)) * _MIX2
-    return (hashes >> _TOP).astype(np.int64)
+def _buckets(hashes: UIntArray) -> NDArray[np.uint16]:
+    """Splitmix64's finaliser, in place, then the top bits."""
+    hashes ^= hashes >> _SHIFT1
+    hashes *= _MIX1
+    hashes ^= hashes >> _SHIFT2
+    hashes *= _MIX2
+    return (hashes >> _TOP).astype(np.uint16)
+
+
+def distinct(buckets: NDArray[np.uint16]) -> tuple[IntArray, IntArray]:
+    """Distinct buckets, ascending, and how often each stands there."""
+    if not len(buckets):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    ordered = np.sort(buckets, kind="stable")  # of 16 bits: a radix sort
+    last = np.flatnonzero(np.concatenate((ordered[1:] != ordered[:-1], _TRUE)))
+    counts = last.copy()
+    counts[1:] -= last[:-1]
+    counts[0] += 1
+    return ordered.take(last).astype(np.int64), counts
 
 
 def text_hash(text: str) -> int:
@@ -69,17 +84,17 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
 
 
-def ngram_buckets(raw: bytes, facts: tuple[int, ...] = ()) -> tuple[IntArray, int]:
+def ngram_buckets(raw: bytes, facts: tuple[int, ...] = ()) -> tuple[NDArray[np.uint16], int]:
     """Buckets of every word, word pair, leading word, char n-gram and fact; and the word count."""
     codes = np.frombuffer(raw, dtype=np.uint8)
     n = len(codes)
     sums = np.zeros(n + 1, dtype=np.uint64)
-    np.cumsum(_FOLD[codes] * _INVERSE[:n], out=sums[1:])
+    np.cumsum(_FOLD.take(codes) * _INVERSE[:n], out=sums[1:])
     inside = np.zeros(n + 2, dtype=np.bool_)
-    inside[1:-1] = _IN_WORD[codes]
+    _IN_WORD.take(codes, out=inside[1:-1])
     edges = np.flatnonzero(inside[1:] != inside[:-1])
     starts, ends = edges[::2], edges[1::2]
-    words = (sums[ends] - sums[starts]) * _POWER[starts]
+    words = (sums.take(ends) - sums.take(starts)) * _POWER.take(starts)
     hashes = [words ^ _WORD, words[:-1] * _PAIR + words[1:], words[:LEADING_WORDS] * _LEAD]
     for size in CHAR_NGRAMS:
         if n >= size:

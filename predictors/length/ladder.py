@@ -8,6 +8,7 @@ it lives on the API process's event loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -89,7 +90,8 @@ class LengthLadder:
         """Predictions for a burst."""
         trained = self._trained(requests)
         return [
-            self._answer(request, None if trained is None else trained[i])
+            # without text the trained model would guess from a request it was never shown
+            self._answer(request, trained[i] if trained is not None and request.prompt else None)
             for i, request in enumerate(requests)
         ]
 
@@ -128,15 +130,18 @@ class LengthLadder:
             return None
         try:
             z = np.asarray(self._model.quantiles_z(requests), dtype=np.float64)
-            usable = z.shape == (len(requests), len(LEVELS)) and np.all(np.isfinite(z))
-            if not usable:
+            # a few numbers, so plain Python: numpy's checks would cost more than the check
+            rows = [
+                [min(max(v, 0.0), MAX_Z) for v in row if math.isfinite(v)] for row in z.tolist()
+            ]
+            if len(rows) != len(requests) or any(len(row) != len(LEVELS) for row in rows):
                 raise ValueError("not finite quantiles of every request")
         except Exception:  # whatever the model does, the request is served
             self._failures += 1
             self._failures_in_row += 1
             return None
         self._failures_in_row = 0
-        return np.asarray(np.fmax(np.fmin(z, MAX_Z), 0.0), dtype=np.float64)
+        return np.array(rows)
 
     def _answer(self, request: LengthRequest, trained_z: FloatArray | None) -> LengthPrediction:
         source, z = self._rung(request, trained_z)
@@ -145,8 +150,8 @@ class LengthLadder:
             most = float(request.max_tokens or UNKNOWN_MAX_TOKENS)
             return LengthPrediction(source, most, (most,) * len(LEVELS), None, trained_z)
         spread = LengthDistribution.from_quantiles(z, request.max_tokens)
-        tokens = np.minimum(np.expm1(np.sort(z)), spread.max_tokens)
-        return LengthPrediction(source, spread.mean(), tuple(tokens.tolist()), spread, trained_z)
+        tokens = tuple(min(math.expm1(v), spread.max_tokens) for v in spread.z_knots[1:].tolist())
+        return LengthPrediction(source, spread.mean(), tokens, spread, trained_z)
 
     def _rung(
         self, request: LengthRequest, trained_z: FloatArray | None

@@ -71,7 +71,8 @@ class LengthModel:
         """Rows of several requests, [N, ROW_LENGTH]."""
         if not requests:
             return np.zeros((0, ROW_LENGTH))
-        return np.stack([self.scorer.row(extract(request)) for request in requests])
+        rows = [self.scorer.row(extract(request)) for request in requests]
+        return np.stack(rows) if len(rows) > 1 else rows[0][None]
 
     def quantiles_z(self, requests: Sequence[LengthRequest]) -> FloatArray:
         """Calibrated log(1 + tokens) at LEVELS, [N, Q]; the trees see the whole burst at once."""

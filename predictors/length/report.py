@@ -35,11 +35,12 @@ def markdown(report: Mapping[str, Any]) -> str:
         *_table(
             ["model", "Kendall", "Spearman", "MAE"],
             [
-                ["this model (median)", test["kendall"], test["spearman"], test["mae_tokens"]],
-                *(
-                    [name, row["kendall"], row["spearman"], row["mae_tokens"]]
-                    for name, row in report["baselines"].items()
-                ),
+                [name, row["kendall"], row["spearman"], row["mae_tokens"]]
+                for name, row in (
+                    ("this model (median)", test),
+                    ("this model (mean)", test["mean"]),
+                    *report["baselines"].items(),
+                )
             ],
         ),
         "## Quantiles",
@@ -48,6 +49,10 @@ def markdown(report: Mapping[str, Any]) -> str:
             ["", *_QUANTILES],
             [
                 ["pinball loss, log(1 + tokens)", *(test["pinball"][q] for q in _QUANTILES)],
+                [
+                    "the same, of the quantiles of all answers",
+                    *(report["pinball_of_all_answers"][q] for q in _QUANTILES),
+                ],
                 ["coverage", *(test["coverage"][q] for q in _QUANTILES)],
                 *(
                     [

@@ -6,6 +6,7 @@ model. Nothing of the text reaches the artefact but weights of 65,536 hash bucke
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from sklearn.linear_model import Ridge
 from predictors.length.artifact import load_model, write_model
 from predictors.length.convert import convert
 from predictors.length.dataset import Pairs, read_pairs
-from predictors.length.evaluate import figures, latency_us, mae, ranks
+from predictors.length.evaluate import figures, latency_us, mae, pinball, ranks
 from predictors.length.features import Features, extract
 from predictors.length.model import BUCKETS, ROW_LENGTH, SHORT_TOKENS, bag_weights
 from predictors.length.quantiles import LEVELS, conformal
@@ -110,6 +111,7 @@ def train_length(data: Path, out: Path, *, seed: int = 0, say: Say = _silent) ->
         "agreement_with_lightgbm": difference,
         "test": figures(model.quantiles_z(test_requests), truth[test]),
         "baselines": _baselines(pairs, fit, test),
+        "pinball_of_all_answers": pinball(_same_quantiles(truth[fit], len(test)), truth[test]),
         "latency_us": latency_us(model, test_requests[:TIMED_REQUESTS]),
         "versions": _versions(),
     }
@@ -164,6 +166,11 @@ def _scores(bags: Any, targets: FloatArray, fit: IntArray) -> tuple[FloatArray, 
     return scores, linear
 
 
+def _same_quantiles(seen_z: FloatArray, requests: int) -> FloatArray:
+    """The quantiles of all answers seen, said of every request."""
+    return np.tile(np.quantile(seen_z, LEVELS), (requests, 1))
+
+
 def _baselines(pairs: Pairs, fit: IntArray, test: IntArray) -> dict[str, dict[str, float]]:
     """What is to be beaten on the same rows: the median, and TF-IDF with ridge on log length."""
     truth = pairs.truth_z
@@ -172,7 +179,8 @@ def _baselines(pairs: Pairs, fit: IntArray, test: IntArray) -> dict[str, dict[st
     ridge = Ridge(alpha=1.0).fit(bags, truth[fit])
     predicted = ridge.predict(words.transform([pairs.requests[i].prompt for i in test]))
     constant = np.full(len(test), float(np.median(truth[fit])))
+    mean = np.full(len(test), math.log1p(float(pairs.response_tokens[fit].mean())))
     return {
         name: {**ranks(z, truth[test]), "mae_tokens": mae(z, truth[test])}
-        for name, z in (("median", constant), ("TF-IDF + ridge", predicted))
+        for name, z in (("median", constant), ("mean", mean), ("TF-IDF + ridge", predicted))
     }

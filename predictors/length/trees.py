@@ -44,18 +44,25 @@ class TreeEnsemble:
         """Sums of leaves, [N, outputs], for rows [N, features]; a non-finite entry counts as 0."""
         if not np.isfinite(rows).all():
             rows = np.where(np.isfinite(rows), rows, 0.0)
+        if len(rows) == 0:
+            return np.zeros((0, self.outputs))
+        if len(rows) <= ROWS_AT_ONCE:
+            return self._predict_some(rows)
         parts = [
             self._predict_some(rows[at : at + ROWS_AT_ONCE])
             for at in range(0, len(rows), ROWS_AT_ONCE)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.outputs))
+        return np.concatenate(parts)
 
     def _predict_some(self, rows: FloatArray) -> FloatArray:
-        n, flat = len(rows), np.ascontiguousarray(rows).reshape(-1)
-        node = np.tile(self.roots, n)
-        start = np.repeat(np.arange(n) * self.features, len(self.roots)) if n > 1 else 0
+        n, flat, start = len(rows), np.ascontiguousarray(rows).reshape(-1), None
+        node = self.roots
+        if n != 1:
+            node = np.tile(self.roots, n)
+            start = np.repeat(np.arange(n) * self.features, len(self.roots))
         for _ in range(self.depth):
-            entry = flat.take(self.feature.take(node) + start)
+            at = self.feature.take(node)
+            entry = flat.take(at if start is None else at + start)
             node = self.child.take(2 * node + (entry > self.threshold.take(node)))
         leaves = self.value.take(node).reshape(n, self.outputs, -1)
         return np.asarray(leaves.sum(axis=2), dtype=np.float64)

@@ -67,6 +67,7 @@ XARG_FIELDS = ("slo_ttft_ms", "slo_tpot_ms", "slo_e2el_ms")
 XARG_CLASS = "slo_class"
 XARG_ON_MISS = "slo_on_miss"
 XARG_PREDICTED = "predicted_output_tokens"
+XARG_QUANTILES = "predicted_output_quantiles"
 XARG_TENANT = "slo_tenant"
 
 
@@ -140,3 +141,14 @@ def parse_predicted_tokens(xargs: Mapping[str, object]) -> float | None:
     if not 1.0 <= value <= 1e9:
         raise SloError(XARG_PREDICTED, "must be a number of tokens >= 1")
     return value
+
+
+def parse_length_quantiles(xargs: Mapping[str, object]) -> tuple[float, ...]:
+    """`predicted_output_quantiles`: tokens at (q10, q50, q90); () when absent. Raises SloError."""
+    raw = xargs.get(XARG_QUANTILES, ())
+    if isinstance(raw, (list, tuple)) and len(raw) in (0, 3):
+        # plain numbers only: whatever compares false (NaN) or cannot be compared is refused
+        values = tuple(float(v) for v in raw if type(v) in (int, float) and 0 <= v <= 1e9)
+        if len(values) == len(raw) and list(values) == sorted(values):
+            return values
+    raise SloError(XARG_QUANTILES, "must be three ascending numbers of tokens >= 0")
