@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scorpio.cli_errors import UsageError
 from scorpio.cli_parse import command_line, one_of
 
-TWIN, LIVE = "twin", "live"
+if TYPE_CHECKING:
+    from scorpio.twin.compare import CompareSpec
+    from workloads.summary import Comparison
+
+TWIN, LIVE, BOTH = "twin", "live", "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,22 @@ def compare_in_twin(
     wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
-    from scorpio.twin.compare import CompareSpec, run_compare
+    from scorpio.twin.compare import run_compare
+    from workloads.result_table import print_tables
+
+    spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
+    spec.check()  # before the bar: a wrong name costs one line
+    with progress_bar("twin") as progress:
+        comparison = run_compare(spec, progress)
+    print_tables(comparison.points())
+    print(wanted.out / "report.html")
+
+
+def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None) -> CompareSpec:
+    """What the words mean to the twin. Raises UsageError."""
+    from scorpio.twin.compare import CompareSpec
     from scorpio.twin.config import LengthHint
     from scorpio.twin.step_models import BUILT_IN
-    from workloads.result_table import print_tables
 
     if gpu is None:
         raise UsageError(f"--gpu: name one of {', '.join(sorted(BUILT_IN))}, or a latency.json")
@@ -41,7 +58,7 @@ def compare_in_twin(
         hint = LengthHint.parse(lengths)
     except ValueError as error:
         raise UsageError(f"--lengths: {error}") from None
-    spec = CompareSpec(
+    return CompareSpec(
         gpu=gpu,
         trace=wanted.trace,
         mix=wanted.mix,
@@ -50,24 +67,23 @@ def compare_in_twin(
         seeds=wanted.seeds,
         out_dir=wanted.out,
         rows=wanted.rows,
-        bound=bound,
-        tune=tune,
         lengths=hint,
         workers=workers,
         command=command_line(),
     )
-    spec.check()  # before the bar: a wrong name costs one line
-    with _bar() as progress:
-        comparison = run_compare(spec, progress)
-    print_tables(comparison.points())
-    print(wanted.out / "report.html")
 
 
-def compare_on_server(wanted: Wanted, model: str, repeats: int, latency: Path | None) -> None:
+def compare_on_server(
+    wanted: Wanted,
+    model: str,
+    repeats: int,
+    latency: Path | None,
+    vllm_args: Sequence[str] | None = None,
+) -> Comparison:
     """Real time, one server of this machine. Raises UsageError and WorkloadError."""
     from scorpio.core.registry import policy_names
     from scorpio.live.ab import Load
-    from scorpio.live.compare import compare_live
+    from scorpio.live.compare import ONE_MACHINE, compare_live
     from scorpio.live.profile_run import ensure_profile
     from scorpio.live.publish import publish
     from workloads.catalog import load_workload
@@ -86,24 +102,30 @@ def compare_on_server(wanted: Wanted, model: str, repeats: int, latency: Path | 
         for seed in wanted.seeds
     ]
     profile = latency if latency is not None else ensure_profile(model)
-    comparison = compare_live(model, loads, wanted.policies, repeats, wanted.out, latency=profile)
+    args = ONE_MACHINE if vllm_args is None else vllm_args
+    comparison = compare_live(model, loads, wanted.policies, repeats, wanted.out, args, profile)
     publish(comparison, command_line())
+    return comparison
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr; yields the function that moves it."""
+def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr; yields the function that moves it. A killed command must unwind:
+    its worker processes would outlive it otherwise."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(
-        TextColumn("twin"),
+    from scorpio.live.signals import unwinding_signals
+
+    bar = Progress(
+        TextColumn(name),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
         console=Console(stderr=True),
-    ) as progress:
+    )
+    with unwinding_signals(), bar as progress:
         task = progress.add_task("", total=None)
 
         def move(done: int, total: int, what: str) -> None:

@@ -25,6 +25,7 @@ _TABLE = {
     ("predictors.latency.profile", "ProbeError"): FAILED,
     ("scorpio.live.profiling", "NotRecordingError"): FAILED,
     ("scorpio.live.process", "ServerFailedError"): FAILED,
+    ("scorpio.live.collect", "CollectionFailed"): FAILED,
     ("scorpio.live.admin", "AdminError"): FAILED,
     ("scorpio.twin.pool", "JobFailed"): FAILED,
     ("scorpio.models.errors", "ModelUnavailable"): FAILED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from scorpio.engine.scheduler import ScorpioScheduler
+from scorpio.engine.virtual_requests import SchedulerOutput
 
 
 class Clock(Protocol):
@@ -21,12 +22,18 @@ class VirtualScorpioScheduler(ScorpioScheduler):
     """`clock` is set before the first request; wall clock and monotonic clock are the same."""
 
     clock: Clock = _Stopped()
+    plan_s = 0.0  # this machine's time in snapshot, plan and apply so far
 
     def now_s(self) -> float:
         return self.clock.now_s
 
     def wall_s(self) -> float:
         return self.clock.now_s
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        output = super().schedule(throttle_prefills)
+        self.plan_s += self._telemetry.last_plan_s
+        return output
 
     @property
     def policy_fallbacks(self) -> int:

@@ -2,7 +2,8 @@
 
 Two depths. `gap`: the GPU is a built-in one and only vLLM's own time per step is not known.
 `speed`: another GPU or model; the memory-bound and the compute-bound terms of the nearest
-built-in model are scaled, one factor each. Both are fitted on the first part of the log by
+built-in model are scaled, one factor each. `auto` tries the first, and goes on to the second when
+typical TPOT errors stay above GAP_IS_ENOUGH. All are fitted on the first part of the log by
 running the twin on the log's own arrivals; the rest of the log is for the examination.
 """
 
@@ -25,7 +26,8 @@ from scorpio.twin.run import run_twin
 from scorpio.twin.step_models import BUILT_IN, GpuModel
 from workloads.records import RequestRecord
 
-Free = Literal["gap", "speed"]
+Free = Literal["gap", "speed", "auto"]
+GAP_IS_ENOUGH = 0.03
 MAX_GAP_S = 0.02
 _TTFT_FLOOR_S = 0.01  # a few ms of a short TTFT are the phase of a step, not its speed
 _SPEED_EVALUATIONS = 45
@@ -37,6 +39,7 @@ class Calibration:
 
     gpu: GpuModel
     base: str
+    free: Free
     memory_factor: float
     compute_factor: float
     fitted_requests: int
@@ -64,15 +67,18 @@ def calibrate(
     def loss(gpu: GpuModel) -> float:
         return _loss(log.real[:n], replay_log(log, gpu, spec)[:n])
 
-    fit = _fit_gap if free == "gap" else _fit_speed
     start = bases[0] if len(bases) == 1 else min(bases, key=lambda base: _distance(log, base, spec))
-    memory, compute, gap_s, best = fit(start, loss)
+    fitted: Free = "speed" if free == "speed" else "gap"
+    memory, compute, gap_s, best = (_fit_gap if fitted == "gap" else _fit_speed)(start, loss)
+    if free == "auto" and math.sqrt(best) > GAP_IS_ENOUGH:
+        fitted = "speed"
+        memory, compute, gap_s, best = _fit_speed(start, loss)
     gpu = replace(
         scaled(start, memory, compute, gap_s),
         name=f"{log.name}-calibrated",
-        source=f"{start.name} ({start.source}), {free} fitted to {n} requests of {log.name}",
+        source=f"{start.name} ({start.source}), {fitted} fitted to {n} requests of {log.name}",
     )
-    return Calibration(gpu, start.name, memory, compute, n, best)
+    return Calibration(gpu, start.name, fitted, memory, compute, n, best)
 
 
 def scaled(gpu: GpuModel, memory: float, compute: float, gap_s: float) -> GpuModel:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual import EngineSpec
 from scorpio.twin.config import LengthHint, TwinConfig
 from scorpio.twin.contestants import DEFAULT_TUNING, contestant_names
-from scorpio.twin.gpu_file import gpu_model
+from scorpio.twin.gpu_file import gpu_model, stated_limits
 from scorpio.twin.noise import NoiseSpec
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
@@ -31,8 +32,10 @@ Progress = Callable[[int, int, str], None]
 class CompareSpec:
     """Everything the command line says; checked before anything is run or written.
 
-    engine: flags of the modelled engine; None = vLLM's defaults with the GPU's KV pool (prefix
-    caching is left out where no two requests share a prefix: hashing would only cost time).
+    engine: flags of the modelled engine; None = vLLM's defaults with the GPU's KV pool and the
+    limits that its file states (prefix caching is left out where no two requests share a prefix:
+    hashing would only cost time).
+    profile, exact_max_tokens: see TwinConfig.
     bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
     `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
     """
@@ -50,6 +53,8 @@ class CompareSpec:
     engine: EngineSpec | None = None
     noise: NoiseSpec = field(default_factory=NoiseSpec)
     lengths: LengthHint = field(default_factory=LengthHint)
+    profile: LatencyProfile | None = None
+    exact_max_tokens: bool = False
     workers: int | None = None
     command: str | None = None
 
@@ -60,7 +65,15 @@ class CompareSpec:
         if engine is None:
             shared = _shares_prefixes(self.workloads()[0].load())
             engine = EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=shared)
-        return TwinConfig(gpu, engine, self.noise, self.lengths)
+            engine = stated_limits(self.gpu, engine)
+        return TwinConfig(
+            gpu,
+            engine,
+            self.noise,
+            self.lengths,
+            profile=self.profile,
+            exact_max_tokens=self.exact_max_tokens,
+        )
 
     def workloads(self) -> list[WorkloadKey]:
         """Every load, by rate scale and seed."""

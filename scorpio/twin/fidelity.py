@@ -15,12 +15,17 @@ SLO_PAIRS = ((0.5, 30.0), (0.5, 40.0), (2.0, 35.0), (5.0, 40.0), (10.0, 35.0), (
 
 @dataclass(frozen=True, slots=True)
 class FidelityRow:
-    """One metric; `error` is twin / real - 1 for times, twin - real (a share) for attainment."""
+    """One metric; `error` is twin / real - 1 for times, twin - real (a share) for attainment.
+
+    around: real attainment with both SLOs 1 % tighter and 1 % looser. Where these lie far apart
+    the SLO sits amid the crowd, and even a twin that is 1 % off in time must be off by that much.
+    """
 
     metric: str
     real: float
     twin: float
     error: float
+    around: tuple[float, float] | None = None
 
 
 def fidelity(
@@ -43,8 +48,15 @@ def fidelity(
             rows.append(FidelityRow(f"{name} {statistic} ms", a, b, b / a - 1.0))
     for ttft_s, tpot_ms in slo_pairs:
         a, b = (_attainment(records, ttft_s, tpot_ms / 1000.0) for records in (real, twin))
-        rows.append(FidelityRow(f"attained {ttft_s:g} s / {tpot_ms:g} ms", a, b, b - a))
+        around = [_attainment(real, ttft_s * x, tpot_ms / 1000.0 * x) for x in (0.99, 1.01)]
+        name = f"attained {ttft_s:g} s / {tpot_ms:g} ms"
+        rows.append(FidelityRow(name, a, b, b - a, (around[0], around[1])))
     return rows
+
+
+def worst(rows: Sequence[FidelityRow]) -> float:
+    """The largest error, as a fraction for times and as a share for attainment."""
+    return max(abs(row.error) for row in rows)
 
 
 def to_dicts(rows: Sequence[FidelityRow]) -> list[dict[str, object]]:

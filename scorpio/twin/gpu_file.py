@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from predictors.latency.artifact import (
     write_profile,
 )
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
+from scorpio.engine.virtual import EngineSpec
 from scorpio.twin.step_models import BUILT_IN, DEFAULT_KV_BLOCKS, GpuModel
 from workloads.errors import UnknownName, WorkloadError
 
@@ -46,8 +48,43 @@ def gpu_model(name_or_file: str) -> GpuModel:
     )
 
 
-def write_gpu(path: Path, gpu: GpuModel, model: str) -> None:
-    """Keep a model, its gap folded into the fixed time of a step; `model` names what was served."""
+def stated_limits(name_or_file: str, engine: EngineSpec) -> EngineSpec:
+    """`engine` with the limits that a latency.json states beside the speed.
+
+    Raises:
+        WorkloadError: a limit that is no positive number.
+    """
+    if name_or_file in BUILT_IN:
+        return engine
+    stated = read_profile(Path(name_or_file)).engine
+
+    def limit(name: str, default: int) -> int:
+        value = stated.get(name, default)
+        if not isinstance(value, int) or value < 1:
+            raise WorkloadError(f"{name_or_file}: engine.{name} must be a number >= 1")
+        return value
+
+    return replace(
+        engine,
+        max_num_seqs=limit("max_num_seqs", engine.max_num_seqs),
+        max_num_batched_tokens=limit("max_num_batched_tokens", engine.max_num_batched_tokens),
+    )
+
+
+def write_gpu(
+    path: Path,
+    gpu: GpuModel,
+    model: str,
+    limits: Mapping[str, int] | None = None,
+    fit: Mapping[str, object] | None = None,
+) -> None:
+    """Keep a model, its gap folded into the fixed time of a step.
+
+    Args:
+        model: names what was served.
+        limits: of the engine it was seen on, as `stated_limits` reads them.
+        fit: how it was found and how well it fits, for people.
+    """
     step = replace(gpu.step, base_s=gpu.step.base_s + gpu.gap_s)
     profile = LatencyProfile(
         decode=decode_from_step(step),
@@ -61,6 +98,7 @@ def write_gpu(path: Path, gpu: GpuModel, model: str) -> None:
         machine=Machine(cpu=f"modelled: {gpu.name}", cores=1),
         vllm="modelled",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine={"num_gpu_blocks": gpu.kv_blocks},
+        fit=fit or {},
+        engine={"num_gpu_blocks": gpu.kv_blocks, **(limits or {})},
     )
     write_profile(path, content)

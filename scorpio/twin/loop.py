@@ -118,7 +118,8 @@ class TwinLoop:
         work, output = self._runner.execute(step)
         ready_s = max(clock.now_s, self._gpu_free_s)
         if step.total_num_scheduled_tokens:
-            ready_s += self._noise.apply(work.step_s(self._gpu.step)) + self._gpu.gap_s
+            for part in (work,) if self._gpu.mixed_steps else work.apart():
+                ready_s += self._noise.apply(part.step_s(self._gpu.step)) + self._gpu.gap_s
         self._gpu_free_s = ready_s
         self.steps += 1
         self.log.step(clock.now_s, work, step.preempted_req_ids or ())

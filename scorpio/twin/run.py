@@ -39,8 +39,8 @@ class TwinRun:
     """The outcome of one run.
 
     event_digest is equal for equal runs. virtual_s is how long the modelled engine was busy;
-    wall_s, cpu_s, scheduler_s and schedule_us are this machine's own time (scheduler_s: inside
-    vLLM's and the policy's code) and differ from run to run.
+    wall_s, cpu_s, scheduler_s, plan_s and schedule_us are this machine's own time (scheduler_s:
+    inside vLLM's and the policy's code; plan_s: the policy's part) and differ from run to run.
     """
 
     policy: str
@@ -55,6 +55,7 @@ class TwinRun:
     cpu_s: float
     scheduler_s: float
     schedule_us: dict[str, float]
+    plan_s: float = 0.0
     cached_tokens: int = 0
     log: tuple[str, ...] = ()
 
@@ -127,6 +128,7 @@ def run_twin(
         cpu_s=cpu_s,
         scheduler_s=sum(loop.schedule_s) + loop.update_s,
         schedule_us=_percentiles_us(loop.schedule_s),
+        plan_s=scheduler.plan_s if isinstance(scheduler, VirtualScorpioScheduler) else 0.0,
         cached_tokens=sum(e.cached_tokens for e in loop.ledger.entries.values()),
         log=tuple(loop.log.lines or ()),
     )

@@ -6,7 +6,7 @@ it; a scheduler that loses or repeats work therefore yields wrong token ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scorpio.core.latency import StepModel
 from scorpio.engine.virtual_requests import (
@@ -26,6 +26,13 @@ class StepWork:
     prefill_tokens: int = 0
     prefill_sq_tokens: float = 0.0
     prefill_prefix_products: float = 0.0
+
+    def apart(self) -> tuple[StepWork, ...]:
+        """Prefills alone, then decodes alone; a step of one kind as it is."""
+        if not (self.decodes and self.prefill_tokens):
+            return (self,)
+        decodes = StepWork(self.decodes, self.decode_context_tokens)
+        return replace(self, decodes=0, decode_context_tokens=0), decodes
 
     def step_s(self, model: StepModel) -> float:
         """Mean duration under `model`."""

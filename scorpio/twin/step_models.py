@@ -24,6 +24,8 @@ class GpuModel:
 
     kv_blocks: 16-token KV blocks beside the weights (0.9 of memory, less weights and 2-10 GB of
         activations, over the bytes per token); the A100 entry has the reference point's 20,000.
+    mixed_steps: False = prefills and decodes of one step run one after the other, each with a gap:
+        an engine of before chunked prefill. First tokens then come a decode step late.
     mape / max_error: error of `step` against its source, as fractions; NaN when not known.
     """
 
@@ -34,6 +36,7 @@ class GpuModel:
     max_error: float = math.nan
     gap_s: float = DEFAULT_GAP_S
     kv_blocks: int = DEFAULT_KV_BLOCKS
+    mixed_steps: bool = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.gap_s) and self.gap_s >= 0.0):

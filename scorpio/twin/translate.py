@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, XARG_PREDICTED, XARG_TENANT, Slo
 from scorpio.twin.arrivals import Arrival
-from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.config import TwinConfig
 from scorpio.twin.ledger import End, Entry
+from scorpio.twin.predictions import predicted_tokens
 from workloads.records import Outcome, RequestRecord
 from workloads.request import WorkloadRequest
 
-_HINT_STREAM = 15_485_863
 # (outcome, HTTP status) that a live client would have seen
 _OUTCOMES = {
     End.FINISHED: (Outcome.FINISHED, 200),
@@ -28,7 +26,7 @@ _OUTCOMES = {
 
 def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int) -> list[Arrival]:
     """Requests in order of arrival; predictions are drawn per request from `seed`."""
-    hints = _hints(requests, config.lengths, seed)
+    hints = predicted_tokens(requests, config.lengths, seed)
     found = [
         Arrival(
             index=r.index,
@@ -67,14 +65,6 @@ def slo_classes(requests: Iterable[WorkloadRequest]) -> dict[str, dict[str, floa
 def records(entries: Iterable[Entry]) -> list[RequestRecord]:
     """One record per request, in order of index."""
     return [_record(e) for e in sorted(entries, key=lambda e: e.arrival.index)]
-
-
-def _hints(requests: Sequence[WorkloadRequest], hint: LengthHint, seed: int) -> list[float | None]:
-    if hint.sigma is None:
-        return [None] * len(requests)
-    errors = np.random.default_rng([seed, _HINT_STREAM]).standard_normal(len(requests))
-    factors = np.exp(hint.sigma * errors).tolist()
-    return [max(1.0, r.output_tokens * f) for r, f in zip(requests, factors, strict=True)]
 
 
 def _xargs(request: WorkloadRequest, hint: float | None) -> Mapping[str, object]:

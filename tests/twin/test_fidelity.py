@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from scorpio.cli import app
 from scorpio.engine.virtual import EngineSpec
 from scorpio.twin.calibrate import calibrate, replay_log, scaled
 from scorpio.twin.engine_log import EngineLog, read_log
 from scorpio.twin.fidelity import fidelity
+from scorpio.twin.gpu_file import gpu_model, stated_limits
+from scorpio.twin.log_report import calibrate_log, log_fidelity
 from scorpio.twin.step_models import BUILT_IN, GpuModel
 from tests.shared_data import shared_data
 from workloads.errors import WorkloadError
@@ -66,9 +70,9 @@ def test_log_is_read_with_its_flags(log_of: LogOf) -> None:
 
 
 def test_gap_is_found_again(log_of: LogOf) -> None:
-    found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "gap", 0.5)
+    found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "auto", 0.5)
     assert found.gpu.gap_s == pytest.approx(0.004, abs=1.5e-4)
-    assert (found.base, found.fitted_requests) == (A100.name, 18)
+    assert (found.base, found.free, found.fitted_requests) == (A100.name, "gap", 18)
 
 
 def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:
@@ -79,6 +83,49 @@ def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:
     assert found.compute_factor == pytest.approx(0.7, rel=0.1)
     for row in fidelity(log.real, replay_log(log, found.gpu, SPEC)):
         assert abs(row.error) <= 0.05, row
+
+
+def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Path) -> None:
+    log_of(A100.with_gap(0.004))
+    file, out = tmp_path / "own_requests.jsonl", tmp_path / "gpu.json"
+    found, (case,) = calibrate_log(file, out, [A100], "gap", 0.5, 5000)
+    assert case.worst <= 0.03
+    assert case.title == f"gap {found.gpu.gap_s * 1e3:.2f} ms fitted on 1-18, tested on 19-36"
+    kept = gpu_model(str(out))
+    assert kept.step.base_s == pytest.approx(A100.step.base_s + found.gpu.gap_s)
+    assert kept.kv_blocks == 5000
+    engine = stated_limits(str(out), EngineSpec())
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (32, 1024)
+    again = replay_log(read_log(file), kept, SPEC)
+    assert [r.outcome for r in again] == [Outcome.FINISHED] * 36
+    assert json.loads(out.read_text())["fit"]["free"] == "gap"
+
+
+def test_published_gaps_stand_beside_the_fitted_one(log_of: LogOf, tmp_path: Path) -> None:
+    log_of(A100.with_gap(0.002))
+    fitted, low, exact = log_fidelity(tmp_path / "own_requests.jsonl", A100, 1.0)
+    assert fitted.title.endswith("fitted on all 36: no examination")
+    assert low.title == "published gap 1.5 ms, all 36"
+    assert exact.worst < 0.01 < low.worst
+
+
+def test_calibrate_on_the_command_line(log_of: LogOf, tmp_path: Path) -> None:
+    log_of(A100)
+    out = tmp_path / "gpu.json"
+    words = ["calibrate", str(tmp_path / "own_requests.jsonl"), "--out", str(out)]
+    for more, reason in (
+        (["--base", "nope"], "unknown base 'nope'; valid: a100"),
+        (["--free", "nope"], "unknown --free 'nope'; valid: auto, gap, speed"),
+        (["--fitted-share", "0"], "--fitted-share must be in (0, 1], got 0"),
+        (["--kv-blocks", "1"], "--kv-blocks must be >= 2, got 1"),
+    ):
+        result = CliRunner().invoke(app, [*words, *more])
+        assert (result.exit_code, out.exists()) == (2, False)
+        assert reason in result.stderr
+    result = CliRunner().invoke(app, [*words, "--base", A100.name], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "fitted on 1-12, tested on 13-36" in result.stdout
+    assert f"wrote {out}" in result.stdout
 
 
 @pytest.mark.parametrize(("share", "bases"), [(0.0, [A100]), (1.5, [A100]), (0.5, [])])
@@ -115,11 +162,12 @@ def test_fidelity_compares_the_same_requests() -> None:
         )  # fmt: skip
 
     real, twin = [one(0, 1.0, 2.0), one(1, 3.0, 5.0)], [one(0, 1.1, 2.0), one(1, 3.1, 5.0)]
-    rows = {row.metric: row for row in fidelity(real, twin, [(3.05, 500.0)])}
+    rows = {row.metric: row for row in fidelity(real, twin, [(3.02, 500.0)])}
     assert rows["ttft mean ms"].real == pytest.approx(2000.0)
     assert rows["ttft mean ms"].error == pytest.approx(0.05)
     assert rows["tpot mean ms"].twin == pytest.approx((90.0 + 190.0) / 2)
-    assert rows["attained 3.05 s / 500 ms"].error == pytest.approx(-0.5)
+    assert rows["attained 3.02 s / 500 ms"].error == pytest.approx(-0.5)
+    assert rows["attained 3.02 s / 500 ms"].around == (0.5, 1.0)
     with pytest.raises(ValueError, match="different requests"):
         fidelity(real, twin[:1])
 

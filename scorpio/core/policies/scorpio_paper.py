@@ -56,7 +56,7 @@ class ScorpioPaper:
 
     def queue_key(self, view: RequestView) -> float:
         """Least deadline first; no TTFT SLO = last, in order of arrival."""
-        return view.deadline_s
+        return view.deadline_s if self._options.ttft_guard else view.arrival_s
 
     def observe(self, sample: StepSample) -> None:
         """Nothing: the published coefficients are fixed offline."""
@@ -95,7 +95,7 @@ class ScorpioPaper:
         if running.joined.any():
             self.credits.reset(running.slot[running.joined])
         rows = np.flatnonzero(running.is_decode)
-        if not len(rows):
+        if not len(rows) or not self._options.tpot_guard:
             return []
         joins = self.credits.step(
             running.slot[rows], trp(pace_s[rows], self._options.best_effort_tpot_s)
@@ -120,7 +120,7 @@ class ScorpioPaper:
         feasible_s = self._tpot.feasible_s(
             float(waiting.prompt_tokens.max()), float(waiting.expected_output_tokens.max())
         )
-        if waiting.tpot_slo_s.min() < feasible_s:
+        if self._options.tpot_guard and waiting.tpot_slo_s.min() < feasible_s:
             infeasible = waiting.rejectable & self._tpot.infeasible(
                 waiting.tpot_slo_s, waiting.prompt_tokens, waiting.expected_output_tokens
             )
@@ -139,6 +139,8 @@ class ScorpioPaper:
         never: IntArray,
     ) -> tuple[IntArray, list[Rejection]]:
         """TTFT guard over the rows from `first` on: the rows that miss, and the refusals."""
+        if not self._options.ttft_guard:
+            return np.empty(0, dtype=np.int64), []
         prompt_tokens = waiting.prompt_tokens
         may_miss = waiting.rejectable | waiting.degradable
         if len(never):
@@ -181,7 +183,8 @@ class ScorpioPaper:
             view = waiting[row]
             claim = claim.plus(self._pace(view), view.prompt_tokens)
             # Alone it passes (`_never`, `_pace`): an empty batch never turns its head away.
-            if claim.members > 1 and not self._tpot.admits(claim, view.expected_output_tokens):
+            tested = self._options.tpot_guard and claim.members > 1
+            if tested and not self._tpot.admits(claim, view.expected_output_tokens):
                 break
             admit.append(view.request_id)
             enough_tokens -= view.prompt_tokens

@@ -1,0 +1,91 @@
+"""`scorpio compare --engine both`: one load on this machine's server and in its twin.
+
+Both engines get the same requests, the same policies, the same latency profile and the same flags;
+the twin's steps take the time that the profile says.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from scorpio.cli_compare import Wanted, compare_on_server, progress_bar, twin_spec
+from scorpio.cli_errors import UsageError
+from scorpio.cli_parse import command_line, one_of
+from workloads.agreement import TOLERANCE, Agreement, agreement
+
+# Said to both engines, so that no default of either decides.
+MAX_NUM_SEQS, TOKEN_BUDGET = 64, 1024
+FLAGS = ("--max-num-seqs", str(MAX_NUM_SEQS), "--max-num-batched-tokens", str(TOKEN_BUDGET),
+         "--no-async-scheduling", "--no-enable-prefix-caching")  # fmt: skip
+
+
+def compare_on_both(
+    wanted: Wanted, model: str, repeats: int, latency: Path | None, workers: int | None
+) -> None:
+    """DIR/live, DIR/twin and DIR/fidelity.json. Raises UsageError and WorkloadError."""
+    from predictors.latency.artifact import read_profile
+    from scorpio.core.registry import policy_names
+    from scorpio.engine.virtual import EngineSpec
+    from scorpio.live.compare import ONE_MACHINE
+    from scorpio.live.profile_run import ensure_profile
+    from scorpio.twin.compare import run_compare
+    from scorpio.twin.gpu_file import gpu_model
+    from workloads.atomic import write_atomic
+
+    for policy in wanted.policies:
+        one_of("policy", policy, policy_names())
+    profile = latency if latency is not None else ensure_profile(model, ONE_MACHINE)
+    engine = EngineSpec(
+        max_num_seqs=MAX_NUM_SEQS,
+        max_num_batched_tokens=TOKEN_BUDGET,
+        num_blocks=gpu_model(str(profile)).kv_blocks,
+        pipeline_depth=1,
+    )
+    words = replace(wanted, out=wanted.out / "twin")
+    spec = replace(
+        twin_spec(words, str(profile), "none", workers),
+        engine=engine,
+        profile=read_profile(profile).profile,
+        exact_max_tokens=True,  # the client asks for exact lengths
+    )
+    spec.check()
+    live = compare_on_server(
+        replace(wanted, out=wanted.out / "live"), model, repeats, profile, (*ONE_MACHINE, *FLAGS)
+    )
+    with progress_bar("twin") as progress:
+        twin = run_compare(spec, progress)
+    try:
+        found = agreement(live.points(), twin.points())
+    except ValueError as error:
+        raise UsageError(f"nothing to compare: {error}") from None
+    content = {"command": command_line(), "profile": str(profile), **found.to_dict()}
+    write_atomic(wanted.out / "fidelity.json", json.dumps(content, indent=1) + "\n")
+    _print(found)
+    print(wanted.out / "fidelity.json")
+
+
+def _print(found: Agreement) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="attainment, %", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("policy")
+    for heading in ("load", "live", "95 % interval", "twin", "points"):
+        table.add_column(heading, justify="right")
+    for row in found.rows:
+        table.add_row(
+            row.policy,
+            f"x{row.rate_scale:g}",
+            f"{100 * row.live.mean:.1f}",
+            f"{100 * row.live.low:.1f}-{100 * row.live.high:.1f}",
+            f"{100 * row.twin.mean:.1f}",
+            f"{100 * row.error:+.1f}",
+        )
+    Console().print(table)
+    print(f"largest difference {100 * found.worst:.1f} points (goal: {100 * TOLERANCE:g})")
+    for load, better, other in found.swapped:
+        print(f"order differs at x{load:g}: live puts {better} above {other}, the twin below")
+    if not found.swapped:
+        print("same order of policies")

@@ -1,0 +1,56 @@
+"""`scorpio plan`: what was asked, and the answer on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scorpio.cli_compare import Wanted, progress_bar, twin_spec
+from workloads.capacity import FleetPoint, PolicyPlan, by_need
+
+
+def plan_in_twin(
+    wanted: Wanted,
+    gpu: str | None,
+    lengths: str,
+    workers: int | None,
+    target: float,
+    max_replicas: int,
+) -> None:
+    """Virtual time, one twin per replica. Raises UsageError and WorkloadError."""
+    from scorpio.twin.plan import ROUTING, PlanSpec, run_plan
+
+    load = twin_spec(wanted, gpu, lengths, workers)
+    spec = PlanSpec(load, target, max_replicas)
+    spec.check()  # before the bar: a wrong name costs one line
+    with progress_bar("plan") as progress:
+        plans = run_plan(spec, progress)
+    _print(plans, max_replicas)
+    print(f"routing assumed: {ROUTING}; every replica simulated")
+    print(wanted.out / "plan.json")
+
+
+def _print(plans: Sequence[PolicyPlan], limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("policy")
+    for heading in ("replicas", "good %", "95 %\ninterval", "req/s per\nreplica", "one fewer\n%"):
+        table.add_column(heading, justify="right")
+    for plan in by_need(plans):
+        table.add_row(plan.policy, *_cells(plan, limit))
+    Console().print(table)
+
+
+def _cells(plan: PolicyPlan, limit: int) -> list[str]:
+    answer = plan.needed
+    shown: FleetPoint = answer or max(plan.points, key=lambda p: p.attainment.mean)
+    sure = shown.attainment
+    fewer = next((p for p in plan.points if p.replicas == shown.replicas - 1), None)
+    return [
+        f"> {limit}" if answer is None else str(answer.replicas),
+        f"{100 * sure.mean:.1f}",
+        f"{100 * sure.low:.1f}-{100 * sure.high:.1f}",
+        f"{shown.rps_per_replica:.2f}",
+        "-" if fewer is None else f"{100 * fewer.attainment.mean:.1f}",
+    ]
