@@ -21,9 +21,9 @@ check: setup ## lint, format, types, import contracts
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 
-bench: setup ## what scheduling costs, as a ratio to stock vLLM
+bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a length prediction costs
+	@$(PY) -m tests.bench.length_cost
 	@$(PY) -m tests.bench.schedule_cost $(ARGS)
 
-figures: setup ## a demo run whose figures become those of docs/figures
-	@.venv/bin/scorpio demo --out out/figures $(ARGS)
-	@mkdir -p docs/figures && cp out/figures/*.png docs/figures/
+figures: setup ## the figures of the SCORPIO paper, from the twin (docs/paper.md)
+	@.venv/bin/scorpio figures --out docs/figures/paper $(ARGS)

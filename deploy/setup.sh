@@ -91,11 +91,10 @@ make_venv() {
 }
 
 install_packages() {
-    local uv=("$venv/bin/uv" pip install --python "$py") value word links="" torch_here=""
+    local uv=("$venv/bin/uv" pip install --python "$py") value word links=""
     for word in $(pip_setting find-links); do
         uv+=(--find-links "$word")
         links=yes
-        if compgen -G "${word#file://}/torch-*cpu*.whl" >/dev/null || [[ $word == http* ]]; then torch_here=yes; fi
     done
     value="$(pip_setting index-url)" # the variable comes before the files
     if [ -n "$value" ]; then uv+=(--default-index "${value%% *}"); fi
@@ -109,8 +108,13 @@ install_packages() {
     if [ -n "$value" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-${value%% *}}"; fi
     if [ "$build" = cpu ]; then
         uv+=(--override deploy/overrides.txt)
-        # torch +cpu is not on PyPI: it comes from pip's find-links where they offer it, else from PyTorch's index
-        if [ -z "$torch_here" ]; then uv+=(--torch-backend=cpu); fi
+        # vLLM wants torch +cpu, which is not on PyPI: where pip's own settings (find-links, an index)
+        # do not offer it, it comes from PyTorch's index.
+        say "packages: looking for torch +cpu"
+        if ! "${uv[@]}" --dry-run -e ".[$build]" >>"$log" 2>&1 </dev/null 9>&-; then
+            say "  not where pip looks: taking PyTorch's own index"
+            uv+=(--torch-backend=cpu)
+        fi
     fi
     step "packages: vLLM 0.32 ($build), training and development tools (some minutes the first time)" \
         "is there a network or a pip mirror${links:+ (find-links are used)}?" \
@@ -131,7 +135,10 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
     check_tools
     mkdir -p "$venv"
     # two targets started at once take turns
-    if command -v flock >/dev/null; then exec 9>"$venv/setup.lock" && flock 9; fi
+    if command -v flock >/dev/null; then
+        exec 9>"$venv/setup.lock"
+        flock -n 9 || { say "another set-up is at work: waiting for it"; flock 9; }
+    fi
     if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         : >"$log"
         make_venv

@@ -20,6 +20,9 @@ from typing import Any
 CONTROL = "control.json"
 STATUS = "status.json"
 STEPS = "steps.jsonl"
+# Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
+SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+Stamp = tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,15 @@ def write_status(run_dir: str | os.PathLike[str], status: Mapping[str, Any]) -> 
 def read_status(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """EngineCore's last published state, or None before its first step."""
     return _read(Path(run_dir) / STATUS)
+
+
+def stamp(run_dir: str | os.PathLike[str], name: str) -> Stamp:
+    """Differs when the file was replaced; None when there is none. A few microseconds."""
+    try:
+        stat = os.stat(os.path.join(run_dir, name))
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli_compare import LIVE, TWIN, Wanted, compare_in_twin, compare_on_server
+from scorpio.cli_compare import BOTH, LIVE, TWIN, Wanted, compare_in_twin, compare_on_server
 from scorpio.cli_errors import UsageError, one_line_errors
+from scorpio.cli_length import collect_pairs, train_from_pairs
 from scorpio.cli_parse import command_line, listed, one_of, option_values, parse_rate, parse_seed
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Model = Annotated[str, typer.Option(help="smollm2, tiny, a directory or a Hub id")]
@@ -40,12 +42,15 @@ def main() -> None:
 def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
-    policy: Annotated[str | None, typer.Option(help="scheduling policy")] = None,
+    policy: Annotated[str | None, typer.Option(help="scheduling policy; scorpio")] = None,
     policy_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
     ] = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
     latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
+    length_model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
+    ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
 ) -> None:
     """Serve MODEL: vLLM's own OpenAI server with our scheduler.
@@ -65,6 +70,7 @@ def serve(
             policy_options=options or None,
             slo_config=slo_config,
             latency=latency,
+            length_model=length_model,
             run_dir=run_dir,
         )
 
@@ -95,7 +101,9 @@ def compare(
     trace: Trace,
     policy: Annotated[str, typer.Option(metavar="NAME[,NAME...]", help="policies to compare")],
     out: OutDir,
-    engine: Annotated[str, typer.Option(help="twin (virtual time) or live (a server here)")] = TWIN,
+    engine: Annotated[
+        str, typer.Option(help="twin (virtual time), live (a server here), both")
+    ] = TWIN,
     gpu: Annotated[str | None, typer.Option(help="twin: a GPU name or a latency.json")] = None,
     rows: Rows = None,
     mix: Mix = "six",
@@ -104,7 +112,7 @@ def compare(
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
     tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
     lengths: Annotated[
-        str, typer.Option(help="twin: what policies know of lengths: none, oracle, or log error")
+        str, typer.Option(help=f"twin: what policies know of lengths: {LENGTH_HINTS}")
     ] = "0.6",
     workers: Annotated[int | None, typer.Option(min=1, help="twin: processes")] = None,
     model: Model = "smollm2",
@@ -115,7 +123,7 @@ def compare(
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
-        one_of("engine", engine, (TWIN, LIVE))
+        one_of("engine", engine, (TWIN, LIVE, BOTH))
         wanted = Wanted(
             trace=trace,
             rows=rows,
@@ -127,8 +135,101 @@ def compare(
         )
         if engine == TWIN:
             compare_in_twin(wanted, gpu, bound, tune, lengths, workers)
-        else:
+        elif engine == LIVE:
             compare_on_server(wanted, model, repeats, latency)
+        else:
+            from scorpio.cli_both import compare_on_both
+
+            compare_on_both(wanted, model, repeats, latency, workers)
+
+
+@app.command()
+def plan(
+    trace: Trace,
+    gpu: Annotated[str, typer.Option(help="a GPU name or a latency.json")],
+    out: OutDir = Path("out/plan"),
+    target: Annotated[float, typer.Option(help="share of all requests served well")] = 0.95,
+    policy: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="policies to plan for")
+    ] = "fcfs,fcfs-tuned,scorpio",
+    rows: Rows = None,
+    mix: Mix = "six",
+    rate_scale: Annotated[str, typer.Option(metavar="X", help="arrival rates")] = "1",
+    seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
+    lengths: Annotated[
+        str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
+    ] = "0.6",
+    max_replicas: Annotated[int, typer.Option(help="where to stop looking")] = 64,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes")] = None,
+) -> None:
+    """How many replicas does this load need? The smallest sufficient fleet per policy."""
+    with one_line_errors():
+        from scorpio.cli_plan import plan_in_twin
+
+        wanted = Wanted(
+            trace=trace,
+            rows=rows,
+            mix=mix,
+            rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
+            policies=tuple(listed("policy", policy, str)),
+            seeds=tuple(listed("seed", seed, parse_seed)),
+            out=out,
+        )
+        plan_in_twin(wanted, gpu, lengths, workers, target, max_replicas)
+
+
+@app.command()
+def calibrate(
+    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    out: Annotated[Path, typer.Option(help="file to write, for --gpu")] = Path("gpu.json"),
+    base: Annotated[
+        str | None, typer.Option(help="built-in GPU to start from; the nearest")
+    ] = None,
+    free: Annotated[str, typer.Option(help="what is fitted: gap, speed or auto")] = "auto",
+    fitted_share: Annotated[float, typer.Option(help="first part of the log; rest = exam")] = 1 / 3,
+    kv_blocks: Annotated[int | None, typer.Option(help="16-token KV blocks of that GPU")] = None,
+) -> None:
+    """A GPU model for the twin from a real engine's log, with its error on the unseen part."""
+    with one_line_errors():
+        from scorpio.cli_fidelity import calibrate_to
+
+        calibrate_to(log, out, base, free, fitted_share, kv_blocks)
+
+
+@app.command()
+def fidelity(
+    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    gpu: Annotated[str, typer.Option(help="the GPU it ran on: a name or a latency.json")],
+    fitted_share: Annotated[float, typer.Option(help="part of the log the gap is fitted on")] = 1
+    / 3,
+    out: Annotated[Path | None, typer.Option(help="directory for fidelity.json")] = None,
+) -> None:
+    """How close is the twin to a real engine's log? Gap fitted on a part, and as published."""
+    with one_line_errors():
+        from scorpio.cli_fidelity import print_fidelity
+
+        print_fidelity(log, gpu, fitted_share, out)
+
+
+@app.command()
+def figures(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="load, cumulative, guards, overhead; all")
+    ] = None,
+    out: OutDir = Path("out/figures"),
+    gap_ms: Annotated[
+        float | None, typer.Option(min=0.0, max=100.0, help="per step, of the prefill-first engine")
+    ] = None,
+    seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0,1,2",
+    quick: Annotated[bool, typer.Option(help="a few requests: shows only that it runs")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes")] = None,
+) -> None:
+    """The figures of the SCORPIO paper, from the twin: its engine and a modern one."""
+    with one_line_errors():
+        from scorpio.cli_figures import draw_figures
+
+        seeds = tuple(listed("seed", seed, parse_seed))
+        draw_figures(names or [], out, seeds, gap_ms, quick, workers)
 
 
 @app.command()
@@ -160,6 +261,24 @@ def replay(
 
 
 @app.command()
+def collect(
+    prompts: Annotated[Path, typer.Option(help="JSONL: prompt; system, temperature if you like")],
+    out: Annotated[Path, typer.Option(help="JSONL to write, for train-length")],
+    model: Model = "smollm2",
+    url: Annotated[str | None, typer.Option(help="ask a server that already runs")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many")] = None,
+    max_tokens: Annotated[int, typer.Option(min=2, help="longest answer")] = 512,
+    temperature: Annotated[
+        str, typer.Option(metavar="T[,T...]", help="given to the prompts in turn")
+    ] = "1",
+) -> None:
+    """Run prompts through a model and record how long it answers; carries on where it stopped."""
+    with one_line_errors():
+        temperatures = listed("temperature", temperature, float)
+        collect_pairs(prompts, out, model, url, limit, max_tokens, temperatures)
+
+
+@app.command()
 def train_length(
     data: Annotated[Path, typer.Option(help="JSONL: prompt, prompt_tokens, response_tokens")],
     out: OutDir,
@@ -167,18 +286,7 @@ def train_length(
 ) -> None:
     """Train the output-length predictor on your own traffic; writes artefact and report."""
     with one_line_errors():
-        try:
-            from predictors.length.train import TrainingFailed, train_length
-        except ImportError as error:
-            raise UsageError(f"{error}: pip install 'scorpio-vllm[train]'") from None
-        from predictors.length.artifact import LengthArtifactError
-        from predictors.length.convert import ConversionFailed
-        from predictors.length.dataset import DataError
-
-        try:
-            train_length(data, out, seed=seed, say=lambda line: typer.echo(line, err=True))
-        except (DataError, TrainingFailed, ConversionFailed, LengthArtifactError, OSError) as error:
-            raise UsageError(str(error)) from None
+        train_from_pairs(data, out, seed)
 
 
 @app.command()

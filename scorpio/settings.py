@@ -53,9 +53,10 @@ class ScorpioSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = "scorpio-paper"
+    policy: str = "scorpio"
     policy_options: dict[str, float] = Field(default_factory=dict)
     latency: dict[str, Any] | None = None
+    length_model: str | None = None
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     default_class: str | None = None
     service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
@@ -89,6 +90,11 @@ class ScorpioSettings(BaseModel):
         book = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
         default = NO_SLO if self.default_class is None else book[self.default_class].slo
         return book, default
+
+    @property
+    def unnamed_class(self) -> str:
+        """The `slo_class` label of requests that name no class."""
+        return self.default_class or "none"
 
     def profile(self) -> LatencyProfile | None:
         """The measured speed of this engine, when one was configured."""

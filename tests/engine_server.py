@@ -85,9 +85,9 @@ class EngineServer:
         """GET /scorpio/status."""
         return dict(json.loads(self.call("GET", "/scorpio/status")[2]))
 
-    def switch(self, policy: str, options: Mapping[str, float] | None = None) -> None:
+    def switch(self, policy: str, record_steps: bool = False) -> None:
         """Switch the policy and let a request make the engine see it."""
-        body = {"policy": policy, "options": dict(options or {})}
+        body = {"policy": policy, "record_steps": record_steps}
         bearer = {"authorization": f"Bearer {self.admin_token}"}
         code, _, raw = self.call("PUT", "/scorpio/policy", body, bearer)
         assert code == 200, raw
@@ -151,6 +151,9 @@ def serve_tiny(directory: Path) -> Iterator[EngineServer]:
         *("--policy", "scorpio-paper", "--slo-config", str(slo), "--latency", str(latency)),
         *("--run-dir", str(directory / "run")),
         *("--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "8"),
+        # Half of what eight sequences may need, and chunks shorter than a prompt: preemption and
+        # chunked prefill are everyday things here.
+        *("--num-gpu-blocks-override", "14", "--max-num-batched-tokens", "128"),
         *("--distributed-executor-backend", "uni", "--enable-scale-out"),
     ]
     with running(directory, command) as server:

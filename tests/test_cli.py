@@ -17,6 +17,7 @@ from workloads.errors import UnknownName
 
 REPLAY = ["replay", "--url", "http://127.0.0.1:9"]
 TWIN = ["compare", "--engine", "twin", "--gpu", "a100-llama-3.1-8b", "--policy", "fcfs"]
+PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b"]
 LIVE = ["compare", "--engine", "live", "--model", "tiny", "--trace", "cpu-demo"]
 
 
@@ -43,9 +44,15 @@ def run(*arguments: str) -> tuple[int, str]:
         ((*TWIN, "--trace", "cpu-demo", "--policy", "fcfs,nope"), "unknown policy 'nope'; valid:"),
         ((*TWIN, "--trace", "cpu-demo", "--gpu", "nope"), "valid: a100-llama-3.1-8b"),
         (("compare", "--trace", "cpu-demo", "--policy", "fcfs"), "--gpu: name one of a100"),
-        ((*TWIN, "--trace", "cpu-demo", "--engine", "x"), "unknown engine 'x'; valid: live, twin"),
+        ((*TWIN, "--trace", "cpu-demo", "--engine", "x"), "unknown engine 'x'; valid: both, "),
         ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
         ((*LIVE, "--policy", "fcfs", "--mix", "nope"), "valid: artefact-3, cpu"),
+        ((*PLAN, "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
+        ((*PLAN, "--target", "1.5"), "target must be in (0, 1], got 1.5"),
+        ((*PLAN, "--rate-scale", "1,2"), "a plan is for one rate scale"),
+        ((*PLAN, "--max-replicas", "0"), "max_replicas must be >= 1"),
+        (("figures", "nope"), "unknown figure 'nope'; valid: cumulative, guards, load, overhead"),
+        (("figures", "--seed", "x"), "seed 'x' is not valid"),
         (("demo", "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
         (("demo", "--policy", "fcfs,fcfs"), "policy is named twice"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from vllm.logger import init_logger
@@ -22,27 +21,25 @@ class PolicySwitch:
     """Holds the current policy; `poll` says whether it has just been replaced."""
 
     def __init__(self, settings: ScorpioSettings, limits: EngineLimits) -> None:
-        self._profile = settings.profile()
+        self.profile = settings.profile()
         self._limits = limits
         self._run_dir = settings.run_dir
         self._polled_s = float("-inf")
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: channel.Stamp = None
         self._seq = 0
         self._error = ""
         self.record_steps = False
         self.policy: Policy = self.build(settings.policy, settings.policy_options)
 
-    def poll(self, now_s: float) -> bool:
-        """Follow `control.json`. A request that cannot be carried out leaves the old policy on
-        and shows up as `control_error` in the status."""
-        if self._run_dir is None or now_s - self._polled_s < POLL_PERIOD_S:
+    def poll(self, now_s: float, idle: bool) -> bool:
+        """Follow `control.json`: at once when nothing runs, so that the first request after a
+        switch is decided by the new policy, else every POLL_PERIOD_S (a look at a file lets other
+        threads have the interpreter). A request that cannot be carried out leaves the old policy
+        on and shows up as `control_error` in the status."""
+        if self._run_dir is None or not (idle or now_s - self._polled_s >= POLL_PERIOD_S):
             return False
         self._polled_s = now_s
-        try:
-            stat = os.stat(os.path.join(self._run_dir, channel.CONTROL))
-        except OSError:
-            return False
-        stamp = (stat.st_mtime_ns, stat.st_ino)
+        stamp = channel.stamp(self._run_dir, channel.CONTROL)
         if stamp == self._stamp:
             return False
         self._stamp = stamp
@@ -65,11 +62,11 @@ class PolicySwitch:
             "policy": self.policy.name,
             "control_seq": self._seq,
             "control_error": self._error,
-            "latency_source": "none" if self._profile is None else self._profile.source,
+            "latency_source": "none" if self.profile is None else self.profile.source,
         }
 
     def build(self, name: str, options: Mapping[str, float] | None = None) -> Policy:
         """A policy for this engine. Raises ValueError on an unknown name or option."""
         return make_policy(
-            name, PolicyInputs(self._profile or UNMEASURED, self._limits, options or {})
+            name, PolicyInputs(self.profile or UNMEASURED, self._limits, options or {})
         )

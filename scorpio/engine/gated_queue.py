@@ -79,7 +79,8 @@ class GatedQueue(RequestQueue):
     def remove_requests(self, requests: Iterable[Request]) -> None:
         gone = {request.request_id for request in requests} & self._all.keys()
         for request_id in gone:
-            self._forget(self._all[request_id])
+            del self._all[request_id]
+        self.table.remove_many(gone)
         if self._gate is not None and gone:
             self._gate = deque(r for r in self._gate if r.request_id not in gone)
 

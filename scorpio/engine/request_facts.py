@@ -12,6 +12,7 @@ from scorpio.core.slo import (
     Slo,
     SloClass,
     SloError,
+    parse_length_quantiles,
     parse_predicted_tokens,
     parse_xargs,
 )
@@ -39,9 +40,11 @@ def describe(
     params = request.sampling_params
     xargs: Mapping[str, object] = (params.extra_args if params is not None else None) or {}
     slo, class_name, predicted = default, "", None
+    quantiles: tuple[float, ...] = ()
     try:
         slo, class_name = parse_xargs(xargs, classes, default)
         predicted = parse_predicted_tokens(xargs)
+        quantiles = parse_length_quantiles(xargs)
     except SloError:
         pass
     tenant = xargs.get(XARG_TENANT)
@@ -56,4 +59,5 @@ def describe(
         slo_class=class_name,
         tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
         predicted_output_tokens=math.nan if predicted is None else predicted,
+        length_quantiles=quantiles,
     )

@@ -62,7 +62,7 @@ class ScorpioScheduler(AsyncScheduler):
         )
         self._switch = PolicySwitch(settings, self._limits)
         self._policy = self._switch.policy
-        self._telemetry = Telemetry(settings.run_dir)
+        self._telemetry = Telemetry(settings.run_dir, settings.unnamed_class)
         self._timer = StepTimer()
         self._table = RunningTable(self.max_num_running_reqs)
         self._tracked: dict[str, Tracked] = {}
@@ -84,6 +84,7 @@ class ScorpioScheduler(AsyncScheduler):
     def use_policy(self, policy: Policy) -> None:
         """From the next step on, this policy decides; who waits is re-ordered at once."""
         self._policy = policy
+        self._telemetry.restart_windows()
         self.waiting.rekey(policy.queue_key)
 
     # -- vLLM calls these ----------------------------------------------------------------------
@@ -123,7 +124,7 @@ class ScorpioScheduler(AsyncScheduler):
         tracked = self._tracked.pop(request.request_id, None)
         self._awaiting_first.pop(request.request_id, None)
         if tracked is not None:
-            self._telemetry.final[_final_state(request)] += 1
+            self._note_end(request, tracked)
         return super()._free_request(request, delay_free_blocks)
 
     # -- plan ----------------------------------------------------------------------------------
@@ -201,11 +202,10 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _refuse(self, plan: StepPlan) -> None:
         reasons = {r.request_id: r for r in plan.reject}
+        views = {request_id: self._tracked[request_id].view for request_id in reasons}
         for request in self.finish_requests(list(reasons), RequestStatus.FINISHED_ABORTED):
             rejection = reasons[request.request_id]
-            self._telemetry.final[FinalState.ABORTED] -= 1
-            self._telemetry.final[FinalState.REJECTED] += 1
-            self._telemetry.rejected[rejection.reason] += 1
+            self._telemetry.outcomes.refused(views[request.request_id], rejection.reason)
             output = EngineCoreOutput(
                 request_id=request.request_id,
                 new_token_ids=[],
@@ -239,7 +239,7 @@ class ScorpioScheduler(AsyncScheduler):
                     self._awaiting_first[new.req_id] = self.requests[new.req_id]
             now_s = self.now_s()
             self._timer.scheduled(output, now_s, None if snapshot is None else snapshot.running)
-            telemetry.publish(now_s, self._state())
+            telemetry.publish(now_s, self._state)
         except Exception as error:
             self._fall_back(error)
 
@@ -253,23 +253,38 @@ class ScorpioScheduler(AsyncScheduler):
         sample = self._timer.finished(scheduler_output, now_s)
         if sample is not None:
             self._policy.observe(sample)
+            if self._switch.profile is not None:
+                self._telemetry.compare_step(sample, self._switch.profile.step)
             if self._switch.record_steps:
                 self._telemetry.record_step(sample)
         if not self.requests:
-            self._telemetry.publish(now_s, self._state(), force=True)
+            self._telemetry.publish(now_s, self._state, force=True)
+
+    def _note_end(self, request: Request, tracked: Tracked) -> None:
+        try:
+            self._telemetry.outcomes.ended(
+                tracked.view,
+                _final_state(request),
+                tracked.first_token_s,
+                self.now_s(),
+                request.num_output_tokens,
+            )
+        except Exception as error:
+            self._fall_back(error)
 
     def _follow_switch(self, now_s: float) -> None:
-        if self._switch.poll(now_s):
+        if self._switch.poll(now_s, idle=not self.running):
             self.use_policy(self._switch.policy)
             if not self._switch.record_steps:
                 self._telemetry.stop_recording()
-            self._telemetry.publish(now_s, self._state(), force=True)
+            self._telemetry.publish(now_s, self._state, force=True)
 
     def _state(self) -> dict[str, object]:
         return self._switch.state() | {
             "breaker_open": self._telemetry.fallbacks >= self._breaker_limit,
             "running": len(self.running),
             "waiting": len(self.waiting),
+            "waiting_prompt_tokens": int(self.waiting.table.prompt_tokens.sum()),
         }
 
     def _fall_back(self, error: Exception) -> None:

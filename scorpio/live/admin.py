@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 60.0  # of one HTTP call
+_FOLLOW_S = 60.0  # for the engine to drain, or to follow a wish
 _POLL_S = 0.1
 
 
@@ -46,26 +47,29 @@ class Admin:
         self.wait_drained()
         wish = {"policy": policy, "options": dict(options or {})}
         seq = self._call("PUT", "/scorpio/policy", wish)["control_seq"]
-        end_s = time.monotonic() + _TIMEOUT_S
-        while time.monotonic() < end_s:
+        end_s = time.monotonic() + _FOLLOW_S
+        while True:
             self._step()
             status = self.wait_drained()
             if status.get("control_error"):
                 raise AdminError(f"policy {policy}: {status['control_error']}")
             if status.get("control_seq") == seq and status.get("policy") == policy:
                 return status
+            if time.monotonic() > end_s:
+                raise AdminError(
+                    f"policy {policy} was not in force within {_FOLLOW_S:.0f} s: {status}"
+                )
             time.sleep(_POLL_S)
-        raise AdminError(f"policy {policy} was not in force within {_TIMEOUT_S:.0f} s: {status}")
 
     def wait_drained(self) -> dict[str, Any]:
         """Wait until nothing runs or waits in the engine. Raises AdminError."""
-        end_s = time.monotonic() + _TIMEOUT_S
+        end_s = time.monotonic() + _FOLLOW_S
         while True:
             status = self.status()
             if not status.get("running") and not status.get("waiting"):
                 return status
             if time.monotonic() > end_s:
-                raise AdminError(f"the engine did not drain within {_TIMEOUT_S:.0f} s: {status}")
+                raise AdminError(f"the engine did not drain within {_FOLLOW_S:.0f} s: {status}")
             time.sleep(_POLL_S)
 
     def _step(self) -> None:

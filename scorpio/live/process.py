@@ -116,7 +116,9 @@ class ServerProcess:
         self._seen |= tree_of(self.pid)
         if self._healthy and self._ended() is None:
             self._process.terminate()
-            self._wait(timeout_s)
+            end_s = time.monotonic() + timeout_s
+            while self._ended() is None and time.monotonic() < end_s:
+                time.sleep(0.1)
         for signal_number, patience_s in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 10.0)):
             left = self._left()
             if left:

@@ -22,7 +22,7 @@ from scorpio.live.capacity import estimate_capacity
 DESIGN_BUDGET_S = 75.0
 EXAM_S = 15.0
 _EXAM_LOAD = 0.7  # of the estimated capacity
-_FOLLOW_S = 20.0  # an engine that steps reads control.json within a tenth of a second
+_FOLLOW_S = 20.0  # an engine that steps reads control.json within 50 ms
 _MEASURING_POLICY = "fcfs"  # speed is a fact of the engine; stock scheduling shows it undisturbed
 
 
@@ -43,8 +43,7 @@ class StepRecorder:
         """Record from now on. Raises NotRecordingError.
 
         An idle engine reads no control file, so probes make it step: one set to learn which
-        policy is on, then more until the new request is read: the engine looks for one every
-        50 ms at most, and a small model answers a set of probes sooner. All are warm-up, too.
+        policy is on, then one more that is recorded. All are warm-up, too.
         """
         await prober.warm_up()
         status = channel.read_status(self._run_dir)

@@ -7,39 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.slo_headers import SloBook
 from scorpio.server.ticket import attach_watch
 from scorpio.server.vllm_api import Authenticator, authenticator
 from scorpio.settings import ScorpioSettings, load_settings
 
-STATUS_TTL_S = 0.1
-
 
 @dataclass(slots=True)
 class StatusReader:
-    """EngineCore's published state, read at most every STATUS_TTL_S."""
+    """EngineCore's published state, parsed again only when its file was replaced."""
 
     run_dir: str | None
-    clock: Callable[[], float] = time.monotonic
+    _file: channel.Stamp = None
     _value: dict[str, Any] | None = None
-    _read_s: float = float("-inf")
 
     def read(self) -> dict[str, Any] | None:
         """The last status, or None (no run_dir, or no step yet)."""
         if self.run_dir is None:
             return None
-        now_s = self.clock()
-        if now_s - self._read_s >= STATUS_TTL_S:
-            self._value = channel.read_status(self.run_dir)
-            self._read_s = now_s
+        stamp = channel.stamp(self.run_dir, channel.STATUS)
+        if stamp != self._file:
+            self._file, self._value = stamp, channel.read_status(self.run_dir)
         return self._value
 
 
@@ -51,6 +47,7 @@ class ServerContext:
     book: SloBook
     status: StatusReader
     model_name: str
+    lengths: LengthService
     auth: Authenticator | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -81,12 +78,15 @@ def attach_server(app: Any) -> ServerContext:
     state = app.state
     settings = load_settings(state.vllm_config.additional_config)
     classes, default = settings.slo_book()
-    attach_watch(state)
     names = state.vllm_config.model_config.served_model_name
+    model_name = names[0] if isinstance(names, list) else str(names)
+    lengths = length_service(settings, model_name)
+    attach_watch(state, lengths)
     return ServerContext(
         settings=settings,
         book=SloBook(classes, default, settings.service_tiers),
         status=StatusReader(settings.run_dir),
-        model_name=names[0] if isinstance(names, list) else str(names),
+        model_name=model_name,
+        lengths=lengths,
         auth=authenticator(state.args),
     )

@@ -9,16 +9,25 @@ are plain counters, which work in both modes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
+from scorpio.server.length_metrics import LengthCollector
 
 METRICS_PATH = "/metrics"
 ENGINE = "0"  # data parallelism is refused at start-up, so there is one
@@ -36,6 +45,32 @@ ANSWERED = Counter(
 )
 
 
+# metric, help, label, its values, key of a class in the status file
+_COUNTERS: tuple[tuple[str, str, str, list[str], str], ...] = (
+    (
+        "scorpio_requests",
+        "Requests that ended, by how.",
+        "outcome",
+        [s.value for s in FinalState],
+        "outcomes",
+    ),
+    (
+        "scorpio_admission_rejections",
+        "Requests refused before their first token, by reason.",
+        "reason",
+        [r.value for r in RejectReason],
+        "rejections",
+    ),
+    (
+        "scorpio_request_slo_violation",
+        "Broken promises of finished requests, as the engine saw them.",
+        "type",
+        ["ttft", "tpot", "e2e"],
+        "violations",
+    ),
+)
+
+
 class EngineCollector(Collector):
     """One scrape of the status file."""
 
@@ -46,22 +81,15 @@ class EngineCollector(Collector):
         status = self._server.status.read() or {}
         base = (self._server.model_name, ENGINE)
         yield self._policy_info(status, base)
-        yield _counter(
-            "scorpio_requests",
-            "Requests that ended, by how.",
-            "outcome",
-            base,
-            [s.value for s in FinalState],
-            status.get("finished_by_state"),
+        yield from self._by_class(status, base)
+        steps = CounterMetricFamily(
+            "scorpio_steps",
+            "Scheduler steps: stock = vLLM's own, planned = shaped by the policy.",
+            labels=(*LABELS, "kind"),
         )
-        yield _counter(
-            "scorpio_admission_rejections",
-            "Requests refused before their first token, by reason.",
-            "reason",
-            base,
-            [r.value for r in RejectReason],
-            status.get("rejected_by_reason"),
-        )
+        for kind in ("stock", "planned"):
+            steps.add_metric((*base, kind), _number(status.get(f"{kind}_steps")))
+        yield steps
         fallbacks = CounterMetricFamily(
             "scorpio_policy_fallback",
             "Steps that ran stock because the policy failed.",
@@ -71,13 +99,55 @@ class EngineCollector(Collector):
         yield fallbacks
         for name, text, key in (
             ("scorpio_waiting_requests", "Requests in the waiting queue.", "waiting"),
+            (
+                "scorpio_waiting_prompt_tokens",
+                "Prompt tokens of the waiting requests.",
+                "waiting_prompt_tokens",
+            ),
             ("scorpio_running_requests", "Requests in the running batch.", "running"),
             ("scorpio_breaker_open", "1 when the policy is off until restart.", "breaker_open"),
         ):
             gauge = GaugeMetricFamily(name, text, labels=LABELS)
             gauge.add_metric(base, _number(status.get(key)))
             yield gauge
-        yield _durations(status.get("schedule_us"), _number(status.get("steps")), base)
+        yield _quantiles(
+            "scorpio_schedule_duration_seconds",
+            "Time spent planning a step, over the last steps under this policy.",
+            status.get("schedule_us"),
+            1e-6,
+            base,
+        )
+        yield _quantiles(
+            "scorpio_prediction_error_ratio",
+            "|profile's step time - measured| / measured, over the last steps.",
+            status.get("step_error"),
+            1.0,
+            base,
+        )
+
+    def _by_class(self, status: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:
+        """The label set is the operator's: one value for each configured class, and one for
+        requests that name none. Every series is there from the first scrape."""
+        settings = self._server.settings
+        reported = _mapping(status.get("by_class"))
+        names = dict.fromkeys([settings.unnamed_class, *sorted(settings.classes)])
+        classes = {name: _mapping(reported.get(name)) for name in names}
+        for metric, text, label, values, key in _COUNTERS:
+            family = CounterMetricFamily(metric, text, labels=(*LABELS, "slo_class", label))
+            for name, counts in classes.items():
+                known = _mapping(counts.get(key))
+                for value in values:
+                    family.add_metric((*base, name, value), _number(known.get(value)))
+            yield family
+        slack = HistogramMetricFamily(
+            "scorpio_request_ttft_slack_seconds",
+            "Time left to the TTFT deadline at the first token; negative = late.",
+            labels=(*LABELS, "slo_class"),
+        )
+        for name, counts in classes.items():
+            # no sum, hence no count: Prometheus has none for values below zero
+            slack.add_metric((*base, name), _buckets(counts.get("ttft_slack")), None)
+        yield slack
 
     def _policy_info(self, status: Mapping[str, Any], base: tuple[str, str]) -> Metric:
         info = GaugeMetricFamily(
@@ -117,6 +187,8 @@ async def serve_metrics(
         if start["status"] == 200:
             registry = CollectorRegistry(auto_describe=False)
             registry.register(EngineCollector(server))
+            labels = dict(zip(LABELS, (server.model_name, ENGINE), strict=True))
+            registry.register(LengthCollector(server.lengths, labels))
             parts.append(generate_latest(registry))
         body = b"".join(parts)
         raw = [(k, v) for k, v in start["headers"] if k.lower() != b"content-length"]
@@ -127,27 +199,30 @@ async def serve_metrics(
     await app({**scope, "headers": headers}, receive, collect)
 
 
-def _counter(
-    name: str, text: str, label: str, base: tuple[str, str], values: Iterable[str], counts: object
+def _quantiles(
+    name: str, text: str, quantiles: object, unit: float, base: tuple[str, str]
 ) -> Metric:
-    """Every value of the label is always present, so that rates exist from the first scrape."""
-    known: Mapping[str, Any] = counts if isinstance(counts, Mapping) else {}
-    family = CounterMetricFamily(name, text, labels=(*LABELS, label))
-    for value in values:
-        family.add_metric((*base, value), _number(known.get(value)))
-    return family
-
-
-def _durations(quantiles: object, steps: float, base: tuple[str, str]) -> Metric:
-    """Time of our part of `schedule()` over the last steps."""
-    known: Mapping[str, Any] = quantiles if isinstance(quantiles, Mapping) else {}
-    name = "scorpio_schedule_duration_seconds"
+    """p50 and p99 of the status as a summary without count and sum."""
+    known = _mapping(quantiles)
     labels = dict(zip(LABELS, base, strict=True))
-    family = Metric(name, "Time spent planning a step; quantiles over the last steps.", "summary")
+    family = Metric(name, text, "summary")
     for quantile, key in (("0.5", "p50"), ("0.99", "p99")):
-        family.add_sample(name, {**labels, "quantile": quantile}, _number(known.get(key)) / 1e6)
-    family.add_sample(f"{name}_count", labels, steps)
+        family.add_sample(name, {**labels, "quantile": quantile}, _number(known.get(key)) * unit)
     return family
+
+
+def _buckets(counts: object) -> list[tuple[str, float]]:
+    """Cumulative, as Prometheus wants them."""
+    given = counts if isinstance(counts, list) else []
+    total, buckets = 0.0, []
+    for row, bound in enumerate((*SLACK_BOUNDS_S, math.inf)):
+        total += _number(given[row]) if row < len(given) else 0.0
+        buckets.append((floatToGoString(bound), total))
+    return buckets
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> float:

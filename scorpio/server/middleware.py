@@ -121,7 +121,7 @@ class ScorpioMiddleware:
         def policy_header() -> RawHeaders:
             return [(b"x-scorpio-policy", server.policy.encode("latin-1"))]
 
-        ticket = Ticket(must_wait=endpoint.xargs_path is None)
+        ticket = Ticket(must_wait=endpoint.xargs_path is None, text=folded.text)
         gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors)
         token = CURRENT.set(ticket)
         try:

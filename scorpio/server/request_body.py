@@ -15,15 +15,18 @@ from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo
 from scorpio.server.endpoints import Endpoint
+from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
 from scorpio.server.slo_headers import SloBook, makes_several, resolve
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """body: what vLLM shall read, None = as received; slo: what was asked for."""
+    """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
+    user says."""
 
     body: bytes | None
     slo: Slo
+    text: PromptText = NO_TEXT
 
 
 async def read_body(receive: Receive) -> bytes | None:
@@ -76,11 +79,12 @@ def fold(
     if given is not None and not isinstance(given, dict):
         return untouched  # vLLM's 400 names it
     stated = resolve(headers, body, given or {}, book, key_tenant, makes_several(body))
+    text = prompt_text(body)
     if stated.xargs == (given or {}):
-        return Folded(None, stated.slo)
+        return Folded(None, stated.slo, text)
     holder[key] = stated.xargs
     try:
-        return Folded(json.dumps(body, separators=(",", ":")).encode(), stated.slo)
+        return Folded(json.dumps(body, separators=(",", ":")).encode(), stated.slo, text)
     except RecursionError:
         return untouched
 

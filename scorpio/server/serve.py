@@ -17,6 +17,8 @@ from predictors.latency.artifact import (
     read_profile,
     this_machine,
 )
+from predictors.length.artifact import LengthArtifactError
+from predictors.length.shipped import SHIPPED, open_model
 from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
@@ -32,6 +34,7 @@ from scorpio.server.vllm_api import run_openai_server
 from scorpio.settings import SettingsError
 
 Say = Callable[[str], None]
+NO_LENGTH_MODEL = "none"
 
 
 def serve(
@@ -42,6 +45,7 @@ def serve(
     policy_options: Mapping[str, float] | None = None,
     slo_config: Path | None = None,
     latency: Path | None = None,
+    length_model: str | None = None,
     run_dir: Path | None = None,
     say: Say | None = None,
 ) -> None:
@@ -56,6 +60,8 @@ def serve(
     policy: a name of `scorpio.core.registry.policy_names()`; None = the settings' default.
     slo_config: TOML file, see scorpio/server/slo_config.py.
     latency: a file of `scorpio profile`; None = this machine's cached one, if there is one.
+    length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
+        None = the one that was trained for this model, if there is one.
     run_dir: where the control and status files live; None = a fresh directory, removed at the end.
     say: gets each line for the user; None = print to stderr.
 
@@ -70,7 +76,8 @@ def serve(
         scorpio = {} if slo_config is None else read_slo_config(slo_config)
         model_path = str(resolve_model(model))
         scorpio |= _explicit(policy, policy_options) | _latency(latency, model, model_path, tell)
-    except (SettingsError, ProfileFileError) as error:
+        scorpio |= _length(length_model, model, tell)
+    except (SettingsError, ProfileFileError, LengthArtifactError) as error:
         raise ServeError(str(error)) from None
     # Before vLLM is imported: huggingface_hub reads its variables once.
     env = default_env(model_path, cpu, os.environ)
@@ -104,6 +111,17 @@ def _latency(path: Path | None, model: str, model_path: str, tell: Say) -> dict[
             return {"latency": read_profile(cached).profile.to_dict()}
     tell("no latency profile of this machine: run `scorpio profile`; until then no step is timed")
     return {}
+
+
+def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:
+    """The trained length predictor. Without one, lengths are learned from traffic alone."""
+    if name is None and model in SHIPPED:
+        name = model
+    if name in (None, NO_LENGTH_MODEL):
+        return {}
+    digest = open_model(name).digest
+    tell(f"length predictor: {name} ({digest[:12]})")
+    return {"length_model": name if name in SHIPPED else str(Path(name).resolve())}
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from typing import Any
 
 from scorpio.core.slo import XARG_ON_MISS, OnMiss
 from scorpio.core.wire import RejectionNotice, decode_rejection
+from scorpio.server.lengths import LengthService
+from scorpio.server.prompt_text import NO_TEXT, PromptText
 
 CURRENT: ContextVar[Ticket | None] = ContextVar("scorpio_ticket", default=None)
 _HANDLER_PACKAGE = "vllm.entrypoints."
@@ -30,9 +32,11 @@ class IncompatibleServerError(RuntimeError):
 
 @dataclass(slots=True)
 class Ticket:
-    """What is known so far. calls: engine requests made; tokens: one has produced a token."""
+    """What is known so far. calls: engine requests made; tokens: one has produced a token;
+    text: what its user says, for the length predictor."""
 
     must_wait: bool = False
+    text: PromptText = NO_TEXT
     calls: int = 0
     tokens: bool = False
     refusals: list[RejectionNotice] = field(default_factory=list)
@@ -48,8 +52,9 @@ class Ticket:
 class WatchedEngine:
     """vLLM's engine client as its request handlers see it."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, lengths: LengthService) -> None:
         self._engine = engine
+        self._lengths = lengths
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -58,14 +63,19 @@ class WatchedEngine:
         self, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any
     ) -> AsyncGenerator[Any, None]:
         ticket = CURRENT.get()
-        if ticket is None:
-            return self._engine.generate(prompt, sampling_params, request_id, **kwargs)
-        if ticket.must_wait or ticket.tokens:
+        text = NO_TEXT if ticket is None else ticket.text
+        asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
+        if ticket is not None and (ticket.must_wait or ticket.tokens):
             # After the first token (tool turns, beam steps) nothing may be refused any more.
             extra = sampling_params.extra_args or {}
             sampling_params.extra_args = {**extra, XARG_ON_MISS: OnMiss.WAIT.value}
+        stream = self._engine.generate(prompt, sampling_params, request_id, **kwargs)
+        if asked is not None:
+            stream = self._lengths.watch(stream, asked)
+        if ticket is None:
+            return stream
         ticket.calls += 1
-        return watch(self._engine.generate(prompt, sampling_params, request_id, **kwargs), ticket)
+        return watch(stream, ticket)
 
 
 async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGenerator[Any, None]:
@@ -86,7 +96,7 @@ async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGener
             yield output
 
 
-def attach_watch(state: Any) -> int:
+def attach_watch(state: Any, lengths: LengthService) -> int:
     """Put a WatchedEngine between every request handler in `app.state` and the engine client.
 
     `state.engine_client` itself (health, admin routes) stays as it is. Idempotent.
@@ -95,7 +105,7 @@ def attach_watch(state: Any) -> int:
         IncompatibleServerError: no handler holds the engine client under that name any more.
     """
     engine = state.engine_client
-    watched = WatchedEngine(engine)
+    watched = WatchedEngine(engine, lengths)
     todo = [value for value in state._state.values() if _is_handler(value)]
     seen: set[int] = set()
     attached = 0

@@ -45,6 +45,11 @@ def authenticator(args: Any) -> Authenticator | None:
     return Authenticator(AuthenticationMiddleware(app=None, tokens=tokens), GUARDED_PREFIX)
 
 
+def is_delta(sampling_params: Any) -> bool:
+    """True when each output of a request holds its new tokens only, not all so far."""
+    return bool(sampling_params.output_kind.name == "DELTA")
+
+
 def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
     """vLLM's own parser over `argv`; `defaults` only replace what the user did not set."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser

@@ -66,6 +66,37 @@ def test_unsupported_combinations_are_refused_by_name(monkeypatch: pytest.Monkey
         seams.check_supported(config)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value", "named"),
+    [
+        ("", "speculative_config", object(), "speculative decoding"),
+        ("", "kv_transfer_config", object(), "KV connectors"),
+        ("", "ec_transfer_config", object(), "encoder-cache connectors"),
+        ("parallel_config", "data_parallel_size", 2, "data parallelism"),
+        ("model_config", "runner_type", "pooling", "pooling models"),
+        ("model_config", "is_diffusion", True, "diffusion models"),
+        ("model_config", "is_encoder_decoder", True, "encoder-decoder models"),
+        ("model_config", "is_hybrid", True, "hybrid"),
+    ],
+)
+def test_each_unsupported_feature_has_a_name(
+    monkeypatch: pytest.MonkeyPatch, part: str, field: str, value: object, named: str
+) -> None:
+    config = build_vllm_config(EngineSpec())
+    seams.check_supported(config)
+    owner = getattr(config, part) if part else config
+    if isinstance(getattr(type(owner), field, None), property):
+        monkeypatch.setattr(type(owner), field, property(lambda _: value))
+    else:
+        monkeypatch.setattr(owner, field, value)
+    with pytest.raises(seams.UnsupportedConfigError, match=named):
+        seams.check_supported(config)
+
+
+def test_the_default_policy() -> None:
+    assert load_settings({}).policy == "scorpio"
+
+
 def test_policy_is_switched_and_visible(tmp_path: Path) -> None:
     engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path)})
     engine.add("a", output=50)

@@ -10,6 +10,7 @@ import pytest
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.slo import OnMiss
 from scorpio.core.wire import decode_rejection
+from scorpio.engine.scheduler import logger
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import (
     STOP_TOKEN,
@@ -73,8 +74,8 @@ def test_refused_request_gets_one_terminal_output_and_leaves_no_trace(depth: Any
     assert notice.reason is RejectReason.TTFT_INFEASIBLE
     assert (notice.retry_after_ms, notice.attainable_ttft_ms) == (3000, 2400)
     engine.assert_drained()
-    assert engine.scorpio.telemetry.final[FinalState.REJECTED] == 1
-    assert engine.scorpio.telemetry.final[FinalState.ABORTED] == 0
+    assert engine.scorpio.telemetry.outcomes.total(FinalState.REJECTED) == 1
+    assert engine.scorpio.telemetry.outcomes.total(FinalState.ABORTED) == 0
 
 
 def test_refusal_beside_running_requests_keeps_their_streams_whole() -> None:
@@ -154,7 +155,10 @@ def test_preempted_requests_come_back_first_whatever_the_plan_admits() -> None:
     engine.assert_drained()
 
 
-def test_failing_policy_means_stock_and_a_breaker() -> None:
+def test_failing_policy_means_stock_and_a_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    for level in ("exception", "error"):
+        monkeypatch.setattr(logger, level, lambda text, *_, **__: logged.append(text))
     engine = Engine(scorpio={"policy": "fcfs", "breaker_limit": 3})
     policy = Scripted(RuntimeError("boom"))
     engine.scorpio.use_policy(policy)
@@ -167,6 +171,9 @@ def test_failing_policy_means_stock_and_a_breaker() -> None:
     assert engine.scorpio.telemetry.fallbacks == 3  # open: the policy is not asked any more
     engine.drain()
     assert engine.tokens("a") == expected(1, 8)
+    failed, switched_off = logged  # once each, however often it failed
+    assert "logged once" in failed
+    assert "stock until restart" in switched_off
 
 
 BAD_PLANS = [
@@ -208,7 +215,7 @@ def test_started_requests_cannot_be_refused() -> None:
     policy.answer = StepPlan(reject=(Rejection("b", RejectReason.QUEUE_FULL),))
     engine.step()
     assert engine.scorpio.telemetry.fallbacks == 1
-    assert engine.scorpio.telemetry.rejected.total() == 0
+    assert engine.scorpio.telemetry.outcomes.rejected.total() == 0
 
 
 def test_an_empty_engine_never_waits() -> None:
@@ -218,9 +225,57 @@ def test_an_empty_engine_never_waits() -> None:
     assert set(engine.step().num_scheduled_tokens) == {"a"}
 
 
-@pytest.mark.parametrize("state", ["waiting", "prefill", "decode", "preempted", "refused"])
+STATES = ["waiting", "held back", "prefill", "deferred prefill", "decode", "skipped decode",
+          "step in flight", "preempted", "refused", "refusal told"]  # fmt: skip
+
+
+def bring_x_into(state: str, engine: Engine, policy: Scripted) -> None:
+    """Leaves request x in this state, beside a that decodes."""
+    refusal = StepPlan(reject=(Rejection("x", RejectReason.OVER_QUOTA),))
+    if state == "preempted":
+        engine.add("a", prompt=60, output=60)
+        engine.add("x", prompt=30, output=60)
+        until_preempted(engine)
+        return
+    engine.add("a", output=20)
+    engine.step()
+    engine.step()
+    engine.add("x", prompt=60 if "prefill" in state else 20, output=20)
+    if state == "held back":
+        policy.answer = StepPlan(admit=())
+        engine.step()
+        assert len(engine.scheduler.waiting) == 1
+    elif state == "deferred prefill":
+        engine.step()
+        policy.answer = StepPlan(defer_prefill=(1,))
+        assert "x" not in engine.step().num_scheduled_tokens
+        assert engine.scheduler.requests["x"].is_prefill_chunk
+    elif state == "skipped decode":
+        engine.step()
+        engine.step()
+        policy.answer = StepPlan(skip_decode=(1,))
+        assert "x" not in engine.step().num_scheduled_tokens
+    elif state == "step in flight":
+        # what EngineCore does: aborts are carried out between schedule() and its output
+        engine.in_flight.append((scheduled := engine.scheduler.schedule(),
+                                 engine.runner.execute(scheduled)[1]))  # fmt: skip
+        assert "x" in scheduled.num_scheduled_tokens
+    elif state in ("refused", "refusal told"):
+        policy.answer = refusal
+        engine.step()
+        policy.answer = StepPlan()
+        if state == "refusal told":
+            engine.step()
+            engine.step()
+    elif state != "waiting":
+        for _ in range(1 if state == "prefill" else 2):
+            engine.step()
+
+
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("depth", [1, 2])
 def test_client_leaves_in_any_state(state: str, depth: Any) -> None:
+    """x leaves: nobody hears of it again, and the other's stream is whole."""
     spec = EngineSpec(
         num_blocks=9, max_model_len=128, max_num_batched_tokens=32, max_num_seqs=8,
         pipeline_depth=depth,
@@ -228,27 +283,17 @@ def test_client_leaves_in_any_state(state: str, depth: Any) -> None:
     engine = Engine(spec)
     policy = Scripted()
     engine.scorpio.use_policy(policy)
-    if state == "waiting":
-        engine.add("x")
-    elif state == "prefill":
-        engine.add("x", prompt=60)
-        engine.step()
-    elif state == "decode":
-        engine.add("x", output=20)
-        engine.step()
-        engine.step()
-    elif state == "preempted":
-        engine.add("a", prompt=60, output=60)
-        engine.add("x", prompt=30, output=60)
-        until_preempted(engine)
-    else:
-        engine.add("x")
-        policy.answer = StepPlan(reject=(Rejection("x", RejectReason.OVER_QUOTA),))
-        engine.step()
-        policy.answer = StepPlan()
+    bring_x_into(state, engine, policy)
+    told = len(engine.outputs["x"])
     abort(engine.scheduler, "x")
+    policy.answer = StepPlan()
     engine.drain()
     engine.assert_drained()
+    assert engine.scorpio.telemetry.fallbacks == 0
+    assert len(engine.outputs["x"]) == (1 if state.startswith("refus") else told)
+    if state == "refusal told":
+        assert told == 1
+    assert engine.tokens("a") == expected(1, 60 if state == "preempted" else 20)
 
 
 GARBAGE = [float("nan"), 1e999, -5, True, "0", "abc", [1], {"a": 1}, None, 1e308, ""]

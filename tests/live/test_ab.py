@@ -20,7 +20,8 @@ from workloads.summary import Comparison
 
 def load(seed: int = 0, count: int = 5) -> Load:
     requests = [
-        WorkloadRequest(i, 0.02 * i, 20 + i, 2 + i, (i,), "gold", 5.0, 1.0) for i in range(count)
+        WorkloadRequest(i, 0.02 * i, 20 + i, 2 + i, (i,), "gold", 600.0, 600.0)
+        for i in range(count)
     ]
     return Load(requests, "made-up", "cpu", 1.0, seed)
 
@@ -82,7 +83,7 @@ def test_a_refused_switch_is_said(tmp_path: Path) -> None:
 def test_a_switch_that_never_comes_into_force_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorpio.live.admin._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("scorpio.live.admin._FOLLOW_S", 0.0)
     fake = FakeEngine(tmp_path, follows_control=False)
     with in_thread(fake) as url, pytest.raises(AdminError, match="not in force within"):
         Admin(url, "secret").switch("fcfs")

@@ -73,7 +73,7 @@ def test_demo_with_a_cached_profile(
     assert started[0]["latency"] == cached
     summary = json.loads((out / "summary.json").read_text())
     assert [r["policy"] for r in summary["runs"]] == list(POLICIES)
-    assert all(r["good"] == r["sent"] for r in summary["runs"])
+    assert all(r["sent"] == r["admitted"] > 0 == r["failed"] for r in summary["runs"])
     assert (out / "report.html").exists()
     assert "fcfs" in stdout
     assert "requests/s of this mix" in stderr
@@ -90,7 +90,7 @@ def test_profile_starts_its_own_server(
     model: Path, tmp_path: Path, started: list[dict[str, Any]]
 ) -> None:
     out = tmp_path / "latency.json"
-    short = ("--budget-s", "5", "--exam-s", "3")
+    short = ("--budget-s", "120", "--exam-s", "3")
     _, stderr = run("profile", "--model", str(model), "--out", str(out), *short)
     assert len(started) == 1
     assert read_profile(out).profile.step.base_s == pytest.approx(TRUTH.base_s, rel=0.05)
@@ -104,7 +104,7 @@ def test_profile_of_a_running_server(tmp_path: Path) -> None:
     run_dir.mkdir()
     with in_thread(FakeEngine(run_dir)) as url:
         where = ("--url", url, "--run-dir", str(run_dir))
-        run("profile", *where, "--out", str(out), "--budget-s", "5", "--exam-s", "3")
+        run("profile", *where, "--out", str(out), "--budget-s", "120", "--exam-s", "3")
     assert read_profile(out).vllm == "0.32.0"
 
 
@@ -115,7 +115,7 @@ def test_replay_any_server(tmp_path: Path) -> None:
         load = ("--trace", "cpu-demo", "--rows", "0:12", "--mix", "cpu", "--rate-scale", "20")
         stdout, _ = run("replay", "--url", f"{url}/v1", *load, "--out", str(out))
     summary = json.loads((out / "summary.json").read_text())["runs"][0]
-    assert (summary["sent"], summary["good"]) == (12, 12)
+    assert (summary["sent"], summary["admitted"], summary["failed"]) == (12, 12, 0)
     assert summary["policy"] == "scorpio-paper", "the server says what it runs"
     assert json.loads((out / "bench.json").read_text())["completed"] == 12
     assert (out / "report.html").exists()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from predictors.latency.design import Point, design_points
 from predictors.latency.samples import read_steps
 from scorpio import channel
+from scorpio.live import profiling
 from scorpio.live.ab import Load, plan_runs, run_ab
 from scorpio.live.admin import Admin
 from scorpio.live.profiling import profile_server
@@ -42,11 +46,20 @@ def test_ab_on_one_server(engine_server: EngineServer, tmp_path: Path) -> None:
         assert [r.prompt_tokens for r in run] == [r.prompt_tokens for r in requests]
 
 
-async def test_profile_of_the_engine(engine_server: EngineServer) -> None:
+async def test_profile_of_the_engine(
+    engine_server: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the points that a fit needs most, however long they take here."""
+
+    def most_needed(max_model_len: int) -> list[Point]:
+        return design_points(max_model_len)[:4]
+
+    monkeypatch.setattr(profiling, "design_points", most_needed)
     before = engine_server.status()["policy"]
     measured = await profile_server(
-        engine_server.url, engine_server.run_dir, "tiny", budget_s=8.0, exam_s=2.0
+        engine_server.url, engine_server.run_dir, "tiny", budget_s=600.0, exam_s=1.0
     )
+    assert measured.fit["design"]["left_out"] == ()  # type: ignore[index]
     assert measured.vllm.startswith("0.32")
     assert measured.profile.step.base_s > 0.0
     assert measured.engine["max_model_len"] == 512

@@ -32,6 +32,7 @@ async def test_known_coefficients_come_back(engine: tuple[FakeEngine, str]) -> N
         url,
         fake.run_dir,
         "fake",
+        budget_s=150.0,
         exam_s=0.3,
         progress=lambda what, share: said.append((what, share)),
     )

@@ -51,7 +51,7 @@ def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 def choice(token_ids: list[int], finish: str | None = None, stop: str | None = None) -> Any:
     """vLLM's CompletionOutput, as far as anybody looks."""
-    return SimpleNamespace(token_ids=token_ids, finish_reason=finish, stop_reason=stop)
+    return SimpleNamespace(index=0, token_ids=token_ids, finish_reason=finish, stop_reason=stop)
 
 
 def output(*choices: Any, finished: bool = False) -> Any:
@@ -75,6 +75,10 @@ class SamplingParams:
     """vLLM's, as far as anybody looks."""
 
     extra_args: dict[str, Any] | None = None
+    max_tokens: int | None = 100
+    temperature: float = 1.0
+    ignore_eos: bool = False
+    output_kind: Any = field(default_factory=lambda: SimpleNamespace(name="DELTA"))
 
 
 @dataclass

@@ -25,7 +25,7 @@ async def test_a_normal_stream_is_passed_on_as_it_is() -> None:
     wanted = await Client(bare, bare).request("POST", PATH, CHAT)
     assert reply.chunks == wanted.chunks
     assert reply.status == 200
-    assert reply.headers == {**wanted.headers, "x-scorpio-policy": "scorpio-paper"}
+    assert reply.headers == {**wanted.headers, "x-scorpio-policy": "scorpio"}
 
 
 async def test_nothing_is_held_after_the_first_token() -> None:

@@ -17,13 +17,23 @@ STATUS = {
     "policy": "fcfs",
     "policy_version": "0.1.0",
     "fallbacks": 2,
-    "rejected_by_reason": {"ttft_infeasible": 5},
-    "finished_by_state": {"finished": 7, "rejected": 5},
+    "by_class": {
+        "chat": {
+            "outcomes": {"finished": 7, "rejected": 5},
+            "rejections": {"ttft_infeasible": 5},
+            "violations": {"ttft": 2, "tpot": 1},
+            "ttft_slack": [0, 0, 0, 1, 1, 0, 0, 0, 2, 0, 0, 3],
+        },
+        "of another server": {"outcomes": {"finished": 99}},
+    },
     "waiting": 3,
+    "waiting_prompt_tokens": 900,
     "running": 4,
     "breaker_open": True,
-    "steps": 11,
+    "stock_steps": 11,
+    "planned_steps": 5,
     "schedule_us": {"p50": 100.0, "p99": 2000.0},
+    "step_error": {"p50": 0.05, "p99": 0.5},
 }
 VLLM = b"# TYPE vllm:x gauge\nvllm:x 1.0\n"
 
@@ -45,7 +55,8 @@ class MetricsServer(FakeServer):
 
 
 async def scrape(run_dir: Path) -> tuple[dict[tuple[str, ...], float], MetricsServer]:
-    server = MetricsServer(FakeEngine(), {"run_dir": str(run_dir)})
+    classes = {"chat": {"ttft_ms": 500}, "batch": {}}
+    server = MetricsServer(FakeEngine(), {"run_dir": str(run_dir), "classes": classes})
     headers = {"accept": "application/openmetrics-text", "accept-encoding": "gzip"}
     reply = await client(server).request("GET", "/metrics", headers=headers)
     assert reply.status == 200
@@ -55,7 +66,8 @@ async def scrape(run_dir: Path) -> tuple[dict[tuple[str, ...], float], MetricsSe
     for family in text_string_to_metric_families(reply.body.decode()):
         for sample in family.samples:
             base = ("model_name", "engine")
-            extra = [v for k, v in sorted(sample.labels.items()) if k not in base]
+            rest = sorted(sample.labels.items(), reverse=True)  # slo_class before outcome, type ...
+            extra = [value for name, value in rest if name not in base]
             assert family.name == "vllm:x" or sample.labels["model_name"] == "tiny"
             found[(sample.name, *extra)] = sample.value
     return found, server
@@ -65,24 +77,50 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
     channel.write_status(tmp_path, STATUS)
     found, server = await scrape(tmp_path)
     assert found["vllm:x",] == 1.0
-    assert found["scorpio_policy_info", "fcfs", "0.1.0"] == 1.0
-    assert found["scorpio_admission_rejections_total", "ttft_infeasible"] == 5.0
-    assert found["scorpio_admission_rejections_total", "queue_full"] == 0.0
-    assert found["scorpio_requests_total", "finished"] == 7.0
-    assert found["scorpio_requests_total", "failed"] == 0.0
+    assert found["scorpio_policy_info", "0.1.0", "fcfs"] == 1.0
+    rejections, violations = (
+        "scorpio_admission_rejections_total",
+        "scorpio_request_slo_violation_total",
+    )
+    assert found[rejections, "chat", "ttft_infeasible"] == 5.0
+    assert found[rejections, "none", "queue_full"] == 0.0
+    assert found["scorpio_requests_total", "chat", "finished"] == 7.0
+    assert found["scorpio_requests_total", "batch", "failed"] == 0.0
+    assert (
+        found[violations, "ttft", "chat"],
+        found[violations, "tpot", "chat"],
+        found[violations, "e2e", "chat"],
+    ) == (2.0, 1.0, 0.0)
+    slack = "scorpio_request_ttft_slack_seconds"
+    assert found[f"{slack}_bucket", "chat", "-0.3"] == 1.0
+    assert found[f"{slack}_bucket", "chat", "1.0"] == 4.0
+    assert found[f"{slack}_bucket", "chat", "+Inf"] == 7.0
     assert found["scorpio_policy_fallback_total",] == 2.0
     assert found["scorpio_waiting_requests",] == 3.0
+    assert found["scorpio_waiting_prompt_tokens",] == 900.0
     assert found["scorpio_running_requests",] == 4.0
     assert found["scorpio_breaker_open",] == 1.0
+    assert found["scorpio_steps_total", "stock"] == 11.0
+    assert found["scorpio_steps_total", "planned"] == 5.0
     assert found["scorpio_schedule_duration_seconds", "0.5"] == pytest.approx(1e-4)
     assert found["scorpio_schedule_duration_seconds", "0.99"] == pytest.approx(2e-3)
-    assert found["scorpio_schedule_duration_seconds_count",] == 11.0
+    assert found["scorpio_prediction_error_ratio", "0.5"] == 0.05
+    # the label set is the operator's, whatever the status file says
+    classes = {key[1] for key in found if key[0] == "scorpio_requests_total"}
+    assert classes == {"none", "chat", "batch"}
     asked = [name for name, _ in server.scopes[0]["headers"]]
     assert b"accept" not in asked  # else vLLM's half could be compressed or in another format
     assert b"accept-encoding" not in asked
 
 
-@pytest.mark.parametrize("status", [None, {}, {"schedule_us": 3, "waiting": "x", "policy": 1}])
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        {},
+        {"schedule_us": 3, "waiting": "x", "policy": 1, "by_class": {"none": 1, "chat": []}},
+    ],
+)
 async def test_a_missing_or_odd_status_is_zeros(tmp_path: Path, status: Any) -> None:
     if status is not None:
         channel.write_status(tmp_path, status)

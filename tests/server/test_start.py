@@ -7,9 +7,11 @@ from typing import Any
 
 from starlette.types import Message
 
+from predictors.length.ladder import LengthLadder
+from scorpio.server.lengths import LengthService
 from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.ticket import WatchedEngine, attach_watch
-from tests.server.fake_vllm import FakeEngine, FakeServer, Handler
+from tests.server.fake_vllm import FakeEngine, FakeServer, Handler, SamplingParams
 
 
 async def lifespan(server: Any) -> tuple[list[Message], list[Any]]:
@@ -63,8 +65,9 @@ def test_handlers_inside_handlers_are_found_once() -> None:
     server.handler.inner = inner  # type: ignore[attr-defined]
     inner.back = server.handler  # type: ignore[attr-defined]
     server.state.stranger = stranger
-    assert attach_watch(server.state) == 2
-    assert attach_watch(server.state) == 2
+    lengths = LengthService(LengthLadder(), "tiny")
+    assert attach_watch(server.state, lengths) == 2
+    assert attach_watch(server.state, lengths) == 2
     assert isinstance(inner.engine_client, WatchedEngine)
     assert inner.engine_client._engine is server.engine
     assert stranger.engine_client is server.engine
@@ -73,7 +76,8 @@ def test_handlers_inside_handlers_are_found_once() -> None:
 
 async def test_calls_outside_a_request_are_untouched() -> None:
     engine = FakeEngine([[]])
-    stream = WatchedEngine(engine).generate("p", SimpleNamespace(extra_args=None), "id")
+    watched = WatchedEngine(engine, LengthService(LengthLadder(), "tiny"))
+    stream = watched.generate("p", SamplingParams(), "id")
     assert [item async for item in stream] == []
     assert engine.params[0].extra_args is None
 
@@ -86,3 +90,10 @@ async def test_websockets_pass() -> None:
 
     await ScorpioMiddleware(app)({"type": "websocket"}, None, None)  # type: ignore[arg-type]
     assert seen == ["websocket"]
+
+
+async def test_a_length_model_that_is_not_there_stops_the_start() -> None:
+    sent, seen = await lifespan(FakeServer(FakeEngine(), {"length_model": "/no/such/model"}))
+    assert [m["type"] for m in sent] == ["lifespan.startup.failed"]
+    assert "scorpio.length_model: length model /no/such/model" in sent[0]["message"]
+    assert seen == []

@@ -1,0 +1,70 @@
+"""How did requests end, by SLO class? Counts since start; labels are the operator's class names.
+
+Times are the engine's: from arrival in the API process to the output of a step, so the way to the
+client is not in them. A promise counts as broken only for a request that finished.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+
+from scorpio.channel import SLACK_BOUNDS_S
+from scorpio.core.plan import FinalState, RejectReason
+from scorpio.core.views import RequestView
+
+
+class Outcomes:
+    """`unnamed`: the label of requests that name no class."""
+
+    def __init__(self, unnamed: str) -> None:
+        self._unnamed = unnamed
+        self.final: Counter[tuple[str, FinalState]] = Counter()
+        self.rejected: Counter[tuple[str, RejectReason]] = Counter()
+        self.violated: Counter[tuple[str, str]] = Counter()
+        self._slack: dict[str, list[int]] = {}
+
+    def ended(
+        self, view: RequestView, state: FinalState, first_token_s: float, now_s: float, tokens: int
+    ) -> None:
+        """A request is gone. first_token_s: NaN when that token came in this very step."""
+        label = view.slo_class or self._unnamed
+        self.final[label, state] += 1
+        if state is not FinalState.FINISHED or not tokens:
+            return
+        first_s = now_s if math.isnan(first_token_s) else first_token_s
+        slack_s = view.deadline_s - first_s
+        self.violated[label, "ttft"] += slack_s < 0.0
+        self.violated[label, "tpot"] += now_s - first_s > view.slo.tpot_s * max(tokens - 1, 0)
+        self.violated[label, "e2e"] += now_s - view.arrival_s > view.slo.e2e_s
+        if math.isfinite(slack_s):
+            buckets = self._slack.setdefault(label, [0] * (len(SLACK_BOUNDS_S) + 1))
+            buckets[bisect_left(SLACK_BOUNDS_S, slack_s)] += 1
+
+    def refused(self, view: RequestView, reason: RejectReason) -> None:
+        """A request that counted as aborted was told no."""
+        label = view.slo_class or self._unnamed
+        self.final[label, FinalState.ABORTED] -= 1
+        self.final[label, FinalState.REJECTED] += 1
+        self.rejected[label, reason] += 1
+
+    def total(self, state: FinalState) -> int:
+        """Over all classes."""
+        return sum(n for (_, s), n in self.final.items() if s is state)
+
+    def state(self) -> dict[str, object]:
+        """For status.json: totals for people, `by_class` for /metrics."""
+        labels = dict.fromkeys(label for label, _ in self.final)
+        return {
+            "finished_by_state": {s.value: n for s in FinalState if (n := self.total(s))},
+            "by_class": {label: self._of_class(label) for label in labels},
+        }
+
+    def _of_class(self, label: str) -> dict[str, object]:
+        return {
+            "outcomes": {s.value: self.final[label, s] for s in FinalState},
+            "rejections": {r.value: n for (name, r), n in self.rejected.items() if name == label},
+            "violations": {kind: self.violated[label, kind] for kind in ("ttft", "tpot", "e2e")},
+            "ttft_slack": self._slack.get(label, []),
+        }
