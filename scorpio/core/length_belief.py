@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from scorpio.core.views import FloatArray, RunningBatch
+from scorpio.core.views import FloatArray, IntArray, RunningBatch
 
 _START_TOKENS = 256.0
 _WEIGHT = 0.02  # of one answer
@@ -28,6 +28,8 @@ class LengthBelief:
         self._log_mean = math.log(_START_TOKENS)
         self._log_predicted = math.log(_START_TOKENS)
         self._variance, self._covariance = _SPREAD, _TRUST * _SPREAD
+        self._slot: IntArray = np.empty(0, dtype=np.int64)  # of the last step,
+        self._output: IntArray = np.empty(0, dtype=np.int64)  # and what each had produced
         self._produced = np.zeros(max_num_seqs)
         self._predicted = np.full(max_num_seqs, math.nan)
 
@@ -38,16 +40,20 @@ class LengthBelief:
 
     def follow(self, running: RunningBatch) -> None:
         """Learn from the slots that changed hands since the last step."""
+        slot, output = self._slot, self._output
+        self._slot, self._output = running.slot, running.output_tokens
+        if running.slot is slot and not running.joined.any():
+            return  # nobody came or went
+        self._produced[slot] = output
         joined = np.flatnonzero(running.joined)
-        for row, slot in zip(joined.tolist(), running.slot[joined].tolist(), strict=True):
-            if self._produced[slot] > 0.0:
-                self._learn(float(self._produced[slot]), float(self._predicted[slot]))
-            self._predicted[slot] = running.views[row].predicted_output_tokens
-        self._produced[running.slot] = running.output_tokens
+        for row, seat in zip(joined.tolist(), running.slot[joined].tolist(), strict=True):
+            if self._produced[seat] > 0.0:
+                self._learn(float(self._produced[seat]), float(self._predicted[seat]))
+            self._predicted[seat] = running.views[row].predicted_output_tokens
 
     def expected(self, predicted: FloatArray) -> FloatArray:
-        """Expected lengths, shape [n]; NaN, zero or less = not predicted, which is the mean."""
-        usable = predicted > 0.0
+        """Expected lengths, shape [n]; the mean for what is no prediction: NaN, 0 or less, inf."""
+        usable = (predicted > 0.0) & (predicted < math.inf)
         log = np.log(np.where(usable, predicted, 1.0)) - self._log_predicted
         believed = np.exp(np.clip(self._log_mean + self.slope * log, 0.0, 16.0))
         lengths: FloatArray = np.where(usable, believed, self.mean_tokens)

@@ -56,7 +56,8 @@ _MAX_SCAN = 50
 class _Decodes:
     """The decodes of the coming step; `alone_s` is its length without any prefill."""
 
-    rows: IntArray
+    count: int
+    slo_s: FloatArray  # TPOT
     slack_s: FloatArray
     context_tokens: float
     alone_s: float
@@ -89,10 +90,10 @@ class Scorpio:
         model = self._calibration.model()
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._lengths.follow(snapshot.running)
-        decodes = _decodes(model, snapshot, start_s)
+        decodes = _decodes(model, snapshot, start_s, self._o["max_step_s"])
         if self._is_light(model, snapshot, decodes, start_s):
             return STOCK_STEP
-        limit_s = self._step_limit_s(snapshot, decodes)
+        limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         jobs = prefill_jobs(model, snapshot, never, self.queue_key)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
@@ -111,7 +112,7 @@ class Scorpio:
         backlog = float(running.prefill_left.sum()) + float(waiting.prompt_tokens.sum())
         if backlog > self._limits.token_budget:
             return False
-        step_s = model.step_s(len(decodes.rows), decodes.context_tokens, backlog, backlog * backlog)
+        step_s = model.step_s(decodes.count, decodes.context_tokens, backlog, backlog * backlog)
         share = self._o["light_share"]
         if step_s > share * float(decodes.slack_s.min(initial=math.inf)):
             return False
@@ -125,9 +126,9 @@ class Scorpio:
         self._planned_s = step_s
         return model.step_s(members, grown) <= share * tightest_s
 
-    def _step_limit_s(self, snapshot: Snapshot, decodes: _Decodes) -> float:
+    def _step_limit_s(self, decodes: _Decodes) -> float:
         """TPOT guard, per step: no decode that can still make it turns late."""
-        slo_s = np.minimum(snapshot.running.tpot_slo_s[decodes.rows], self._o["max_step_s"])
+        slo_s = decodes.slo_s
         slack_s = decodes.slack_s - self._o["pace_reserve"] * slo_s
         helpable = slack_s > -_HOPE_STEPS * (slo_s - decodes.alone_s)
         allowed_s = np.maximum(slack_s, self._o["catch_up"] * slo_s)[helpable]
@@ -150,13 +151,12 @@ class Scorpio:
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
         pace_s = self._pace_s(snapshot)
-        slo_s = np.minimum(snapshot.running.tpot_slo_s[decodes.rows], self._o["max_step_s"])
 
         def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray, float]:
             supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
             cost = partial(jobs.cost_s, model, self._lengths)
             gone = let_go(jobs.deadline_s, jobs.work_s, cost, jobs.may_drop, supply.done_s)
-            recovery_s = (1.0 - self._o["catch_up"]) * slo_s
+            recovery_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
             late = likely_late(decodes.slack_s, recovery_s, step_s, self._lengths.mean_tokens)
             return step_s, supply, gone, len(gone) + late
 
@@ -197,7 +197,7 @@ class Scorpio:
         part only yields when a waiting one goes before it, else it would take that one's tokens.
         """
         fill = StepFill(
-            model, limit_s, self._limits.token_budget, len(decodes.rows), decodes.context_tokens
+            model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
         share = 1.0 - self._o["prefill_reserve"]
         batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, share)
@@ -205,7 +205,7 @@ class Scorpio:
         admit: list[str] = []
         order: list[int] = []
         scans = 0 if batch.full else _MAX_SCAN
-        partials = len(snapshot.running) - len(decodes.rows)
+        partials = len(snapshot.running) - decodes.count
         for row, tokens, prefix in turns:
             if row >= 0 and not scans:
                 if partials == len(order):
@@ -241,9 +241,15 @@ class Scorpio:
         )
 
 
-def _decodes(model: StepModel, snapshot: Snapshot, start_s: float) -> _Decodes:
+def _decodes(model: StepModel, snapshot: Snapshot, start_s: float, most_s: float) -> _Decodes:
+    """No step is longer than `most_s`, so a TPOT SLO beyond it is as good as that."""
     running = snapshot.running
     rows = np.flatnonzero(running.is_decode)
-    context = float(running.context_tokens[rows].sum())
-    slack_s = decode_slack_s(running, rows, start_s)
-    return _Decodes(rows, slack_s, context, model.step_s(len(rows), context))
+    count, context = len(rows), float(running.context_tokens[rows].sum())
+    return _Decodes(
+        count,
+        np.minimum(running.tpot_slo_s[rows], most_s),
+        decode_slack_s(running, rows, start_s),
+        context,
+        model.step_s(count, context),
+    )
