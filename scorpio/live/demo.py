@@ -30,7 +30,7 @@ from workloads.synthetic import Synthetic, synthetic_rows
 TRACE, MIX = "cpu-demo", "cpu"
 POLICIES = ("fcfs", "scorpio-paper", "scorpio")
 OVERLOAD = 1.2
-WINDOW_S = 40.0  # three policies, a server start and the drains fit five minutes
+WINDOW_S = 35.0  # three policies, a server start and the drains fit five minutes
 MIN_REQUESTS = 20
 # The burst: three times the rate for 15 % of the window, after 40 % of it.
 BURST_RATE, BURST_SHARE, BURST_START = 3.0, 0.15, 0.4
