@@ -29,8 +29,6 @@ from workloads.synthetic import Synthetic, synthetic_rows
 
 TRACE, MIX = "cpu-demo", "cpu"
 POLICIES = ("fcfs", "scorpio-paper", "scorpio")
-OVERLOAD = 1.2
-WINDOW_S = 35.0  # three policies, a server start and the drains fit five minutes
 MIN_REQUESTS = 20
 # The burst: three times the rate for 15 % of the window, after 40 % of it.
 BURST_RATE, BURST_SHARE, BURST_START = 3.0, 0.15, 0.4
@@ -101,12 +99,12 @@ def _window_s(load: DemoLoad, seed: int) -> float:
 
 def run_demo(
     out_dir: Path,
-    model: str = "smollm2",
-    policies: Sequence[str] = POLICIES,
-    overload: float = OVERLOAD,
-    window_s: float = WINDOW_S,
-    seed: int = 0,
-    fresh_profile: bool = False,
+    model: str,
+    policies: Sequence[str],
+    overload: float,
+    window_s: float,
+    seed: int,
+    fresh_profile: bool,
 ) -> Comparison:
     """The whole demo; writes summary.json, report.html, PNGs and records into `out_dir`."""
     started_s = time.monotonic()
