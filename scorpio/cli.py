@@ -11,10 +11,17 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli_compare import BOTH, LIVE, TWIN, Wanted, compare_in_twin, compare_on_server
+from scorpio.cli_compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
 from scorpio.cli_errors import UsageError, one_line_errors
 from scorpio.cli_length import collect_pairs, train_from_pairs
-from scorpio.cli_parse import command_line, listed, one_of, option_values, parse_rate, parse_seed
+from scorpio.cli_parse import (
+    check_policies,
+    command_line,
+    listed,
+    one_of,
+    option_values,
+    parse_seed,
+)
 
 app = typer.Typer(
     name="scorpio",
@@ -59,7 +66,7 @@ def serve(
     """
     with one_line_errors():
         if policy is not None:
-            _check_policies([policy])
+            check_policies([policy])
         options = option_values(policy_option or [])
         from scorpio.server.serve import serve as run_server
 
@@ -124,23 +131,15 @@ def compare(
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
-        wanted = Wanted(
-            trace=trace,
-            rows=rows,
-            mix=mix,
-            rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
-            policies=tuple(listed("policy", policy, str)),
-            seeds=tuple(listed("seed", seed, parse_seed)),
-            out=out,
-        )
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out)
         if engine == TWIN:
-            compare_in_twin(wanted, gpu, bound, tune, lengths, workers)
+            compare_in_twin(load, gpu, bound, tune, lengths, workers)
         elif engine == LIVE:
-            compare_on_server(wanted, model, repeats, latency)
+            compare_on_server(load, model, repeats, latency)
         else:
             from scorpio.cli_both import compare_on_both
 
-            compare_on_both(wanted, model, repeats, latency, workers)
+            compare_on_both(load, model, repeats, latency, workers)
 
 
 @app.command()
@@ -166,16 +165,8 @@ def plan(
     with one_line_errors():
         from scorpio.cli_plan import plan_in_twin
 
-        wanted = Wanted(
-            trace=trace,
-            rows=rows,
-            mix=mix,
-            rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
-            policies=tuple(listed("policy", policy, str)),
-            seeds=tuple(listed("seed", seed, parse_seed)),
-            out=out,
-        )
-        plan_in_twin(wanted, gpu, lengths, workers, target, max_replicas)
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out)
+        plan_in_twin(load, gpu, lengths, workers, target, max_replicas)
 
 
 @app.command()
@@ -304,12 +295,5 @@ def demo(
         from scorpio.live.demo import POLICIES, run_demo
 
         policies = listed("policy", policy, str) if policy else list(POLICIES)
-        _check_policies(policies)
+        check_policies(policies)
         run_demo(out, model, policies, overload, window_s, seed, fresh_profile)
-
-
-def _check_policies(names: list[str]) -> None:
-    from scorpio.core.registry import policy_names
-
-    for name in names:
-        one_of("policy", name, policy_names())

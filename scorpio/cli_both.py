@@ -12,7 +12,8 @@ from pathlib import Path
 
 from scorpio.cli_compare import Wanted, compare_on_server, progress_bar, twin_spec
 from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import command_line, one_of
+from scorpio.cli_parse import check_policies, command_line
+from scorpio.cli_table import plain_table
 from workloads.agreement import TOLERANCE, Agreement, agreement
 
 # Said to both engines, so that no default of either decides.
@@ -26,7 +27,6 @@ def compare_on_both(
 ) -> None:
     """DIR/live, DIR/twin and DIR/fidelity.json. Raises UsageError and WorkloadError."""
     from predictors.latency.artifact import read_profile
-    from scorpio.core.registry import policy_names
     from scorpio.engine.virtual import EngineSpec
     from scorpio.live.compare import ONE_MACHINE
     from scorpio.live.profile_run import ensure_profile
@@ -34,8 +34,7 @@ def compare_on_both(
     from scorpio.twin.gpu_file import gpu_model
     from workloads.atomic import write_atomic
 
-    for policy in wanted.policies:
-        one_of("policy", policy, policy_names())
+    check_policies(wanted.policies)
     profile = latency if latency is not None else ensure_profile(model, ONE_MACHINE)
     engine = EngineSpec(
         max_num_seqs=MAX_NUM_SEQS,
@@ -68,12 +67,10 @@ def compare_on_both(
 
 def _print(found: Agreement) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title="attainment, %", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("policy")
-    for heading in ("load", "live", "95 % interval", "twin", "points"):
-        table.add_column(heading, justify="right")
+    table = plain_table(
+        "attainment, %", ["policy"], ["load", "live", "95 % interval", "twin", "points"]
+    )
     for row in found.rows:
         table.add_row(
             row.policy,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import command_line, one_of
+from scorpio.cli_parse import check_policies, command_line, listed, parse_rate, parse_seed
 
 if TYPE_CHECKING:
     from scorpio.twin.compare import CompareSpec
@@ -29,6 +29,21 @@ class Wanted:
     policies: tuple[str, ...]
     seeds: tuple[int, ...]
     out: Path
+
+
+def wanted(
+    trace: str, rows: str | None, mix: str, rate_scale: str, policy: str, seed: str, out: Path
+) -> Wanted:
+    """The words of a command line, lists taken apart. Raises UsageError."""
+    return Wanted(
+        trace=trace,
+        rows=rows,
+        mix=mix,
+        rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
+        policies=tuple(listed("policy", policy, str)),
+        seeds=tuple(listed("seed", seed, parse_seed)),
+        out=out,
+    )
 
 
 def compare_in_twin(
@@ -81,15 +96,13 @@ def compare_on_server(
     vllm_args: Sequence[str] | None = None,
 ) -> Comparison:
     """Real time, one server of this machine. Raises UsageError and WorkloadError."""
-    from scorpio.core.registry import policy_names
     from scorpio.live.ab import Load
     from scorpio.live.compare import ONE_MACHINE, compare_live
     from scorpio.live.profile_run import ensure_profile
     from scorpio.live.publish import publish
     from workloads.catalog import load_workload
 
-    for policy in wanted.policies:
-        one_of("policy", policy, policy_names())
+    check_policies(wanted.policies)
     loads = [
         Load(
             load_workload(wanted.trace, wanted.rows, scale, seed, wanted.mix),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from scorpio.cli_errors import UsageError
 from scorpio.cli_parse import command_line, one_of
+from scorpio.cli_table import plain_table
 
 if TYPE_CHECKING:
     from scorpio.twin.log_report import LogCase
@@ -56,13 +57,9 @@ def _check_share(share: float) -> None:
 def _print(cases: Sequence[LogCase]) -> None:
     """Times in ms with relative errors, attainment in % with errors in points."""
     from rich.console import Console
-    from rich.table import Table
 
     for case in cases:
-        table = Table(title=case.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-        table.add_column("")
-        for heading in ("real", "twin", "error", "real at SLO -1 % .. +1 %"):
-            table.add_column(heading, justify="right")
+        table = plain_table(case.title, [""], ["real", "twin", "error", "real at SLO -1 % .. +1 %"])
         for row in case.rows:
             if row.around is None:
                 cells = [f"{row.real:.1f}", f"{row.twin:.1f}", f"{100 * row.error:+.1f} %", ""]

@@ -9,6 +9,7 @@ from typing import Any
 
 from scorpio.cli_compare import progress_bar
 from scorpio.cli_parse import command_line
+from scorpio.cli_table import plain_table
 
 _CURVES = ("t_s", "count")  # for the plot, not for a table
 
@@ -38,15 +39,12 @@ def draw_figures(
 
 def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    columns = [name for name in rows[0] if name not in _CURVES]
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        justify = "left" if isinstance(rows[0][column], str) else "right"
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    names = [name for name, value in rows[0].items() if isinstance(value, str)]
+    numbers = [name for name in rows[0] if name not in (*names, *_CURVES)]
+    table = plain_table(title, names, numbers)
     for row in rows:
-        table.add_row(*(_cell(column, row[column]) for column in columns))
+        table.add_row(*(_cell(column, row[column]) for column in (*names, *numbers)))
     Console(width=100).print(table)
 
 

@@ -21,6 +21,14 @@ def one_of(what: str, name: str, valid: Iterable[str]) -> str:
     return name
 
 
+def check_policies(names: Iterable[str]) -> None:
+    """Raises UsageError on a name that no policy has."""
+    from scorpio.core.registry import policy_names
+
+    for name in names:
+        one_of("policy", name, policy_names())
+
+
 def listed(what: str, text: str, parse: Callable[[str], T]) -> list[T]:
     """`A,B,C` -> parsed values, each once. Raises UsageError."""
     values: list[T] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorpio.cli_compare import Wanted, progress_bar, twin_spec
+from scorpio.cli_table import plain_table
 from workloads.capacity import FleetPoint, PolicyPlan, by_need
 
 
@@ -31,12 +32,9 @@ def plan_in_twin(
 
 def _print(plans: Sequence[PolicyPlan], limit: int) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("policy")
-    for heading in ("replicas", "good %", "95 %\ninterval", "req/s per\nreplica", "one fewer\n%"):
-        table.add_column(heading, justify="right")
+    headings = ("replicas", "good %", "95 %\ninterval", "req/s per\nreplica", "one fewer\n%")
+    table = plain_table(None, ["policy"], headings)
     for plan in by_need(plans):
         table.add_row(plan.policy, *_cells(plan, limit))
     Console().print(table)

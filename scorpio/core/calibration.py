@@ -23,13 +23,7 @@ class Calibration:
 
     def observe(self, sample: StepSample) -> None:
         """Follow one executed step."""
-        predicted_s = self._model.step_s(
-            sample.num_decodes,
-            sample.decode_context_tokens,
-            sample.prefill_tokens,
-            sample.prefill_sq_tokens,
-            sample.prefill_prefix_products,
-        )
+        predicted_s = self._model.sample_s(sample)
         if predicted_s <= 0.0:
             return
         ratio = sample.duration_s / predicted_s

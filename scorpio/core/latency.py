@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from scorpio.core.views import FloatArray
+from scorpio.core.views import FloatArray, StepSample
 
 Number = TypeVar("Number", float, FloatArray)  # one request, or a column of them
 
@@ -123,6 +123,16 @@ class StepModel:
             + self.prefill_sq_s * prefill_sq_tokens
             + self.prefill_prefix_s * prefill_prefix_products
             + self.context_token_s * decode_context_tokens
+        )
+
+    def sample_s(self, sample: StepSample) -> float:
+        """Predicted time of a step that was executed; its own duration is not looked at."""
+        return self.step_s(
+            sample.num_decodes,
+            sample.decode_context_tokens,
+            sample.prefill_tokens,
+            sample.prefill_sq_tokens,
+            sample.prefill_prefix_products,
         )
 
 

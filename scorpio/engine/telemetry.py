@@ -11,7 +11,7 @@ from scorpio import __version__, channel
 from scorpio.core.latency import StepModel
 from scorpio.core.views import StepSample
 from scorpio.engine.outcomes import Outcomes
-from scorpio.engine.window import Window
+from scorpio.window import Window
 
 STATUS_PERIOD_S = 0.2
 
@@ -39,13 +39,7 @@ class Telemetry:
 
     def compare_step(self, sample: StepSample, model: StepModel) -> None:
         """How far off is the latency profile for a step that has just been executed?"""
-        predicted_s = model.step_s(
-            sample.num_decodes,
-            sample.decode_context_tokens,
-            sample.prefill_tokens,
-            sample.prefill_sq_tokens,
-            sample.prefill_prefix_products,
-        )
+        predicted_s = model.sample_s(sample)
         self._step_error.add(abs(predicted_s - sample.duration_s) / sample.duration_s)
 
     def restart_windows(self) -> None:

@@ -14,8 +14,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from predictors.length.artifact import LengthArtifactError
 from predictors.length.ladder import LengthLadder, LengthPrediction, Source
 from predictors.length.quantiles import LEVELS
@@ -25,10 +23,10 @@ from scorpio.core.slo import XARG_PREDICTED, XARG_QUANTILES, XARG_TENANT
 from scorpio.server.prompt_text import NO_TEXT, PromptText
 from scorpio.server.vllm_api import is_delta
 from scorpio.settings import ScorpioSettings, SettingsError
+from scorpio.window import Window
 
 WIRED: Final = tuple(LEVELS.index(level) for level in (0.1, 0.5, 0.9))
 _ENDED: Final = ("stop", "length")  # by itself or at its limit: only these tell a length
-_WINDOW: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,7 @@ class LengthService:
         self._ladder = ladder
         self._model = model
         self._clock = clock
-        self._seconds = np.zeros(_WINDOW)
-        self._predictions = 0
+        self._seconds = Window()
         self._failures = 0
 
     def tell(
@@ -75,8 +72,7 @@ class LengthService:
             extra[XARG_QUANTILES] = [tokens[column] for column in WIRED]
         if asked is not None or any(value is not None for value in stated):
             params.extra_args = extra or None
-        self._seconds[self._predictions % _WINDOW] = self._clock() - started_s
-        self._predictions += 1
+        self._seconds.add(self._clock() - started_s)
         return asked
 
     def _ask(
@@ -120,12 +116,11 @@ class LengthService:
 
     def state(self) -> dict[str, Any]:
         """What a metrics page shows: the ladder's state, our failures, seconds per prediction."""
-        window = self._seconds[: min(self._predictions, _WINDOW)]
-        p50, p99 = np.percentile(window, (50, 99)) if len(window) else (0.0, 0.0)
+        seconds = self._seconds.quantiles(digits=12)
         return self._ladder.state() | {
             "server_failures": self._failures,
-            "predictions": self._predictions,
-            "prediction_s": {"0.5": float(p50), "0.99": float(p99)},
+            "predictions": self._seconds.added,
+            "prediction_s": {"0.5": seconds["p50"], "0.99": seconds["p99"]},
         }
 
 

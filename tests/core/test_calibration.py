@@ -25,13 +25,7 @@ def step(rng: np.random.Generator, speed: float) -> StepSample:
 
 
 def error(calibration: Calibration, sample: StepSample) -> float:
-    predicted_s = calibration.model().step_s(
-        sample.num_decodes,
-        sample.decode_context_tokens,
-        sample.prefill_tokens,
-        sample.prefill_sq_tokens,
-        sample.prefill_prefix_products,
-    )
+    predicted_s = calibration.model().sample_s(sample)
     return predicted_s / sample.duration_s - 1.0
 
 

@@ -23,6 +23,11 @@ class Window:
         """Forget everything."""
         self._added = 0
 
+    @property
+    def added(self) -> int:
+        """Numbers added since the start, or since `restart`."""
+        return self._added
+
     def quantiles(self, digits: int) -> dict[str, float]:
         """{"p50": ..., "p99": ...}, rounded; zeros when there is nothing yet."""
         known = self._values[: min(self._added, _SIZE)]
