@@ -27,7 +27,6 @@ from predictors.length.request import LengthRequest
 from scorpio.core.views import FloatArray
 
 BUCKETS = 5
-BURST = 64
 _MEDIAN = LEVELS.index(0.5)
 
 
@@ -120,21 +119,16 @@ def _microseconds(samples_s: list[float]) -> dict[str, float]:
 
 
 def latency_us(model: LengthModel, requests: Sequence[LengthRequest]) -> dict[str, object]:
-    """Time per request alone and in bursts, wall clock and CPU: they differ on a busy machine."""
+    """Time per request, wall clock and CPU: they differ on a busy machine."""
     for request in requests[:50]:
         model.quantiles_z([request])
-    wall, cpu, burst = [], [], []
+    wall, cpu = [], []
     for request in requests:
         started, started_cpu = time.perf_counter(), time.thread_time()
         model.quantiles_z([request])
         cpu.append(time.thread_time() - started_cpu)
         wall.append(time.perf_counter() - started)
-    for at in range(0, len(requests) - BURST + 1, BURST):
-        started_cpu = time.thread_time()
-        model.quantiles_z(requests[at : at + BURST])
-        burst.append((time.thread_time() - started_cpu) / BURST)
-    alone: dict[str, object] = {"wall": _microseconds(wall), "cpu": _microseconds(cpu)}
-    return alone | ({f"cpu_in_bursts_of_{BURST}": _microseconds(burst)} if burst else {})
+    return {"wall": _microseconds(wall), "cpu": _microseconds(cpu)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

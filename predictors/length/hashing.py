@@ -34,7 +34,8 @@ def _powers(base: int) -> UIntArray:
 
 
 _POWER = _powers(_BASE)
-_INVERSE = _powers(pow(_BASE, -1, 2**64))
+# from j = -1, the padding
+_INVERSE = np.concatenate((np.zeros(1, np.uint64), _powers(pow(_BASE, -1, 2**64))))
 # letters fold to lower case, control bytes to a space; bytes of non-ASCII characters are letters
 _FOLD = np.array([32 if b < 32 else ord(chr(b).lower()) if b < 128 else b for b in range(256)],
                  dtype=np.uint64)  # fmt: skip
@@ -71,11 +72,8 @@ def distinct(buckets: NDArray[np.uint16]) -> tuple[IntArray, IntArray]:
     if not len(buckets):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     ordered = np.sort(buckets, kind="stable")  # of 16 bits: a radix sort
-    last = np.flatnonzero(np.concatenate((ordered[1:] != ordered[:-1], _TRUE)))
-    counts = last.copy()
-    counts[1:] -= last[:-1]
-    counts[0] += 1
-    return ordered.take(last).astype(np.int64), counts
+    ends = np.concatenate((_TRUE, ordered[1:] != ordered[:-1], _TRUE)).nonzero()[0]
+    return ordered.take(ends[:-1]).astype(np.int64), ends[1:] - ends[:-1]
 
 
 def text_hash(text: str) -> int:
@@ -86,15 +84,14 @@ def text_hash(text: str) -> int:
 
 def ngram_buckets(raw: bytes, facts: tuple[int, ...] = ()) -> tuple[NDArray[np.uint16], int]:
     """Buckets of every word, word pair, leading word, char n-gram and fact; and the word count."""
-    codes = np.frombuffer(raw, dtype=np.uint8)
-    n = len(codes)
-    sums = np.zeros(n + 1, dtype=np.uint64)
-    np.cumsum(_FOLD.take(codes) * _INVERSE[:n], out=sums[1:])
-    inside = np.zeros(n + 2, dtype=np.bool_)
-    _IN_WORD.take(codes, out=inside[1:-1])
-    edges = np.flatnonzero(inside[1:] != inside[:-1])
-    starts, ends = edges[::2], edges[1::2]
-    words = (sums.take(ends) - sums.take(starts)) * _POWER.take(starts)
+    # padded, so that sums begin before the first byte (only differences count) and words end
+    codes = np.frombuffer(b"\0" + raw + b"\0", dtype=np.uint8)
+    n = len(raw)
+    sums = (_FOLD.take(codes[:-1]) * _INVERSE[: n + 1]).cumsum()
+    inside = _IN_WORD.take(codes)
+    edges = (inside[1:] != inside[:-1]).nonzero()[0]
+    starts, at = edges[::2], sums.take(edges)
+    words = (at[1::2] - at[::2]) * _POWER.take(starts)
     hashes = [words ^ _WORD, words[:-1] * _PAIR + words[1:], words[:LEADING_WORDS] * _LEAD]
     for size in CHAR_NGRAMS:
         if n >= size:

@@ -84,16 +84,15 @@ class LengthLadder:
 
     def predict(self, request: LengthRequest) -> LengthPrediction:
         """Prediction for one request."""
-        return self.predict_batch([request])[0]
-
-    def predict_batch(self, requests: Sequence[LengthRequest]) -> list[LengthPrediction]:
-        """Predictions for a burst."""
-        trained = self._trained(requests)
-        return [
-            # without text the trained model would guess from a request it was never shown
-            self._answer(request, trained[i] if trained is not None and request.prompt else None)
-            for i, request in enumerate(requests)
-        ]
+        # without text the trained model would guess from a request it was never shown
+        trained_z = self._trained(request) if request.prompt else None
+        source, z = self._rung(request, trained_z)
+        self._answers[source] += 1
+        if z is None:
+            most = float(request.max_tokens or UNKNOWN_MAX_TOKENS)
+            return LengthPrediction(source, most, (most,) * len(LEVELS), None, trained_z)
+        spread = LengthDistribution.from_quantiles(z, request.max_tokens)
+        return LengthPrediction(source, spread.mean(), spread.levels_tokens(), spread, trained_z)
 
     def observe(
         self, request: LengthRequest, prediction: LengthPrediction, output_tokens: int
@@ -124,34 +123,22 @@ class LengthLadder:
             "histograms_evicted": self._table.evicted,
         }
 
-    def _trained(self, requests: Sequence[LengthRequest]) -> FloatArray | None:
+    def _trained(self, request: LengthRequest) -> FloatArray | None:
         """Quantiles of the trained model, also while demoted: that is its way back."""
         if self._model is None or self._failures_in_row >= FAILURES_ALLOWED:
             return None
         try:
-            z = np.asarray(self._model.quantiles_z(requests), dtype=np.float64)
-            # a few numbers, so plain Python: numpy's checks would cost more than the check
-            rows = [
-                [min(max(v, 0.0), MAX_Z) for v in row if math.isfinite(v)] for row in z.tolist()
-            ]
-            if len(rows) != len(requests) or any(len(row) != len(LEVELS) for row in rows):
-                raise ValueError("not finite quantiles of every request")
+            z = np.asarray(self._model.quantiles_z([request]), dtype=np.float64)
+            # the sum is finite when all are; one number is quicker to look at than six
+            if z.shape != (1, len(LEVELS)) or not math.isfinite(z.sum()):
+                raise ValueError("not finite quantiles")
         except Exception:  # whatever the model does, the request is served
             self._failures += 1
             self._failures_in_row += 1
             return None
         self._failures_in_row = 0
-        return np.array(rows)
-
-    def _answer(self, request: LengthRequest, trained_z: FloatArray | None) -> LengthPrediction:
-        source, z = self._rung(request, trained_z)
-        self._answers[source] += 1
-        if z is None:
-            most = float(request.max_tokens or UNKNOWN_MAX_TOKENS)
-            return LengthPrediction(source, most, (most,) * len(LEVELS), None, trained_z)
-        spread = LengthDistribution.from_quantiles(z, request.max_tokens)
-        tokens = tuple(min(math.expm1(v), spread.max_tokens) for v in spread.z_knots[1:].tolist())
-        return LengthPrediction(source, spread.mean(), tokens, spread, trained_z)
+        capped: FloatArray = np.minimum(z[0], MAX_Z)
+        return capped
 
     def _rung(
         self, request: LengthRequest, trained_z: FloatArray | None

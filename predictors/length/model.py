@@ -75,5 +75,5 @@ class LengthModel:
         return np.stack(rows) if len(rows) > 1 else rows[0][None]
 
     def quantiles_z(self, requests: Sequence[LengthRequest]) -> FloatArray:
-        """Calibrated log(1 + tokens) at LEVELS, [N, Q]; the trees see the whole burst at once."""
+        """Calibrated log(1 + tokens) at LEVELS, [N, Q]."""
         return self.calibration.apply(self.trees.predict(self.rows(requests)))

@@ -19,13 +19,14 @@ LEVELS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 MAX_TOKENS: Final = 1 << 20
 MAX_Z: Final = math.log1p(MAX_TOKENS)
 FEWEST_OF_GROUP: Final = 50
+_MEDIAN: Final = LEVELS.index(0.5)
 _P = np.array([0.0, *LEVELS])
 _TAIL = 1.0 - LEVELS[-1]
 _MEAN_POINTS = (np.arange(40) + 0.5) / 40
-# the same points without interpolating again for every request: body = _BODY @ knots, tail below
-_IN_BODY = _MEAN_POINTS >= _TAIL
-_BODY = np.stack([np.interp(1.0 - _MEAN_POINTS[_IN_BODY], _P, row) for row in np.eye(len(_P))], 1)
-_BEYOND = np.log(_TAIL / _MEAN_POINTS[~_IN_BODY]).tolist()
+# the same points without interpolating again for every request: z = _MEAN_OF @ (knots, 1 / tail)
+_BODY = np.stack([np.interp(1.0 - _MEAN_POINTS, _P, row) for row in np.eye(len(_P))], axis=1)
+_BEYOND = np.log(_TAIL / np.minimum(_MEAN_POINTS, _TAIL))  # 0 below the tail
+_MEAN_OF = np.concatenate((_BODY, _BEYOND[:, None]), axis=1)
 _LOG_LAST = math.log((1.0 - LEVELS[-2]) / _TAIL)  # between the last two levels
 _STEEPEST, _FLATTEST = 8.0, 1.2  # of the tail; a flatter one would have no mean
 _GAP = 1e-9  # keeps the inverse defined where quantiles coincide
@@ -56,13 +57,13 @@ class Calibration:
 
     def apply(self, z: FloatArray) -> FloatArray:
         """Calibrated quantiles for raw ones, [N, Q]."""
-        group = np.searchsorted(self.edges, z[:, LEVELS.index(0.5)], side="right")
+        group = self.edges.searchsorted(z[:, _MEDIAN], side="right")
         return monotone(z + self.offsets[group])
 
 
 def conformal(raw_z: FloatArray, truth_z: FloatArray, groups: int) -> Calibration:
     """Offsets that make P(L <= quantile) >= its level in each group, for exchangeable requests."""
-    median = raw_z[:, LEVELS.index(0.5)]
+    median = raw_z[:, _MEDIAN]
     edges = np.zeros(0)
     if len(median) >= groups * FEWEST_OF_GROUP:  # else one group
         edges = np.quantile(median, np.arange(1, groups) / groups).astype(np.float64)
@@ -96,6 +97,10 @@ class LengthDistribution:
         cap = max_tokens if 0 < max_tokens < MAX_TOKENS else MAX_TOKENS
         return cls(np.array(knots), min(max(tail, _FLATTEST), _STEEPEST), cap)
 
+    def levels_tokens(self) -> tuple[float, ...]:
+        """Tokens at LEVELS, cut at max_tokens."""
+        return tuple(min(math.expm1(z), self.max_tokens) for z in self.z_knots[1:].tolist())
+
     def survival(self, tokens: float) -> float:
         """P(L > tokens) before the cut; 1 below the shortest, never 0."""
         z = math.log1p(min(max(tokens, 0.0), MAX_TOKENS))
@@ -122,10 +127,9 @@ class LengthDistribution:
     def mean(self, outlived_tokens: float = -1.0) -> float:
         """Mean of L, cut at max_tokens, given L > outlived_tokens."""
         if outlived_tokens < 0.0:
-            last, body = float(self.z_knots[-1]), np.expm1(_BODY @ self.z_knots)
-            tail = (math.expm1(min(last + b / self.tail, MAX_Z)) for b in _BEYOND)
-            cut = sum(min(tokens, self.max_tokens) for tokens in tail)
-            return (float(np.minimum(body, self.max_tokens).sum()) + cut) / len(_MEAN_POINTS)
+            z = _MEAN_OF @ np.array([*self.z_knots.tolist(), 1.0 / self.tail])
+            cut = np.minimum(z, math.log1p(self.max_tokens))
+            return min(float(np.expm1(cut).sum()) / len(z), float(self.max_tokens))
         tokens = self._at_survival(_MEAN_POINTS * self.survival(outlived_tokens))
         tokens = np.maximum(tokens, math.floor(outlived_tokens) + 1.0)
         return float(np.mean(np.minimum(tokens, self.max_tokens)))

@@ -10,7 +10,7 @@ from predictors.length.artifact import load_model
 from predictors.length.model import LengthModel
 
 SHIPPED: Final[Mapping[str, str]] = {
-    "smollm2": "4996dec353b49e3afc819c268a2ea6858573ee82eb1b6311932c8e1df49ba29e",
+    "smollm2": "2497c9405f6e10a21988640d9c9d8ccceff076a88819767957d5616be6774686",
 }
 _HERE: Final = Path(__file__).parent / "models"
 

@@ -2,7 +2,9 @@
 
 The whole way of a request: text of its body, ladder, `extra_args`; with the model that comes with
 the package, prompts of made-up words (median 25, p99 about 500) and learning from every answer.
-CPU time of the thread, because wall time on a busy machine is the machine's queue.
+Answers are drawn from what was predicted: a model that is wrong would be demoted, and then the
+histograms answer beside it. CPU time of the thread, because wall time on a busy machine is the
+machine's queue.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def measure(with_model: bool, count: int) -> dict[str, float]:
     ladder = LengthLadder(open_model("smollm2") if with_model else None)
     lengths = LengthService(ladder, "smollm2")
     spent = []
-    for body in bodies(count):
+    level = np.random.default_rng(1).random(count).tolist()
+    for i, body in enumerate(bodies(count)):
         prompt = {"prompt_token_ids": range(len(body["messages"][0]["content"]) // 4)}
         params = SimpleNamespace(
             extra_args=None, max_tokens=512, temperature=1.0, ignore_eos=False, output_kind=_DELTA
@@ -49,7 +52,9 @@ def measure(with_model: bool, count: int) -> dict[str, float]:
         asked = lengths.tell(params, prompt, prompt_text(body))
         spent.append(time.thread_time() - started_s)
         assert asked is not None
-        ladder.observe(asked.request, asked.prediction, 100)
+        length = round(asked.prediction.remaining(0, level[i]))
+        ladder.observe(asked.request, asked.prediction, length)
+    assert not ladder.state()["demoted"]
     p50, p90, p99 = np.percentile(spent[count // 10 :], (50, 90, 99)) * 1e6
     return {"p50": float(p50), "p90": float(p90), "p99": float(p99)}
 

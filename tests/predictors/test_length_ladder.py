@@ -170,6 +170,21 @@ def test_an_answer_cut_at_max_tokens_does_not_count_against_the_model() -> None:
         CoverageMonitor(1)
 
 
+@pytest.mark.parametrize(("off", "demoted"), [(1.0, False), (0.3, True)])
+def test_quantiles_at_max_tokens_are_not_judged(off: float, demoted: bool) -> None:
+    """Half of the answers run into max_tokens, as a small model's do: what is below it counts."""
+    rng, most = np.random.default_rng(3), 512
+    spread = np.array([100.0, 250.0, 500.0, 900.0, 1500.0, 2500.0])
+    told = np.expm1(np.log1p(np.minimum(off * spread, most)))  # 512 becomes a hair less
+    monitor = CoverageMonitor()
+    for level in rng.random(400):
+        length = round(float(np.interp(level, (0.0, *LEVELS, 1.0), (0.0, *spread, 5000.0))))
+        monitor.add(told, min(length, most), most)
+    assert monitor.demoted is demoted
+    if not demoted:
+        assert set(monitor.coverage()) == {"q0.1", "q0.5"}
+
+
 def test_chance_alone_does_not_demote() -> None:
     ladder = LengthLadder(lognormal(100))
     teach(ladder, draws(100, 3000, seed=7))
