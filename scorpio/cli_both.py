@@ -1,7 +1,7 @@
 """`scorpio compare --engine both`: one load on this machine's server and in its twin.
 
-Both engines get the same requests, the same policies, the same latency profile and the same flags;
-the twin's steps take the time that the profile says.
+Both engines get the same requests, policies, latency profile and flags. The profile is measured on
+a server with these very flags, and the twin's steps take the time that it says.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from scorpio.cli_compare import Wanted, compare_on_server, progress_bar, twin_spec
+from scorpio.cli_compare import Wanted, compare_on_server, live_loads, progress_bar, twin_spec
 from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import check_policies, command_line
+from scorpio.cli_parse import command_line
 from scorpio.cli_table import plain_table
 from workloads.agreement import TOLERANCE, Agreement, agreement
 
@@ -29,29 +29,32 @@ def compare_on_both(
     from predictors.latency.artifact import read_profile
     from scorpio.engine.virtual import EngineSpec
     from scorpio.live.compare import ONE_MACHINE
-    from scorpio.live.profile_run import ensure_profile
+    from scorpio.live.profile_run import profile_model
     from scorpio.twin.compare import run_compare
     from scorpio.twin.gpu_file import gpu_model
     from workloads.atomic import write_atomic
 
-    check_policies(wanted.policies)
-    profile = latency if latency is not None else ensure_profile(model, ONE_MACHINE)
+    live_loads(wanted)  # before measuring: a wrong name costs one line
+    words = replace(wanted, out=wanted.out / "twin")
+    args = (*ONE_MACHINE, *FLAGS)
+    if latency is None:
+        latency = wanted.out / "latency.json"
+        profile_model(model, latency, args)
     engine = EngineSpec(
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=TOKEN_BUDGET,
-        num_blocks=gpu_model(str(profile)).kv_blocks,
+        num_blocks=gpu_model(str(latency)).kv_blocks,
         pipeline_depth=1,
     )
-    words = replace(wanted, out=wanted.out / "twin")
     spec = replace(
-        twin_spec(words, str(profile), "none", workers),
+        twin_spec(words, str(latency), "none", workers),
         engine=engine,
-        profile=read_profile(profile).profile,
+        profile=read_profile(latency).profile,
         exact_max_tokens=True,  # the client asks for exact lengths
     )
     spec.check()
     live = compare_on_server(
-        replace(wanted, out=wanted.out / "live"), model, repeats, profile, (*ONE_MACHINE, *FLAGS)
+        replace(wanted, out=wanted.out / "live"), model, repeats, latency, args
     )
     with progress_bar("twin") as progress:
         twin = run_compare(spec, progress)
@@ -59,7 +62,7 @@ def compare_on_both(
         found = agreement(live.points(), twin.points())
     except ValueError as error:
         raise UsageError(f"nothing to compare: {error}") from None
-    content = {"command": command_line(), "profile": str(profile), **found.to_dict()}
+    content = {"command": command_line(), "profile": str(latency), **found.to_dict()}
     write_atomic(wanted.out / "fidelity.json", json.dumps(content, indent=1) + "\n")
     _print(found)
     print(wanted.out / "fidelity.json")

@@ -12,6 +12,7 @@ from scorpio.cli_errors import UsageError
 from scorpio.cli_parse import check_policies, command_line, listed, parse_rate, parse_seed
 
 if TYPE_CHECKING:
+    from scorpio.live.ab import Load
     from scorpio.twin.compare import CompareSpec
     from workloads.summary import Comparison
 
@@ -88,22 +89,13 @@ def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None
     )
 
 
-def compare_on_server(
-    wanted: Wanted,
-    model: str,
-    repeats: int,
-    latency: Path | None,
-    vllm_args: Sequence[str] | None = None,
-) -> Comparison:
-    """Real time, one server of this machine. Raises UsageError and WorkloadError."""
+def live_loads(wanted: Wanted) -> list[Load]:
+    """What a server is sent under each policy. Raises UsageError and WorkloadError."""
     from scorpio.live.ab import Load
-    from scorpio.live.compare import ONE_MACHINE, compare_live
-    from scorpio.live.profile_run import ensure_profile
-    from scorpio.live.publish import publish
     from workloads.catalog import load_workload
 
     check_policies(wanted.policies)
-    loads = [
+    return [
         Load(
             load_workload(wanted.trace, wanted.rows, scale, seed, wanted.mix),
             wanted.trace,
@@ -114,8 +106,23 @@ def compare_on_server(
         for scale in wanted.rate_scales
         for seed in wanted.seeds
     ]
-    profile = latency if latency is not None else ensure_profile(model)
+
+
+def compare_on_server(
+    wanted: Wanted,
+    model: str,
+    repeats: int,
+    latency: Path | None,
+    vllm_args: Sequence[str] | None = None,
+) -> Comparison:
+    """Real time, one server of this machine. Raises UsageError and WorkloadError."""
+    from scorpio.live.compare import ONE_MACHINE, compare_live
+    from scorpio.live.profile_run import ensure_profile
+    from scorpio.live.publish import publish
+
+    loads = live_loads(wanted)
     args = ONE_MACHINE if vllm_args is None else vllm_args
+    profile = latency if latency is not None else ensure_profile(model, args)
     comparison = compare_live(model, loads, wanted.policies, repeats, wanted.out, args, profile)
     publish(comparison, command_line())
     return comparison

@@ -1,8 +1,8 @@
 """How long did each step take? Output-to-output timing, right under async scheduling.
 
 Under async scheduling `schedule()` runs a step ahead, so the gap between two calls says nothing.
-A step lasts from the previous step's output (or from its own scheduling, when the engine was
-idle) to its own output.
+A step lasts from the previous step's output (or from the arrival that woke an idle engine) to its
+own output: what vLLM does between two steps, async scheduling or not, is part of the later one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class StepTimer:
     def __init__(self) -> None:
         self._in_flight: deque[_InFlight] = deque()
         self._last_output_s = float("-inf")
+        self._woken_s = float("-inf")
+
+    def woken(self, now_s: float) -> None:
+        """Call when a request reaches an engine that had none: the time before is nobody's."""
+        self._woken_s = now_s
 
     def scheduled(self, output: SchedulerOutput, now_s: float, batch: RunningBatch | None) -> None:
         """Call after `schedule()`; `batch` is the picture the plan was made from, if any."""
@@ -53,7 +58,7 @@ class StepTimer:
                 break
         else:
             return None
-        started_s = max(self._last_output_s, step.scheduled_s)
+        started_s = max(self._last_output_s, self._woken_s)
         self._last_output_s = now_s
         if step.sample is None or not now_s > started_s:
             return None

@@ -34,14 +34,22 @@ def test_same_load_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             yield LiveServer(url, run_dir, Admin(url, "secret"), process, 1.0)
 
     monkeypatch.setattr("scorpio.live.compare.live_server", fake_server)
-    model, latency, out = tmp_path / "model", tmp_path / "latency.json", tmp_path / "out"
+    model, out = tmp_path / "model", tmp_path / "out"
     model.mkdir()
     (model / "config.json").write_text('{"vocab_size": 500}')
     profile = LatencyProfile(decode_from_step(TRUTH), prefill_from_step(TRUTH), TRUTH, "known")
-    write_profile(latency, ProfileFile(profile, "fake", this_machine(), "0.32.0", "today"))
     load = ["--trace", "cpu-demo", "--rows", "0:10", "--mix", "cpu", "--rate-scale", "10"]
     how = ["--policy", "fcfs,scorpio", "--repeats", "1", "--workers", "1", "--out", str(out)]
-    where = ["--engine", "both", "--model", str(model), "--latency", str(latency)]
+    where = ["--engine", "both", "--model", str(model)]
+    measured: list[tuple[str, ...]] = []
+
+    def fake_profile(_model: str, out: Path, vllm_args: Any = ()) -> None:
+        measured.append(tuple(vllm_args))
+        write_profile(out, ProfileFile(profile, "fake", this_machine(), "0.32.0", "today"))
+
+    monkeypatch.setattr("scorpio.live.profile_run.profile_model", fake_profile)
+    wrong = CliRunner().invoke(app, ["compare", *where, *load, *how, "--trace", "no-such-trace"])
+    assert (wrong.exit_code, measured, started) == (2, [], [])
     result = CliRunner().invoke(app, ["compare", *where, *load, *how], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     verdict = json.loads((out / "fidelity.json").read_text())
@@ -51,6 +59,7 @@ def test_same_load_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [10 * row["live"]["mean"], 10 * row["twin"]["mean"]] == pytest.approx(goods)
         assert row["error"] == pytest.approx((goods[1] - goods[0]) / 10)
     assert ("same order of policies" in result.stdout) == verdict["same_order"]
+    assert measured == started  # the same flags
     assert "--max-num-seqs" in started[0]
 
 

@@ -1,0 +1,48 @@
+"""What belongs to a step's time? vLLM's work between steps does, an idle engine's rest does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual_requests import abort
+from tests.engine.driver import STEP_S, Engine, Scripted
+
+
+def durations(policy: Scripted) -> list[float]:
+    return [sample.duration_s for sample in policy.samples]
+
+
+def test_time_between_steps_is_part_of_the_later_one() -> None:
+    engine, policy = Engine(EngineSpec(pipeline_depth=1)), Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", output=3)
+    engine.step()
+    engine.scorpio.virtual_s += 0.004  # the API process has the interpreter
+    engine.step()
+    engine.step()
+    assert durations(policy) == pytest.approx([STEP_S, STEP_S + 0.004, STEP_S])
+
+
+def test_rest_of_an_idle_engine_is_not() -> None:
+    engine, policy = Engine(EngineSpec(pipeline_depth=1)), Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", output=1)
+    engine.drain()
+    engine.scorpio.virtual_s += 5.0
+    engine.add("b", output=1)
+    engine.scorpio.virtual_s += 0.001
+    engine.step()
+    assert durations(policy) == pytest.approx([STEP_S, STEP_S + 0.001])
+
+
+def test_rest_after_the_last_client_left_is_not() -> None:
+    engine, policy = Engine(EngineSpec(pipeline_depth=1)), Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", output=50)
+    engine.step()
+    abort(engine.scheduler, "a")
+    engine.scorpio.virtual_s += 5.0
+    engine.add("b", output=1)
+    engine.step()
+    assert durations(policy)[-1] == pytest.approx(STEP_S)
