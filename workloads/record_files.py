@@ -22,7 +22,9 @@ _SLOS = ("ttft_slo_s", "tpot_slo_s", "e2e_slo_s")
 _COUNTS = ("index", "prompt_tokens", "output_tokens", "preemptions")
 _OPTIONAL_COUNTS = ("http_status",)
 _TIMES = ("send_s", "scheduled_send_s")
-_OPTIONAL_TIMES = ("first_token_s", "last_token_s", "ended_s")
+_OPTIONAL_TIMES = (
+    "first_token_s", "last_token_s", "ended_s", "predicted_ttft_s", "predicted_tpot_s",
+)  # fmt: skip
 _TEXTS = ("slo_class", "tenant")
 _OPTIONAL_TEXTS = ("reject_reason", "error")
 

@@ -39,7 +39,8 @@ class RequestRecord:
     scheduled_send_s is what the trace asked for, send_s when it really left; an SLO of `inf`
     means none was asked for. output_tokens counts tokens received. token_times_s is given only
     when every token's arrival is known exactly. ended_s is when the answer (of any kind) was
-    complete; error is a short text for failures.
+    complete; error is a short text for failures. predicted_*: what the policy foretold when it let
+    the request in, or the TTFT that a refusal named; None where nothing was told.
     """
 
     index: int
@@ -61,6 +62,8 @@ class RequestRecord:
     preemptions: int = 0
     ended_s: float | None = None
     error: str | None = None
+    predicted_ttft_s: float | None = None
+    predicted_tpot_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("index", "prompt_tokens", "output_tokens", "preemptions"):
@@ -73,6 +76,10 @@ class RequestRecord:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
+        for name in ("predicted_ttft_s", "predicted_tpot_s"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0.0):
+                raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
         if (self.first_token_s is None) != (self.last_token_s is None):
             raise ValueError("first_token_s and last_token_s are given together or not at all")
         if self.first_token_s is not None and self.last_token_s is not None:

@@ -15,6 +15,7 @@ from workloads.aggregate import LoadPoint, Scenario
 from workloads.atomic import write_atomic
 from workloads.figure_style import Plot
 from workloads.findings import findings, focus_rate, load_text, reservations
+from workloads.plots_calibration import calibration_plots
 from workloads.plots_detail import class_plot, outcome_plot
 from workloads.plots_latency import latency_plot
 from workloads.plots_load import attainment_plot, goodput_plot
@@ -28,6 +29,7 @@ from workloads.result_table import (
     scenario_title,
     shown_columns,
 )
+from workloads.run_summary import ClassSummary
 from workloads.summary import Comparison
 
 _CSS = """
@@ -114,6 +116,7 @@ def scenario_plots(points: Sequence[LoadPoint]) -> list[Plot]:
         outcome_plot(at_focus, text),
         class_plot(at_focus, text),
         latency_plot(at_focus, text),
+        *calibration_plots(at_focus, text),
     ]
     timeline = timeline_plot(at_focus, text)
     return plots if timeline is None else [*plots, timeline]
@@ -149,7 +152,7 @@ def _scenario_html(scenario: Scenario, points: Sequence[LoadPoint], plots: Seque
     if "outcomes" in by_name:
         where = load_text(next(p for p in points if p.rate_scale == focus_rate(points)))
         parts.append(f"<h2>A closer look at {escape(where)}</h2>")
-    closer = ("outcomes", "classes", "latency_cdf", "timeline")
+    closer = ("outcomes", "classes", "latency_cdf", "timeline", "reliability", "pit")
     parts += [_figure_html(by_name[name]) for name in closer if name in by_name]
     parts.append(_class_table(points))
     return "".join(parts)
@@ -180,7 +183,7 @@ def _main_table(points: Sequence[LoadPoint]) -> str:
 
 
 _CLASS_COLUMNS = (
-    "load", "policy", "class", "sent", "good %", "rejected %",
+    "load", "policy", "class", "sent", "good %", "rejected %", "late %",
     "TTFT ms p50", "p90", "p99", "TPOT ms p50", "p90", "p99",
 )  # fmt: skip
 
@@ -200,6 +203,7 @@ def _class_table(points: Sequence[LoadPoint]) -> str:
                     str(entry.sent),
                     f"{100 * entry.attainment:.1f}",
                     f"{100 * entry.rejected / entry.sent:.1f}",
+                    f"{100 * _late(entry) / entry.sent:.1f}",
                     *(NONE if value is None else f"{value:,.0f}" for value in latencies),
                 ]
                 rows.append(_row(cells, _CLASS_COLUMNS, left))
@@ -208,6 +212,11 @@ def _class_table(points: Sequence[LoadPoint]) -> str:
         " (first run of each)</summary>"
         f'<div class="scroll"><table>{"".join(rows)}</table></div></details>'
     )
+
+
+def _late(entry: ClassSummary) -> int:
+    """Let in and served, but not as promised: the false admits."""
+    return entry.sent - entry.good - entry.rejected - entry.failed
 
 
 def _row(

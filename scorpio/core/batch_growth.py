@@ -10,7 +10,17 @@ from __future__ import annotations
 import math
 
 from scorpio.core.latency import StepModel
-from scorpio.core.views import RequestView, Snapshot
+from scorpio.core.views import RequestView, RunningBatch, Snapshot
+
+
+def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
+    """The tightest TPOT SLO of the batch that each could keep if it were alone; inf for none.
+
+    One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
+    for as long as it lasts.
+    """
+    alone_s = model.step_s(1, 0.0) + model.context_token_s * running.context_tokens
+    return float(running.tpot_slo_s[running.tpot_slo_s >= alone_s].min(initial=math.inf))
 
 
 class GrowingBatch:
@@ -26,7 +36,7 @@ class GrowingBatch:
         self._context = float((running.context_tokens + running.prefill_left).sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
-        self._tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
+        self._tightest_s = tightest_pace_s(model, running)
 
     @property
     def full(self) -> bool:
@@ -44,7 +54,12 @@ class GrowingBatch:
             length = min(self._mean_output, view.max_tokens)
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
-        return step_s <= self._share * min(self._tightest_s, view.slo.tpot_s)
+        return step_s <= self._share * min(self._tightest_s, self._pace_s(view))
+
+    def tpot_s(self, prefill_share: float) -> float:
+        """The step its members may expect: stretched by prefill, up to the pace that is kept."""
+        step_s = self._model.step_s(self._members, self._context)
+        return max(step_s, min(step_s / (1.0 - prefill_share), self._tightest_s))
 
     def join(self, view: RequestView) -> None:
         """It does."""
@@ -52,4 +67,8 @@ class GrowingBatch:
         self._room -= 1
         self._kv_left -= view.prompt_tokens
         self._context += view.prompt_tokens
-        self._tightest_s = min(self._tightest_s, view.slo.tpot_s)
+        self._tightest_s = min(self._tightest_s, self._pace_s(view))
+
+    def _pace_s(self, view: RequestView) -> float:
+        alone_s = self._model.step_s(1, view.prompt_tokens)
+        return view.slo.tpot_s if view.slo.tpot_s >= alone_s else math.inf

@@ -41,10 +41,23 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the policy believes a request will see, told when it lets the request in.
+
+    ttft_s: arrival to first token. tpot_s: mean time per further token. Nothing is decided by it:
+    the engine compares it with the outcome (docs/measuring.md, Mistakes). The latest one counts.
+    """
+
+    request_id: str
+    ttft_s: float
+    tpot_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """Instructions for one scheduler step.
 
-    stock: True = call stock `schedule()` untouched (all other fields are then ignored).
+    stock: True = call stock `schedule()` untouched (all fields but `forecasts` are then ignored).
     admit: request ids that may leave the waiting queue this step, in this order; None = all
         of them in stock (arrival) order. Requests that already produced tokens (preempted)
         are always admissible and come first; the engine sees to that.
@@ -55,6 +68,7 @@ class StepPlan:
     defer_prefill: row indices whose unfinished prefill yields this step to a more urgent one.
     reject: requests to refuse now; only ones that have produced no token.
     token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
+    forecasts: of requests let in; may be empty, policies without a belief tell none.
     """
 
     stock: bool = False
@@ -64,6 +78,7 @@ class StepPlan:
     defer_prefill: Sequence[int] = ()
     reject: Sequence[Rejection] = ()
     token_budget: int | None = None
+    forecasts: Sequence[Forecast] = ()
 
 
 STOCK_STEP = StepPlan(stock=True)

@@ -6,6 +6,7 @@ because running decodes have saved slack; later ones last as long as the tightes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,3 +36,8 @@ class PrefillSupply:
         beyond = np.maximum(work_s - first_s, 0.0) / self.share
         done: FloatArray = self.start_s + self.decode_s + np.minimum(work_s, first_s) + beyond
         return done
+
+    def later_s(self, work_s: float) -> float:
+        """How much longer than the coming step this much more work takes: whole steps."""
+        step_s = max(self.pace_s, self.decode_s)
+        return math.ceil(work_s / (self.share * step_s)) * step_s

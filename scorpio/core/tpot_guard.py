@@ -31,12 +31,13 @@ class TpotGuard:
 
     def admits(self, joined: BatchClaim, output_tokens: float) -> bool:
         """Does the batch `joined` = R + r keep its tightest SLO while r produces its output?"""
-        estimate_s = self.model.tpot_s(
-            joined.vbs(self.best_effort_tpot_s),
-            joined.context_tokens / joined.members,
-            output_tokens,
-        )
-        return self.kappa * estimate_s <= self.safety * joined.tightest_s
+        return self.estimate_s(joined, output_tokens) <= self.safety * joined.tightest_s
+
+    def estimate_s(self, joined: BatchClaim, output_tokens: float) -> float:
+        """Estimated step of the batch `joined` = R + r, kappa included."""
+        mean_context = joined.context_tokens / joined.members
+        vbs = joined.vbs(self.best_effort_tpot_s)
+        return self.kappa * self.model.tpot_s(vbs, mean_context, output_tokens)
 
     def infeasible(
         self, tpot_slo_s: FloatArray, prompt_tokens: FloatArray, output_tokens: FloatArray

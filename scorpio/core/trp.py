@@ -73,3 +73,10 @@ class BatchClaim:
             return float(self.members)
         share = min(self.tightest_s / best_effort_tpot_s, 1.0)
         return self.tightest_s * self.inverse_sum + self.without_slo * share
+
+    def share(self, tpot_slo_s: float, best_effort_tpot_s: float) -> float:
+        """TRP of one member; 1 when nobody has a TPOT SLO."""
+        if math.isinf(self.tightest_s):
+            return 1.0
+        pace_s = best_effort_tpot_s if math.isinf(tpot_slo_s) else tpot_slo_s
+        return min(self.tightest_s / pace_s, 1.0)

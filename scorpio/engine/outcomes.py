@@ -1,7 +1,8 @@
 """How did requests end, by SLO class? Counts since start; labels are the operator's class names.
 
 Times are the engine's: from arrival in the API process to the output of a step, so the way to the
-client is not in them. A promise counts as broken only for a request that finished.
+client is not in them. A promise counts as broken only for a request that finished, and so is what
+the policy foretold for it compared with what came.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from bisect import bisect_left
 from collections import Counter
 
 from scorpio.channel import SLACK_BOUNDS_S
-from scorpio.core.plan import FinalState, RejectReason
+from scorpio.core.plan import FinalState, Forecast, RejectReason
 from scorpio.core.views import RequestView
+from scorpio.window import Window
 
 
 class Outcomes:
@@ -23,10 +25,19 @@ class Outcomes:
         self.final: Counter[tuple[str, FinalState]] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.violated: Counter[tuple[str, str]] = Counter()
+        self.foretold: Counter[tuple[str, str]] = Counter()
+        self.exceeded: Counter[tuple[str, str]] = Counter()
         self._slack: dict[str, list[int]] = {}
+        self._error = {"ttft": Window(), "tpot": Window()}
 
     def ended(
-        self, view: RequestView, state: FinalState, first_token_s: float, now_s: float, tokens: int
+        self,
+        view: RequestView,
+        state: FinalState,
+        first_token_s: float,
+        now_s: float,
+        tokens: int,
+        forecast: Forecast | None = None,
     ) -> None:
         """A request is gone. first_token_s: NaN when that token came in this very step."""
         label = view.slo_class or self._unnamed
@@ -41,6 +52,22 @@ class Outcomes:
         if math.isfinite(slack_s):
             buckets = self._slack.setdefault(label, [0] * (len(SLACK_BOUNDS_S) + 1))
             buckets[bisect_left(SLACK_BOUNDS_S, slack_s)] += 1
+        if forecast is not None:
+            self._compare(label, "ttft", forecast.ttft_s, first_s - view.arrival_s)
+            if tokens > 1:
+                self._compare(label, "tpot", forecast.tpot_s, (now_s - first_s) / (tokens - 1))
+
+    def _compare(self, label: str, kind: str, forecast_s: float, actual_s: float) -> None:
+        if not (math.isfinite(forecast_s) and actual_s > 0.0):
+            return
+        self.foretold[label, kind] += 1
+        self.exceeded[label, kind] += actual_s > forecast_s
+        self._error[kind].add(abs(forecast_s - actual_s) / actual_s)
+
+    def restart_windows(self) -> None:
+        """Another policy: its forecasts are judged from here on."""
+        for window in self._error.values():
+            window.restart()
 
     def refused(self, view: RequestView, reason: RejectReason) -> None:
         """A request that counted as aborted was told no."""
@@ -59,6 +86,7 @@ class Outcomes:
         return {
             "finished_by_state": {s.value: n for s in FinalState if (n := self.total(s))},
             "by_class": {label: self._of_class(label) for label in labels},
+            "forecast_error": {kind: w.quantiles(4) for kind, w in self._error.items()},
         }
 
     def _of_class(self, label: str) -> dict[str, object]:
@@ -66,5 +94,7 @@ class Outcomes:
             "outcomes": {s.value: self.final[label, s] for s in FinalState},
             "rejections": {r.value: n for (name, r), n in self.rejected.items() if name == label},
             "violations": {kind: self.violated[label, kind] for kind in ("ttft", "tpot", "e2e")},
+            "forecasts": {kind: self.foretold[label, kind] for kind in ("ttft", "tpot")},
+            "forecasts_exceeded": {kind: self.exceeded[label, kind] for kind in ("ttft", "tpot")},
             "ttft_slack": self._slack.get(label, []),
         }

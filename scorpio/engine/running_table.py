@@ -14,6 +14,7 @@ from operator import attrgetter
 import numpy as np
 from vllm.v1.request import Request
 
+from scorpio.core.plan import Forecast
 from scorpio.core.views import FloatArray, RequestView, RunningBatch
 
 _computed = attrgetter("num_computed_tokens")
@@ -21,10 +22,12 @@ _computed = attrgetter("num_computed_tokens")
 
 @dataclass(slots=True)
 class Tracked:
-    """What we know of a live request: its facts and when its first token came (NaN before)."""
+    """What we know of a live request: its facts, when its first token came (NaN before), and what
+    the policy foretold when it let it in."""
 
     view: RequestView
     first_token_s: float = math.nan
+    forecast: Forecast | None = None
 
 
 class RunningTable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from scorpio.core.plan import STOCK_STEP, FinalState, StepPlan
+from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
 from scorpio.core.wire import encode_rejection
@@ -91,6 +92,8 @@ class ScorpioScheduler(AsyncScheduler):
 
     def add_request(self, request: Request) -> None:
         if request.request_id not in self.requests:  # else a streaming-input update
+            if not self.requests:
+                self._timer.woken(self.now_s())
             self._tracked[request.request_id] = Tracked(self._describe(request))
         super().add_request(request)
 
@@ -238,10 +241,17 @@ class ScorpioScheduler(AsyncScheduler):
                 if math.isnan(self._tracked[new.req_id].first_token_s):
                     self._awaiting_first[new.req_id] = self.requests[new.req_id]
             now_s = self.now_s()
+            self._note_forecasts(plan.forecasts)
             self._timer.scheduled(output, now_s, None if snapshot is None else snapshot.running)
             telemetry.publish(now_s, self._state)
         except Exception as error:
             self._fall_back(error)
+
+    def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
+        for forecast in forecasts:
+            tracked = self._tracked.get(forecast.request_id)
+            if tracked is not None:  # one for nobody is ignored: nothing depends on it
+                tracked.forecast = forecast
 
     def _after_output(self, scheduler_output: SchedulerOutput) -> None:
         now_s = self.now_s()
@@ -268,6 +278,7 @@ class ScorpioScheduler(AsyncScheduler):
                 tracked.first_token_s,
                 self.now_s(),
                 request.num_output_tokens,
+                tracked.forecast,
             )
         except Exception as error:
             self._fall_back(error)

@@ -46,6 +46,7 @@ class Telemetry:
         """Another policy: what planning costs is looked at from here on."""
         self._plan_us.restart()
         self._step_error.restart()
+        self.outcomes.restart_windows()
 
     def record_step(self, sample: StepSample) -> None:
         """Append one executed step to steps.jsonl (only while `scorpio profile` asks for it)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+from scorpio.core.plan import Forecast
 from scorpio.engine.scheduler import ScorpioScheduler
 from scorpio.engine.virtual_requests import SchedulerOutput
 
@@ -24,6 +26,10 @@ class VirtualScorpioScheduler(ScorpioScheduler):
     clock: Clock = _Stopped()
     plan_s = 0.0  # this machine's time in snapshot, plan and apply so far
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.forecasts: dict[str, Forecast] = {}  # of all requests; the latest counts
+
     def now_s(self) -> float:
         return self.clock.now_s
 
@@ -34,6 +40,10 @@ class VirtualScorpioScheduler(ScorpioScheduler):
         output = super().schedule(throttle_prefills)
         self.plan_s += self._telemetry.last_plan_s
         return output
+
+    def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
+        super()._note_forecasts(forecasts)
+        self.forecasts.update((forecast.request_id, forecast) for forecast in forecasts)
 
     @property
     def policy_fallbacks(self) -> int:

@@ -68,6 +68,20 @@ _COUNTERS: tuple[tuple[str, str, str, list[str], str], ...] = (
         ["ttft", "tpot", "e2e"],
         "violations",
     ),
+    (
+        "scorpio_forecasts",
+        "Finished requests for which the policy had foretold this time when it let them in.",
+        "type",
+        ["ttft", "tpot"],
+        "forecasts",
+    ),
+    (
+        "scorpio_forecasts_exceeded",
+        "Those of them for which it took longer than foretold.",
+        "type",
+        ["ttft", "tpot"],
+        "forecasts_exceeded",
+    ),
 )
 
 
@@ -124,6 +138,14 @@ class EngineCollector(Collector):
             1.0,
             base,
         )
+        for kind in ("ttft", "tpot"):
+            yield _quantiles(
+                f"scorpio_{kind}_forecast_error_ratio",
+                f"|{kind.upper()} foretold at admission - measured| / measured, last requests.",
+                _mapping(status.get("forecast_error")).get(kind),
+                1.0,
+                base,
+            )
 
     def _by_class(self, status: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:
         """The label set is the operator's: one value for each configured class, and one for

@@ -20,17 +20,20 @@ class LengthHint:
     or, without one, the truth times a lognormal error.
 
     sigma: of the log error; 0 = oracle, None = nothing is told. Errors are drawn per request
-    from the run's seed, so all policies see the same predictions.
+    from the run's seed, so all policies see the same predictions. bias multiplies them all.
     """
 
     sigma: float | None = 0.6
     predictor: str | None = None
+    bias: float = 1.0
 
     def __post_init__(self) -> None:
         if self.sigma is not None and not 0.0 <= self.sigma <= 5.0:
             raise ValueError(f"length error must be in [0, 5], got {self.sigma!r}")
         if self.predictor not in (None, *PREDICTORS):
             raise ValueError(f"unknown predictor {self.predictor!r}")
+        if not 0.0 < self.bias < 100.0:
+            raise ValueError(f"length bias must be in (0, 100), got {self.bias!r}")
 
     @classmethod
     def parse(cls, text: str) -> LengthHint:
@@ -55,6 +58,7 @@ class TwinConfig:
     exact_max_tokens: requests carry max_tokens = their true output length, as benchmarks with
         `ignore_eos` do. It gives the length away to every policy, so the default hides it: the
         request asks for `max_tokens` and the model stops by itself.
+    never_refuse: indices of requests that are sent with on_miss `wait`, to see what a refusal cost.
     """
 
     gpu: GpuModel
@@ -65,6 +69,7 @@ class TwinConfig:
     profile_bias: float = 1.0
     exact_max_tokens: bool = False
     max_tokens: int = 4096
+    never_refuse: frozenset[int] = frozenset()
     policy_options: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     timeline_period_s: float = 1.0
     check_invariants: bool = False

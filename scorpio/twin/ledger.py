@@ -49,6 +49,7 @@ class Entry:
     end: End | None = None
     end_s: float = 0.0
     reason: str = ""
+    told_ttft_s: float | None = None  # what a refusal said it would have been
 
 
 class Ledger:
@@ -140,6 +141,8 @@ class Ledger:
             return
         notice = decode_rejection(out.stop_reason)
         if notice is not None:
+            told_ms = notice.attainable_ttft_ms
+            entry.told_ttft_s = None if told_ms is None else told_ms / 1000.0
             self.close(entry, End.REJECTED, now_s, notice.reason.value)
         else:
             self.close(entry, End.FAILED, now_s, f"{out.finish_reason}: {out.stop_reason}")

@@ -119,7 +119,8 @@ class TwinLoop:
         ready_s = max(clock.now_s, self._gpu_free_s)
         if step.total_num_scheduled_tokens:
             for part in (work,) if self._gpu.mixed_steps else work.apart():
-                ready_s += self._noise.apply(part.step_s(self._gpu.step)) + self._gpu.gap_s
+                step_s = part.step_s(self._gpu.step)
+                ready_s += self._noise.apply(step_s, ready_s) + self._gpu.gap_s
         self._gpu_free_s = ready_s
         self.steps += 1
         self.log.step(clock.now_s, work, step.preempted_req_ids or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,14 @@ _CHUNK = 4096
 @dataclass(frozen=True, slots=True)
 class NoiseSpec:
     """sigma: of log step time (0.03 = 3 %), mean one. A stall hits one step in 1/probability and
-    adds an exponential time of mean `stall_mean_s` (page faults, other tenants, clock drops)."""
+    adds an exponential time of mean `stall_mean_s` (page faults, other tenants, clock drops).
+    From `shift_at_s` on every step takes `shift_factor` times as long (a throttled clock)."""
 
     sigma: float = 0.03
     stall_probability: float = 1e-4
     stall_mean_s: float = 0.05
+    shift_at_s: float = math.inf
+    shift_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.sigma <= 1.0:
@@ -25,6 +29,8 @@ class NoiseSpec:
             raise ValueError(f"stall_probability must be in [0, 1], got {self.stall_probability!r}")
         if not 0.0 <= self.stall_mean_s < float("inf"):
             raise ValueError(f"stall_mean_s must be finite and >= 0, got {self.stall_mean_s!r}")
+        if not 0.0 < self.shift_factor < 100.0:
+            raise ValueError(f"shift_factor must be in (0, 100), got {self.shift_factor!r}")
 
 
 NO_NOISE = NoiseSpec(0.0, 0.0, 0.0)
@@ -39,10 +45,12 @@ class StepNoise:
         self._factors: list[float] = []
         self._stalls: list[float] = []
 
-    def apply(self, step_s: float) -> float:
-        """The noisy duration of a step whose mean is `step_s`."""
+    def apply(self, step_s: float, start_s: float = 0.0) -> float:
+        """The noisy duration of a step that begins at `start_s` and whose mean is `step_s`."""
         if not self._factors:
             self._refill()
+        if start_s >= self._spec.shift_at_s:
+            step_s *= self._spec.shift_factor
         return step_s * self._factors.pop() + self._stalls.pop()
 
     def _refill(self) -> None:

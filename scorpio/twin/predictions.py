@@ -46,7 +46,7 @@ def predicted_tokens(
             if hint.sigma is None:
                 return [None] * len(requests)
             told = lengths * np.exp(hint.sigma * errors)
-    return [max(1.0, tokens) for tokens in told.tolist()]
+    return [max(1.0, hint.bias * tokens) for tokens in told.tolist()]
 
 
 def calibrated(lengths: FloatArray, errors: FloatArray, spearman: float) -> FloatArray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.latency import LatencyProfile
+from scorpio.core.plan import Forecast
 from scorpio.engine.virtual import build_scheduler
 from scorpio.engine.virtual_requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
@@ -41,6 +42,7 @@ class TwinRun:
     event_digest is equal for equal runs. virtual_s is how long the modelled engine was busy;
     wall_s, cpu_s, scheduler_s, plan_s and schedule_us are this machine's own time (scheduler_s:
     inside vLLM's and the policy's code; plan_s: the policy's part) and differ from run to run.
+    stock_steps: those that the policy left to stock `schedule()`; all of them without a policy.
     """
 
     policy: str
@@ -57,6 +59,7 @@ class TwinRun:
     schedule_us: dict[str, float]
     plan_s: float = 0.0
     cached_tokens: int = 0
+    stock_steps: int = 0
     log: tuple[str, ...] = ()
 
     @property
@@ -115,10 +118,11 @@ def run_twin(
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     if isinstance(scheduler, VirtualScorpioScheduler) and scheduler.policy_fallbacks:
         raise PolicyFailed(f"{policy} failed in {scheduler.policy_fallbacks} of {loop.steps} steps")
+    ours = scheduler if isinstance(scheduler, VirtualScorpioScheduler) else None
     return TwinRun(
         policy=policy,
         seed=seed,
-        records=records(loop.ledger.entries.values()),
+        records=records(loop.ledger.entries.values(), _forecasts(scheduler)),
         steps=loop.steps,
         preemptions=loop.preemptions,
         event_digest=loop.log.digest(),
@@ -128,8 +132,9 @@ def run_twin(
         cpu_s=cpu_s,
         scheduler_s=sum(loop.schedule_s) + loop.update_s,
         schedule_us=_percentiles_us(loop.schedule_s),
-        plan_s=scheduler.plan_s if isinstance(scheduler, VirtualScorpioScheduler) else 0.0,
+        plan_s=ours.plan_s if ours else 0.0,
         cached_tokens=sum(e.cached_tokens for e in loop.ledger.entries.values()),
+        stock_steps=ours.telemetry.stock_steps if ours else loop.steps,
         log=tuple(loop.log.lines or ()),
     )
 
@@ -152,6 +157,10 @@ def _scheduler(
     scheduler = build_scheduler(entrant.spec, VirtualScorpioScheduler, settings)
     scheduler.clock = clock
     return scheduler
+
+
+def _forecasts(scheduler: Scheduler) -> dict[str, Forecast]:
+    return scheduler.forecasts if isinstance(scheduler, VirtualScorpioScheduler) else {}
 
 
 def _percentiles_us(schedule_s: Sequence[float]) -> dict[str, float]:

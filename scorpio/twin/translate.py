@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, XARG_PREDICTED, XARG_TENANT, Slo
+from scorpio.core.plan import Forecast
+from scorpio.core.slo import (
+    XARG_CLASS,
+    XARG_FIELDS,
+    XARG_ON_MISS,
+    XARG_PREDICTED,
+    XARG_TENANT,
+    OnMiss,
+    Slo,
+)
 from scorpio.twin.arrivals import Arrival
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.ledger import End, Entry
@@ -37,7 +46,7 @@ def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int)
             slo=Slo(r.ttft_slo_s, r.tpot_slo_s, r.e2e_slo_s),
             slo_class=r.slo_class,
             tenant=r.tenant,
-            xargs=_xargs(r, hint),
+            xargs=_xargs(r, hint, r.index in config.never_refuse),
             prefix_ids=r.hash_ids,
         )
         for r, hint in zip(requests, hints, strict=True)
@@ -62,17 +71,23 @@ def slo_classes(requests: Iterable[WorkloadRequest]) -> dict[str, dict[str, floa
     }
 
 
-def records(entries: Iterable[Entry]) -> list[RequestRecord]:
-    """One record per request, in order of index."""
-    return [_record(e) for e in sorted(entries, key=lambda e: e.arrival.index)]
+def records(
+    entries: Iterable[Entry], forecasts: Mapping[str, Forecast] | None = None
+) -> list[RequestRecord]:
+    """One record per request, in order of index; `forecasts` by request id."""
+    known = forecasts or {}
+    ordered = sorted(entries, key=lambda e: e.arrival.index)
+    return [_record(e, known.get(e.arrival.request_id)) for e in ordered]
 
 
-def _xargs(request: WorkloadRequest, hint: float | None) -> Mapping[str, object]:
+def _xargs(request: WorkloadRequest, hint: float | None, waits: bool) -> Mapping[str, object]:
     xargs: dict[str, object] = {**_slos_ms(request)}
     if request.slo_class:
         xargs[XARG_CLASS] = request.slo_class
     if request.tenant:
         xargs[XARG_TENANT] = request.tenant
+    if waits:
+        xargs[XARG_ON_MISS] = OnMiss.WAIT.value
     if hint is not None:
         xargs[XARG_PREDICTED] = hint
     return xargs
@@ -87,13 +102,15 @@ def _slos_ms(request: WorkloadRequest) -> dict[str, float]:
     }
 
 
-def _record(entry: Entry) -> RequestRecord:
+def _record(entry: Entry, forecast: Forecast | None) -> RequestRecord:
     assert entry.end is not None, "records are made after draining"
     arrival = entry.arrival
     outcome, status = _OUTCOMES[entry.end]
     refused = outcome is Outcome.REJECTED
     turned_away = entry.end is End.TURNED_AWAY
     answered = entry.tokens > 0
+    if refused:
+        forecast = None  # whatever was thought of it before, it was not let in
     return RequestRecord(
         index=arrival.index,
         slo_class=arrival.slo_class,
@@ -113,4 +130,6 @@ def _record(entry: Entry) -> RequestRecord:
         preemptions=entry.preemptions,
         ended_s=entry.end_s,
         error=entry.reason if outcome is Outcome.FAILED else None,
+        predicted_ttft_s=entry.told_ttft_s if forecast is None else forecast.ttft_s,
+        predicted_tpot_s=None if forecast is None else forecast.tpot_s,
     )

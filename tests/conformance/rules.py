@@ -13,6 +13,7 @@ from scorpio.core.views import Snapshot
 
 def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     """RELIABILITY invariants 2, 3, 8 and 12, and the fields of the plan themselves."""
+    assert_told(plan, snapshot)
     if plan.stock:
         return
     batch, table = snapshot.running, snapshot.waiting
@@ -43,6 +44,18 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
         assert plan.admit is None or plan.admit or started, "holds everybody back for nobody"
     if plan.token_budget is not None:
         assert plan.token_budget >= max(len(decodes) - len(skipped), 1), "budget starves a decode"
+
+
+def assert_told(plan: StepPlan, snapshot: Snapshot) -> None:
+    """Forecasts are about those who wait and are not refused, once each, and are times."""
+    told = [forecast.request_id for forecast in plan.forecasts]
+    assert len(told) == len(set(told)), "foretells somebody twice"
+    assert set(told) <= {view.request_id for view in snapshot.waiting}
+    assert not set(told) & {rejection.request_id for rejection in plan.reject}
+    for forecast in plan.forecasts:
+        for value in (forecast.ttft_s, forecast.tpot_s):
+            assert math.isfinite(value)
+            assert value >= 0.0
 
 
 def frozen(snapshot: Snapshot) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from scorpio.core.plan import STOCK_STEP, RejectReason, StepPlan
+from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.slo import NO_SLO, OnMiss, Slo
 from scorpio.core.views import RequestView, StepSample
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
@@ -39,7 +39,7 @@ def test_ttft_of_the_queue_ahead_by_hand() -> None:
     assert refused.reason is RejectReason.TTFT_INFEASIBLE
     assert refused.attainable_ttft_s == pytest.approx(1.28011, abs=1e-5)
     assert refused.retry_after_s == 1.0
-    assert plan(ask("r2", Slo(1.29), 1000), running=(ahead,)) is STOCK_STEP
+    assert plan(ask("r2", Slo(1.29), 1000), running=(ahead,)).stock
 
 
 def test_tpot_of_the_batch_after_joining_by_hand() -> None:
@@ -48,14 +48,14 @@ def test_tpot_of_the_batch_after_joining_by_hand() -> None:
     running = tuple(decode(i) for i in range(200))
     (refused,) = plan(ask("r900", Slo(9.0, 0.028)), running=running).reject
     assert refused.reason is RejectReason.TPOT_INFEASIBLE
-    assert plan(ask("r900", Slo(9.0, 0.0282)), running=running) is STOCK_STEP
+    assert plan(ask("r900", Slo(9.0, 0.0282)), running=running).stock
 
 
 def test_who_will_have_left_by_then_does_not_count() -> None:
     # A prompt of 20,000 takes over a second; these have a predicted 10 tokens and stay a moment.
     leaving = tuple(decode(i, predicted=11.0) for i in range(200))
     slo = Slo(9.0, 0.015)
-    assert plan(ask("r900", slo, 20_000), running=leaving) is STOCK_STEP
+    assert plan(ask("r900", slo, 20_000), running=leaving).stock
     assert plan(ask("r900", slo, 100), running=leaving).reject
 
 
@@ -64,7 +64,7 @@ def test_a_newcomer_must_not_break_the_promises_of_the_batch() -> None:
     running = (*(decode(i) for i in range(200)), tight)
     assert plan(ask("r902", Slo(9.0, 5.0)), running=running).reject
     mad = Row(ask("r901", Slo(9.0, 0.001, on_miss=OnMiss.WAIT)), 200, True, 500, 100, 10)
-    assert plan(ask("r902", Slo(9.0, 5.0)), running=(*running[:200], mad)) is STOCK_STEP
+    assert plan(ask("r902", Slo(9.0, 5.0)), running=(*running[:200], mad)).stock
 
 
 def test_measured_prefill_share_stretches_the_pace() -> None:
@@ -81,15 +81,15 @@ def test_judged_once_at_arrival() -> None:
     policy = policy_for("mooncake", LIMITS)
     kept = ask("r1", Slo(2.0), 1000)
     first = snapshot(policy, Scene(LIMITS, (), ((kept, False),)))
-    assert policy.plan(NOW_S, first) is STOCK_STEP
-    assert policy.plan(NOW_S + 60.0, first) is STOCK_STEP
+    assert policy.plan(NOW_S, first).stock
+    assert policy.plan(NOW_S + 60.0, first).stock
     second = snapshot(policy, Scene(LIMITS, (), ((kept, False), (ask("r2", Slo(2.0)), False))))
     assert [r.request_id for r in policy.plan(NOW_S + 60.0, second).reject] == ["r2"]
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.WAIT, OnMiss.DEGRADE])
 def test_who_asked_not_to_be_refused_is_not(on_miss: OnMiss) -> None:
-    assert plan(ask("r1", Slo(0.001, on_miss=on_miss))) is STOCK_STEP
+    assert plan(ask("r1", Slo(0.001, on_miss=on_miss))).stock
 
 
 def test_seats_are_waited_for() -> None:

@@ -146,6 +146,17 @@ def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
     assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]
 
 
+def test_a_pace_out_of_reach_binds_nobody() -> None:
+    # No step is shorter than 10 ms: who asks for 1 ms and may not be refused is served, no more.
+    greedy = view("greedy", 10, 1.0, 0.001, arrival_s=NOW_S - 0.1, on_miss=OnMiss.WAIT)
+    other = view("other", 1000, 5.0, 0.030, seq=2)
+    made = plan(Row(greedy, 0, False, 10, 10, 1), waiting=(other,))
+    assert list(made.admit or ()) == ["other"]
+    assert made.token_budget == 1001  # nor does it shorten the step
+    made = plan(decode("d", 0.030), waiting=(greedy, other))
+    assert "greedy" in (made.admit or ())
+
+
 def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
     waiting = (view("huge", 100_000, 60.0), view("fast", 4000, 60.0, 0.005, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting)

@@ -69,3 +69,11 @@ def test_vbs_one_by_one_is_the_sum_of_trp(slos: list[float], split: int) -> None
     assert claim.members == len(slos)
     assert claim.context_tokens == 100.0 * len(slos)
     assert claim.tightest_s == min(slos)
+
+
+def test_the_share_of_one_member_is_its_trp() -> None:
+    slos = np.array([0.03, 0.05, math.inf])
+    claim = BatchClaim.of(slos, 0.0)
+    shares = [claim.share(slo, 1.0) for slo in slos.tolist()]
+    np.testing.assert_allclose(shares, trp(slos, 1.0))
+    assert BatchClaim.of(np.array([math.inf]), 0.0).share(math.inf, 1.0) == 1.0

@@ -9,7 +9,7 @@ import pytest
 
 from scorpio import channel
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
-from scorpio.core.plan import Rejection, RejectReason, StepPlan
+from scorpio.core.plan import Forecast, Rejection, RejectReason, StepPlan
 from scorpio.engine.telemetry import Telemetry
 from scorpio.engine.virtual_requests import abort
 from tests.engine.driver import Engine, Scripted
@@ -109,3 +109,47 @@ def test_values_beyond_the_window_are_forgotten() -> None:
         telemetry.planned(seconds)
     assert telemetry.last_plan_s == 0.001
     assert telemetry._plan_us.quantiles(1) == {"p50": 1000.0, "p99": 1000.0}
+
+
+def test_forecasts_are_held_against_what_came(tmp_path: Path) -> None:
+    """Steps of 20 ms: the first token after 20 ms, then one in each."""
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path), "classes": CLASSES})
+    told = (Forecast("a", 0.025, 0.016), Forecast("b", 0.010, 0.050), Forecast("nobody", 1.0, 1.0))
+    for stock in (True, False):  # told with a stock step as well
+        policy = Scripted(StepPlan(stock=stock, forecasts=told))
+        engine.scorpio.use_policy(policy)
+        for name in "ab":
+            engine.add(name, output=3, slo_class="chat")
+        engine.add("c", output=3)
+        engine.step(0.02)
+        policy.answer = StepPlan()
+        while engine.scheduler.has_requests():
+            engine.step(0.02)
+        assert engine.scorpio.telemetry.fallbacks == 0
+    status = status_of(tmp_path)
+    chat = status["by_class"]["chat"]
+    assert chat["forecasts"] == {"ttft": 4, "tpot": 4}
+    assert chat["forecasts_exceeded"] == {"ttft": 2, "tpot": 2}
+    assert status["by_class"]["none"]["forecasts"] == {"ttft": 0, "tpot": 0}  # c was told nothing
+    # |25 - 20| / 20 and |10 - 20| / 20 of TTFT, |16 - 20| / 20 and |50 - 20| / 20 of TPOT
+    assert status["forecast_error"]["ttft"] == pytest.approx({"p50": 0.375, "p99": 0.5}, abs=0.01)
+    assert status["forecast_error"]["tpot"]["p50"] == pytest.approx(0.85, abs=0.01)
+    engine.scorpio.use_policy(policy)
+    assert engine.scorpio.telemetry.outcomes.state()["forecast_error"] == {
+        "ttft": {"p50": 0.0, "p99": 0.0},
+        "tpot": {"p50": 0.0, "p99": 0.0},
+    }
+
+
+def test_the_latest_forecast_counts_and_a_mad_one_does_not(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path)})
+    policy = Scripted(StepPlan(forecasts=(Forecast("a", 9.0, float("nan")),), admit=("busy",)))
+    engine.scorpio.use_policy(policy)
+    engine.add("busy", output=1)
+    engine.add("a", output=2)
+    engine.step(0.02)
+    policy.answer = StepPlan(forecasts=(Forecast("a", 0.005, float("nan")),))
+    engine.step(0.02)
+    engine.drain()
+    none = status_of(tmp_path)["by_class"]["none"]
+    assert (none["forecasts"], none["forecasts_exceeded"]["ttft"]) == ({"ttft": 1, "tpot": 0}, 1)

@@ -22,6 +22,8 @@ STATUS = {
             "outcomes": {"finished": 7, "rejected": 5},
             "rejections": {"ttft_infeasible": 5},
             "violations": {"ttft": 2, "tpot": 1},
+            "forecasts": {"ttft": 6, "tpot": 5},
+            "forecasts_exceeded": {"ttft": 1},
             "ttft_slack": [0, 0, 0, 1, 1, 0, 0, 0, 2, 0, 0, 3],
         },
         "of another server": {"outcomes": {"finished": 99}},
@@ -34,6 +36,7 @@ STATUS = {
     "planned_steps": 5,
     "schedule_us": {"p50": 100.0, "p99": 2000.0},
     "step_error": {"p50": 0.05, "p99": 0.5},
+    "forecast_error": {"ttft": {"p50": 0.1, "p99": 0.75}},
 }
 VLLM = b"# TYPE vllm:x gauge\nvllm:x 1.0\n"
 
@@ -91,6 +94,11 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
         found[violations, "tpot", "chat"],
         found[violations, "e2e", "chat"],
     ) == (2.0, 1.0, 0.0)
+    forecasts = [found["scorpio_forecasts_total", kind, "chat"] for kind in ("ttft", "tpot")]
+    exceeded = [found["scorpio_forecasts_exceeded_total", k, "chat"] for k in ("ttft", "tpot")]
+    assert (forecasts, exceeded) == ([6.0, 5.0], [1.0, 0.0])
+    assert found["scorpio_ttft_forecast_error_ratio", "0.99"] == 0.75
+    assert found["scorpio_tpot_forecast_error_ratio", "0.5"] == 0.0
     slack = "scorpio_request_ttft_slack_seconds"
     assert found[f"{slack}_bucket", "chat", "-0.3"] == 1.0
     assert found[f"{slack}_bucket", "chat", "1.0"] == 4.0
@@ -119,6 +127,7 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
         None,
         {},
         {"schedule_us": 3, "waiting": "x", "policy": 1, "by_class": {"none": 1, "chat": []}},
+        {"forecast_error": {"ttft": 1}},
     ],
 )
 async def test_a_missing_or_odd_status_is_zeros(tmp_path: Path, status: Any) -> None:

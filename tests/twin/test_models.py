@@ -99,6 +99,15 @@ def test_noise_depends_on_the_seed_alone() -> None:
     assert {silent.apply(0.01) for _ in range(100)} == {0.01}
 
 
+def test_from_the_shift_on_every_step_is_slower() -> None:
+    noise = StepNoise(NoiseSpec(0.0, 0.0, 0.0, shift_at_s=5.0, shift_factor=1.3), 1)
+    assert [noise.apply(0.01, at_s) for at_s in (0.0, 4.9, 5.0, 60.0)] == [
+        0.01, 0.01, pytest.approx(0.013), pytest.approx(0.013),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="shift_factor"):
+        NoiseSpec(shift_factor=0.0)
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_policies_profile_is_close_but_not_the_truth(name: str, seed: int) -> None:

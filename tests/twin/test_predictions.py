@@ -49,3 +49,10 @@ def test_the_others_are_what_they_are_called() -> None:
     assert len(set(histogram)) > 100  # it keeps learning, each tenant for itself
     assert told("oracle") == [float(tokens) for tokens in LENGTHS]
     assert predicted_tokens([], LengthHint.parse("trained"), 0) == []
+
+
+def test_bias_multiplies_what_is_told() -> None:
+    biased = predicted_tokens(CROWD, LengthHint(0.0, bias=1.5), 0)
+    assert biased == [1.5 * tokens for tokens in LENGTHS]
+    with pytest.raises(ValueError, match="bias"):
+        LengthHint(0.0, bias=0.0)

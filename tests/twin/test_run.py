@@ -62,6 +62,16 @@ def test_records_say_what_the_clients_saw() -> None:
     assert run.stats.steps == run.steps
 
 
+def test_stock_steps_are_counted() -> None:
+    crowd, lone = _crowd(), [promised(0, 0.0, 20, 5, 5.0, 0.5)]
+    stock = run_twin(toy_config(), crowd, "fcfs")
+    assert stock.stock_steps == stock.steps > 0
+    quiet = run_twin(toy_config(), lone, "scorpio")
+    assert quiet.stock_steps == quiet.steps > 0
+    busy = run_twin(toy_config(), crowd, "scorpio")
+    assert 0 < busy.stock_steps < busy.steps
+
+
 def test_hopeless_promises_are_refused_with_429() -> None:
     # 5 ms is shorter than any step: the paper's TTFT guard must refuse, and say why.
     crowd = [*_crowd(10, 10.0, 1.0), *(promised(i, 0.02, 20, 5, 0.005, 1.0) for i in range(10, 15))]

@@ -116,6 +116,8 @@ def test_rejected_is_not_good() -> None:
         ({"reject_reason": "queue_full"}, "reject_reason"),
         ({"outcome": Outcome.REJECTED}, "reject_reason"),
         ({"outcome": Outcome.REJECTED, "reject_reason": "x"}, "never rejected after"),
+        ({"predicted_ttft_s": -0.1}, "predicted_ttft_s"),
+        ({"predicted_tpot_s": math.nan}, "predicted_tpot_s"),
     ],
 )
 def test_impossible_records_cannot_be_made(changes: dict[str, Any], words: str) -> None:
@@ -156,6 +158,8 @@ def any_record(draw: st.DrawFn) -> RequestRecord:
         preemptions=draw(st.integers(0, 9)),
         ended_s=draw(st.none() | times),
         error=draw(st.none() | st.text(max_size=20)),
+        predicted_ttft_s=draw(st.none() | times),
+        predicted_tpot_s=draw(st.none() | times),
     )
 
 
@@ -176,6 +180,12 @@ def test_file_round_trip(tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", records)
     assert read_records(tmp_path / "r.jsonl") == records
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_a_line_from_before_there_were_forecasts_is_read() -> None:
+    old = record_to_dict(record())
+    del old["predicted_ttft_s"], old["predicted_tpot_s"]
+    assert record_from_dict(old) == record()
 
 
 GOOD_LINE = json.dumps(record_to_dict(record()))

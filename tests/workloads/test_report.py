@@ -47,6 +47,31 @@ def test_all_figures_are_there(folder: Path) -> None:
     assert page.count("data:image/svg+xml;base64,") == len(PLOTS)
 
 
+def test_forecasts_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    comparison = Comparison(tmp_path)
+    for policy in ("fcfs", "scorpio"):
+        run = sample_run(policy, 1.0, 0, 200)
+        told = [
+            r if r.ttft_s is None else replace(r, predicted_ttft_s=r.ttft_s * (1 + r.index % 3))
+            for r in run.records
+        ]
+        comparison.add_run(run.key, told if policy == "scorpio" else run.records)
+    page = write_report(comparison).read_text()
+    assert {path.stem for path in tmp_path.glob("*.png")} == PLOTS | {"reliability", "pit"}
+    assert page.count("<figure>") == len(PLOTS) + 2
+    assert "foretold" in page
+
+
+def test_late_ones_are_counted_by_class(tmp_path: Path) -> None:
+    comparison = Comparison(tmp_path)
+    key = sample_run("scorpio", 1.0, 0, 2).key
+    late = record(index=2, ttft_slo_s=0.1)
+    comparison.add_run(key, [record(), rejected(index=1), late, replace(late, index=3)])
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", write_report(comparison).read_text())
+    place = len(cells) - 1 - cells[::-1].index("chat")
+    assert cells[place + 1 : place + 5] == ["4", "25.0", "25.0", "50.0"]
+
+
 def test_page_stands_alone_and_is_small(folder: Path) -> None:
     path = folder / "report.html"
     page = path.read_text()

@@ -7,12 +7,12 @@ queued before it has joined.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from scorpio.core.latency import StepModel
+from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.views import (
     EngineLimits,
     FloatArray,
@@ -21,8 +21,6 @@ from scorpio.core.views import (
     StepSample,
 )
 
-_SHARE_MEMORY_S = 10.0  # how long a step counts in the measured share of prefill
-_MOST_SHARE = 0.9
 # A request that has outlived its prediction is taken to have this part of its output still ahead.
 _OUTLIVED = 0.25
 
@@ -55,7 +53,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class JoinForecast:
     """ttft_s counts from now; tpot_s is the mean step the newcomer would see."""
 
     ttft_s: float
@@ -69,22 +67,12 @@ class Forecaster:
         self._model, self._limits = model, limits
         # Until it is known: as much as any request can produce.
         self._expected = np.full(limits.max_num_seqs, float(limits.max_model_len))
-        self._prefill_s = self._total_s = 0.0
-
-    @property
-    def prefill_share(self) -> float:
-        """Part of the recent step time that went into prefill."""
-        if self._total_s <= 0.0:
-            return 0.0
-        return min(self._prefill_s / self._total_s, _MOST_SHARE)
+        self._prefill_share = PrefillShare()
 
     def observe(self, sample: StepSample) -> None:
-        """Book a step: what its decodes alone would not have taken was prefill."""
+        """Book a step."""
         decodes_s = self._model.step_s(sample.num_decodes, sample.decode_context_tokens)
-        keep = math.exp(-sample.duration_s / _SHARE_MEMORY_S)
-        prefill_s = max(sample.duration_s - decodes_s, 0.0) if sample.prefill_tokens else 0.0
-        self._prefill_s = self._prefill_s * keep + prefill_s
-        self._total_s = self._total_s * keep + sample.duration_s
+        self._prefill_share.observe(sample, decodes_s)
 
     def track(self, running: RunningBatch) -> None:
         """Note the predicted output of whoever has joined; call in each step."""
@@ -101,10 +89,10 @@ class Forecaster:
             self._expected[running.slot[decode]] - produced, _OUTLIVED * produced + 1.0
         )
         partial = (running.context_tokens + running.prefill_left)[~decode]
-        leaves_s = left * (step_s / (1.0 - self.prefill_share))
+        leaves_s = left * (step_s / (1.0 - self._prefill_share.value))
         return Batch(len(running), len(context), context, float(partial.sum()), step_s, leaves_s)
 
-    def forecast(self, view: RequestView, queue: Queue, batch: Batch) -> Forecast:
+    def forecast(self, view: RequestView, queue: Queue, batch: Batch) -> JoinForecast:
         """`queue`: everything prefilled before `view`, and `view` itself."""
         ttft_s = self._prefill_time_s(queue, batch.decodes, batch.step_s)
         missing_seats = batch.size + queue.requests - self._limits.max_num_seqs
@@ -116,7 +104,7 @@ class Forecaster:
         context = float(batch.context_tokens[stay].sum())
         context += batch.partial_context_tokens + queue.tokens + view.expected_output_tokens / 2.0
         step_s = self._model.step_s(size, context)
-        return Forecast(ttft_s, step_s / (1.0 - self.prefill_share))
+        return JoinForecast(ttft_s, step_s / (1.0 - self._prefill_share.value))
 
     def _prefill_time_s(self, queue: Queue, decodes: int, step_s: float) -> float:
         m = self._model

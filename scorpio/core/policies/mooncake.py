@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.plan import STOCK_STEP, Rejection, RejectReason, StepPlan
-from scorpio.core.policies.join_forecast import Forecast, Forecaster, Queue
+from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
+from scorpio.core.policies.join_forecast import Forecaster, JoinForecast, Queue
 from scorpio.core.policies.options import Option, parse_options
 from scorpio.core.slo import OnMiss
 from scorpio.core.views import EngineLimits, FloatArray, RequestView, Snapshot, StepSample
@@ -54,8 +54,10 @@ class Mooncake:
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         self._forecaster.track(snapshot.running)
         newcomers = self._newcomers(snapshot)
-        reject = self._judge(now_s, snapshot, newcomers) if len(newcomers) else ()
-        return StepPlan(reject=reject) if reject else STOCK_STEP  # FCFS is vLLM's own order
+        if not len(newcomers):
+            return STOCK_STEP  # FCFS is vLLM's own order
+        reject, forecasts = self._judge(now_s, snapshot, newcomers)
+        return StepPlan(stock=not reject, reject=reject, forecasts=forecasts)
 
     def _newcomers(self, snapshot: Snapshot) -> range:
         """Rows not judged yet; they stand at the end of the queue."""
@@ -67,7 +69,9 @@ class Mooncake:
             self._judged = waiting[n - 1].seq
         return range(first, n)
 
-    def _judge(self, now_s: float, snapshot: Snapshot, newcomers: range) -> list[Rejection]:
+    def _judge(
+        self, now_s: float, snapshot: Snapshot, newcomers: range
+    ) -> tuple[list[Rejection], list[Forecast]]:
         running, waiting = snapshot.running, snapshot.waiting
         batch = self._forecaster.batch(running)
         ahead = waiting.prompt_tokens[: newcomers.start]
@@ -83,6 +87,7 @@ class Mooncake:
         )
         start_s = now_s + self._margin_s
         reject: list[Rejection] = []
+        told: list[Forecast] = []
         for row in newcomers:
             view = waiting[row]
             joined = queue.plus(view.prompt_tokens)
@@ -92,9 +97,11 @@ class Mooncake:
                 reject.append(self._refusal(view, forecast, reason))
                 continue
             queue = joined
+            ttft_s = max(start_s - view.arrival_s, 0.0) + forecast.ttft_s
+            told.append(Forecast(view.request_id, ttft_s, forecast.tpot_s))
             if view.slo.tpot_s >= self._possible_tpot_s:
                 tightest_s = min(tightest_s, view.slo.tpot_s)
-        return reject
+        return reject, told
 
     def _tightest_s(self, tpot_slo_s: FloatArray) -> float:
         """The tightest promise that can be kept: one that cannot must not stop the server."""
@@ -102,7 +109,7 @@ class Mooncake:
         return float(kept.min(initial=math.inf))
 
     def _misses(
-        self, view: RequestView, forecast: Forecast, start_s: float, tpot_slo_s: float
+        self, view: RequestView, forecast: JoinForecast, start_s: float, tpot_slo_s: float
     ) -> RejectReason | None:
         if start_s + forecast.ttft_s > view.deadline_s:
             return RejectReason.TTFT_INFEASIBLE
@@ -110,7 +117,9 @@ class Mooncake:
             return RejectReason.TPOT_INFEASIBLE
         return None
 
-    def _refusal(self, view: RequestView, forecast: Forecast, reason: RejectReason) -> Rejection:
+    def _refusal(
+        self, view: RequestView, forecast: JoinForecast, reason: RejectReason
+    ) -> Rejection:
         ttft_s = self._margin_s + forecast.ttft_s
         return Rejection(
             view.request_id, reason, ttft_s, max(ttft_s - view.slo.ttft_s, _MIN_RETRY_S)

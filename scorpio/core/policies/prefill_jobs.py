@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scorpio.core.latency import StepModel
+from scorpio.core.latency import Number, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.queue import WaitingTable
@@ -88,8 +88,13 @@ def prefill_jobs(
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         may_drop, rejectable = np.insert(may_drop, at, False), np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)
-    work_s = tokens * (model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens))
+    work_s = prefill_work_s(model, tokens, prefix)
     return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted)
+
+
+def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:
+    """Time of so many prompt tokens beside other work, behind a prefix already in KV."""
+    return tokens * (model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens))
 
 
 def hopeless(

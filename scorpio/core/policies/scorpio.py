@@ -14,15 +14,24 @@ from functools import partial
 
 import numpy as np
 
-from scorpio.core.batch_growth import GrowingBatch
+from scorpio.core.batch_growth import GrowingBatch, tightest_pace_s
 from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
+from scorpio.core.policies.join_times import forecasts
 from scorpio.core.policies.options import Option, parse_options
-from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, hopeless, prefill_jobs, refusals
+from scorpio.core.policies.prefill_jobs import (
+    PrefillJobs,
+    Turn,
+    hopeless,
+    prefill_jobs,
+    prefill_work_s,
+    refusals,
+)
+from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.slack import decode_slack_s, likely_late, step_start_s
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import (
@@ -74,6 +83,8 @@ class Scorpio:
     ) -> None:
         self._o = parse_options(self.name, OPTIONS, options)
         self._calibration = Calibration(profile.step)
+        self._step = profile.step
+        self._prefill_share = PrefillShare()  # only told, in forecasts
         self._limits = limits
         self._planned_s = 0.0
         self._lengths = LengthBelief(limits.max_num_seqs)
@@ -85,6 +96,8 @@ class Scorpio:
     def observe(self, sample: StepSample) -> None:
         """Follow the engine's speed."""
         self._calibration.observe(sample)
+        decodes_s = self._step.step_s(sample.num_decodes, sample.decode_context_tokens)
+        self._prefill_share.observe(sample, self._calibration.factor * decodes_s)
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         model = self._calibration.model()
@@ -92,13 +105,14 @@ class Scorpio:
         self._lengths.follow(snapshot.running)
         decodes = _decodes(model, snapshot, start_s, self._o["max_step_s"])
         if self._is_light(model, snapshot, decodes, start_s):
-            return STOCK_STEP
+            return self._light(model, snapshot, start_s)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         jobs = prefill_jobs(model, snapshot, never, self.queue_key)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
         reject += refusals(snapshot.waiting, jobs, gone, supply)
-        return self._fill(model, snapshot, decodes, limit_s, jobs.turns(gone), reject)
+        turns = jobs.turns(gone)
+        return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
 
     # -- how long may the step take ------------------------------------------------------------
 
@@ -126,6 +140,18 @@ class Scorpio:
         self._planned_s = step_s
         return model.step_s(members, grown) <= share * tightest_s
 
+    def _light(self, model: StepModel, snapshot: Snapshot, start_s: float) -> StepPlan:
+        """The stock step, and what those who join by it will see."""
+        waiting = snapshot.waiting
+        if not len(waiting):
+            return STOCK_STEP
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, 1.0)
+        for view in waiting:
+            batch.join(view)
+        joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
+        tpot_s = batch.tpot_s(self._prefill_share.value)
+        return StepPlan(stock=True, forecasts=forecasts(joining, start_s + self._planned_s, tpot_s))
+
     def _step_limit_s(self, decodes: _Decodes) -> float:
         """TPOT guard, per step: no decode that can still make it turns late."""
         slo_s = decodes.slo_s
@@ -150,7 +176,7 @@ class Scorpio:
         later ones make up for it. Worth it when fewer are expected to end in debt than are kept,
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
-        pace_s = self._pace_s(snapshot)
+        pace_s = self._pace_s(model, snapshot)
 
         def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray, float]:
             supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
@@ -166,11 +192,12 @@ class Scorpio:
             best = min(best, *map(outcome, longer), key=lambda found: found[3])
         return best[:3]
 
-    def _pace_s(self, snapshot: Snapshot) -> float:
+    def _pace_s(self, model: StepModel, snapshot: Snapshot) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
-        pace_s = float(snapshot.running.tpot_slo_s.min(initial=math.inf))
+        pace_s = tightest_pace_s(model, snapshot.running)
         if not len(snapshot.running):
-            pace_s = float(snapshot.waiting.tpot_slo_s.min(initial=math.inf))
+            wanted_s = snapshot.waiting.tpot_slo_s
+            pace_s = float(wanted_s[wanted_s >= model.step_s(1, 0.0)].min(initial=math.inf))
         return min(pace_s, self._o["max_step_s"])
 
     def _supply(
@@ -187,9 +214,11 @@ class Scorpio:
         model: StepModel,
         snapshot: Snapshot,
         decodes: _Decodes,
+        start_s: float,
         limit_s: float,
         turns: Iterable[Turn],
         reject: list[Rejection],
+        supply: PrefillSupply,
     ) -> StepPlan:
         """Jobs in order of deadline, as much of each as fits; one that fits in part is the last.
 
@@ -202,8 +231,9 @@ class Scorpio:
         share = 1.0 - self._o["prefill_reserve"]
         batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, share)
         waiting = snapshot.waiting
-        admit: list[str] = []
+        joining: list[RequestView] = []
         order: list[int] = []
+        late_s = 0.0  # of the last to join: its prompt may need more steps
         scans = 0 if batch.full else _MAX_SCAN
         partials = len(snapshot.running) - decodes.count
         for row, tokens, prefix in turns:
@@ -215,29 +245,34 @@ class Scorpio:
             if chunk <= 0 and fill.tokens:
                 break
             if row < 0:
-                if chunk < tokens and admit:
+                if chunk < tokens and joining:
                     break
                 order.append(-1 - row)
             elif waiting.started[row]:
                 batch.join(waiting[row])  # the engine lets preempted ones in by itself
             elif batch.takes(waiting[row]):
                 batch.join(waiting[row])
-                admit.append(waiting[row].request_id)
+                joining.append(waiting[row])
             else:
                 # Nobody behind is held up, but the look ahead is bounded.
                 scans = 0 if batch.full else scans - 1
                 continue
             fill.add(max(chunk, 1), prefix)
             if chunk < tokens:
+                if joining:
+                    part = max(chunk, 1)
+                    late_s = supply.later_s(prefill_work_s(model, tokens - part, part))
                 break
         self._planned_s = fill.time_s
+        tpot_s = batch.tpot_s(self._prefill_share.value) if joining else 0.0
         waits = set(np.flatnonzero(~snapshot.running.is_decode).tolist()) - set(order)
         return StepPlan(
-            admit=admit,
+            admit=[view.request_id for view in joining],
             prefill_order=order,
             defer_prefill=sorted(waits),
             reject=reject,
             token_budget=max(fill.tokens, 1),
+            forecasts=forecasts(joining, start_s + fill.time_s, tpot_s, late_s),
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from scorpio.core.credits import CreditBook
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.plan import STOCK_STEP, Rejection, RejectReason, StepPlan
+from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.paper_options import PaperOptions
 from scorpio.core.queue import WaitingTable
 from scorpio.core.tpot_guard import TpotGuard
@@ -78,8 +78,9 @@ class ScorpioPaper:
             # on_miss DEGRADE: late ones come behind everyone who can make it.
             degraded = missing[waiting.degradable[missing]]
             candidates = chain(np.flatnonzero(takes_part).tolist(), degraded.tolist())
-        admit = self._join(running, pace_s, waiting, first, candidates)
-        return StepPlan(admit=admit, skip_decode=skip_decode, reject=reject)
+        joining = self._join(now_s, running, pace_s, waiting, first, candidates)
+        admit = [forecast.request_id for forecast in joining]
+        return StepPlan(admit=admit, skip_decode=skip_decode, reject=reject, forecasts=joining)
 
     # -- credit-based batching -----------------------------------------------------------------
 
@@ -161,13 +162,15 @@ class ScorpioPaper:
 
     def _join(
         self,
+        now_s: float,
         running: RunningBatch,
         pace_s: FloatArray,
         waiting: WaitingTable,
         first: int,
         candidates: Iterable[int],
-    ) -> list[str]:
-        """TPOT guard: the candidates that join, in order, up to the first that may not."""
+    ) -> list[Forecast]:
+        """TPOT guard: the candidates that join, in order, up to the first that may not, each with
+        the TTFT and the TPOT that the published estimators give it."""
         room = self._limits.max_num_seqs - len(running) - first
         if room <= 0:
             return []
@@ -175,10 +178,11 @@ class ScorpioPaper:
         claim = BatchClaim.of(pace_s, tokens)
         for row in range(first):  # preempted: they come back before anybody new
             claim = claim.plus(self._pace(waiting[row]), waiting[row].prompt_tokens)
+        queued = float(running.prefill_left.sum()) + float(waiting.prompt_tokens[:first].sum())
         enough_tokens = self._limits.token_budget * _MAX_STEPS_OF_PROMPTS
-        admit: list[str] = []
+        joining: list[Forecast] = []
         for row in candidates:
-            if len(admit) == room or enough_tokens <= 0:
+            if len(joining) == room or enough_tokens <= 0:
                 break
             view = waiting[row]
             claim = claim.plus(self._pace(view), view.prompt_tokens)
@@ -186,9 +190,21 @@ class ScorpioPaper:
             tested = self._options.tpot_guard and claim.members > 1
             if tested and not self._tpot.admits(claim, view.expected_output_tokens):
                 break
-            admit.append(view.request_id)
+            queued += view.prompt_tokens
+            joining.append(self._forecast(now_s, view, queued, claim))
             enough_tokens -= view.prompt_tokens
-        return admit
+        return joining
+
+    def _forecast(
+        self, now_s: float, view: RequestView, queued: float, joined: BatchClaim
+    ) -> Forecast:
+        """Its first token comes when all `queued` tokens, its own included, are computed; it takes
+        part in the share TRP of the steps of the batch `joined`."""
+        ttft_s = self._ttft.margin_s + self._ttft.model.prefill_s(queued)
+        step_s = self._tpot.estimate_s(joined, view.expected_output_tokens)
+        share = joined.share(self._pace(view), self._options.best_effort_tpot_s)
+        waited_s = max(now_s - view.arrival_s, 0.0)
+        return Forecast(view.request_id, waited_s + ttft_s, step_s / share)
 
     def _pace(self, view: RequestView) -> float:
         """TPOT SLO of a waiting request; inf where it is out of reach even alone."""

@@ -1,0 +1,219 @@
+"""What does each part of `scorpio` bring? `python -m tests.bench.ablation --out FILE`.
+
+Every part is switched off alone, on the same requests and noise; the table says what that changes,
+in points of attainment, with a 95 % interval over paired requests and seeds. Parts that are options
+are set to their "off" value; the others are replaced inside the run by what would stand there
+without them (`PARTS`), so that the policy carries no switches for this table's sake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scorpio.core.batch_growth import GrowingBatch
+from scorpio.core.calibration import Calibration
+from scorpio.core.length_belief import LengthBelief
+from scorpio.core.policies import scorpio as policy_module
+from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, prefill_jobs
+from scorpio.core.policies.scorpio import Scorpio
+from scorpio.core.views import FloatArray, IntArray, Snapshot
+from scorpio.twin.config import TwinConfig
+from scorpio.twin.pool import WorkloadKey, run_jobs
+from scorpio.twin.run import run_twin
+from tests.bench.policy_grid import Cell, config
+from workloads.intervals import Interval, mean_interval
+
+Patch = tuple[object, str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part switched off: options of the policy, and names replaced for the length of a run."""
+
+    options: Mapping[str, float] = field(default_factory=dict)
+    patches: tuple[Patch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reordered(PrefillJobs):
+    """The same jobs, judged in order of deadline, but served in another one."""
+
+    key: Callable[[Turn], Any]
+
+    def turns(self, gone: IntArray) -> Iterator[Turn]:
+        return iter(sorted(PrefillJobs.turns(self, gone), key=self.key))
+
+
+def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
+    def jobs(model: Any, snapshot: Snapshot, *rest: Any) -> PrefillJobs:
+        made = prefill_jobs(model, snapshot, *rest)
+        columns = {column.name: getattr(made, column.name) for column in fields(made)}
+        return _Reordered(**columns, key=partial(key, snapshot))
+
+    return policy_module, "prefill_jobs", jobs
+
+
+def _arrival_s(snapshot: Snapshot, turn: Turn) -> float:
+    row = turn[0]
+    view = snapshot.waiting[row] if row >= 0 else snapshot.running.views[-1 - row]
+    return view.arrival_s
+
+
+def _waits(snapshot: Snapshot, turn: Turn) -> bool:
+    return turn[0] >= 0
+
+
+def _any_batch() -> Patch:
+    init = GrowingBatch.__init__
+
+    def without_pace(
+        self: Any, model: Any, snapshot: Any, mean_output: float, share: float
+    ) -> None:
+        init(self, model, snapshot, mean_output, math.inf)
+
+    return GrowingBatch, "__init__", without_pace
+
+
+def _prefill_only(jobs: PrefillJobs, *_: Any) -> FloatArray:
+    return jobs.work_s
+
+
+def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
+    """The later the costlier: whoever would miss is the one to go."""
+    return np.arange(len(jobs.row), dtype=np.float64)
+
+
+NOBODY = np.empty(0, dtype=np.int64)
+PARTS: Mapping[str, Part] = {
+    "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
+    "TTFT refusal (and borrowing)": Part(patches=((policy_module, "let_go", lambda *_: NOBODY),)),
+    "costliest goes (whoever misses instead)": Part(
+        patches=((PrefillJobs, "cost_s", _last_first),)
+    ),
+    "decodes in the cost (prefill alone instead)": Part(
+        patches=((PrefillJobs, "cost_s", _prefill_only),)
+    ),
+    "TPOT guard at admission": Part(patches=(_any_batch(),)),
+    "pacing (every step up to max_step_s)": Part(
+        patches=((Scorpio, "_step_limit_s", lambda self, decodes: self._o["max_step_s"]),)
+    ),
+    "time-line (every step within one S instead)": Part(
+        patches=(
+            (policy_module, "decode_slack_s", lambda running, rows, _: running.tpot_slo_s[rows]),
+        )
+    ),
+    "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
+    "preemptive prefill": Part(patches=(_turns_by(_waits),)),
+    "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
+    "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
+    "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
+    "online calibration": Part(patches=((Calibration, "observe", lambda *_: None),)),
+    "margin_s = 0": Part({"margin_s": 0.0}),
+    "prefill_reserve = 0": Part({"prefill_reserve": 0.0}),
+    "pace_reserve = 0": Part({"pace_reserve": 0.0}),
+    "catch_up = 1": Part({"catch_up": 1.0}),
+    "max_step_s = 60": Part({"max_step_s": 60.0}),
+    "_GROWTH = 1": Part(patches=((policy_module, "_GROWTH", 1.0),)),
+    "_SPARE = 1": Part(patches=((policy_module, "_SPARE", 1.0),)),
+    "_HOPE_STEPS = inf": Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
+    "_LIGHT_QUEUE = 1,000": Part(patches=((policy_module, "_LIGHT_QUEUE", 1000),)),
+    "_MAX_SCAN = 1": Part(patches=((policy_module, "_MAX_SCAN", 1),)),
+}
+
+
+@contextmanager
+def replaced(patches: Sequence[Patch]) -> Iterator[None]:
+    """These names mean something else inside the block."""
+    before = [(owner, name, vars(owner)[name]) for owner, name, _ in patches]
+    try:
+        for owner, name, value in patches:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`scorpio` without a part ("" = with all) on a load; the result is 0 or 1 per request."""
+
+    config: TwinConfig
+    workload: WorkloadKey
+    part: str = ""
+
+    @property
+    def label(self) -> str:
+        """What is off, and where."""
+        return f"without {self.part or 'nothing'} on {self.workload.label}"
+
+    def run(self) -> FloatArray:
+        """Do it here and now."""
+        part = PARTS.get(self.part, Part())
+        own = replace(self.config, policy_options={"scorpio": part.options})
+        with replaced(part.patches):
+            made = run_twin(own, self.workload.load(), "scorpio", self.workload.seed)
+        return np.array([100.0 * record.good for record in made.records])
+
+
+def cell(difference: Interval) -> str:
+    """Points with interval; bold when it excludes zero."""
+    text = f"{difference.mean:+.1f} ({difference.low:+.1f}..{difference.high:+.1f})"
+    return f"**{text}**" if difference.excludes_zero else text
+
+
+def main() -> None:
+    """Print the table, a line as soon as it is known."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
+    parser.add_argument("--trace", default="azure-conv")
+    parser.add_argument("--rows", default="2000:2800")
+    parser.add_argument("--mix", default="six")
+    parser.add_argument("--rate-scale", default="0.8,1.2,1.6,2.4")
+    parser.add_argument("--seed", default="0,1,2")
+    parser.add_argument("--profile-bias", type=float, default=1.0)
+    parser.add_argument("--parts", default="", help="those whose name contains one of these")
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    scales = [float(scale) for scale in args.rate_scale.split(",")]
+    seeds = [int(seed) for seed in args.seed.split(",")]
+    keys = [[WorkloadKey(args.trace, args.rows, args.mix, x, s) for s in seeds] for x in scales]
+    engine = replace(
+        config(Cell(args.trace, args.mix, args.gpu, 1.0)), profile_bias=args.profile_bias
+    )
+
+    def good(part: str) -> list[list[FloatArray]]:
+        found = run_jobs([Run(engine, key, part) for row in keys for key in row], args.workers)
+        return [found[at : at + len(seeds)] for at in range(0, len(found), len(seeds))]
+
+    with args.out.open("w", buffering=1) as file:
+
+        def line(*cells: str) -> None:
+            print("| " + " | ".join(cells) + " |", file=file)
+
+        line(f"{args.trace} {args.rows}, {args.mix}", *(f"x{scale:g}" for scale in scales))
+        line(*["---"] * (len(scales) + 1))
+        whole = good("")
+        line("all parts", *(f"{np.mean([run.mean() for run in runs]):.1f} %" for runs in whole))
+        for part in (name for name in PARTS if any(word in name for word in args.parts.split(","))):
+            line(
+                part,
+                *(
+                    cell(mean_interval([b - a for a, b in zip(base, off, strict=True)]))
+                    for base, off in zip(whole, good(part), strict=True)
+                ),
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What is done to the policies, and whose attainment is looked at? The scenes of `robustness`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scorpio.core.views import BoolArray, FloatArray
+from scorpio.twin.config import LengthHint
+from scorpio.twin.noise import NoiseSpec
+from tests.bench.policy_grid import OURS
+from tests.bench.robust_loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
+
+ALL = (OURS, "fcfs", "qoserve")
+KNOWING = (OURS, "qoserve")  # those that look at a latency profile
+SHIFT_S, SHIFT = 40.0, 1.3
+RECOVERY_S = 60.0
+NO_CALIBRATION = "online calibration"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One run, [n] per request in order of index; step_*: predictions of scorpio's own steps."""
+
+    send_s: FloatArray
+    tenant: np.ndarray[tuple[int], np.dtype[np.str_]]
+    good: FloatArray
+    step_end_s: FloatArray
+    step_error: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A load for some policies under changed conditions.
+
+    off: a part that scorpio lacks. patient: the attacker's requests may not be refused.
+    """
+
+    name: str
+    load: str = ""
+    policies: tuple[str, ...] = ALL
+    lengths: LengthHint = field(default_factory=LengthHint)
+    profile_bias: float = 1.0
+    noise: NoiseSpec = field(default_factory=NoiseSpec)
+    off: str = ""
+    patient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Whose attainment a column shows."""
+
+    name: str
+    rows: Callable[[Seen], BoolArray]
+
+
+def _everybody(seen: Seen) -> BoolArray:
+    return np.ones(len(seen.good), dtype=np.bool_)
+
+
+def _others(tenant: str) -> Callable[[Seen], BoolArray]:
+    return lambda seen: seen.tenant != tenant
+
+
+def _sent(first_s: float, last_s: float) -> Callable[[Seen], BoolArray]:
+    """Of the window itself, sent within this time."""
+    return lambda s: (s.send_s >= first_s) & (s.send_s < last_s) & (s.tenant != "flood")
+
+
+ENDS_S = FLOOD_S + FLOOD_LENGTH_S
+PHASES = (
+    View("before", _sent(0.0, SHIFT_S)),
+    View(f"next {RECOVERY_S:.0f} s", _sent(SHIFT_S, SHIFT_S + RECOVERY_S)),
+    View("later", _sent(SHIFT_S + RECOVERY_S, np.inf)),
+)
+SLOWER = NoiseSpec(shift_at_s=SHIFT_S, shift_factor=SHIFT)
+WHOLE = (View("", _everybody),)
+PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
+    "lengths": (
+        WHOLE,
+        tuple(
+            Scene(name, policies=(OURS,), lengths=hint)
+            for name, hint in (
+                ("truth x lognormal(0.6)", LengthHint()),
+                ("oracle", LengthHint(0.0)),
+                ("50 % too long", LengthHint(0.0, bias=1.5)),
+                ("50 % too short", LengthHint(0.0, bias=0.5)),
+                ("constant", LengthHint(None, "constant")),
+                ("no predictor", LengthHint(None)),
+                ("adversarial", LengthHint(None, "adversarial")),
+            )
+        ),
+    ),
+    "latency": (
+        WHOLE,
+        (
+            Scene("as measured"),
+            *(Scene(f"profile x {f}", policies=KNOWING, profile_bias=f) for f in (0.85, 1.15)),
+            *(
+                Scene(
+                    f"profile x {f}, no calibration",
+                    "",
+                    (OURS,),
+                    profile_bias=f,
+                    off=NO_CALIBRATION,
+                )
+                for f in (0.85, 1.15)
+            ),
+        ),
+    ),
+    "bursts": (WHOLE, tuple(Scene(name, name) for name in LOADS if name.startswith("gamma"))),
+    "flood": (
+        (
+            View("before", _sent(0.0, FLOOD_S)),
+            View("during", _sent(FLOOD_S, ENDS_S)),
+            View("next 20 s", _sent(ENDS_S, ENDS_S + 20.0)),
+            View("later", _sent(ENDS_S + 20.0, np.inf)),
+        ),
+        (Scene("no flood"), Scene("10 x for 30 s", "flood")),
+    ),
+    "tenant": (
+        (View("the others", _others(MAD)),),
+        tuple(Scene(name, name) for name in LOADS if name.startswith("tenant")),
+    ),
+    "attack": (
+        (View("the others", _others(ATTACKER)),),
+        (
+            *(
+                Scene(name, name, ALL if name in ("no attacker", "attacker, 1 ms") else (OURS,))
+                for name in LOADS
+                if "attacker" in name
+            ),
+            *(
+                Scene(f"{name}, on_miss wait", name, (OURS,), patient=True)
+                for name in ("attacker, 15 ms", "attacker, 1 ms")
+            ),
+        ),
+    ),
+    "shift": (
+        PHASES,
+        (
+            Scene("no shift"),
+            Scene("1.3 x slower", noise=SLOWER),
+            Scene("1.3 x slower, no calibration", "", (OURS,), noise=SLOWER, off=NO_CALIBRATION),
+        ),
+    ),
+}

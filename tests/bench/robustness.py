@@ -1,0 +1,127 @@
+"""What breaks `scorpio`, and how badly? `python -m tests.bench.robustness PART --out FILE`.
+
+Wrong lengths, wrong latencies, bursts, floods, mad tenants, hostile SLOs, a GPU that slows down:
+each beside `fcfs` and `qoserve` on the same requests, where those can be touched by it. Attainment
+in %, 95 % interval over requests and seeds; `robust_scenes.py` holds the parts, `robust_loads.py`
+the loads.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from scorpio.twin.config import TwinConfig
+from scorpio.twin.pool import WorkloadKey, run_jobs
+from scorpio.twin.run import run_twin
+from tests.bench.ablation import PARTS as SWITCHED_OFF
+from tests.bench.ablation import Part, replaced
+from tests.bench.policy_grid import OURS, Cell, config
+from tests.bench.robust_loads import ATTACKER, LOADS
+from tests.bench.robust_scenes import PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
+from tests.bench.step_tracking import follow, recorded
+from workloads.intervals import mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a scene."""
+
+    config: TwinConfig
+    workload: WorkloadKey
+    scene: Scene
+    policy: str
+
+    @property
+    def label(self) -> str:
+        """Scene, policy and window."""
+        return f"{self.scene.name}: {self.policy} on {self.workload.label}"
+
+    def run(self) -> Seen:
+        """Do it here and now."""
+        scene, load = self.scene, LOADS[self.scene.load](self.workload)
+        own = replace(
+            self.config,
+            lengths=scene.lengths,
+            profile_bias=scene.profile_bias,
+            noise=scene.noise,
+            never_refuse=frozenset(r.index for r in load if scene.patient and r.tenant == ATTACKER),
+        )
+        part = SWITCHED_OFF[scene.off] if scene.off and self.policy == OURS else Part()
+        with recorded() as (models, steps), replaced(part.patches):
+            made = run_twin(own, load, self.policy, self.workload.seed)
+        known = models and steps
+        end_s, error = follow(models[0], steps, not scene.off) if known else (np.empty(0),) * 2
+        return Seen(
+            np.array([record.send_s for record in made.records]),
+            np.array([record.tenant for record in made.records]),
+            np.array([100.0 * record.good for record in made.records]),
+            end_s,
+            error,
+        )
+
+
+def attainment(seen: list[Seen], view: View) -> str:
+    """Mean with interval; a dash where there is nobody in some run."""
+    good = [run.good[view.rows(run)] for run in seen]
+    if not all(map(len, good)):
+        return "-"
+    found = mean_interval(good)
+    return f"{found.mean:.1f} ({found.low:.1f}..{found.high:.1f})"
+
+
+def step_errors(seen: list[Seen]) -> str:
+    """Mean absolute error of the predicted step time before the shift, and in stretches after."""
+    if not all(len(run.step_error) for run in seen):
+        return "-"
+    edges_s = (0.0, SHIFT_S, SHIFT_S + 2.0, SHIFT_S + 10.0, SHIFT_S + RECOVERY_S, np.inf)
+    texts = []
+    for first_s, last_s in pairwise(edges_s):
+        errors = [
+            np.abs(run.step_error[(run.step_end_s >= first_s) & (run.step_end_s < last_s)])
+            for run in seen
+        ]
+        texts.append(f"{100.0 * np.concatenate(errors).mean():.1f}")
+    return " / ".join(texts)
+
+
+def main() -> None:
+    """Print one part's table, a line as soon as it is known."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
+    parser.add_argument("--trace", default="azure-conv")
+    parser.add_argument("--rows", default="2000:2800")
+    parser.add_argument("--mix", default="six")
+    parser.add_argument("--rate-scale", default="1.2,2.4")
+    parser.add_argument("--seed", default="0,1,2")
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    seeds = [int(seed) for seed in args.seed.split(",")]
+    scales = [float(scale) for scale in args.rate_scale.split(",")]
+    engine = config(Cell(args.trace, args.mix, args.gpu, 1.0))
+    views, scenes = PARTS[args.part]
+    names = [f"x{scale:g} {view.name}".strip() for scale in scales for view in views]
+    steps = args.part == "shift"
+    with args.out.open("w", buffering=1) as file:
+        columns = ["", "policy", *names, *(f"x{scale:g} step error %" for scale in scales if steps)]
+        print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), file=file)
+        for scene in scenes:
+            for policy in scene.policies:
+                cells, errors = [], []
+                for scale in scales:
+                    keys = [WorkloadKey(args.trace, args.rows, args.mix, scale, s) for s in seeds]
+                    seen = run_jobs([Trial(engine, k, scene, policy) for k in keys], args.workers)
+                    cells += [attainment(seen, view) for view in views]
+                    if steps:
+                        errors.append(step_errors(seen) if policy == OURS else "-")
+                print("| " + " | ".join([scene.name, policy, *cells, *errors]) + " |", file=file)
+
+
+if __name__ == "__main__":
+    main()
