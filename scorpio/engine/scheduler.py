@@ -206,7 +206,9 @@ class ScorpioScheduler(AsyncScheduler):
     def _refuse(self, plan: StepPlan) -> None:
         reasons = {r.request_id: r for r in plan.reject}
         views = {request_id: self._tracked[request_id].view for request_id in reasons}
-        for request in self.finish_requests(list(reasons), RequestStatus.FINISHED_ABORTED):
+        finished = self.finish_requests(list(reasons), RequestStatus.FINISHED_ABORTED)
+        # vLLM ends them in the order of a set of strings, which differs between processes.
+        for request in sorted(finished, key=lambda request: views[request.request_id].seq):
             rejection = reasons[request.request_id]
             self._telemetry.outcomes.refused(views[request.request_id], rejection.reason)
             output = EngineCoreOutput(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +40,29 @@ def test_same_seed_same_events(policy: str) -> None:
     runs = [run_twin(config, _crowd(), policy, seed) for seed in (1, 1, 2)]
     assert _facts(runs[0]) == _facts(runs[1])
     assert runs[0].event_digest != runs[2].event_digest
+
+
+def test_same_seed_same_events_in_another_process() -> None:
+    # Sets of strings come in another order there; a burst makes several refusals in one step.
+    program = (
+        "from tests.twin.driving import promised, toy_config\n"
+        "from scorpio.twin.run import run_twin\n"
+        "load = [promised(i, 0.001 * i, 40, 8, 0.05, 0.02) for i in range(60)]\n"
+        "run = run_twin(toy_config(), load, 'scorpio', 0)\n"
+        "print(sum(r.reject_reason is not None for r in run.records), run.event_digest)"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for seed in ("1", "2")
+    }
+    (only,) = told
+    assert int(only.split()[0]) > 10
 
 
 def test_fcfs_as_a_policy_is_stock() -> None:
