@@ -8,7 +8,6 @@ without them (`PARTS`), so that the policy carries no switches for this table's 
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from scorpio.core.views import FloatArray, IntArray, Snapshot
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from tests.bench.policy_grid import Cell, config
+from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import Interval, mean_interval
 
 Patch = tuple[object, str, object]
@@ -173,28 +172,19 @@ def cell(difference: Interval) -> str:
 
 def main() -> None:
     """Print the table, a line as soon as it is known."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = window_parser(__doc__, "0.8,1.2,1.6,2.4")
+    add_runs(parser)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
-    parser.add_argument("--rate-scale", default="0.8,1.2,1.6,2.4")
-    parser.add_argument("--seed", default="0,1,2")
     parser.add_argument("--profile-bias", type=float, default=1.0)
     parser.add_argument("--parts", default="", help="those whose name contains one of these")
-    parser.add_argument("--workers", type=int)
     args = parser.parse_args()
-    scales = [float(scale) for scale in args.rate_scale.split(",")]
-    seeds = [int(seed) for seed in args.seed.split(",")]
-    keys = [[WorkloadKey(args.trace, args.rows, args.mix, x, s) for s in seeds] for x in scales]
-    engine = replace(
-        config(Cell(args.trace, args.mix, args.gpu, 1.0)), profile_bias=args.profile_bias
-    )
+    scales, runs = args.rate_scale, len(args.seed)
+    keys = [key for scale in scales for key in workloads(args, scale)]
+    config = replace(engine(args.gpu), profile_bias=args.profile_bias)
 
     def good(part: str) -> list[list[FloatArray]]:
-        found = run_jobs([Run(engine, key, part) for row in keys for key in row], args.workers)
-        return [found[at : at + len(seeds)] for at in range(0, len(found), len(seeds))]
+        found = run_jobs([Run(config, key, part) for key in keys], args.workers)
+        return [found[at : at + runs] for at in range(0, len(found), runs)]
 
     with args.out.open("w", buffering=1) as file:
 
@@ -204,7 +194,7 @@ def main() -> None:
         line(f"{args.trace} {args.rows}, {args.mix}", *(f"x{scale:g}" for scale in scales))
         line(*["---"] * (len(scales) + 1))
         whole = good("")
-        line("all parts", *(f"{np.mean([run.mean() for run in runs]):.1f} %" for runs in whole))
+        line("all parts", *(f"{np.mean([run.mean() for run in load]):.1f} %" for load in whole))
         for part in (name for name in PARTS if any(word in name for word in args.parts.split(","))):
             line(
                 part,

@@ -7,14 +7,14 @@ Attainment is taken to fall with load; on a short window it does so up to about 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
-from tests.bench.policy_grid import Cell, attainment, config
+from scorpio.twin.pool import Job, run_jobs
+from tests.bench.policy_grid import attainment
+from tests.bench.window import add_runs, engine, numbers, window_parser, workloads
 
 LEAST, MOST = 0.4, 2.0
 
@@ -35,35 +35,30 @@ def knee(attained: Callable[[float], float], target: float, halvings: int) -> fl
 
 def main() -> None:
     """One line per policy."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
+    parser = window_parser(__doc__)
+    add_runs(parser)
     parser.add_argument("--policy", default="scorpio,qoserve,fcfs-tuned,fcfs")
-    parser.add_argument("--target", default="99,90")
-    parser.add_argument("--seed", default="0,1,2")
+    parser.add_argument("--target", type=numbers, default="99,90")
     parser.add_argument("--halvings", type=int, default=4)
-    parser.add_argument("--workers", type=int)
     args = parser.parse_args()
-    seeds = [int(seed) for seed in args.seed.split(",")]
-    targets = [float(target) for target in args.target.split(",")]
-    engine = config(Cell(args.trace, args.mix, args.gpu, 1.0))
-    unit = WorkloadKey(args.trace, args.rows, args.mix, 1.0, seeds[0]).load()
+    config = engine(args.gpu)
+    unit = workloads(args, 1.0)[0].load()
     rate_rps = (len(unit) - 1) / unit[-1].send_s
     print(
-        "| policy | " + " | ".join(f"{target:g} %, load (requests/s)" for target in targets) + " |"
+        "| policy | "
+        + " | ".join(f"{target:g} %, load (requests/s)" for target in args.target)
+        + " |"
     )
-    print("|" + "---|" * (len(targets) + 1))
+    print("|" + "---|" * (len(args.target) + 1))
     for policy in args.policy.split(","):
 
         @cache
         def attained(scale: float, policy: str = policy) -> float:
-            keys = [WorkloadKey(args.trace, args.rows, args.mix, scale, seed) for seed in seeds]
-            runs = run_jobs([Job(engine, key, policy) for key in keys], args.workers)
+            jobs = [Job(config, key, policy) for key in workloads(args, scale)]
+            runs = run_jobs(jobs, args.workers)
             return float(np.mean([attainment(run) for run in runs]))
 
-        found = [knee(attained, target, args.halvings) for target in targets]
+        found = [knee(attained, target, args.halvings) for target in args.target]
         cells = (f"x{load:.2f} ({load * rate_rps:.2f})" for load in found)
         print(f"| {policy} | " + " | ".join(cells) + " |", flush=True)
 

@@ -8,14 +8,14 @@ there. Times are of the requests that both finished.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
-from tests.bench.policy_grid import OURS, Cell, config
+from tests.bench.policy_grid import OURS
+from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import mean_interval
 from workloads.records import RequestRecord
 
@@ -66,23 +66,16 @@ def tokens_per_s(run: TwinRun) -> float:
 
 def main() -> None:
     """One line per load."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
-    parser.add_argument("--rate-scale", default="0.2,0.35")
-    parser.add_argument("--seed", default="0,1,2")
-    parser.add_argument("--workers", type=int)
+    parser = window_parser(__doc__, "0.2,0.35")
+    add_runs(parser)
     args = parser.parse_args()
-    seeds = [int(seed) for seed in args.seed.split(",")]
+    config = engine(args.gpu)
     columns = ("load", "attainment %", *TIMES, "tokens/s", "stock steps %", "refused")
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
-    for scale in map(float, args.rate_scale.split(",")):
-        engine = config(Cell(args.trace, args.mix, args.gpu, scale))
-        keys = [WorkloadKey(args.trace, args.rows, args.mix, scale, seed) for seed in seeds]
-        runs = run_jobs([Job(engine, k, p) for k in keys for p in (OURS, STOCK)], args.workers)
+    for scale in args.rate_scale:
+        jobs = [Job(config, key, p) for key in workloads(args, scale) for p in (OURS, STOCK)]
+        runs = run_jobs(jobs, args.workers)
         pairs = list(zip(runs[::2], runs[1::2], strict=True))
         speed = [tokens_per_s(ours) / tokens_per_s(stock) for ours, stock in pairs]
         share = [100.0 * ours.stock_steps / ours.steps for ours, _ in pairs]

@@ -19,11 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu_file import gpu_model
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
+from tests.bench.window import engine, window_parser
 from workloads.records import Outcome, RequestRecord
 
 REFUSED = 429
@@ -133,12 +131,7 @@ def cases(records: Sequence[RequestRecord], args: argparse.Namespace) -> list[fr
 
 def main() -> None:
     """Print one markdown table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--rate-scale", default="1.2,2.4")
+    parser = window_parser(__doc__, "1.2,2.4")
     parser.add_argument("--policy", default="scorpio,scorpio-paper,mooncake")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sample", type=int, default=8, help="refused requests per class")
@@ -146,11 +139,10 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=20, help="how many, in each of those runs")
     parser.add_argument("--workers", type=int)
     args = parser.parse_args()
-    gpu = gpu_model(args.gpu)
-    config = TwinConfig(gpu, EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=False))
+    config = engine(args.gpu)
     base = [
         Job(config, WorkloadKey(args.trace, args.rows, args.mix, scale, args.seed), policy)
-        for scale in map(float, args.rate_scale.split(","))
+        for scale in args.rate_scale
         for policy in args.policy.split(",")
     ]
     runs: list[TwinRun] = run_jobs(base, args.workers)

@@ -9,26 +9,19 @@ class.
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
 from scorpio.twin.gpu_file import gpu_model
+from tests.bench.window import window_parser
 from workloads.catalog import load_workload
 
 
 def main() -> None:
     """One line per load: served share at the pace of each TPOT class and all looser ones."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
-    parser.add_argument("--rate-scale", default="1.2,1.6,2.4,4")
-    args = parser.parse_args()
+    args = window_parser(__doc__, "1.2,1.6,2.4,4").parse_args()
     gpu = gpu_model(args.gpu)
     m = gpu.step
-    for scale in map(float, args.rate_scale.split(",")):
+    for scale in args.rate_scale:
         load = load_workload(args.trace, args.rows, scale, 0, args.mix)
         prompt = np.array([r.prompt_tokens for r in load], float)
         output = np.array([r.output_tokens for r in load], float)

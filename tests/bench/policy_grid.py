@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu_file import gpu_model
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
+from tests.bench.window import engine
 
 OURS = "scorpio"
 RIVALS = ("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf")
@@ -42,12 +40,6 @@ class Cell(NamedTuple):
     mix: str
     gpu: str
     load: float
-
-
-def config(cell: Cell) -> TwinConfig:
-    """The engine of a cell: vLLM's defaults with the GPU's KV pool."""
-    gpu = gpu_model(cell.gpu)
-    return TwinConfig(gpu, EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=False))
 
 
 def attainment(run: TwinRun) -> float:
@@ -74,7 +66,11 @@ def main() -> None:
     cells = [Cell(*values) for values in itertools.product(*axes)]
     keys = list(itertools.product(cells, policies, seeds))
     jobs = [
-        Job(config(cell), WorkloadKey(cell.trace, WINDOWS[cell.trace], cell.mix, cell.load, s), p)
+        Job(
+            engine(cell.gpu),
+            WorkloadKey(cell.trace, WINDOWS[cell.trace], cell.mix, cell.load, s),
+            p,
+        )
         for cell, p, s in keys
     ]
     scores: dict[Cell, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

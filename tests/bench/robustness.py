@@ -8,7 +8,6 @@ the loads.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,10 +19,11 @@ from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
 from tests.bench.ablation import PARTS as SWITCHED_OFF
 from tests.bench.ablation import Part, replaced
-from tests.bench.policy_grid import OURS, Cell, config
+from tests.bench.policy_grid import OURS
 from tests.bench.robust_loads import ATTACKER, LOADS
 from tests.bench.robust_scenes import PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
 from tests.bench.step_tracking import follow, recorded
+from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import mean_interval
 
 
@@ -91,20 +91,12 @@ def step_errors(seen: list[Seen]) -> str:
 
 def main() -> None:
     """Print one part's table, a line as soon as it is known."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = window_parser(__doc__, "1.2,2.4")
+    add_runs(parser)
     parser.add_argument("part", choices=list(PARTS))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--gpu", default="a100-llama-3.1-8b")
-    parser.add_argument("--trace", default="azure-conv")
-    parser.add_argument("--rows", default="2000:2800")
-    parser.add_argument("--mix", default="six")
-    parser.add_argument("--rate-scale", default="1.2,2.4")
-    parser.add_argument("--seed", default="0,1,2")
-    parser.add_argument("--workers", type=int)
     args = parser.parse_args()
-    seeds = [int(seed) for seed in args.seed.split(",")]
-    scales = [float(scale) for scale in args.rate_scale.split(",")]
-    engine = config(Cell(args.trace, args.mix, args.gpu, 1.0))
+    config, scales = engine(args.gpu), args.rate_scale
     views, scenes = PARTS[args.part]
     names = [f"x{scale:g} {view.name}".strip() for scale in scales for view in views]
     steps = args.part == "shift"
@@ -115,8 +107,8 @@ def main() -> None:
             for policy in scene.policies:
                 cells, errors = [], []
                 for scale in scales:
-                    keys = [WorkloadKey(args.trace, args.rows, args.mix, scale, s) for s in seeds]
-                    seen = run_jobs([Trial(engine, k, scene, policy) for k in keys], args.workers)
+                    keys = workloads(args, scale)
+                    seen = run_jobs([Trial(config, k, scene, policy) for k in keys], args.workers)
                     cells += [attainment(seen, view) for view in views]
                     if steps:
                         errors.append(step_errors(seen) if policy == OURS else "-")
