@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.plan import Forecast
 from scorpio.engine.virtual import build_scheduler
 from scorpio.engine.virtual_requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
@@ -122,7 +121,7 @@ def run_twin(
     return TwinRun(
         policy=policy,
         seed=seed,
-        records=records(loop.ledger.entries.values(), _forecasts(scheduler)),
+        records=records(loop.ledger.entries.values(), ours.forecasts if ours else {}),
         steps=loop.steps,
         preemptions=loop.preemptions,
         event_digest=loop.log.digest(),
@@ -157,10 +156,6 @@ def _scheduler(
     scheduler = build_scheduler(entrant.spec, VirtualScorpioScheduler, settings)
     scheduler.clock = clock
     return scheduler
-
-
-def _forecasts(scheduler: Scheduler) -> dict[str, Forecast]:
-    return scheduler.forecasts if isinstance(scheduler, VirtualScorpioScheduler) else {}
 
 
 def _percentiles_us(schedule_s: Sequence[float]) -> dict[str, float]:
