@@ -60,6 +60,7 @@ class ScorpioSettings(BaseModel):
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     default_class: str | None = None
     service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
+    least_tpot_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
     rejection_status: Literal[429, 503] = 429
     run_dir: str | None = None
     breaker_limit: int = Field(default=20, ge=1)
@@ -85,11 +86,26 @@ class ScorpioSettings(BaseModel):
             raise ValueError(f"default_class {self.default_class!r} is not a class; valid: {valid}")
         return self
 
+    @model_validator(mode="after")
+    def _classes_are_offered(self) -> ScorpioSettings:
+        for name, entry in self.classes.items():
+            if entry.tpot_ms is not None and entry.tpot_ms < self.least_tpot_ms:
+                raise ValueError(
+                    f"classes.{name}.tpot_ms {entry.tpot_ms:g} is below "
+                    f"least_tpot_ms {self.least_tpot_ms:g}"
+                )
+        return self
+
     def slo_book(self) -> tuple[dict[str, SloClass], Slo]:
         """(named classes, SLO of a request that names none)."""
         book = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
         default = NO_SLO if self.default_class is None else book[self.default_class].slo
         return book, default
+
+    @property
+    def least_tpot_s(self) -> float:
+        """The tightest TPOT SLO that a request may ask for."""
+        return self.least_tpot_ms / 1000.0
 
     @property
     def unnamed_class(self) -> str:

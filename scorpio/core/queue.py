@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from scorpio.core.slo import OnMiss
+from scorpio.core.tenant_share import tenant_key
 from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
-            "expected_output_tokens", "arrival_s")  # fmt: skip
+            "expected_output_tokens", "arrival_s", "tenant")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
@@ -79,6 +80,11 @@ class WaitingTable:
         return self._float["arrival_s"][: self._n]
 
     @property
+    def tenant(self) -> FloatArray:
+        """`tenant_key` of each."""
+        return self._float["tenant"][: self._n]
+
+    @property
     def started(self) -> BoolArray:
         return self._flag["started"][: self._n]
 
@@ -105,7 +111,7 @@ class WaitingTable:
         row = self._find(key, view.seq)
         values = (key, view.seq, view.deadline_s, view.slo.tpot_s, view.prompt_tokens,
                   view.predicted_output_tokens, view.expected_output_tokens,
-                  view.arrival_s)  # fmt: skip
+                  view.arrival_s, tenant_key(view.tenant))  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss

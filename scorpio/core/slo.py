@@ -89,15 +89,22 @@ def parse_ms(field: str, raw: object) -> float:
 
 
 def parse_xargs(
-    xargs: Mapping[str, object], classes: Mapping[str, SloClass], default: Slo
+    xargs: Mapping[str, object],
+    classes: Mapping[str, SloClass],
+    default: Slo,
+    least_tpot_s: float = 0.0,
 ) -> tuple[Slo, str]:
     """Resolve the SLO of a request from its `vllm_xargs`: explicit values override the class.
+
+    least_tpot_s: the tightest pace this server offers. The whole batch keeps the tightest pace in
+    it, so one request that asks for a faster one is paid for by all others.
 
     Returns:
         (slo, class name); the class name is "" when none was named.
 
     Raises:
-        SloError: malformed value or unknown class (the message lists the valid ones).
+        SloError: malformed value, a TPOT SLO below `least_tpot_s`, or unknown class (the message
+            lists the valid ones).
     """
     base, class_name = default, ""
     if XARG_CLASS in xargs:
@@ -112,6 +119,8 @@ def parse_xargs(
             XARG_FIELDS, (base.ttft_s, base.tpot_s, base.e2e_s), strict=True
         )
     )
+    if tpot_s < least_tpot_s:
+        raise SloError("slo_tpot_ms", f"this server offers {least_tpot_s * 1000.0:g} ms at best")
     return Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss)), class_name
 
 

@@ -29,6 +29,7 @@ def describe(
     wall_s: float,
     classes: Mapping[str, SloClass],
     default: Slo,
+    least_tpot_s: float,
 ) -> RequestView:
     """Facts of a request on arrival.
 
@@ -42,7 +43,7 @@ def describe(
     slo, class_name, predicted = default, "", None
     quantiles: tuple[float, ...] = ()
     try:
-        slo, class_name = parse_xargs(xargs, classes, default)
+        slo, class_name = parse_xargs(xargs, classes, default, least_tpot_s)
         predicted = parse_predicted_tokens(xargs)
         quantiles = parse_length_quantiles(xargs)
     except SloError:

@@ -52,6 +52,7 @@ class ScorpioScheduler(AsyncScheduler):
         seams.check_supported(self.vllm_config)
         settings = load_settings(self.vllm_config.additional_config)
         self._classes, self._default_slo = settings.slo_book()
+        self._least_tpot_s = settings.least_tpot_s
         self._breaker_limit = settings.breaker_limit
         self._limits = EngineLimits(
             max_num_seqs=self.max_num_running_reqs,
@@ -319,9 +320,8 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _describe(self, request: Request) -> RequestView:
         self._seq += 1
-        return describe(
-            request, self._seq, self.now_s(), self.wall_s(), self._classes, self._default_slo
-        )
+        now_s, wall_s, book = self.now_s(), self.wall_s(), (self._classes, self._default_slo)
+        return describe(request, self._seq, now_s, wall_s, *book, self._least_tpot_s)
 
     def _view_of(self, request: Request) -> RequestView:
         return self._tracked[request.request_id].view

@@ -2,6 +2,7 @@
 
 default_class = "standard"          # optional; without it a request without SLO has none
 rejection_status = 429              # or 503
+least_tpot_ms = 30                  # optional; who asks for less is answered 400
 
 [classes.interactive]               # all objectives optional, in milliseconds
 ttft_ms = 500
@@ -21,7 +22,7 @@ from typing import Any
 
 from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
 
-KEYS = ("classes", "default_class", "service_tiers", "rejection_status")
+KEYS = ("classes", "default_class", "service_tiers", "rejection_status", "least_tpot_ms")
 
 
 def read_slo_config(path: Path) -> dict[str, Any]:

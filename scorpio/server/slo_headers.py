@@ -38,11 +38,13 @@ ON_MISS_HEADER = "x-scorpio-on-miss"
 
 @dataclass(frozen=True, slots=True)
 class SloBook:
-    """The operator's words: named classes, the default objectives, service tier -> class."""
+    """The operator's words: named classes, the default objectives, service tier -> class, and the
+    tightest TPOT SLO that may be asked for."""
 
     classes: Mapping[str, SloClass]
     default: Slo
     tiers: Mapping[str, str]
+    least_tpot_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +80,21 @@ def resolve(
         SloError: a malformed value; `field` is the header or body field the client used.
     """
     xargs = dict(given)
+    said_in: dict[str, str] = {}
     for field, names in MS_HEADERS.items():
         name = next((n for n in names if n in headers), None)
         if name is not None:
             parse_ms(name, headers[name])
             xargs[field] = float(headers[name])
+            said_in[field] = name
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
     if (class_name := _class_name(headers, body, given, book)) is not None:
         xargs[XARG_CLASS] = class_name
-    slo, _ = parse_xargs(xargs, book.classes, book.default)
+    try:
+        slo, _ = parse_xargs(xargs, book.classes, book.default, book.least_tpot_s)
+    except SloError as error:
+        raise SloError(said_in.get(error.field, error.field), error.message) from None
     parse_predicted_tokens(xargs)
     tenant = _tenant(headers, body, given, key_tenant if slo.any else None, slo.any)
     if tenant is not None:

@@ -126,6 +126,7 @@ def views(draw: st.DrawFn, seq: int) -> RequestView:
         prompt_tokens=draw(st.integers(1, MAX_MODEL_LEN - 1)),
         max_tokens=draw(st.integers(1, MAX_MODEL_LEN)),
         slo=draw(slos),
+        tenant=draw(st.sampled_from(["", "a", "b"])),
         predicted_output_tokens=draw(predictions),
     )
 

@@ -21,7 +21,7 @@ WIDE = limits(max_num_seqs=300, token_budget=2048, kv_tokens=1_000_000)
 def ours(
     *running: Row, waiting: tuple[RequestView, ...], policy: Scorpio | None = None
 ) -> StepPlan:
-    policy = policy or Scorpio(PROFILE, LIMITS, {})
+    policy = policy or Scorpio(PROFILE, LIMITS, {"light_debt": 0.0})
     scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
     return policy.plan(NOW_S, snapshot(policy, scene))
 

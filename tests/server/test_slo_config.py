@@ -58,6 +58,8 @@ def test_an_empty_file_is_no_promise(tmp_path: Path) -> None:
         ("[classes.a]\nttft = 5", "classes.a.ttft"),
         ("[classes.a]\non_miss = 'panic'", "classes.a.on_miss"),
         ("classes = 3", "classes"),
+        ("least_tpot_ms = -1", "least_tpot_ms"),
+        ("least_tpot_ms = 31\n[classes.a]\ntpot_ms = 30", "classes.a.tpot_ms 30 is below"),
         ("rejection_status = 500", "rejection_status"),
         ("[service_tiers]\nflex = 'b'", "service_tiers.flex: 'b' is not a class"),
         ("[service_tiers]\nflex = 5", "service_tiers.flex"),

@@ -112,6 +112,26 @@ async def test_malformed_is_400_naming_the_field(
     assert server.bodies == []  # vLLM never saw it
 
 
+@pytest.mark.parametrize(
+    ("headers", "given", "field"),
+    [
+        ({"x-slo-tpot-ms": "29"}, {}, "x-slo-tpot-ms"),
+        ({"x-llm-d-slo-tpot-ms": "0.001"}, {"slo_tpot_ms": 50}, "x-llm-d-slo-tpot-ms"),
+        ({}, {"slo_tpot_ms": 29.9}, "slo_tpot_ms"),
+    ],
+)
+async def test_a_pace_faster_than_offered_is_400(
+    headers: dict[str, str], given: dict[str, Any], field: str
+) -> None:
+    floor = {"least_tpot_ms": 30}
+    reply, server = await post(CHAT | {"vllm_xargs": given}, headers, config=floor)
+    assert (reply.status, reply.json()["error"]["param"]) == (400, field)
+    assert "30 ms at best" in reply.json()["error"]["message"]
+    assert server.bodies == []
+    offered = CHAT | {"vllm_xargs": {"slo_tpot_ms": 30}}
+    assert (await post(offered, config=floor))[0].status == 200
+
+
 async def test_messages_errors_have_the_anthropic_envelope() -> None:
     reply, _ = await post(CHAT, {"x-slo-ttft-ms": "x"}, path="/v1/messages")
     assert reply.status == 400

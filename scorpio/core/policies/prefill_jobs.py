@@ -46,9 +46,8 @@ class PrefillJobs:
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that each would take in all: its prefill and the decodes it leads to."""
         output = lengths.expected(self.predicted)
-        context = self.prefix + self.tokens + 0.5 * output
-        decode_s = model.high_token_s + model.context_token_s * context
-        cost_s: FloatArray = self.work_s + output * decode_s
+        decode_s = decode_work_s(model, self.prefix + self.tokens, output)
+        cost_s: FloatArray = self.work_s + decode_s
         return cost_s
 
     def turns(self, gone: IntArray) -> Iterator[Turn]:
@@ -97,6 +96,11 @@ def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:
     return tokens * (model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens))
 
 
+def decode_work_s(model: StepModel, context: Number, output: Number) -> Number:
+    """Time of so many decodes beside other work, from this context on."""
+    return output * (model.high_token_s + model.context_token_s * (context + 0.5 * output))
+
+
 def hopeless(
     model: StepModel, limits: EngineLimits, waiting: WaitingTable
 ) -> tuple[BoolArray | None, list[Rejection]]:
@@ -121,9 +125,16 @@ def hopeless(
 
 
 def refusals(
-    waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray, supply: PrefillSupply
+    waiting: WaitingTable,
+    jobs: PrefillJobs,
+    gone: IntArray,
+    supply: PrefillSupply,
+    over: FloatArray | None,
 ) -> list[Rejection]:
-    """Refusals of those let go, each with the TTFT it would get and when to come back."""
+    """Refusals of those let go, each with the TTFT it would get and when to come back.
+
+    over: > 0 for jobs of tenants that have too much (None: nobody's).
+    """
     gone = gone[jobs.rejectable[gone]]
     if not len(gone):
         return []
@@ -136,11 +147,12 @@ def refusals(
     refused = []
     for job, done, alone in zip(gone.tolist(), done_s, alone_s, strict=True):
         view = waiting[int(jobs.row[job])]
+        hog = over is not None and over[job] > 0.0
         never = alone > view.slo.ttft_s and supply.decode_s <= 0.0
         refused.append(
             Rejection(
                 view.request_id,
-                RejectReason.TTFT_INFEASIBLE,
+                RejectReason.OVER_QUOTA if hog else RejectReason.TTFT_INFEASIBLE,
                 attainable_ttft_s=max(done - view.arrival_s, 0.0),
                 retry_after_s=None if never else max(done - view.deadline_s, _MIN_RETRY_S),
             )

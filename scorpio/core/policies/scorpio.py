@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from scorpio.core.policies.options import Option, parse_options
 from scorpio.core.policies.prefill_jobs import (
     PrefillJobs,
     Turn,
+    decode_work_s,
     hopeless,
     prefill_jobs,
     prefill_work_s,
@@ -34,6 +35,7 @@ from scorpio.core.policies.prefill_jobs import (
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.slack import decode_slack_s, likely_late, step_start_s
 from scorpio.core.supply import PrefillSupply
+from scorpio.core.tenant_share import TenantShares
 from scorpio.core.views import (
     EngineLimits,
     FloatArray,
@@ -45,12 +47,14 @@ from scorpio.core.views import (
 
 OPTIONS = {
     "light_share": Option(0.8, 0.0, 1.0),  # of slack and pace a stock step may use
+    "light_debt": Option(0.3, 0.0, 10.0),  # decodes that one may be expected to make late
     "prefill_reserve": Option(0.08, 0.0, 0.9),  # of the tightest pace kept free of decodes
     "pace_reserve": Option(0.1, 0.0, 0.9),  # of S, the slack never spent (noise)
     "catch_up": Option(0.85, 0.1, 1.0),  # pace of a late decode, as a share of S
     "max_step_s": Option(0.25, 0.001, 60.0),
     "borrow_queue_s": Option(1.0, 0.0, 60.0),  # longest queue at which decodes may be made late
     "margin_s": Option(0.015, 0.0, 60.0),
+    "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
@@ -58,7 +62,10 @@ _BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces be
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
 _SPARE = 0.97  # steps aim a little short of the slack
 _LIGHT_QUEUE = 8
+_CALM = 0.3  # share of prefill in the last seconds up to which a late decode surely recovers
 _MAX_SCAN = 50
+_ROOM = 4.0  # times its work that one of a tenant over its share must find room for
+_PRESSED_S = 5.0  # so long after a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,8 @@ class Scorpio:
         self._limits = limits
         self._planned_s = 0.0
         self._lengths = LengthBelief(limits.max_num_seqs)
+        self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
+        self._pressed_until_s = -math.inf
 
     def queue_key(self, view: RequestView) -> float:
         """Earliest deadline first; without a TTFT SLO a request is due after `patience_s`."""
@@ -103,6 +112,7 @@ class Scorpio:
         model = self._calibration.model()
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._lengths.follow(snapshot.running)
+        self._tenants.served(now_s, snapshot.running)
         decodes = _decodes(model, snapshot, start_s, self._o["max_step_s"])
         if self._is_light(model, snapshot, decodes, start_s):
             return self._light(model, snapshot, start_s)
@@ -110,7 +120,10 @@ class Scorpio:
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         jobs = prefill_jobs(model, snapshot, never, self.queue_key)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
-        reject += refusals(snapshot.waiting, jobs, gone, supply)
+        if len(gone):
+            over = self._over_share(snapshot, jobs)
+            reject += refusals(snapshot.waiting, jobs, gone, supply, over)
+            self._tenants.asked(snapshot.waiting[row] for row in jobs.row[gone].tolist())
         turns = jobs.turns(gone)
         return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
 
@@ -124,21 +137,26 @@ class Scorpio:
         if len(waiting) > _LIGHT_QUEUE:
             return False
         backlog = float(running.prefill_left.sum()) + float(waiting.prompt_tokens.sum())
-        if backlog > self._limits.token_budget:
-            return False
+        steps = max(math.ceil(backlog / self._limits.token_budget), 1)
         step_s = model.step_s(decodes.count, decodes.context_tokens, backlog, backlog * backlog)
+        all_s = step_s + (steps - 1) * decodes.alone_s
         share = self._o["light_share"]
-        if step_s > share * float(decodes.slack_s.min(initial=math.inf)):
-            return False
-        if (waiting.rejectable & (waiting.deadline_s < start_s + step_s)).any():
+        if (waiting.rejectable & (waiting.deadline_s < start_s + share * all_s)).any():
             return False  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
         context = float(running.context_tokens.sum()) + backlog
         tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
         tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
         grown = context + 0.5 * self._lengths.mean_tokens * members
+        grown_s = model.step_s(members, grown)
+        if grown_s > share * tightest_s:
+            return False
+        # A decode that this makes late is even again before it ends, in all likelihood.
+        recovery_s = share * decodes.slo_s - grown_s
+        late = likely_late(decodes.slack_s, recovery_s, all_s / share, self._lengths.mean_tokens)
         self._planned_s = step_s
-        return model.step_s(members, grown) <= share * tightest_s
+        calm = self._prefill_share.value <= _CALM
+        return late <= (self._o["light_debt"] if calm else 0.0)
 
     def _light(self, model: StepModel, snapshot: Snapshot, start_s: float) -> StepPlan:
         """The stock step, and what those who join by it will see."""
@@ -177,11 +195,19 @@ class Scorpio:
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
         pace_s = self._pace_s(model, snapshot)
+        over = self._over_share(snapshot, jobs)
+        work_s = jobs.work_s
+        if over is not None and start_s < self._pressed_until_s:
+            work_s = np.where(over > 0.0, _ROOM, 1.0) * work_s
+
+        @cache
+        def cost_s() -> FloatArray:
+            cost_s = jobs.cost_s(model, self._lengths)
+            return cost_s if over is None else cost_s + over * cost_s.max()
 
         def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray, float]:
             supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
-            cost = partial(jobs.cost_s, model, self._lengths)
-            gone = let_go(jobs.deadline_s, jobs.work_s, cost, jobs.may_drop, supply.done_s)
+            gone = let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
             recovery_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
             late = likely_late(decodes.slack_s, recovery_s, step_s, self._lengths.mean_tokens)
             return step_s, supply, gone, len(gone) + late
@@ -190,7 +216,25 @@ class Scorpio:
         if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
             longer = (min(limit_s + k * pace_s, self._o["max_step_s"]) for k in _BORROW_STEPS)
             best = min(best, *map(outcome, longer), key=lambda found: found[3])
+        if len(best[2]):
+            self._pressed_until_s = start_s + _PRESSED_S
         return best[:3]
+
+    def _over_share(self, snapshot: Snapshot, jobs: PrefillJobs) -> FloatArray | None:
+        """Fair shares that each job's tenant had, where that is too much, else 0; None: nobody."""
+        waits = jobs.row >= 0
+        theirs = self._tenants.over_share(snapshot.waiting.tenant[jobs.row[waits]])
+        if theirs is None:
+            return None
+        over = np.zeros(len(jobs.row))
+        over[waits] = theirs
+        return over
+
+    def _request_s(self, view: RequestView) -> float:
+        """Engine time that one request takes, prefill and decodes."""
+        model, tokens = self._step, float(view.prompt_tokens)
+        length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
+        return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
     def _pace_s(self, model: StepModel, snapshot: Snapshot) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""

@@ -1,0 +1,101 @@
+"""Who has more than a fair share of the engine? By hand: every request takes one second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scorpio.core.queue import WaitingTable
+from scorpio.core.slo import Slo
+from scorpio.core.tenant_share import TenantShares, tenant_key
+from scorpio.core.views import RequestView
+from tests.conformance.snapshots import Row, running_batch
+
+
+def view(tenant: str) -> RequestView:
+    return RequestView(tenant, 1, 0.0, 100, 64, Slo(1.0, 0.05), tenant=tenant)
+
+
+def shares(served: str, refused: str = "", now_s: float = 0.0) -> TenantShares:
+    """Tenants are letters, one for each request."""
+    made = TenantShares(1.25, lambda _: 1.0)
+    book(made, now_s, served, refused)
+    return made
+
+
+def book(made: TenantShares, now_s: float, served: str, refused: str) -> None:
+    rows = [Row(view(t), slot, True, 100, 100, 1) for slot, t in enumerate(served)]
+    made.served(now_s, running_batch(rows))
+    made.asked(map(view, refused))
+
+
+def over(found: TenantShares, waiting: str) -> list[float]:
+    excess = found.over_share(np.array([tenant_key(t) for t in waiting], dtype=np.float64))
+    return [0.0] * len(waiting) if excess is None else excess.tolist()
+
+
+def test_the_one_that_crowds_out_others() -> None:
+    # 10 s served. a and b asked for 3 each, m for 9: a and b should have 3, m the other 4.
+    assert over(shares("abmmmmmmmm", "aabbm"), "mab") == pytest.approx([2.0, 0.0, 0.0])
+
+
+def test_who_takes_what_others_leave_is_not_over() -> None:
+    assert over(shares("abmmmmmmmm"), "mab") == [0.0, 0.0, 0.0]  # nobody was refused
+    assert over(shares("abmmmmmmmm", "mmm"), "mab") == [0.0, 0.0, 0.0]  # only m itself
+
+
+def test_large_ones_that_share_alike_are_not_over() -> None:
+    # Three large, two small: the small have all they want; the large are level.
+    assert over(shares("xxxxyyyyzzzzsst", "xxxyyyzzz"), "xyzst") == [0.0] * 5
+
+
+def test_who_runs_on_is_not_booked_again() -> None:
+    found = TenantShares(1.25, lambda _: 1.0)
+    rows = [Row(view(t), slot, False, 100, 100, 1) for slot, t in enumerate("mmmb")]
+    found.served(0.0, running_batch(rows))
+    assert not found._used_s
+
+
+def test_without_shares_tenants_are_not_looked_at() -> None:
+    found = TenantShares(0.0, lambda _: 1.0)
+    book(found, 0.0, "abmmmmmmmm", "aabbm")
+    assert over(found, "mab") == [0.0, 0.0, 0.0]
+    assert not found._asked_s
+
+
+def test_a_lone_tenant_has_no_share_to_keep_to() -> None:
+    assert over(shares("", ""), "a") == [0.0]
+    assert over(shares("aaa", "aaa"), "a") == [0.0]
+
+
+def test_old_times_are_forgotten() -> None:
+    found = shares("mmmmmmma", "aaaaaaa")
+    assert over(found, "ma")[0] > 0.0
+    book(found, 100.0, "aaaa", "mmmm")
+    assert over(found, "ma")[0] == 0.0
+    assert over(found, "ma")[1] > 0.0
+
+
+@pytest.mark.parametrize("now_s", [-1e9, 0.0, 1e12])
+def test_a_clock_that_jumps_breaks_nothing(now_s: float) -> None:
+    found = shares("ab", now_s=50.0)
+    book(found, now_s, "bbbbbb", "aaaaaa")
+    assert over(found, "ab")[1] > 1.0
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    found = TenantShares(1.25, lambda _: 1.0)
+    for number in range(3000):
+        found.asked([view(f"t{number}")])
+    book(found, 0.0, "mmm", "a")
+    assert len(found._asked_s) == 1024
+    assert found._used_s == {tenant_key("m"): pytest.approx(3.0)}
+
+
+def test_the_table_keeps_the_tenant_with_its_row() -> None:
+    table = WaitingTable()
+    for number, name in enumerate(("late", "early")):
+        table.add(replace(view(name), request_id=name, seq=number), float(-number))
+    assert table.tenant.tolist() == [tenant_key("early"), tenant_key("late")]
