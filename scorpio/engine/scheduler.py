@@ -146,8 +146,8 @@ class ScorpioScheduler(AsyncScheduler):
             snapshot = self._snapshot()
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:
-                plan = self._spare(plan)
                 check_plan(plan, snapshot)
+                plan = self._spare(plan)
                 if self._is_idle_plan(plan):
                     plan = STOCK_STEP  # work conservation: never wait with an empty engine
                 else:

@@ -134,6 +134,7 @@ def test_nobody_is_refused_for_work_that_the_cache_has_done(reason: RejectReason
     assert refused == (1 if spared else 2)
     if spared:
         assert view_of(engine, "z").cached_tokens == 64
+        policy.answer = StepPlan(admit=(), reject=(Rejection("z", reason),))
         engine.step()  # nothing new since: the policy has its way
         assert "z" not in engine.scheduler.requests
 
