@@ -16,7 +16,7 @@ from scorpio.core.tenant_share import tenant_key
 from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
-            "expected_output_tokens", "arrival_s", "tenant")  # fmt: skip
+            "expected_output_tokens", "arrival_s", "cached_tokens", "tenant")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
@@ -67,6 +67,17 @@ class WaitingTable:
         return self._float["prompt_tokens"][: self._n]
 
     @property
+    def cached_tokens(self) -> FloatArray:
+        """Leading prompt tokens found in the prefix cache; KV that is there, not work."""
+        return self._float["cached_tokens"][: self._n]
+
+    @property
+    def prefill_tokens(self) -> FloatArray:
+        """The work: prompt tokens that are not in the prefix cache (a copy)."""
+        tokens: FloatArray = self.prompt_tokens - self.cached_tokens
+        return tokens
+
+    @property
     def predicted_output_tokens(self) -> FloatArray:
         return self._float["predicted_output_tokens"][: self._n]
 
@@ -111,7 +122,7 @@ class WaitingTable:
         row = self._find(key, view.seq)
         values = (key, view.seq, view.deadline_s, view.slo.tpot_s, view.prompt_tokens,
                   view.predicted_output_tokens, view.expected_output_tokens,
-                  view.arrival_s, tenant_key(view.tenant))  # fmt: skip
+                  view.arrival_s, view.cached_tokens, tenant_key(view.tenant))  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss
@@ -122,6 +133,12 @@ class WaitingTable:
         self._views.insert(row, view)
         self._place_of[view.request_id] = (key, view.seq)
         self._n += 1
+
+    def recache(self, view: RequestView) -> None:
+        """Put in a view of a waiting request that differs in `cached_tokens` alone."""
+        row = self._row_of(view.request_id)
+        self._views[row] = view
+        self._float["cached_tokens"][row] = view.cached_tokens
 
     def remove(self, request_id: str) -> RequestView | None:
         """Take a request out; None when it is not here."""

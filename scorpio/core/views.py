@@ -25,6 +25,8 @@ class RequestView:
 
     arrival_s: monotonic time the API process received it. deadline_s = arrival_s + ttft_slo.
     predicted_output_tokens: mean length; quantiles: (q10, q50, q90) or () when unknown.
+    cached_tokens: leading prompt tokens that the prefix cache held when last looked at, always
+        fewer than prompt_tokens. While it waits, the engine puts a view with a newer value here.
     """
 
     request_id: str
@@ -37,6 +39,12 @@ class RequestView:
     tenant: str = ""
     predicted_output_tokens: float = math.nan
     length_quantiles: tuple[float, ...] = ()
+    cached_tokens: int = 0
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens to be computed: those that are not in the prefix cache."""
+        return self.prompt_tokens - self.cached_tokens
 
     @property
     def deadline_s(self) -> float:

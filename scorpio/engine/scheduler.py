@@ -27,6 +27,7 @@ from scorpio.engine import seams
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.plan_check import check_plan
+from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.request_facts import describe
 from scorpio.engine.running_table import RunningTable, Tracked
 from scorpio.engine.step_timer import StepTimer
@@ -71,6 +72,9 @@ class ScorpioScheduler(AsyncScheduler):
         self._awaiting_first: dict[str, Request] = {}
         self._refused: list[tuple[int, EngineCoreOutput]] = []
         self._seq = 0
+        self._prefix_hits = (
+            PrefixHits(self.kv_cache_manager) if self.kv_cache_manager.enable_caching else None
+        )
         self.waiting: GatedQueue = GatedQueue(self._view_of, self._policy.queue_key)
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
@@ -139,10 +143,12 @@ class ScorpioScheduler(AsyncScheduler):
             self._follow_switch(now_s)
             if self._is_stock():
                 return STOCK_STEP, None
+            self._follow_prefix_hits()
             snapshot = self._snapshot()
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:
                 check_plan(plan, snapshot)
+                plan = self._spare(plan)
                 if self._is_idle_plan(plan):
                     plan = STOCK_STEP  # work conservation: never wait with an empty engine
                 else:
@@ -152,6 +158,30 @@ class ScorpioScheduler(AsyncScheduler):
             self.waiting.open_all()
             self._fall_back(error)
             return STOCK_STEP, None
+
+    def _follow_prefix_hits(self) -> None:
+        if self._prefix_hits is None or not len(self.waiting):
+            return
+        try:
+            self._prefix_hits.follow(self.waiting.table, self.requests, self._tracked)
+        except Exception as error:
+            self._look_no_more(error)
+
+    def _spare(self, plan: StepPlan) -> StepPlan:
+        """Nobody is refused for work that the prefix cache has already done."""
+        if self._prefix_hits is None or not plan.reject:
+            return plan
+        try:
+            return self._prefix_hits.spare(plan, self.waiting.table, self.requests, self._tracked)
+        except Exception as error:
+            self._look_no_more(error)
+            return plan
+
+    def _look_no_more(self, error: Exception) -> None:
+        """The policy goes on without: one odd request must not switch it off by the breaker."""
+        self._prefix_hits = None
+        self._telemetry.fallbacks += 1
+        logger.exception("Prefix-cache look-ups failed: off until restart", exc_info=error)
 
     def _is_stock(self) -> bool:
         passive = self._policy.passive and not self._switch.record_steps
@@ -321,7 +351,14 @@ class ScorpioScheduler(AsyncScheduler):
     def _describe(self, request: Request) -> RequestView:
         self._seq += 1
         now_s, wall_s, book = self.now_s(), self.wall_s(), (self._classes, self._default_slo)
-        return describe(request, self._seq, now_s, wall_s, *book, self._least_tpot_s)
+        view = describe(request, self._seq, now_s, wall_s, *book, self._least_tpot_s)
+        if self._prefix_hits is None or self._is_stock():
+            return view
+        try:
+            return self._prefix_hits.found(request, view)
+        except Exception as error:
+            self._look_no_more(error)
+            return view
 
     def _view_of(self, request: Request) -> RequestView:
         return self._tracked[request.request_id].view

@@ -52,11 +52,20 @@ REQUEST_ATTRIBUTES = (
     "num_tokens",
     "num_output_tokens",
     "num_computed_tokens",
+    "block_hashes",
     "is_prefill_chunk",
     "next_decode_eligible_step",
     "trace_headers",
     "take_events",
 )
+# Called on the KV-cache manager of a scheduler: by path, with the names of the parameters.
+LOOKUPS: dict[str, tuple[str, ...]] = {
+    "prefix_cache_lookup_enabled": ("request",),
+    # Neither counts a query nor touches a block (kv_cache_manager.py:247 counts and pins apart).
+    "coordinator.find_longest_cache_hit": ("block_hashes", "max_cache_hit_length"),
+    "block_pool.get_cached_block": ("block_hash", "kv_cache_group_ids"),
+    "block_pool.get_num_free_blocks": (),
+}
 OUTPUT_FIELDS = ("request_id", "new_token_ids", "finish_reason", "stop_reason", "events")
 
 
@@ -87,9 +96,15 @@ def check_vllm() -> None:
 def check_scheduler(scheduler: Any) -> None:
     """Attributes that exist only on an instance. Raises IncompatibleVllmError."""
     problems = [f"Scheduler.{name}" for name in ATTRIBUTES if not hasattr(scheduler, name)]
-    pool = getattr(getattr(scheduler, "kv_cache_manager", None), "block_pool", None)
-    if not hasattr(pool, "get_num_free_blocks"):
-        problems.append("KVCacheManager.block_pool.get_num_free_blocks")
+    manager = getattr(scheduler, "kv_cache_manager", None)
+    for path, wanted in LOOKUPS.items():
+        method = _follow(manager, path)
+        found = tuple(inspect.signature(method).parameters) if callable(method) else ()
+        if not callable(method) or found != wanted:
+            problems.append(f"KVCacheManager.{path}{found or ' is gone'} (needs {wanted})")
+    groups = _follow(manager, "coordinator.single_type_managers") or (None,)
+    if not hasattr(manager, "enable_caching") or not hasattr(groups[0], "block_size"):
+        problems.append("KVCacheManager.enable_caching / coordinator.single_type_managers")
     _raise_if(problems)
 
 
@@ -117,6 +132,12 @@ def check_supported(config: VllmConfig) -> None:
             f"Scorpio does not support {', '.join(found)}: switch it off, or run stock vLLM "
             "without --scheduler-cls"
         )
+
+
+def _follow(start: Any, path: str) -> Any:
+    for name in path.split("."):
+        start = getattr(start, name, None)
+    return start
 
 
 def _method_problems() -> list[str]:

@@ -67,6 +67,7 @@ def frozen(snapshot: Snapshot) -> tuple[object, ...]:
         table.deadline_s,
         table.tpot_slo_s,
         table.prompt_tokens,
+        table.cached_tokens,
         table.predicted_output_tokens,
         table.expected_output_tokens,
         table.arrival_s,

@@ -119,15 +119,17 @@ predictions = st.one_of(st.sampled_from([math.nan, math.inf, -1.0, 0.0, 1e9]), s
 
 @st.composite
 def views(draw: st.DrawFn, seq: int) -> RequestView:
+    prompt_tokens = draw(st.integers(1, MAX_MODEL_LEN - 1))
     return RequestView(
         request_id=f"r{seq}",
         seq=seq,
         arrival_s=NOW_S - draw(st.floats(0.0, 40.0)),
-        prompt_tokens=draw(st.integers(1, MAX_MODEL_LEN - 1)),
+        prompt_tokens=prompt_tokens,
         max_tokens=draw(st.integers(1, MAX_MODEL_LEN)),
         slo=draw(slos),
         tenant=draw(st.sampled_from(["", "a", "b"])),
         predicted_output_tokens=draw(predictions),
+        cached_tokens=draw(st.sampled_from([0, (prompt_tokens - 1) // 2, prompt_tokens - 1])),
     )
 
 

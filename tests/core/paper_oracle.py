@@ -38,13 +38,13 @@ class PaperOracle:
                 refused[view.request_id] = RejectReason.TPOT_INFEASIBLE
         queue = [v for v in queue if v.request_id not in refused]
         queued = sum(r.to_compute - r.computed for r in scene.running if not r.is_decode)
-        queued += sum(v.prompt_tokens for v in started)
+        queued += sum(v.prefill_tokens for v in started)
         behind = []
         for view in list(queue):
-            estimate_s = self.speed.prefill.prefill_s(queued + view.prompt_tokens) + MARGIN_S
+            estimate_s = self.speed.prefill.prefill_s(queued + view.prefill_tokens) + MARGIN_S
             late = scene.now_s + estimate_s > view.deadline_s
             if not late or view.slo.on_miss is OnMiss.WAIT:
-                queued += view.prompt_tokens
+                queued += view.prefill_tokens
                 continue
             queue.remove(view)
             if view.slo.on_miss is OnMiss.REJECT:
@@ -66,7 +66,7 @@ class PaperOracle:
                 break
             batch = larger
             admitted.append(view.request_id)
-            tokens += view.prompt_tokens
+            tokens += view.prefill_tokens
         return admitted
 
     def passes(self, batch: list[tuple[float, int]], output: float) -> bool:

@@ -18,6 +18,7 @@ from workloads.synthetic import Synthetic, synthetic_rows
 from workloads.trace import read_trace, write_trace
 
 SYNTHETIC = [
+    "agents-synth",
     "azure-conv-synth",
     "cpu-demo",
     "gamma-cv5",

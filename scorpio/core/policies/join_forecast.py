@@ -27,16 +27,26 @@ _OUTLIVED = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The prefill work ahead of a newcomer; `sq_tokens` is the sum of squared prompt lengths."""
+    """The prefill work ahead of a newcomer, prefix-cache hits left out.
+
+    sq_tokens: sum of squares. cached_tokens: the hits, which are context all the same;
+    prefix_products: sum of each one's work times its hits.
+    """
 
     requests: int = 0
     tokens: float = 0.0
     sq_tokens: float = 0.0
+    cached_tokens: float = 0.0
+    prefix_products: float = 0.0
 
-    def plus(self, prompt_tokens: float) -> Queue:
+    def plus(self, tokens: float, cached_tokens: float = 0.0) -> Queue:
         """One more behind it."""
         return Queue(
-            self.requests + 1, self.tokens + prompt_tokens, self.sq_tokens + prompt_tokens**2
+            self.requests + 1,
+            self.tokens + tokens,
+            self.sq_tokens + tokens**2,
+            self.cached_tokens + cached_tokens,
+            self.prefix_products + tokens * cached_tokens,
         )
 
 
@@ -103,6 +113,7 @@ class Forecaster:
         size = int(np.count_nonzero(stay)) + partial + queue.requests
         context = float(batch.context_tokens[stay].sum())
         context += batch.partial_context_tokens + queue.tokens + view.expected_output_tokens / 2.0
+        context += queue.cached_tokens
         step_s = self._model.step_s(size, context)
         return JoinForecast(ttft_s, step_s / (1.0 - self._prefill_share.value))
 
@@ -110,7 +121,8 @@ class Forecaster:
         m = self._model
         chunk = max(self._limits.token_budget - decodes, 1)
         steps = max(queue.tokens / chunk, 1.0)
-        return steps * step_s + m.high_token_s * queue.tokens + m.prefill_sq_s * queue.sq_tokens
+        attention_s = m.prefill_sq_s * queue.sq_tokens + m.prefill_prefix_s * queue.prefix_products
+        return steps * step_s + m.high_token_s * queue.tokens + attention_s
 
 
 def _nth_s(leaves_after_s: FloatArray, n: int) -> float:

@@ -74,12 +74,15 @@ class Mooncake:
     ) -> tuple[list[Rejection], list[Forecast]]:
         running, waiting = snapshot.running, snapshot.waiting
         batch = self._forecaster.batch(running)
-        ahead = waiting.prompt_tokens[: newcomers.start]
+        ahead = waiting.prefill_tokens[: newcomers.start]
+        cached = waiting.cached_tokens[: newcomers.start]
         left = running.prefill_left.astype(np.float64)
         queue = Queue(
             len(ahead),
             float(ahead.sum() + left.sum()),
             float(np.dot(ahead, ahead) + np.dot(left, left)),
+            float(cached.sum()),
+            float(np.dot(ahead, cached)),
         )
         tightest_s = min(
             self._tightest_s(running.tpot_slo_s),
@@ -90,7 +93,7 @@ class Mooncake:
         told: list[Forecast] = []
         for row in newcomers:
             view = waiting[row]
-            joined = queue.plus(view.prompt_tokens)
+            joined = queue.plus(view.prefill_tokens, view.cached_tokens)
             forecast = self._forecaster.forecast(view, joined, batch)
             reason = self._misses(view, forecast, start_s, min(tightest_s, view.slo.tpot_s))
             if reason is not None and view.slo.on_miss is OnMiss.REJECT:

@@ -71,11 +71,11 @@ def prefill_jobs(
     """
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
-    row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prompt_tokens
+    row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
     tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
     rejectable = waiting.rejectable[which]
     may_drop = rejectable | waiting.degradable[which]
-    prefix = np.zeros(len(row))
+    prefix = waiting.cached_tokens[which]
     partial = np.flatnonzero(~running.is_decode)
     if len(partial):
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])

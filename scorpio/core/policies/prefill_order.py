@@ -50,12 +50,12 @@ class PrefillOrder:
         running, waiting = snapshot.running, snapshot.waiting
         first = int(np.count_nonzero(waiting.started))
         for row in range(first):
-            yield Job(row, False, waiting[row].prompt_tokens, 0)
+            yield Job(row, False, waiting[row].prefill_tokens, waiting[row].cached_tokens)
         partial = np.flatnonzero(~running.is_decode)
         seats = snapshot.limits.max_num_seqs - len(running) - first
         waits = slice(first, None if seats > 0 else first)
         left = np.concatenate(
-            [running.prefill_left[partial].astype(np.float64), waiting.prompt_tokens[waits]]
+            [running.prefill_left[partial].astype(np.float64), waiting.prefill_tokens[waits]]
         )
         deadline_s = np.concatenate([running.deadline_s[partial], waiting.deadline_s[waits]])
         late = ready_s + left * token_s > deadline_s
@@ -71,7 +71,8 @@ class PrefillOrder:
                 row = int(partial[i])
                 yield Job(row, True, int(left[i]), int(running.context_tokens[row]))
             else:
-                yield Job(i - len(partial) + first, False, int(left[i]), 0)
+                row = i - len(partial) + first
+                yield Job(row, False, int(left[i]), waiting[row].cached_tokens)
 
 
 def _smallest(rows: IntArray, key: FloatArray) -> list[int]:

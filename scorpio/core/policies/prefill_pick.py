@@ -78,11 +78,11 @@ class Picker:
         if self._seats <= 0:
             return False
         overtakes = partial > len(self._chosen)
-        return not overtakes or (self._preempt and job.tokens <= self._kv_free)
+        return not overtakes or (self._preempt and job.tokens + job.prefix_tokens <= self._kv_free)
 
     def _start(self, job: Job) -> None:
         self._seats -= 1
-        self._kv_free -= job.tokens
+        self._kv_free -= job.tokens + job.prefix_tokens  # blocks hit are taken too
         self._overtaken = True
         if job.row >= self._started:  # the engine readmits preempted ones by itself
             self._admit.append(self._snapshot.waiting[job.row].request_id)

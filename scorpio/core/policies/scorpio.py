@@ -136,15 +136,21 @@ class Scorpio:
         running, waiting = snapshot.running, snapshot.waiting
         if len(waiting) > _LIGHT_QUEUE:
             return False
-        backlog = float(running.prefill_left.sum()) + float(waiting.prompt_tokens.sum())
+        if float(waiting.prompt_tokens.sum()) >= self._limits.kv_tokens:
+            return False  # hits are no work, but they need their blocks
+        work, cached = waiting.prefill_tokens, waiting.cached_tokens
+        backlog = float(running.prefill_left.sum()) + float(work.sum())
+        prefix = float((work * cached).sum())
+        step_s = model.step_s(
+            decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
+        )
         steps = max(math.ceil(backlog / self._limits.token_budget), 1)
-        step_s = model.step_s(decodes.count, decodes.context_tokens, backlog, backlog * backlog)
         all_s = step_s + (steps - 1) * decodes.alone_s
         share = self._o["light_share"]
         if (waiting.rejectable & (waiting.deadline_s < start_s + share * all_s)).any():
             return False  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
-        context = float(running.context_tokens.sum()) + backlog
+        context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
         tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
         tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
         grown = context + 0.5 * self._lengths.mean_tokens * members
@@ -305,7 +311,7 @@ class Scorpio:
             if chunk < tokens:
                 if joining:
                     part = max(chunk, 1)
-                    late_s = supply.later_s(prefill_work_s(model, tokens - part, part))
+                    late_s = supply.later_s(prefill_work_s(model, tokens - part, prefix + part))
                 break
         self._planned_s = fill.time_s
         tpot_s = batch.tpot_s(self._prefill_share.value) if joining else 0.0

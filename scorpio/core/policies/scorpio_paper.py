@@ -32,8 +32,8 @@ from scorpio.core.views import (
 )
 
 _MIN_RETRY_S = 1.0
-# Prompts worth more than this many full steps cannot start in one step, unless most of their
-# tokens are prefix-cache hits; the rest of the queue is looked at in the next step.
+# Prompts worth more than this many full steps cannot start in one step, prefix-cache hits left
+# out; the rest of the queue is looked at in the next step.
 _MAX_STEPS_OF_PROMPTS = 4
 
 
@@ -142,21 +142,20 @@ class ScorpioPaper:
         """TTFT guard over the rows from `first` on: the rows that miss, and the refusals."""
         if not self._options.ttft_guard:
             return np.empty(0, dtype=np.int64), []
-        prompt_tokens = waiting.prompt_tokens
+        prefill_tokens = waiting.prefill_tokens
         may_miss = waiting.rejectable | waiting.degradable
         if len(never):
-            prompt_tokens = prompt_tokens.copy()
-            prompt_tokens[never], may_miss[never] = 0.0, False
-        ahead = float(running.prefill_left.sum()) + float(prompt_tokens[:first].sum())
-        prompt_tokens = prompt_tokens[first:]
+            prefill_tokens[never], may_miss[never] = 0.0, False
+        ahead = float(running.prefill_left.sum()) + float(prefill_tokens[:first].sum())
+        prefill_tokens = prefill_tokens[first:]
         missing = self._ttft.missing(
-            now_s, ahead, waiting.deadline_s[first:], prompt_tokens, may_miss[first:]
+            now_s, ahead, waiting.deadline_s[first:], prefill_tokens, may_miss[first:]
         )
         rows = missing + first
         refused = waiting.rejectable[rows]
         if not refused.any():
             return rows, []
-        estimates_s = self._ttft.estimates_s(ahead, prompt_tokens, missing)
+        estimates_s = self._ttft.estimates_s(ahead, prefill_tokens, missing)
         pairs = zip(rows[refused].tolist(), estimates_s[refused].tolist(), strict=True)
         return rows, [self._too_late(waiting[row], estimate_s) for row, estimate_s in pairs]
 
@@ -178,7 +177,7 @@ class ScorpioPaper:
         claim = BatchClaim.of(pace_s, tokens)
         for row in range(first):  # preempted: they come back before anybody new
             claim = claim.plus(self._pace(waiting[row]), waiting[row].prompt_tokens)
-        queued = float(running.prefill_left.sum()) + float(waiting.prompt_tokens[:first].sum())
+        queued = float(running.prefill_left.sum()) + float(waiting.prefill_tokens[:first].sum())
         enough_tokens = self._limits.token_budget * _MAX_STEPS_OF_PROMPTS
         joining: list[Forecast] = []
         for row in candidates:
@@ -190,9 +189,9 @@ class ScorpioPaper:
             tested = self._options.tpot_guard and claim.members > 1
             if tested and not self._tpot.admits(claim, view.expected_output_tokens):
                 break
-            queued += view.prompt_tokens
+            queued += view.prefill_tokens
             joining.append(self._forecast(now_s, view, queued, claim))
-            enough_tokens -= view.prompt_tokens
+            enough_tokens -= view.prefill_tokens
         return joining
 
     def _forecast(
@@ -214,7 +213,7 @@ class ScorpioPaper:
     def _too_late(self, view: RequestView, estimate_s: float) -> Rejection:
         """Refusal of the TTFT guard: come back when the queue has drained by what is missing."""
         slo_s = view.slo.ttft_s
-        idle_s = self._ttft.margin_s + self._ttft.model.prefill_s(view.prompt_tokens)
+        idle_s = self._ttft.margin_s + self._ttft.model.prefill_s(view.prefill_tokens)
         return Rejection(
             view.request_id,
             RejectReason.TTFT_INFEASIBLE,
