@@ -17,6 +17,7 @@ from scorpio.core.registry import policy_names
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, OnMiss, Slo, SloClass
 
 CONFIG_KEY = "scorpio"
+MAX_VALUE = 1e6  # of a class; more is a typing error
 DEFAULT_TIERS = {
     "priority": "interactive",
     "default": "standard",
@@ -30,7 +31,9 @@ class SettingsError(ValueError):
 
 
 class ClassSettings(BaseModel):
-    """One named SLO class, in milliseconds; an absent objective means no promise."""
+    """One named SLO class, in milliseconds; an absent objective means no promise.
+
+    value: what a kept promise is worth, as a multiple of an ordinary request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +41,7 @@ class ClassSettings(BaseModel):
     tpot_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
     e2el_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
     on_miss: OnMiss = OnMiss.REJECT
+    value: float = Field(default=1.0, gt=0, le=MAX_VALUE, allow_inf_nan=False)
 
     def slo(self) -> Slo:
         """The class as core sees it (seconds)."""
@@ -45,7 +49,7 @@ class ClassSettings(BaseModel):
             math.inf if value is None else value / 1000.0
             for value in (self.ttft_ms, self.tpot_ms, self.e2el_ms)
         )
-        return Slo(ttft_s, tpot_s, e2e_s, self.on_miss)
+        return Slo(ttft_s, tpot_s, e2e_s, self.on_miss, self.value)
 
 
 class ScorpioSettings(BaseModel):

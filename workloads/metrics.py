@@ -89,6 +89,7 @@ def summarise(
         client_lateness_ms=lateness_ms,
         void=void_reason is not None,
         void_reason=void_reason,
+        value_goodput=_per_second(sum(r.value for r in records if r.good), window_s),
     )
 
 

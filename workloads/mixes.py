@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,18 +23,23 @@ MIXES_FILE = Path(__file__).parent / "catalog" / "mixes.toml"
 
 @dataclass(frozen=True, slots=True)
 class MixClass:
-    """One SLO class of a mix; `share` is its part of all requests, in 0..1."""
+    """One SLO class of a mix; `share` is its part of all requests, in 0..1; `inf`: no such SLO.
+    `value`: of a kept promise, beside 1 for an ordinary one."""
 
     name: str
     ttft_ms: float
     tpot_ms: float
     share: float
+    e2e_ms: float = math.inf
+    value: float = 1.0
 
     def __post_init__(self) -> None:
-        for field in ("ttft_ms", "tpot_ms", "share"):
+        for field in ("ttft_ms", "tpot_ms", "share", "e2e_ms", "value"):
             value = getattr(self, field)
-            if not (math.isfinite(value) and value > 0.0):
+            if not value > 0.0 or (math.isinf(value) and field in ("share", "value")):
                 raise ValueError(f"{field} of class {self.name} must be > 0, got {value!r}")
+        if math.isinf(min(self.ttft_ms, self.tpot_ms, self.e2e_ms)):
+            raise ValueError(f"class {self.name} promises nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +90,28 @@ def _load() -> Mapping[str, Mix]:
         tables = tomllib.load(file)
     mixes: dict[str, Mix] = {}
     for name, table in tables.items():
-        if "base" in table:  # a scaled copy; its classes are renamed, for they mean other times
-            scaled = (
-                (c.ttft_ms * table["ttft_factor"], c.tpot_ms * table["tpot_factor"], c.share, "")
-                for c in mixes[table["base"]].classes
-            )
+        if "base" in table:
+            classes = [_scaled(c, table) for c in mixes[table["base"]].classes]
         else:
-            entries = table["classes"]
-            total = sum(entry.get("share", 1.0) for entry in entries)
-            scaled = (
-                (e["ttft_ms"], e["tpot_ms"], e.get("share", 1.0) / total, e.get("name", ""))
-                for e in entries
-            )
-        mixes[name] = Mix(
-            name,
-            tuple(
-                MixClass(own or class_name(ttft_ms, tpot_ms), ttft_ms, tpot_ms, share)
-                for ttft_ms, tpot_ms, share, own in scaled
-            ),
-        )
+            total = sum(entry.get("share", 1.0) for entry in table["classes"])
+            classes = [_stated(entry, total) for entry in table["classes"]]
+        mixes[name] = Mix(name, tuple(classes))
     return mixes
+
+
+def _stated(entry: Mapping[str, Any], total_share: float) -> MixClass:
+    ttft_ms, tpot_ms = entry.get("ttft_ms", math.inf), entry.get("tpot_ms", math.inf)
+    return MixClass(
+        entry.get("name") or class_name(ttft_ms, tpot_ms),
+        ttft_ms,
+        tpot_ms,
+        entry.get("share", 1.0) / total_share,
+        entry.get("e2e_ms", math.inf),
+        entry.get("value", 1.0),
+    )
+
+
+def _scaled(base: MixClass, table: Mapping[str, Any]) -> MixClass:
+    """A copy, renamed, for it means other times."""
+    ttft_ms, tpot_ms = base.ttft_ms * table["ttft_factor"], base.tpot_ms * table["tpot_factor"]
+    return replace(base, name=class_name(ttft_ms, tpot_ms), ttft_ms=ttft_ms, tpot_ms=tpot_ms)

@@ -40,7 +40,8 @@ class RequestRecord:
     means none was asked for. output_tokens counts tokens received. token_times_s is given only
     when every token's arrival is known exactly. ended_s is when the answer (of any kind) was
     complete; error is a short text for failures. predicted_*: what the policy foretold when it let
-    the request in, or the TTFT that a refusal named; None where nothing was told.
+    the request in, or the TTFT that a refusal named; None where nothing was told. value: what it
+    is worth when it is good, beside 1 for an ordinary one.
     """
 
     index: int
@@ -64,6 +65,7 @@ class RequestRecord:
     error: str | None = None
     predicted_ttft_s: float | None = None
     predicted_tpot_s: float | None = None
+    value: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("index", "prompt_tokens", "output_tokens", "preemptions"):
@@ -72,6 +74,8 @@ class RequestRecord:
         for name in ("ttft_slo_s", "tpot_slo_s", "e2e_slo_s"):
             if not getattr(self, name) > 0.0:  # also catches NaN
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
+        if not (self.value > 0.0 and math.isfinite(self.value)):
+            raise ValueError(f"value must be > 0 and finite, got {self.value!r}")
         for name in ("send_s", "scheduled_send_s", "first_token_s", "last_token_s", "ended_s"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):

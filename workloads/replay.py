@@ -140,6 +140,7 @@ class _Client:
             ttft_slo_s=request.ttft_slo_s,
             tpot_slo_s=request.tpot_slo_s,
             e2e_slo_s=request.e2e_slo_s,
+            value=request.value,
             outcome=verdict.outcome,
             reject_reason=verdict.reject_reason,
             http_status=status,

@@ -26,6 +26,7 @@ class WorkloadRequest:
     tpot_slo_s: float
     tenant: str = ""
     e2e_slo_s: float = math.inf
+    value: float = 1.0  # of keeping it, to the operator; never sent
 
 
 def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:
@@ -41,6 +42,8 @@ def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequ
             entry.ttft_ms / 1000.0,
             entry.tpot_ms / 1000.0,
             row.tenant,
+            entry.e2e_ms / 1000.0,
+            entry.value,
         )
         for index, (row, entry) in enumerate(zip(rows, assign(mix, len(rows), seed), strict=True))
     ]

@@ -55,7 +55,8 @@ class ClassSummary:
 class RunSummary:
     """One element of `runs` in summary.json. None: not defined for this run.
 
-    goodput_rps is undefined when all requests arrive at one instant. TTFT percentiles are over
+    goodput_rps is undefined when all requests arrive at one instant. value_goodput is the same with
+    each good request counted by the value of its class. TTFT percentiles are over
     requests that got a first token, TPOT over finished ones with two tokens or more.
     single_token: finished requests whose only promise is TTFT. rejection_ms: send to refusal.
     """
@@ -96,6 +97,7 @@ class RunSummary:
     void: bool
     void_reason: str | None = None
     records_file: str | None = None
+    value_goodput: float | None = None
 
     @property
     def key(self) -> RunKey:

@@ -16,7 +16,7 @@ from scorpio.core.tenant_share import tenant_key
 from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
-            "expected_output_tokens", "arrival_s", "cached_tokens", "tenant")  # fmt: skip
+            "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
@@ -96,6 +96,11 @@ class WaitingTable:
         return self._float["tenant"][: self._n]
 
     @property
+    def value(self) -> FloatArray:
+        """What serving each in time is worth (the operator's word)."""
+        return self._float["value"][: self._n]
+
+    @property
     def started(self) -> BoolArray:
         return self._flag["started"][: self._n]
 
@@ -121,8 +126,8 @@ class WaitingTable:
             self._grow()
         row = self._find(key, view.seq)
         values = (key, view.seq, view.deadline_s, view.slo.tpot_s, view.prompt_tokens,
-                  view.predicted_output_tokens, view.expected_output_tokens,
-                  view.arrival_s, view.cached_tokens, tenant_key(view.tenant))  # fmt: skip
+                  view.predicted_output_tokens, view.expected_output_tokens, view.arrival_s,
+                  view.cached_tokens, tenant_key(view.tenant), view.slo.value)  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss

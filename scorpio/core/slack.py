@@ -47,13 +47,18 @@ def least_slack_s(slack_s: FloatArray, hopeless_below_s: float) -> float:
 
 
 def likely_late(
-    slack_s: FloatArray, recovery_s: FloatArray, step_s: float, mean_tokens: float
+    slack_s: FloatArray,
+    recovery_s: FloatArray,
+    step_s: float,
+    mean_tokens: float,
+    value: FloatArray | float = 1.0,
 ) -> float:
-    """How many of these decodes will probably end late because a step takes `step_s`.
+    """How many of these decodes, each by its value, will probably end late because a step takes
+    `step_s`.
 
     One that gets its token x seconds late makes up `recovery_s` with each further token; it ends
     before it is even with a probability of about (tokens needed for that) / mean_tokens.
     """
     late_s = np.maximum(step_s - slack_s, 0.0)
     tokens = late_s / np.maximum(recovery_s, 1e-9)
-    return float(np.minimum(tokens / mean_tokens, 1.0).sum())
+    return float((value * np.minimum(tokens / mean_tokens, 1.0)).sum())

@@ -34,18 +34,25 @@ class OnMiss(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """Objectives of one request, in seconds; `inf` means "no promise asked for"."""
+    """Objectives of one request, in seconds; `inf` means "no promise asked for".
+
+    value: what keeping them is worth to the operator, as a multiple of an ordinary request. It
+    comes from the operator's class; nothing that a client sends can set it.
+    """
 
     ttft_s: float = math.inf
     tpot_s: float = math.inf
     e2e_s: float = math.inf
     on_miss: OnMiss = OnMiss.REJECT
+    value: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("ttft_s", "tpot_s", "e2e_s"):
+        for name in ("ttft_s", "tpot_s", "e2e_s", "value"):
             value = getattr(self, name)
             if not value > 0.0:  # also catches NaN
                 raise ValueError(f"{name} must be > 0, got {value!r}")
+        if math.isinf(self.value):
+            raise ValueError("value must be finite")
 
     @property
     def any(self) -> bool:
@@ -121,7 +128,7 @@ def parse_xargs(
     )
     if tpot_s < least_tpot_s:
         raise SloError("slo_tpot_ms", f"this server offers {least_tpot_s * 1000.0:g} ms at best")
-    return Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss)), class_name
+    return Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss), base.value), class_name
 
 
 def parse_on_miss(xargs: Mapping[str, object], default: OnMiss) -> OnMiss:

@@ -23,7 +23,7 @@ BoolArray = NDArray[np.bool_]
 class RequestView:
     """Facts of one request, fixed on arrival (predictions included: values, not callables).
 
-    arrival_s: monotonic time the API process received it. deadline_s = arrival_s + ttft_slo.
+    arrival_s: monotonic time the API process received it. deadline_s: when its first token is due.
     predicted_output_tokens: mean length; quantiles: (q10, q50, q90) or () when unknown.
     cached_tokens: leading prompt tokens that the prefix cache held when last looked at, always
         fewer than prompt_tokens. While it waits, the engine puts a view with a newer value here.
@@ -48,8 +48,8 @@ class RequestView:
 
     @property
     def deadline_s(self) -> float:
-        """Absolute time the first token is due (inf without a TTFT SLO)."""
-        return self.arrival_s + self.slo.ttft_s
+        """Absolute time the first token is due (inf without a TTFT or E2E SLO)."""
+        return self.arrival_s + min(self.slo.ttft_s, self.slo.e2e_s)
 
     @property
     def expected_output_tokens(self) -> float:
@@ -82,6 +82,7 @@ class RunningBatch:
     first_token_s: FloatArray
     tpot_slo_s: FloatArray
     deadline_s: FloatArray
+    value: FloatArray
 
     def __len__(self) -> int:
         return len(self.views)

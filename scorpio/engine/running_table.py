@@ -107,6 +107,7 @@ class RunningTable:
             first_token_s=np.empty(n),
             tpot_slo_s=np.fromiter((v.slo.tpot_s for v in views), dtype=np.float64, count=n),
             deadline_s=np.fromiter((v.deadline_s for v in views), dtype=np.float64, count=n),
+            value=np.fromiter((v.slo.value for v in views), dtype=np.float64, count=n),
         )
         self._rows = list(running)
 
@@ -114,4 +115,4 @@ class RunningTable:
 def _empty_batch() -> RunningBatch:
     whole, real = np.empty(0, dtype=np.int64), np.empty(0)
     flag = np.empty(0, dtype=np.bool_)
-    return RunningBatch([], whole, flag, flag, whole, whole, whole, real, real, real)
+    return RunningBatch([], whole, flag, flag, whole, whole, whole, real, real, real, real)

@@ -9,6 +9,7 @@ ttft_ms = 500
 tpot_ms = 50
 e2el_ms = 20000
 on_miss = "reject"                  # reject | degrade | wait
+value = 4                           # of a kept promise; others count 1
 
 [service_tiers]                     # OpenAI `service_tier` -> class
 priority = "interactive"

@@ -43,7 +43,7 @@ def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int)
             prompt_tokens=r.prompt_tokens,
             output_tokens=r.output_tokens,
             max_tokens=_max_tokens(r, config),
-            slo=Slo(r.ttft_slo_s, r.tpot_slo_s, r.e2e_slo_s),
+            slo=Slo(r.ttft_slo_s, r.tpot_slo_s, r.e2e_slo_s, value=r.value),
             slo_class=r.slo_class,
             tenant=r.tenant,
             xargs=_xargs(r, hint, r.index in config.never_refuse),
@@ -66,6 +66,7 @@ def slo_classes(requests: Iterable[WorkloadRequest]) -> dict[str, dict[str, floa
     """The classes of a workload as `ScorpioSettings.classes` wants them."""
     return {
         r.slo_class: {name.removeprefix("slo_"): ms for name, ms in _slos_ms(r).items()}
+        | ({} if r.value == 1.0 else {"value": r.value})
         for r in requests
         if r.slo_class
     }
@@ -132,4 +133,5 @@ def _record(entry: Entry, forecast: Forecast | None) -> RequestRecord:
         error=entry.reason if outcome is Outcome.FAILED else None,
         predicted_ttft_s=entry.told_ttft_s if forecast is None else forecast.ttft_s,
         predicted_tpot_s=None if forecast is None else forecast.tpot_s,
+        value=arrival.slo.value,
     )

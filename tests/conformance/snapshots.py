@@ -90,6 +90,7 @@ def running_batch(rows: tuple[Row, ...] | list[Row]) -> RunningBatch:
         ),
         tpot_slo_s=np.array([row.view.slo.tpot_s for row in rows], dtype=np.float64),
         deadline_s=np.array([row.view.deadline_s for row in rows], dtype=np.float64),
+        value=np.array([row.view.slo.value for row in rows], dtype=np.float64),
     )
 
 
@@ -113,7 +114,8 @@ ttft_slos = st.one_of(
 tpot_slos = st.one_of(
     st.sampled_from([math.inf, 1e-6, 0.03, 0.05, 0.2, 5.0, 86_400.0]), st.floats(0.005, 0.5)
 )
-slos = st.builds(Slo, ttft_slos, tpot_slos, st.just(math.inf), st.sampled_from(OnMiss))
+values = st.one_of(st.just(1.0), st.sampled_from([1e-6, 4.0, 1e6]))
+slos = st.builds(Slo, ttft_slos, tpot_slos, st.just(math.inf), st.sampled_from(OnMiss), values)
 predictions = st.one_of(st.sampled_from([math.nan, math.inf, -1.0, 0.0, 1e9]), st.floats(1, 2000))
 
 

@@ -22,7 +22,7 @@ def make_view(seq: int, **changes: object) -> RequestView:
         "arrival_s": float(seq),
         "prompt_tokens": 10 + seq,
         "max_tokens": 100,
-        "slo": Slo(1.0, 0.05),
+        "slo": Slo(1.0, 0.05, value=2.5),
     }
     return RequestView(**(facts | changes))  # type: ignore[arg-type]
 
@@ -96,6 +96,7 @@ class TableAgainstSortedList(RuleBasedStateMachine):
         assert table.seqs().tolist() == [v.seq for v in views]
         assert table.deadline_s.tolist() == [v.deadline_s for v in views]
         assert table.tpot_slo_s.tolist() == [v.slo.tpot_s for v in views]
+        assert table.value.tolist() == [v.slo.value for v in views]
         assert table.prompt_tokens.tolist() == [v.prompt_tokens for v in views]
         assert table.arrival_s.tolist() == [v.arrival_s for v in views]
         assert np.array_equal(

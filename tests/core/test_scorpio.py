@@ -27,7 +27,8 @@ def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.
     on_miss = more.pop("on_miss", OnMiss.REJECT)
     more.setdefault("arrival_s", NOW_S)
     return RequestView(name, more.pop("seq", 1), prompt_tokens=prompt, max_tokens=64,
-                       slo=Slo(ttft_s, tpot_s, on_miss=on_miss), **more)  # fmt: skip
+                       slo=Slo(ttft_s, tpot_s, on_miss=on_miss, value=more.pop("value", 1.0)),
+                       **more)  # fmt: skip
 
 
 def decode(name: str, tpot_s: float, slot: int = 0, produced: int = 1) -> Row:
@@ -73,6 +74,19 @@ def test_slack_once_saved_buys_a_longer_chunk() -> None:
     # The 5th token (produced = 4) is due 4 * 30 ms after the first: 120 - 3 ms, * 0.97 = 113.5 ms.
     made = plan(decode("d", 0.030, produced=4), waiting=(view("w", 5000, 5.0, 0.03),))
     assert made.token_budget == 1 + int((0.97 * 0.117 - 0.0101) / 1e-4)
+
+
+@pytest.mark.parametrize(("value", "gone"), [(1.0, ["long"]), (6.0, ["other", "short"])])
+def test_who_goes_is_decided_by_cost_per_value(value: float, gone: list[str]) -> None:
+    # Room for some 2,700 tokens: the long one and either of the others are too many. Worth six of
+    # them it costs least of all.
+    waiting = (
+        view("long", 2000, 0.5, 0.03, seq=1, value=value),
+        view("short", 1200, 0.5, 0.03, seq=2),
+        view("other", 1200, 0.5, 0.03, seq=3),
+    )
+    made = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
+    assert sorted(r.request_id for r in made.reject) == gone
 
 
 def test_longest_is_refused_when_not_all_can_be_on_time() -> None:

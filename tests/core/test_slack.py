@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scorpio.core.slack import decode_slack_s, least_slack_s, step_start_s
+from scorpio.core.slack import decode_slack_s, least_slack_s, likely_late, step_start_s
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.views import RequestView
 from tests.conformance.snapshots import Row, running_batch
@@ -42,3 +42,11 @@ def test_the_hopeless_do_not_hold_back_the_others() -> None:
     assert least_slack_s(slack_s, 0.005) == 0.02
     assert least_slack_s(slack_s[:2], 0.005) == math.inf
     assert least_slack_s(slack_s[:0], 0.005) == math.inf
+
+
+def test_a_late_end_counts_by_its_value() -> None:
+    # Both get their token 10 ms late, regain 1 ms with each, and have 100 to come: 0.1 each.
+    slack_s, recovery_s = np.array([0.02, 0.02]), np.array([0.001, 0.001])
+    assert likely_late(slack_s, recovery_s, 0.03, 100.0) == pytest.approx(0.2)
+    worth = np.array([4.0, 1.0])
+    assert likely_late(slack_s, recovery_s, 0.03, 100.0, worth) == pytest.approx(0.5)

@@ -134,7 +134,16 @@ def test_prediction(xargs: dict[str, object], tokens: float | None) -> None:
     assert parse_predicted_tokens(xargs) == tokens
 
 
-@pytest.mark.parametrize("field", ["ttft_s", "tpot_s", "e2e_s"])
+def test_value_is_the_operators_word() -> None:
+    """It comes with the class, whatever numbers go with it; no key of a client sets it."""
+    classes = {"gold": SloClass("gold", Slo(0.5, value=4.0))}
+    claims = {"value": 9, "slo_value": 9, "slo_tpot_ms": 80}
+    assert parse_xargs({"slo_class": "gold", **claims}, classes, NO_SLO)[0].value == 4.0
+    assert parse_xargs(claims, classes, NO_SLO)[0].value == 1.0
+    assert parse_xargs(claims, classes, Slo(1.0, value=3.0))[0].value == 3.0  # the default class
+
+
+@pytest.mark.parametrize("field", ["ttft_s", "tpot_s", "e2e_s", "value"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_slo_refuses_non_positive_objectives(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):

@@ -17,6 +17,7 @@ rejection_status = 503
 ttft_ms = 500
 tpot_ms = 50.5
 on_miss = "wait"
+value = 4
 
 [classes.standard]
 ttft_ms = 2000
@@ -35,6 +36,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert sorted(classes) == ["interactive", "standard"]
     assert (default.ttft_s, default.e2e_s) == (2.0, 60.0)
     assert classes["interactive"].slo.on_miss.value == "wait"
+    assert (classes["interactive"].slo.value, default.value) == (4.0, 1.0)
     assert (settings.rejection_status, settings.service_tiers) == (503, {"priority": "interactive"})
 
 
@@ -57,6 +59,9 @@ def test_an_empty_file_is_no_promise(tmp_path: Path) -> None:
         ("[classes.a]\nttft_ms = 'fast'", "classes.a.ttft_ms"),
         ("[classes.a]\nttft = 5", "classes.a.ttft"),
         ("[classes.a]\non_miss = 'panic'", "classes.a.on_miss"),
+        ("[classes.a]\nvalue = 0", "classes.a.value"),
+        ("[classes.a]\nvalue = inf", "classes.a.value"),
+        ("[classes.a]\nvalue = 1e7", "classes.a.value"),
         ("classes = 3", "classes"),
         ("least_tpot_ms = -1", "least_tpot_ms"),
         ("least_tpot_ms = 31\n[classes.a]\ntpot_ms = 30", "classes.a.tpot_ms 30 is below"),

@@ -127,6 +127,14 @@ def test_what_the_request_carries() -> None:
     assert slo_classes(crowd) == {crowd[0].slo_class: {"ttft_ms": 200.0, "tpot_ms": 20.0}}
 
 
+def test_a_value_reaches_the_policy_by_the_operators_classes_alone() -> None:
+    dear = [replace(r, value=4.0) for r in _crowd(3)]
+    (first, *_) = arrivals(dear, toy_config(), 0)
+    assert not any("value" in name for name in first.xargs)
+    assert slo_classes(dear)[dear[0].slo_class]["value"] == 4.0
+    assert {r.value for r in run_twin(toy_config(), dear, "scorpio").records} == {4.0}
+
+
 def test_max_tokens_hides_the_length_unless_told() -> None:
     hidden = arrivals(_crowd(), toy_config(max_tokens=64), 0)
     assert {a.max_tokens for a in hidden} == {64}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_exact_numbers() -> None:
     assert s.preemptions == 2
     assert (s.steps, s.schedule_us, s.wall_s) == (50, {"p50": 80.0, "p99": 200.0}, 1.5)
     assert not s.void
+
+
+def test_value_counts_each_good_request_by_its_class() -> None:
+    records = ten_records()
+    assert summarise(KEY, records).value_goodput == pytest.approx(5 / 9)
+    dear = [replace(r, value=4.0) if r.index in (0, 5) else r for r in records]  # 5 was late
+    s = summarise(KEY, dear)
+    assert (s.good, s.goodput_rps, s.value_goodput) == (
+        5,
+        pytest.approx(5 / 9),
+        pytest.approx(8 / 9),
+    )
+    old = {name: value for name, value in s.to_dict().items() if name != "value_goodput"}
+    assert RunSummary.from_dict(old).value_goodput is None
 
 
 def test_by_class() -> None:

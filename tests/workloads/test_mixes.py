@@ -19,8 +19,9 @@ def promises(name: str) -> list[tuple[float, float]]:
 
 
 def test_the_published_mixes() -> None:
-    assert mix_names() == ["artefact-3", "cpu", "product", "six"]
-    assert promises("six") == SIX
+    assert mix_names() == ["artefact-3", "cpu", "e2e-3", "product", "six", "six-value"]
+    assert promises("six") == promises("six-value") == SIX
+    assert [c.value for c in get_mix("six-value").classes] == [4, 1, 1, 1, 1, 1]
     assert promises("artefact-3") == [(500, 50), (3000, 30), (15000, 50)]
     assert promises("cpu") == [(10 * ttft, 8 * tpot) for ttft, tpot in SIX]
     product = get_mix("product").classes
@@ -45,7 +46,10 @@ def test_names_are_stable_and_say_the_promise() -> None:
 def test_unknown_mix_lists_the_valid_ones() -> None:
     with pytest.raises(UnknownName) as caught:
         get_mix("seven")
-    assert str(caught.value) == "unknown mix 'seven'; valid: artefact-3, cpu, product, six"
+    assert (
+        str(caught.value)
+        == "unknown mix 'seven'; valid: artefact-3, cpu, e2e-3, product, six, six-value"
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,5 +86,11 @@ def test_seeds_differ_in_order() -> None:
 def test_a_mix_checks_itself() -> None:
     with pytest.raises(ValueError, match="ttft_ms of class a must be > 0"):
         MixClass("a", 0.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="value of class a must be > 0"):
+        MixClass("a", 1.0, 1.0, 1.0, value=math.inf)
+    with pytest.raises(ValueError, match="class a promises nothing"):
+        MixClass("a", math.inf, math.inf, 1.0)
+    with pytest.raises(ValueError, match="share of class a must be > 0"):
+        MixClass("a", 1.0, 1.0, math.inf)
     with pytest.raises(ValueError, match="add up to 1"):
         Mix("m", (MixClass("a", 1.0, 1.0, 0.5),))

@@ -32,6 +32,7 @@ class PrefillJobs:
 
     work_s: its cost beside other work, attention to its own prefix included, no base cost.
     predicted: output tokens predicted, NaN for none (and for running ones, which stay anyway).
+    value: what serving it in time is worth (1 for running ones).
     """
 
     row: IntArray
@@ -42,12 +43,14 @@ class PrefillJobs:
     may_drop: BoolArray
     rejectable: BoolArray
     predicted: FloatArray
+    value: FloatArray
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
-        """Engine time that each would take in all: its prefill and the decodes it leads to."""
+        """Engine time that each would take in all, its prefill and the decodes it leads to, for
+        one unit of value."""
         output = lengths.expected(self.predicted)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output)
-        cost_s: FloatArray = self.work_s + decode_s
+        cost_s: FloatArray = (self.work_s + decode_s) / self.value
         return cost_s
 
     def turns(self, gone: IntArray) -> Iterator[Turn]:
@@ -73,7 +76,7 @@ def prefill_jobs(
     which = slice(None) if never is None else ~never
     row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
     tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
-    rejectable = waiting.rejectable[which]
+    rejectable, value = waiting.rejectable[which], waiting.value[which]
     may_drop = rejectable | waiting.degradable[which]
     prefix = waiting.cached_tokens[which]
     partial = np.flatnonzero(~running.is_decode)
@@ -86,9 +89,9 @@ def prefill_jobs(
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         may_drop, rejectable = np.insert(may_drop, at, False), np.insert(rejectable, at, False)
-        predicted = np.insert(predicted, at, math.nan)
+        predicted, value = np.insert(predicted, at, math.nan), np.insert(value, at, 1.0)
     work_s = prefill_work_s(model, tokens, prefix)
-    return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted)
+    return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value)
 
 
 def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:

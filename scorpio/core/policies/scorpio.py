@@ -77,6 +77,7 @@ class _Decodes:
     slack_s: FloatArray
     context_tokens: float
     alone_s: float
+    value: FloatArray
 
 
 class Scorpio:
@@ -197,7 +198,7 @@ class Scorpio:
         """TTFT guard: whom to let go, and the length of step that goes with it.
 
         Rather than refuse, borrow from the decodes: TPOT is a mean, so a token may come late if
-        later ones make up for it. Worth it when fewer are expected to end in debt than are kept,
+        later ones make up for it. Worth it when less value is expected to end in debt than is kept,
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
         pace_s = self._pace_s(model, snapshot)
@@ -215,8 +216,9 @@ class Scorpio:
             supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
             gone = let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
             recovery_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
-            late = likely_late(decodes.slack_s, recovery_s, step_s, self._lengths.mean_tokens)
-            return step_s, supply, gone, len(gone) + late
+            mean_tokens = self._lengths.mean_tokens
+            late = likely_late(decodes.slack_s, recovery_s, step_s, mean_tokens, decodes.value)
+            return step_s, supply, gone, float(jobs.value[gone].sum()) + late
 
         best = outcome(limit_s)
         if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
@@ -337,4 +339,5 @@ def _decodes(model: StepModel, snapshot: Snapshot, start_s: float, most_s: float
         decode_slack_s(running, rows, start_s),
         context,
         model.step_s(count, context),
+        running.value[rows],
     )
