@@ -34,7 +34,8 @@ class MultiplierRls:
 
     def predict(self, shares: Sequence[float]) -> float:
         """Executed over predicted time of a step with these shares (their sum is 1)."""
-        return sum(map(mul, shares, self.values))
+        ratio: float = sum(map(mul, shares, self.values))
+        return ratio
 
     def update(self, shares: Sequence[float], ratio: float, pull: float) -> None:
         """Learn from one step; `pull`: where multipliers go of which nothing is known."""
