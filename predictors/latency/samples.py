@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from scorpio.core.views import BoolArray, FloatArray, IntArray, StepSample
 
-_FIELDS = tuple(f.name for f in fields(StepSample))
+_FIELDS = tuple(f.name for f in fields(StepSample) if f.default is MISSING)  # those measured
 _COUNTS = frozenset({"prefill_tokens", "num_decodes", "decode_context_tokens"})
 
 

@@ -1,44 +1,106 @@
-"""Is the engine as fast as its profile says? One factor, learned from executed steps.
+"""Is the engine as fast as its profile says, and if not, which part of a step is slower?
 
-A profile is taken once, on an idle machine; clocks, neighbours and kernels change. Steps are
-compared with their prediction and the ratio is followed slowly; ratios outside [1/4, 4] (stalls,
-warm-up) are not evidence.
+A profile is taken once, on an idle machine; clocks, neighbours and kernels change. Executed steps
+are compared with their prediction, and one multiplier per term of the step model is followed
+(`rls.py`), at a fixed knee. Stalls, rare outliers and the first steps after a start or an idle time
+are no evidence. Under it lies a floor, the profile times one factor: terms of which nothing is
+known stay there, and the recursion starts there anew when it predicts worse than the factor alone.
 """
 
 from __future__ import annotations
 
 from scorpio.core.latency import StepModel
+from scorpio.core.margin import StepErrors
+from scorpio.core.rls import LEAST, MOST, MultiplierRls
 from scorpio.core.views import StepSample
 
-_WEIGHT = 0.02  # of one step: a lasting 30 % change is followed within some hundred steps
-_LEAST, _MOST = 0.25, 4.0
+_WEIGHT = 0.02  # of one step in the factor and in the errors
+_WARM_UP = 20  # steps after a start in which the factor alone is followed
+_WAKING = 3  # steps after an idle time: clocks and caches are cold
+_UNKNOWN = 0.05  # both errors at first: a few steps prove nothing
+_WORSE, _SLIGHT = 1.2, 0.002  # how much worse than the factor is worse: relative, and in error
 
 
 class Calibration:
-    """`factor` multiplies every predicted step time."""
+    """`factor` is the floor's; `floors` counts returns to it."""
 
     def __init__(self, model: StepModel) -> None:
-        self._model = model
+        self._profile = model
+        self._model: StepModel | None = model
+        self._terms = MultiplierRls(6)
+        self._below, self._above = StepErrors(), StepErrors()
+        self._steps = 0  # since the (re)start
+        self._waking = 0
+        self._error = self._factor_error = _UNKNOWN
         self.factor = 1.0
+        self.floors = 0
 
     def observe(self, sample: StepSample) -> None:
         """Follow one executed step."""
-        predicted_s = self._model.sample_s(sample)
-        if predicted_s <= 0.0:
+        terms = _terms_s(self._profile, sample)
+        predicted_s = sum(terms)
+        ratio = sample.duration_s / predicted_s if predicted_s > 0.0 else 0.0
+        if not LEAST <= ratio <= MOST:
             return
-        ratio = sample.duration_s / predicted_s
-        if _LEAST <= ratio <= _MOST:
-            self.factor += _WEIGHT * (ratio - self.factor)
+        self._model = None
+        shares = [term / predicted_s for term in terms]
+        expected, factor = self._terms.predict(shares), self.factor
+        self.factor += _WEIGHT * (ratio - factor)
+        self._steps += 1
+        if self._steps <= _WARM_UP:
+            self._terms.restart(self.factor)
+            return
+        self._waking = _WAKING if sample.woken else max(self._waking - 1, 0)
+        if self._waking:
+            return
+        self._error += _WEIGHT * (abs(expected / ratio - 1.0) - self._error)
+        self._factor_error += _WEIGHT * (abs(factor / ratio - 1.0) - self._factor_error)
+        if not self._regime(sample.prefill_tokens + sample.num_decodes).outlier(
+            ratio / expected - 1.0
+        ):
+            self._terms.update(shares, ratio, self.factor)
+        if self._error > _WORSE * self._factor_error + _SLIGHT:
+            self._to_floor()
 
     def model(self) -> StepModel:
         """The profile's model at today's speed."""
-        m, f = self._model, self.factor
-        return StepModel(
-            base_s=m.base_s * f,
-            low_token_s=m.low_token_s * f,
-            high_token_s=m.high_token_s * f,
-            knee_tokens=m.knee_tokens,
-            prefill_sq_s=m.prefill_sq_s * f,
-            prefill_prefix_s=m.prefill_prefix_s * f,
-            context_token_s=m.context_token_s * f,
-        )
+        if self._model is None:
+            profile = self._profile
+            base, low, high, sq, prefix, context = self._terms.values
+            self._model = StepModel(
+                base_s=profile.base_s * base,
+                low_token_s=profile.low_token_s * low,
+                high_token_s=profile.high_token_s * high,
+                knee_tokens=profile.knee_tokens,
+                prefill_sq_s=profile.prefill_sq_s * sq,
+                prefill_prefix_s=profile.prefill_prefix_s * prefix,
+                context_token_s=profile.context_token_s * context,
+            )
+        return self._model
+
+    def margin(self, tokens: float) -> float:
+        """Times the predicted step time: 9 steps of 10 of so many tokens take less."""
+        return self._regime(tokens).margin
+
+    def _regime(self, tokens: float) -> StepErrors:
+        return self._below if tokens <= self._profile.knee_tokens else self._above
+
+    def _to_floor(self) -> None:
+        self.floors += 1
+        self._steps = 0
+        self._error = self._factor_error
+        self._terms.restart(self.factor)
+
+
+def _terms_s(m: StepModel, sample: StepSample) -> tuple[float, ...]:
+    """The parts of `StepModel.sample_s`, in the order of its fields."""
+    tokens = sample.prefill_tokens + sample.num_decodes
+    knee = m.knee_tokens
+    return (
+        m.base_s,
+        m.low_token_s * min(tokens, knee),
+        m.high_token_s * max(tokens - knee, 0.0),
+        m.prefill_sq_s * sample.prefill_sq_tokens,
+        m.prefill_prefix_s * sample.prefill_prefix_products,
+        m.context_token_s * sample.decode_context_tokens,
+    )

@@ -120,6 +120,7 @@ class StepSample:
 
     prefill_tokens n and prefill_prefix_tokens p (KV already there) give the attention cost
     n^2 and n*p; decode_context_tokens is the sum of decode contexts.
+    woken: the first step after an idle time.
     """
 
     prefill_tokens: int
@@ -128,3 +129,4 @@ class StepSample:
     num_decodes: int
     decode_context_tokens: int
     duration_s: float
+    woken: bool = False

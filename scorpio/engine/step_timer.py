@@ -58,11 +58,12 @@ class StepTimer:
                 break
         else:
             return None
+        woken = self._woken_s > self._last_output_s
         started_s = max(self._last_output_s, self._woken_s)
         self._last_output_s = now_s
         if step.sample is None or not now_s > started_s:
             return None
-        return replace(step.sample, duration_s=now_s - started_s)
+        return replace(step.sample, duration_s=now_s - started_s, woken=woken)
 
 
 def _features(output: SchedulerOutput, batch: RunningBatch) -> StepSample:

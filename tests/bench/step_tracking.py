@@ -1,16 +1,16 @@
-"""How well does one speed factor follow the engine? On the executed steps of a twin run.
+"""How well does online calibration follow the engine? On the executed steps of a twin run.
 
 Command: python -m tests.bench.step_tracking --trace azure-conv --rows 2000:2800
-Each step is predicted before it is seen. From the middle of the run on, steps take 30 % longer:
-all of them, or the compute-bound prefill part alone, which one factor cannot express.
+Each step is predicted before it is seen. From the middle of the run on, terms of the step model
+cost more or less than the profile says: all of them, or some alone. Errors are of that half.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,19 @@ from rich.table import Table
 
 from scorpio.core.calibration import Calibration
 from scorpio.core.latency import StepModel
-from scorpio.core.views import FloatArray, StepSample
+from scorpio.core.views import BoolArray, FloatArray, StepSample
 from scorpio.twin.compare import CompareSpec
 from scorpio.twin.run import run_twin
 
 SLOWER = 1.3
+TERMS = [name for name in StepModel.__slots__ if name != "knee_tokens"]
+CHANGES: Mapping[str, Mapping[str, float]] = {
+    "nothing": {},
+    "everything x 1.3": dict.fromkeys(TERMS, SLOWER),
+    "prefill x 1.3": {"high_token_s": SLOWER},  # the compute-bound part of a step
+    "context x 2": {"context_token_s": 2.0},
+    "base x 2, context x 0.5": {"base_s": 2.0, "context_token_s": 0.5},
+}
 RECOVERED = 0.05  # mean error of the last STEPS steps
 STEPS = 50
 
@@ -50,44 +58,64 @@ def recorded() -> Iterator[tuple[list[StepModel], list[StepSample]]]:
         Calibration.__init__, Calibration.observe = init, observe  # type: ignore[method-assign]
 
 
-def predict_s(model: StepModel, sample: StepSample) -> float:
-    """Predicted time of an executed step."""
-    return model.step_s(
-        sample.num_decodes,
-        sample.decode_context_tokens,
-        sample.prefill_tokens,
-        sample.prefill_sq_tokens,
-        sample.prefill_prefix_products,
-    )
-
-
-def slowed(
-    model: StepModel, samples: Sequence[StepSample], part: str, first: int
+def changed(
+    model: StepModel, samples: Sequence[StepSample], factors: Mapping[str, float], first: int
 ) -> list[StepSample]:
-    """The same steps, slower from number `first` on; part: all, prefill or none."""
-    found = list(samples[:first])
-    for sample in samples[first:]:
-        share = {"all": 1.0, "none": 0.0}.get(part)
-        if share is None:
-            over = max(sample.prefill_tokens + sample.num_decodes - model.knee_tokens, 0.0)
-            share = model.high_token_s * over / predict_s(model, sample)
-        factor = 1.0 + (SLOWER - 1.0) * share
-        found.append(replace(sample, duration_s=sample.duration_s * factor))
-    return found
+    """The same steps; from number `first` on, these coefficients are so many times as large."""
+    now = replace(model, **{name: getattr(model, name) * f for name, f in factors.items()})
+    return [
+        *samples[:first],
+        *(
+            replace(s, duration_s=s.duration_s * now.sample_s(s) / model.sample_s(s))
+            for s in samples[first:]
+        ),
+    ]
 
 
 def follow(
     model: StepModel, samples: Sequence[StepSample], learn: bool
 ) -> tuple[FloatArray, FloatArray]:
     """(time of each step's end, relative error of its prediction)."""
+    steps = tracked(model, samples, learn)
+    return steps.end_s, steps.error
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """Steps in order, [n] each; `error` of the prediction, `margin` told before the step."""
+
+    end_s: FloatArray
+    error: FloatArray
+    margin: FloatArray
+    above: BoolArray  # the knee
+
+    def after(self, first: int) -> Tracked:
+        """Without the steps before number `first`."""
+        return Tracked(
+            self.end_s[first:], self.error[first:], self.margin[first:], self.above[first:]
+        )
+
+    def coverage(self) -> str:
+        """Below and above the knee: % of steps within the margin, and the mean margin."""
+        within = (1.0 + self.error) * self.margin >= 1.0
+        return " / ".join(
+            f"{100.0 * within[rows].mean():.1f} ({self.margin[rows].mean():.3f})"
+            for rows in (~self.above, self.above)
+        )
+
+
+def tracked(model: StepModel, samples: Sequence[StepSample], learn: bool) -> Tracked:
+    """Predict each step before it is seen."""
     calibration, now_s, rows = Calibration(model), 0.0, []
     for sample in samples:
         now_s += sample.duration_s
-        rows.append((now_s, predict_s(calibration.model(), sample) / sample.duration_s - 1.0))
+        tokens = sample.prefill_tokens + sample.num_decodes
+        error = calibration.model().sample_s(sample) / sample.duration_s - 1.0
+        rows.append((now_s, error, calibration.margin(tokens), tokens > model.knee_tokens))
         if learn:
             calibration.observe(sample)
-    times, errors = np.array(rows).T
-    return times, errors
+    end_s, errors, margins, above = np.array(rows).T
+    return Tracked(end_s, errors, margins, above > 0.0)
 
 
 def recovered_s(times: FloatArray, errors: FloatArray) -> float:
@@ -111,18 +139,25 @@ def main() -> None:
     )  # fmt: skip
     with recorded() as (models, seen):
         run_twin(spec.config(), spec.workloads()[0].load(), "scorpio", 0)
+    Console().print(tracking_table(models[0], seen))
+
+
+def tracking_table(model: StepModel, seen: Sequence[StepSample]) -> Table:
+    """A line for each change, without and with tracking."""
     table = Table(title=f"step time, predicted one ahead ({len(seen)} steps)")
-    for name in ("30 % slower", "profile", "MAPE", "recovered after, s"):
+    columns = ("changed", "profile", "MAPE", "recovered after, s", "within margin, % (margin)")
+    for name in columns:
         table.add_column(name, justify="right")
     ends_s = np.cumsum([sample.duration_s for sample in seen])
     middle = int(np.searchsorted(ends_s, ends_s[-1] / 2))
-    for part in ("none", "all", "prefill"):
-        samples = slowed(models[0], seen, part, middle)
-        for name, learn in (("as it is", False), ("with the factor", True)):
-            times, errors = (column[middle:] for column in follow(models[0], samples, learn))
-            back_s = f"{recovered_s(times, errors):.1f}" if part != "none" else "-"
-            table.add_row(part, name, f"{np.abs(errors).mean():.2%}", back_s)
-    Console().print(table)
+    for change, factors in CHANGES.items():
+        samples = changed(model, seen, factors, middle)
+        for name, learn in (("as it is", False), ("tracked", True)):
+            steps = tracked(model, samples, learn).after(middle)
+            back_s = f"{recovered_s(steps.end_s, steps.error):.1f}" if factors else "-"
+            mape = f"{np.abs(steps.error).mean():.2%}"
+            table.add_row(change, name, mape, back_s, steps.coverage() if learn else "-")
+    return table
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def test_time_between_steps_is_part_of_the_later_one() -> None:
     engine.step()
     engine.step()
     assert durations(policy) == pytest.approx([STEP_S, STEP_S + 0.004, STEP_S])
+    assert [sample.woken for sample in policy.samples] == [True, False, False]
 
 
 def test_rest_of_an_idle_engine_is_not() -> None:
@@ -34,6 +35,7 @@ def test_rest_of_an_idle_engine_is_not() -> None:
     engine.scorpio.virtual_s += 0.001
     engine.step()
     assert durations(policy) == pytest.approx([STEP_S, STEP_S + 0.001])
+    assert [sample.woken for sample in policy.samples] == [True, True]
 
 
 def test_rest_after_the_last_client_left_is_not() -> None:

@@ -91,7 +91,6 @@ class Scorpio:
     ) -> None:
         self._o = parse_options(self.name, OPTIONS, options)
         self._calibration = Calibration(profile.step)
-        self._step = profile.step
         self._prefill_share = PrefillShare()  # only told, in forecasts
         self._limits = limits
         self._planned_s = 0.0
@@ -106,8 +105,9 @@ class Scorpio:
     def observe(self, sample: StepSample) -> None:
         """Follow the engine's speed."""
         self._calibration.observe(sample)
-        decodes_s = self._step.step_s(sample.num_decodes, sample.decode_context_tokens)
-        self._prefill_share.observe(sample, self._calibration.factor * decodes_s)
+        model = self._calibration.model()
+        decodes_s = model.step_s(sample.num_decodes, sample.decode_context_tokens)
+        self._prefill_share.observe(sample, decodes_s)
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         model = self._calibration.model()
