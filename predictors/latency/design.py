@@ -1,15 +1,17 @@
 """Which steps shall be measured? A design that covers decodes, prefills and mixtures cheaply.
 
 A decode ladder pays for one prefill and measures many batch sizes: its requests end in groups, so
-the batch halves from rung to rung. Points are ordered by what the fit needs most: when time runs
-out, the tail is left out and the report says so.
+the batch halves from rung to rung. Several short ladders stand among the other points, and each
+passes through the small batches: an engine that is slower for some seconds is then slower at many
+sizes, not at one. Points are ordered by what the fit needs most: when time runs out, the tail is
+left out and the report says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-RUNG_STEPS = 7
+RUNG_STEPS = 4
 _MARGIN_TOKENS = 8  # room under max_model_len for the tokens that a point produces
 
 
@@ -102,14 +104,18 @@ def design_points(max_model_len: int, max_batch: int = 64) -> list[Point]:
         Ladder(32, 24),
         Prefills((16, 32, 64, 128, 256, 512)),
         Mixture(8, (32, 128, 256, 16, 64, 384)),
-        Ladder(8, 384),
-        Prefills((1024,)),
-        Mixture(24, (16, 64, 192)),
-        Ladder(64, 8),
-        Prefills((64, 256), prefix=512),
+        Ladder(4, 256),
+        Mixture(2, (48, 192, 96)),
+        Ladder(16, 24),
         Prefills((48, 96, 192, 384, 24)),
-        Mixture(2, (48, 512, 96)),
+        Prefills((64, 256), prefix=512),
+        Mixture(24, (16, 64, 192)),
+        Ladder(8, 384),
+        Ladder(64, 8),
+        Prefills((1024,)),
+        Ladder(2, 96),
         Ladder(4, 1024),
+        Mixture(2, (48, 512, 96)),
         Prefills((2048,)),
         Prefills((128, 512), prefix=1024),
     ]

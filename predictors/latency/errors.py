@@ -9,6 +9,8 @@ import numpy as np
 from predictors.latency.samples import StepTable
 from scorpio.core.views import FloatArray
 
+_MIN_REPEATS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorStats:
@@ -51,3 +53,22 @@ def errors_by_kind(
     return {
         kind: error_stats(predicted_s[rows], steps.duration_s[rows]) for kind, rows in kinds.items()
     }
+
+
+def repeat_error(steps: StepTable, predicted_s: FloatArray) -> ErrorStats | None:
+    """How well can a step be told from its own repetitions? Hardly a model of sizes does better.
+
+    Steps of the same prefill chunks and batch are told by the median of the others; what their
+    contexts make different is taken from `predicted_s`. Sizes seen fewer than 4 times are left out;
+    None when that leaves nothing.
+    """
+    ratio = steps.duration_s / predicted_s
+    sizes = (steps.prefill_tokens, steps.prefill_sq, steps.prefill_prefix, steps.decodes)
+    _, group = np.unique(np.stack(sizes, axis=1), axis=0, return_inverse=True)
+    told_s = np.full(len(steps), np.nan)
+    for number in np.flatnonzero(np.bincount(group.ravel()) >= _MIN_REPEATS):
+        rows = np.flatnonzero(group.ravel() == number)
+        for row in rows:
+            told_s[row] = predicted_s[row] * np.median(ratio[rows[rows != row]])
+    known = ~np.isnan(told_s)
+    return error_stats(told_s[known], steps.duration_s[known])

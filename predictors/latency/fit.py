@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from predictors.latency.errors import ErrorStats, errors_by_kind
+from predictors.latency.errors import ErrorStats, errors_by_kind, repeat_error
 from predictors.latency.predict import predict_mixed, predict_paper
 from predictors.latency.regression import fit_with_knee, knee_candidates
 from predictors.latency.samples import StepTable
@@ -41,7 +41,8 @@ class FitReport:
     """Held-out errors by kind of step: the mixed form beside the paper's.
 
     The paper has no form for a mixed step; the kindest reading is charged: its decode time plus
-    its prefill time. below_knee/above_knee are the two regimes of the mixed form.
+    its prefill time. below_knee/above_knee are the two regimes of the mixed form. `repeats` is how
+    far apart the same steps are among themselves: about the floor of any model of sizes.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class FitReport:
     outliers: int
     mixed_form: dict[str, ErrorStats | None]
     paper_form: dict[str, ErrorStats | None]
+    repeats: ErrorStats | None
 
     def to_dict(self) -> dict[str, object]:
         """Plain dict for JSON."""
@@ -56,6 +58,7 @@ class FitReport:
             "steps": self.steps,
             "warmup_dropped": self.warmup_dropped,
             "outliers": self.outliers,
+            "repeats": self.repeats.to_dict() if self.repeats else None,
             **{
                 name: {kind: s.to_dict() if s else None for kind, s in form.items()}
                 for name, form in (("mixed_form", self.mixed_form), ("paper_form", self.paper_form))
@@ -147,6 +150,7 @@ def fit_profile(
         outliers=outliers,
         mixed_form=errors_by_kind(steps, mixed_s, knee),
         paper_form=errors_by_kind(steps, paper_s, knee),
+        repeats=repeat_error(steps, predict_mixed(profile, steps)),
     )
     return profile, report
 

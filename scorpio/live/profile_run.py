@@ -87,6 +87,11 @@ def describe(measured: ProfileFile) -> list[str]:
                     f"  {stats['n']} steps, R2 {'-' if r2 is None else format(r2, '.3f')},"
                     f" max error {stats['max_ape']:.0%}"
                 )
+            if isinstance(repeats := table.get("repeats"), Mapping):
+                lines.append(
+                    f"  the same step again: {repeats['mape']:.1%} off ({repeats['n']} steps);"
+                    " about the best that a model of step sizes can do here"
+                )
     return lines
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from predictors.latency.artifact import ProfileFile, this_machine
 from predictors.latency.design import RandomLoad, design_points
-from predictors.latency.errors import errors_by_kind
+from predictors.latency.errors import errors_by_kind, repeat_error
 from predictors.latency.fit import fit_profile
 from predictors.latency.predict import predict_mixed, predict_paper
 from predictors.latency.profile import Prober, Progress, ServedModel, drive, probing
@@ -134,15 +134,17 @@ def _limits(served: ServedModel) -> dict[str, object]:
 
 
 def exam_errors(profile: LatencyProfile, exam: list[StepSample]) -> dict[str, object]:
-    """Errors of a profile on steps it was not fitted to: the mixed form and the paper's."""
+    """Errors of a profile on steps it was not fitted to: both forms, and the steps' own scatter."""
     steps, knee = StepTable.of(exam), profile.step.knee_tokens
-    return {
+    repeats = repeat_error(steps, predict_mixed(profile, steps))
+    forms = {
         form: {
             kind: stats.to_dict() if stats else None
             for kind, stats in errors_by_kind(steps, predict(profile, steps), knee).items()
         }
         for form, predict in (("mixed_form", predict_mixed), ("paper_form", predict_paper))
     }
+    return {**forms, "repeats": repeats.to_dict() if repeats else None}
 
 
 def _exam_rate_rps(profile: LatencyProfile, load: RandomLoad) -> float:

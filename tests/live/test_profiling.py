@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
 
-from predictors.latency.design import Ladder, Mixture, Prefills, design_points
+from predictors.latency.artifact import Machine, ProfileFile
+from predictors.latency.design import RUNG_STEPS, Ladder, Mixture, Prefills, design_points
 from predictors.latency.profile import ProbeError
 from scorpio import channel
+from scorpio.core.latency import UNMEASURED
 from scorpio.live import profiling
+from scorpio.live.profile_run import describe
 from scorpio.live.profiling import NotRecordingError, profile_server
 from tests.live.fake_engine import TRUTH, FakeEngine
 
@@ -127,13 +132,32 @@ def test_designs_stay_within_the_engine(max_model_len: int, max_batch: int) -> N
     assert any(isinstance(point, Prefills) for point in points)
 
 
+def test_small_batches_are_measured_again_later() -> None:
+    """A slow stretch of the machine must not look like the price of one batch size."""
+    points = design_points(2048)
+    ladders = [at for at, point in enumerate(points) if isinstance(point, Ladder)]
+    assert len(ladders) >= 5
+    assert all(later - sooner > 1 for sooner, later in itertools.pairwise(ladders[:4]))
+
+
+def test_what_repetitions_differ_by_is_said() -> None:
+    repeats = {"n": 40, "r2": 0.9, "mape": 0.071, "median_ape": 0.06, "max_ape": 0.3}
+    form = {"all": repeats | {"mape": 0.083}}
+    fit = {"mixed_form": form, "paper_form": form, "repeats": repeats, "exam": None}
+    measured = ProfileFile(UNMEASURED, "m", Machine("cpu", 2), "0.32.0", "now", fit)
+    lines = describe(measured)
+    assert lines[0].startswith("step time error, held out")
+    assert "the same step again: 7.1% off (40 steps)" in lines[-1]
+    assert len(describe(replace(measured, fit=fit | {"repeats": None}))) == len(lines) - 1
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 8, 32, 63])
 def test_a_ladder_halves(batch: int) -> None:
     lengths = Ladder(batch, 10).output_tokens()
     assert len(lengths) == batch
     alive, previous = batch, 0
     for length in sorted(set(lengths)):
-        assert length - previous == 7
+        assert length - previous == RUNG_STEPS
         still = sum(n > length for n in lengths)
         assert still in (alive // 2, 0)
         alive, previous = still, length

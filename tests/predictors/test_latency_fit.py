@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from predictors.latency.errors import repeat_error
 from predictors.latency.fit import FitError, fit_profile
-from predictors.latency.samples import StepFileError, read_steps
+from predictors.latency.samples import StepFileError, StepTable, read_steps
 from scorpio.core.latency import DecodeModel, PrefillModel, StepModel
 from scorpio.core.views import StepSample
 from tests.shared_data import shared_data
@@ -109,6 +110,28 @@ def test_stalls_do_not_move_the_fit() -> None:
     everything = report.mixed_form["all"]
     assert everything is not None
     assert everything.max_ape > 0.5, "stalls must count in the reported errors"
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.03, 0.1])
+def test_the_scatter_of_repetitions_is_the_noise_whatever_the_model(sigma: float) -> None:
+    """A quarter of the sizes is 30 % slower than the model says: its own fault, not scatter."""
+    truth = StepModel(0.06, 6e-3, 4e-3, 32.0, 1e-8, 1e-8, 1e-7)
+    steps = StepTable.of(noisy(design(truth), sigma, seed=3, times=30))
+    quarter = np.where(steps.tokens % 32 == 0, 1 / 1.3, 1.0)
+    true_s = np.tile([s.duration_s for s in design(truth)], 30)
+    found = repeat_error(steps, true_s * quarter)
+    assert found is not None
+    assert found.n == len(steps)
+    assert found.mape == pytest.approx(sigma * np.sqrt(2.0 / np.pi), rel=0.1, abs=1e-12)
+
+
+def test_steps_seen_too_seldom_have_no_scatter() -> None:
+    truth = StepModel(0.06, 6e-3, 4e-3, 32.0, 1e-8, 1e-8, 1e-7)
+    steps = StepTable.of([s for s in design(truth) if s.prefill_tokens])
+    assert repeat_error(steps, steps.duration_s) is None
+    _, report = fit_profile(design(truth), "exact")
+    assert report.repeats is None
+    assert report.to_dict()["repeats"] is None
 
 
 def test_warmup_steps_are_left_out() -> None:
