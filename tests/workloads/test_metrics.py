@@ -82,11 +82,8 @@ def test_value_counts_each_good_request_by_its_class() -> None:
     assert summarise(KEY, records).value_goodput == pytest.approx(5 / 9)
     dear = [replace(r, value=4.0) if r.index in (0, 5) else r for r in records]  # 5 was late
     s = summarise(KEY, dear)
-    assert (s.good, s.goodput_rps, s.value_goodput) == (
-        5,
-        pytest.approx(5 / 9),
-        pytest.approx(8 / 9),
-    )
+    assert s.good == 5
+    assert (s.goodput_rps, s.value_goodput) == pytest.approx((5 / 9, 8 / 9))
     old = {name: value for name, value in s.to_dict().items() if name != "value_goodput"}
     assert RunSummary.from_dict(old).value_goodput is None
 

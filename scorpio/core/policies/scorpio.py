@@ -240,7 +240,7 @@ class Scorpio:
 
     def _request_s(self, view: RequestView) -> float:
         """Engine time that one request takes, prefill and decodes."""
-        model, tokens = self._step, float(view.prompt_tokens)
+        model, tokens = self._calibration.model(), float(view.prompt_tokens)
         length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
         return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
