@@ -122,7 +122,7 @@ PARTS: Mapping[str, Part] = {
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
     "_GROWTH = 1": Part(patches=((policy_module, "_GROWTH", 1.0),)),
-    "_SPARE = 1": Part(patches=((policy_module, "_SPARE", 1.0),)),
+    "step margin": Part(patches=((Calibration, "margin", lambda *_: 1.0),)),
     "_HOPE_STEPS = inf": Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
     "_LIGHT_QUEUE = 1,000": Part(patches=((policy_module, "_LIGHT_QUEUE", 1000),)),
     "_MAX_SCAN = 1": Part(patches=((policy_module, "_MAX_SCAN", 1),)),

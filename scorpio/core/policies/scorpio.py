@@ -60,7 +60,6 @@ OPTIONS = {
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
 _BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
-_SPARE = 0.97  # steps aim a little short of the slack
 _LIGHT_QUEUE = 8
 _CALM = 0.3  # share of prefill in the last seconds up to which a late decode surely recovers
 _MAX_SCAN = 50
@@ -183,7 +182,7 @@ class Scorpio:
         slack_s = decodes.slack_s - self._o["pace_reserve"] * slo_s
         helpable = slack_s > -_HOPE_STEPS * (slo_s - decodes.alone_s)
         allowed_s = np.maximum(slack_s, self._o["catch_up"] * slo_s)[helpable]
-        limit_s = _SPARE * float(allowed_s.min(initial=math.inf))
+        limit_s = float(allowed_s.min(initial=math.inf)) / self._calibration.margin(math.inf)
         return min(max(limit_s, decodes.alone_s), self._o["max_step_s"])
 
     def _keep(
