@@ -24,7 +24,7 @@ def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float
     return max(now_s, executing_since_s + executing_step_s)
 
 
-def decode_slack_s(running: RunningBatch, rows: IntArray, start_s: float) -> FloatArray:
+def decode_slack_s(running: RunningBatch, rows: IntArray | slice, start_s: float) -> FloatArray:
     """Time from `start_s` until the next token of each decode in `rows` is due; inf without SLO.
 
     A first token that is still in flight counts as coming at `start_s`. Negative = late already.

@@ -35,7 +35,8 @@ class Seen:
 class Scene:
     """A load for some policies under changed conditions.
 
-    off: a part that scorpio lacks. patient: the attacker's requests may not be refused.
+    options: of scorpio. off: a part that it lacks. patient: the attacker's requests may not be
+    refused.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Scene:
     lengths: LengthHint = field(default_factory=LengthHint)
     profile_bias: float = 1.0
     noise: NoiseSpec = field(default_factory=NoiseSpec)
+    options: Mapping[str, float] = field(default_factory=dict)
     off: str = ""
     patient: bool = False
 
@@ -122,7 +124,13 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
     ),
     "tenant": (
         (View("the others", _others(MAD)),),
-        tuple(Scene(name, name) for name in LOADS if name.startswith("tenant")),
+        (
+            *(Scene(name, name) for name in LOADS if name.startswith("tenant")),
+            *(
+                Scene(f"{name}, tenant_share 1.25", name, (OURS,), options={"tenant_share": 1.25})
+                for name in ("tenant x1", "tenant x10")
+            ),
+        ),
     ),
     "attack": (
         (View("the others", _others(ATTACKER)),),

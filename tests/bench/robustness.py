@@ -49,6 +49,7 @@ class Trial:
             lengths=scene.lengths,
             profile_bias=scene.profile_bias,
             noise=scene.noise,
+            policy_options={OURS: scene.options},
             never_refuse=frozenset(r.index for r in load if scene.patient and r.tenant == ATTACKER),
         )
         part = SWITCHED_OFF[scene.off] if scene.off and self.policy == OURS else Part()

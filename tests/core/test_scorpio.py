@@ -63,8 +63,8 @@ def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
 
 
 def test_chunk_ends_before_the_next_token_is_due() -> None:
-    # Slack 30 ms, 3 ms of it reserve; 27 ms minus 10.1 ms for the decode leaves 16.9 ms: in floating
-    # point a little less than 169 tokens of the prompt, so 168; and one for the decode.
+    # Slack 30 ms, 3 ms of it reserve; 27 ms minus 10.1 ms for the decode leaves 16.9 ms: rounded,
+    # a little less than 169 tokens of the prompt, so 168; and one for the decode.
     made = plan(decode("d", 0.030), waiting=(view("w", 1000, 5.0, 0.03),))
     assert made.token_budget == 169
     assert list(made.admit or ()) == ["w"]

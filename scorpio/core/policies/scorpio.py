@@ -211,24 +211,30 @@ class Scorpio:
             cost_s = jobs.cost_s(model, self._lengths)
             return cost_s if over is None else cost_s + over * cost_s.max()
 
-        def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray, float]:
+        def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray]:
             supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
             gone = let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
+            return step_s, supply, gone
+
+        def lost(found: tuple[float, PrefillSupply, IntArray]) -> float:
+            step_s, _, gone = found
             recovery_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
             mean_tokens = self._lengths.mean_tokens
             late = likely_late(decodes.slack_s, recovery_s, step_s, mean_tokens, decodes.value)
-            return step_s, supply, gone, float(jobs.value[gone].sum()) + late
+            return float(jobs.value[gone].sum()) + late
 
         best = outcome(limit_s)
         if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
             longer = (min(limit_s + k * pace_s, self._o["max_step_s"]) for k in _BORROW_STEPS)
-            best = min(best, *map(outcome, longer), key=lambda found: found[3])
+            best = min(best, *map(outcome, longer), key=lost)
         if len(best[2]):
             self._pressed_until_s = start_s + _PRESSED_S
-        return best[:3]
+        return best
 
     def _over_share(self, snapshot: Snapshot, jobs: PrefillJobs) -> FloatArray | None:
         """Fair shares that each job's tenant had, where that is too much, else 0; None: nobody."""
+        if not self._o["tenant_share"]:
+            return None
         waits = jobs.row >= 0
         theirs = self._tenants.over_share(snapshot.waiting.tenant[jobs.row[waits]])
         if theirs is None:
@@ -316,11 +322,11 @@ class Scorpio:
                 break
         self._planned_s = fill.time_s
         tpot_s = batch.tpot_s(self._prefill_share.value) if joining else 0.0
-        waits = set(np.flatnonzero(~snapshot.running.is_decode).tolist()) - set(order)
+        waits = set((~snapshot.running.is_decode).nonzero()[0].tolist() if partials else ())
         return StepPlan(
             admit=[view.request_id for view in joining],
             prefill_order=order,
-            defer_prefill=sorted(waits),
+            defer_prefill=sorted(waits - set(order)),
             reject=reject,
             token_budget=max(fill.tokens, 1),
             forecasts=forecasts(joining, start_s + fill.time_s, tpot_s, late_s),
@@ -330,8 +336,10 @@ class Scorpio:
 def _decodes(model: StepModel, snapshot: Snapshot, start_s: float, most_s: float) -> _Decodes:
     """No step is longer than `most_s`, so a TPOT SLO beyond it is as good as that."""
     running = snapshot.running
-    rows = np.flatnonzero(running.is_decode)
-    count, context = len(rows), float(running.context_tokens[rows].sum())
+    count = int(running.is_decode.sum())
+    # Mostly all rows are decodes: then columns are taken as they are, not copied.
+    rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
+    context = float(running.context_tokens[rows].sum())
     return _Decodes(
         count,
         np.minimum(running.tpot_slo_s[rows], most_s),
