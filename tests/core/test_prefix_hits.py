@@ -31,7 +31,8 @@ def plan(name: str, *waiting: RequestView, kv_tokens: int = 100_000) -> StepPlan
     # Its next token, the 32nd, is due in 50 ms.
     decoding = replace(ask(0, 10), arrival_s=NOW_S - 0.1 - 30 * 0.05)
     running = (Row(decoding, 0, False, 40, 10, 31),)
-    policy = make_policy(name, PolicyInputs(PROFILE, size))
+    strict = {"light_debt": 0.0} if name == "scorpio" else {}  # no late decode at light load
+    policy = make_policy(name, PolicyInputs(PROFILE, size, strict))
     scene = Scene(size, running, tuple((view, False) for view in waiting))
     return policy.plan(NOW_S, snapshot(policy, scene))
 
