@@ -21,6 +21,7 @@ import numpy as np
 from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
 from scorpio.core.length_belief import LengthBelief
+from scorpio.core.policies import light_step, packing, step_decodes
 from scorpio.core.policies import scorpio as policy_module
 from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio import Scorpio
@@ -107,7 +108,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "time-line (every step within one S instead)": Part(
         patches=(
-            (policy_module, "decode_slack_s", lambda running, rows, _: running.tpot_slo_s[rows]),
+            (step_decodes, "decode_slack_s", lambda running, rows, _: running.tpot_slo_s[rows]),
         )
     ),
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
@@ -124,8 +125,8 @@ PARTS: Mapping[str, Part] = {
     "_GROWTH = 1": Part(patches=((policy_module, "_GROWTH", 1.0),)),
     "step margin": Part(patches=((Calibration, "margin", lambda *_: 1.0),)),
     "_HOPE_STEPS = inf": Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
-    "_LIGHT_QUEUE = 1,000": Part(patches=((policy_module, "_LIGHT_QUEUE", 1000),)),
-    "_MAX_SCAN = 1": Part(patches=((policy_module, "_MAX_SCAN", 1),)),
+    "_LIGHT_QUEUE = 1,000": Part(patches=((light_step, "_LIGHT_QUEUE", 1000),)),
+    "_MAX_SCAN = 1": Part(patches=((packing, "_MAX_SCAN", 1),)),
 }
 
 

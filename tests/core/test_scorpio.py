@@ -54,6 +54,10 @@ def test_light_load_is_stock() -> None:
     assert plan(decode("d", 0.030), waiting=(view("w", 50, 0.5, 0.03),)).stock
 
 
+def test_without_a_light_share_no_step_is_stock() -> None:
+    assert not plan(decode("d", math.inf), waiting=(view("w", 50),), light_share=0.0).stock
+
+
 def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
     # 10 + 0.1 * 501 = 60.1 ms, / 0.8 = 75.1 ms: 45.1 ms late. Then it gains 0.8 * 30 - 10.2 ms a
     # token (two members): even after 3.3 tokens of the 256 expected, a chance of 0.013 to fail.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -22,7 +21,9 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.policies.join_times import forecasts
+from scorpio.core.policies.light_step import LightRule
 from scorpio.core.policies.options import Option, parse_options
+from scorpio.core.policies.packing import pack
 from scorpio.core.policies.prefill_jobs import (
     PrefillJobs,
     Turn,
@@ -32,8 +33,9 @@ from scorpio.core.policies.prefill_jobs import (
     prefill_work_s,
     refusals,
 )
+from scorpio.core.policies.step_decodes import StepDecodes, step_decodes
 from scorpio.core.prefill_share import PrefillShare
-from scorpio.core.slack import decode_slack_s, likely_late, step_start_s
+from scorpio.core.slack import likely_late, step_start_s
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.tenant_share import TenantShares
 from scorpio.core.views import (
@@ -60,23 +62,8 @@ OPTIONS = {
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
 _BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
-_LIGHT_QUEUE = 8
-_CALM = 0.3  # share of prefill in the last seconds up to which a late decode surely recovers
-_MAX_SCAN = 50
 _ROOM = 4.0  # times its work that one of a tenant over its share must find room for
 _PRESSED_S = 5.0  # so long after a refusal
-
-
-@dataclass(frozen=True, slots=True)
-class _Decodes:
-    """The decodes of the coming step; `alone_s` is its length without any prefill."""
-
-    count: int
-    slo_s: FloatArray  # TPOT
-    slack_s: FloatArray
-    context_tokens: float
-    alone_s: float
-    value: FloatArray
 
 
 class Scorpio:
@@ -113,9 +100,12 @@ class Scorpio:
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._lengths.follow(snapshot.running)
         self._tenants.served(now_s, snapshot.running)
-        decodes = _decodes(model, snapshot, start_s, self._o["max_step_s"])
-        if self._is_light(model, snapshot, decodes, start_s):
-            return self._light(model, snapshot, start_s)
+        decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
+        mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
+        light = LightRule(self._o["light_share"], self._o["light_debt"])
+        stock_s = light.stock_step_s(model, snapshot, decodes, start_s, mean_tokens, share)
+        if stock_s is not None:
+            return self._light(model, snapshot, start_s, stock_s)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         jobs = prefill_jobs(model, snapshot, never, self.queue_key)
@@ -129,43 +119,11 @@ class Scorpio:
 
     # -- how long may the step take ------------------------------------------------------------
 
-    def _is_light(
-        self, model: StepModel, snapshot: Snapshot, decodes: _Decodes, start_s: float
-    ) -> bool:
-        """True when a stock step harms nobody: all work fits, and the batch it leads to too."""
-        running, waiting = snapshot.running, snapshot.waiting
-        if len(waiting) > _LIGHT_QUEUE:
-            return False
-        if float(waiting.prompt_tokens.sum()) >= self._limits.kv_tokens:
-            return False  # hits are no work, but they need their blocks
-        work, cached = waiting.prefill_tokens, waiting.cached_tokens
-        backlog = float(running.prefill_left.sum()) + float(work.sum())
-        prefix = float((work * cached).sum())
-        step_s = model.step_s(
-            decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
-        )
-        steps = max(math.ceil(backlog / self._limits.token_budget), 1)
-        all_s = step_s + (steps - 1) * decodes.alone_s
-        share = self._o["light_share"]
-        if (waiting.rejectable & (waiting.deadline_s < start_s + share * all_s)).any():
-            return False  # somebody cannot be served in time and would rather know
-        members = len(running) + len(waiting)
-        context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
-        tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
-        tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
-        grown = context + 0.5 * self._lengths.mean_tokens * members
-        grown_s = model.step_s(members, grown)
-        if grown_s > share * tightest_s:
-            return False
-        # A decode that this makes late is even again before it ends, in all likelihood.
-        recovery_s = share * decodes.slo_s - grown_s
-        late = likely_late(decodes.slack_s, recovery_s, all_s / share, self._lengths.mean_tokens)
-        self._planned_s = step_s
-        calm = self._prefill_share.value <= _CALM
-        return late <= (self._o["light_debt"] if calm else 0.0)
-
-    def _light(self, model: StepModel, snapshot: Snapshot, start_s: float) -> StepPlan:
+    def _light(
+        self, model: StepModel, snapshot: Snapshot, start_s: float, step_s: float
+    ) -> StepPlan:
         """The stock step, and what those who join by it will see."""
+        self._planned_s = step_s
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
@@ -174,9 +132,9 @@ class Scorpio:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
         tpot_s = batch.tpot_s(self._prefill_share.value)
-        return StepPlan(stock=True, forecasts=forecasts(joining, start_s + self._planned_s, tpot_s))
+        return StepPlan(stock=True, forecasts=forecasts(joining, start_s + step_s, tpot_s))
 
-    def _step_limit_s(self, decodes: _Decodes) -> float:
+    def _step_limit_s(self, decodes: StepDecodes) -> float:
         """TPOT guard, per step: no decode that can still make it turns late."""
         slo_s = decodes.slo_s
         slack_s = decodes.slack_s - self._o["pace_reserve"] * slo_s
@@ -189,7 +147,7 @@ class Scorpio:
         self,
         model: StepModel,
         snapshot: Snapshot,
-        decodes: _Decodes,
+        decodes: StepDecodes,
         start_s: float,
         limit_s: float,
         jobs: PrefillJobs,
@@ -270,81 +228,35 @@ class Scorpio:
         self,
         model: StepModel,
         snapshot: Snapshot,
-        decodes: _Decodes,
+        decodes: StepDecodes,
         start_s: float,
         limit_s: float,
         turns: Iterable[Turn],
         reject: list[Rejection],
         supply: PrefillSupply,
     ) -> StepPlan:
-        """Jobs in order of deadline, as much of each as fits; one that fits in part is the last.
-
-        vLLM serves running prefills before waiting requests. So a running one that would fit in
-        part only yields when a waiting one goes before it, else it would take that one's tokens.
-        """
+        """The step as long as allowed: its decodes, and prefill as the turns say."""
         fill = StepFill(
             model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
         share = 1.0 - self._o["prefill_reserve"]
         batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, share)
-        waiting = snapshot.waiting
-        joining: list[RequestView] = []
-        order: list[int] = []
-        late_s = 0.0  # of the last to join: its prompt may need more steps
-        scans = 0 if batch.full else _MAX_SCAN
         partials = len(snapshot.running) - decodes.count
-        for row, tokens, prefix in turns:
-            if row >= 0 and not scans:
-                if partials == len(order):
-                    break
-                continue
-            chunk = fill.fits(tokens, prefix)
-            if chunk <= 0 and fill.tokens:
-                break
-            if row < 0:
-                if chunk < tokens and joining:
-                    break
-                order.append(-1 - row)
-            elif waiting.started[row]:
-                batch.join(waiting[row])  # the engine lets preempted ones in by itself
-            elif batch.takes(waiting[row]):
-                batch.join(waiting[row])
-                joining.append(waiting[row])
-            else:
-                # Nobody behind is held up, but the look ahead is bounded.
-                scans = 0 if batch.full else scans - 1
-                continue
-            fill.add(max(chunk, 1), prefix)
-            if chunk < tokens:
-                if joining:
-                    part = max(chunk, 1)
-                    late_s = supply.later_s(prefill_work_s(model, tokens - part, prefix + part))
-                break
+        packed = pack(snapshot, turns, partials, fill, batch)
         self._planned_s = fill.time_s
-        tpot_s = batch.tpot_s(self._prefill_share.value) if joining else 0.0
+        told = []
+        if packed.joining:
+            late_s = 0.0  # of the last to join: its prompt may need more steps
+            if packed.left:
+                late_s = supply.later_s(prefill_work_s(model, packed.left, packed.prefix))
+            tpot_s = batch.tpot_s(self._prefill_share.value)
+            told = forecasts(packed.joining, start_s + fill.time_s, tpot_s, late_s)
         waits = set((~snapshot.running.is_decode).nonzero()[0].tolist() if partials else ())
         return StepPlan(
-            admit=[view.request_id for view in joining],
-            prefill_order=order,
-            defer_prefill=sorted(waits - set(order)),
+            admit=[view.request_id for view in packed.joining],
+            prefill_order=packed.order,
+            defer_prefill=sorted(waits - set(packed.order)),
             reject=reject,
             token_budget=max(fill.tokens, 1),
-            forecasts=forecasts(joining, start_s + fill.time_s, tpot_s, late_s),
+            forecasts=told,
         )
-
-
-def _decodes(model: StepModel, snapshot: Snapshot, start_s: float, most_s: float) -> _Decodes:
-    """No step is longer than `most_s`, so a TPOT SLO beyond it is as good as that."""
-    running = snapshot.running
-    count = int(running.is_decode.sum())
-    # Mostly all rows are decodes: then columns are taken as they are, not copied.
-    rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
-    context = float(running.context_tokens[rows].sum())
-    return _Decodes(
-        count,
-        np.minimum(running.tpot_slo_s[rows], most_s),
-        decode_slack_s(running, rows, start_s),
-        context,
-        model.step_s(count, context),
-        running.value[rows],
-    )

@@ -1,0 +1,67 @@
+"""Would a stock step harm nobody? At light load `scorpio` leaves vLLM to itself.
+
+It harms somebody when it makes a first token late, when the batch it leads to cannot keep its
+pace, or when it makes a decode so late that the answer may end before it is even again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scorpio.core.latency import StepModel
+from scorpio.core.policies.step_decodes import StepDecodes
+from scorpio.core.slack import likely_late
+from scorpio.core.views import Snapshot
+
+_LIGHT_QUEUE = 8
+_CALM = 0.3  # share of prefill in the last seconds up to which a late decode surely recovers
+
+
+@dataclass(frozen=True, slots=True)
+class LightRule:
+    """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step may be expected to
+    make late for good, in calm times."""
+
+    share: float
+    debt: float
+
+    def stock_step_s(
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        decodes: StepDecodes,
+        start_s: float,
+        mean_tokens: float,
+        prefill_share: float,
+    ) -> float | None:
+        """Predicted time of the stock step; None when it would harm somebody.
+
+        mean_tokens: of an answer. prefill_share: of prefill in the step time of the last seconds.
+        """
+        running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits
+        if len(waiting) > _LIGHT_QUEUE or not self.share:
+            return None
+        if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
+            return None  # hits are no work, but they need their blocks
+        work, cached = waiting.prefill_tokens, waiting.cached_tokens
+        backlog = float(running.prefill_left.sum()) + float(work.sum())
+        prefix = float((work * cached).sum())
+        step_s = model.step_s(
+            decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
+        )
+        steps = max(math.ceil(backlog / limits.token_budget), 1)
+        all_s = step_s + (steps - 1) * decodes.alone_s
+        if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * all_s)).any():
+            return None  # somebody cannot be served in time and would rather know
+        members = len(running) + len(waiting)
+        context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
+        tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
+        tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
+        grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
+        if grown_s > self.share * tightest_s:
+            return None
+        # A decode that this makes late is even again before it ends, in all likelihood.
+        recovery_s = self.share * decodes.slo_s - grown_s
+        late = likely_late(decodes.slack_s, recovery_s, all_s / self.share, mean_tokens)
+        return step_s if late <= (self.debt if prefill_share <= _CALM else 0.0) else None

@@ -1,0 +1,66 @@
+"""Who prefills in this step, and how much of each prompt?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from scorpio.core.batch_growth import GrowingBatch
+from scorpio.core.chunk import StepFill
+from scorpio.core.policies.prefill_jobs import Turn
+from scorpio.core.views import RequestView, Snapshot
+
+_MAX_SCAN = 50
+
+
+@dataclass(slots=True)
+class Packed:
+    """joining: waiting requests that start. order: rows of running prefills, as they are to be
+    served. left, prefix: what the last of those that start still needs after this step, and the
+    tokens it has in the KV cache by then."""
+
+    joining: list[RequestView] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    left: int = 0
+    prefix: int = 0
+
+
+def pack(
+    snapshot: Snapshot, turns: Iterable[Turn], partials: int, fill: StepFill, batch: GrowingBatch
+) -> Packed:
+    """Jobs in order of their turns, as much of each as fits; one that fits in part is the last.
+
+    vLLM serves running prefills (`partials` of them) before waiting requests. So a running one that
+    would fit in part only yields when a waiting one goes before it, else it would take that one's
+    tokens. Who may not join the batch is passed over.
+    """
+    waiting = snapshot.waiting
+    packed = Packed()
+    scans = 0 if batch.full else _MAX_SCAN
+    for row, tokens, prefix in turns:
+        if row >= 0 and not scans:
+            if partials == len(packed.order):
+                break
+            continue
+        chunk = fill.fits(tokens, prefix)
+        if chunk <= 0 and fill.tokens:
+            break
+        if row < 0:
+            if chunk < tokens and packed.joining:
+                break
+            packed.order.append(-1 - row)
+        elif waiting.started[row]:
+            batch.join(waiting[row])  # the engine lets preempted ones in by itself
+        elif batch.takes(waiting[row]):
+            batch.join(waiting[row])
+            packed.joining.append(waiting[row])
+        else:
+            # Nobody behind is held up, but the look ahead is bounded.
+            scans = 0 if batch.full else scans - 1
+            continue
+        part = max(chunk, 1)
+        fill.add(part, prefix)
+        if chunk < tokens:
+            packed.left, packed.prefix = tokens - part, prefix + part
+            break
+    return packed
