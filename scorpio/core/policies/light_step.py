@@ -20,8 +20,8 @@ _CALM = 0.3  # share of prefill in the last seconds up to which a late decode su
 
 @dataclass(frozen=True, slots=True)
 class LightRule:
-    """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step may be expected to
-    make late for good, in calm times."""
+    """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step
+    may be expected to make late for good, in calm times."""
 
     share: float
     debt: float
