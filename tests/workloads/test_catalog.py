@@ -105,10 +105,16 @@ def test_the_reference_point() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"name_or_path": "azure"}, "unknown trace or file 'azure'; valid: azure-conv, azure-"),
+        (
+            {"name_or_path": "azure"},
+            "unknown trace or file 'azure'; valid: agents-synth, azure-conv, azure-",
+        ),
         ({"name_or_path": "/no/such.jsonl"}, "unknown trace or file '/no/such.jsonl'; valid: "),
         ({"name_or_path": "mixes"}, "unknown trace or file 'mixes'"),
-        ({"mix": "seven"}, "unknown mix 'seven'; valid: artefact-3, cpu, product, six, trace"),
+        (
+            {"mix": "seven"},
+            "unknown mix 'seven'; valid: artefact-3, cpu, e2e-3, product, six, six-value, trace",
+        ),
         ({"rows": "9:3"}, "rows must be A:B"),
         ({"rate_scale": 0.0}, "rate scale must be"),
         ({"seed": -1}, "seed must be >= 0"),
