@@ -21,7 +21,7 @@ from scorpio.engine.running_table import Tracked
 
 _BLOCKS_PER_LOOK = 64  # a second look goes so far up or down, the next one goes on from there
 # (waiting requests looked at again in each step, requests looked at again before a refusal)
-_CHAINED_LOOKS, _WHOLE_LOOKS = (8, 64), (1, 8)
+_CHAINED_LOOKS, _WHOLE_LOOKS = (32, 64), (1, 8)
 
 
 class PrefixHits:
@@ -54,7 +54,7 @@ class PrefixHits:
     ) -> None:
         """Look again at some of those who wait, in turns: siblings fill the cache, others empty it.
 
-        A queue of up to 8 is looked at whole in each step.
+        A queue of up to 32 is looked at whole in each step.
         """
         count = min(self._rows_per_step, len(table))
         for i in range(self._next_row, self._next_row + count):
