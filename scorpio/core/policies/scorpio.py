@@ -81,6 +81,7 @@ class Scorpio:
         self._limits = limits
         self._planned_s = 0.0
         self._lengths = LengthBelief(limits.max_num_seqs)
+        self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
         self._pressed_until_s = -math.inf
 
@@ -102,8 +103,9 @@ class Scorpio:
         self._tenants.served(now_s, snapshot.running)
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
-        light = LightRule(self._o["light_share"], self._o["light_debt"])
-        stock_s = light.stock_step_s(model, snapshot, decodes, start_s, mean_tokens, share)
+        stock_s = self._light_rule.stock_step_s(
+            model, snapshot, decodes, start_s, mean_tokens, share
+        )
         if stock_s is not None:
             return self._light(model, snapshot, start_s, stock_s)
         limit_s = self._step_limit_s(decodes)
