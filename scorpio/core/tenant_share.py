@@ -23,7 +23,7 @@ _MOST_TENANTS = 1024  # that are remembered; the one that asked for least is for
 
 def tenant_key(tenant: str) -> int:
     """A tenant as a number that columns can hold."""
-    return zlib.crc32(tenant.encode())
+    return zlib.crc32(tenant.encode(errors="surrogatepass"))  # no string may raise here
 
 
 class TenantShares:

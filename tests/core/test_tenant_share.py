@@ -65,6 +65,11 @@ def test_without_shares_tenants_are_not_looked_at() -> None:
     assert not found._asked_s
 
 
+def test_a_name_that_is_no_text_has_a_key() -> None:
+    """JSON lets half a surrogate pair through, and an exception here would end the engine."""
+    assert tenant_key("\ud800") != tenant_key("")
+
+
 def test_a_lone_tenant_has_no_share_to_keep_to() -> None:
     assert over(shares("", ""), "a") == [0.0]
     assert over(shares("aaa", "aaa"), "a") == [0.0]
