@@ -1,8 +1,8 @@
-"""Who may join without breaking the tightest pace of the batch? TPOT guard at admission.
+"""Whose pace can the batch keep? TPOT guard at admission.
 
 The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
-decodes, with the newcomer's context half grown, must take no more than a share of the tightest
-TPOT SLO; the rest of it is kept for prefill, which shares steps with decodes in vLLM V1.
+decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.
+The paces of those who are in already are kept step by step: without slack there is no prefill.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
 
 
 class GrowingBatch:
-    """The running batch and those that join in this step; `share` of the tightest S may be used."""
+    """The running batch and those that join in this step."""
 
-    def __init__(
-        self, model: StepModel, snapshot: Snapshot, mean_output: float, share: float
-    ) -> None:
+    def __init__(self, model: StepModel, snapshot: Snapshot, mean_output: float) -> None:
         running = snapshot.running
-        self._model, self._mean_output, self._share = model, mean_output, share
+        self._model, self._mean_output = model, mean_output
         self._members = len(running)
         self._room = snapshot.limits.max_num_seqs - len(running)
-        self._context = float((running.context_tokens + running.prefill_left).sum())
+        self._context = float(running.context_tokens.sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
         self._tightest_s = tightest_pace_s(model, running)
@@ -54,7 +52,7 @@ class GrowingBatch:
             length = min(self._mean_output, view.max_tokens)
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
-        return step_s <= self._share * min(self._tightest_s, self._pace_s(view))
+        return step_s <= self._pace_s(view)
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""

@@ -29,16 +29,18 @@ def let_go(
     """Rows to let go, in the order they were dropped: with cost = work, Moore-Hodgson.
 
     `deadline_s` ascends; `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
-    asked for only when somebody might be late. A row that may not be dropped and could not be on
-    time even alone drags nobody else out.
+    asked for only when somebody might be late. A row that could not be on time even alone drags
+    nobody else out: it is dropped itself, or stays as it is when it may not be.
     """
     end = _reach(deadline_s, work_s, done_s)
     if end == 0:
         return np.empty(0, dtype=np.int64)
-    deadline_s, total_s = deadline_s[:end], np.cumsum(work_s[:end])
-    counts = may_drop[:end] | (done_s(work_s[:end]) <= deadline_s)
-    droppable = np.where(may_drop[:end], cost_s()[:end], -1.0)
-    dropped: list[int] = []
+    deadline_s, work_s, may_drop = deadline_s[:end], work_s[:end], may_drop[:end]
+    counts = done_s(work_s) <= deadline_s
+    hopeless = may_drop & ~counts
+    dropped = hopeless.nonzero()[0][:MAX_DROPS_PER_STEP].tolist()
+    total_s = np.cumsum(np.where(hopeless, 0.0, work_s))
+    droppable = np.where(may_drop & counts, cost_s()[:end], -1.0)
     row, freed_s = _next(droppable, 0), 0.0
     while row < end and len(dropped) < MAX_DROPS_PER_STEP:
         # All that were dropped stand before `row`, so all behind it are `freed_s` earlier.

@@ -62,6 +62,12 @@ def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
     return policy_module, "prefill_jobs", jobs
 
 
+def _never_overdue(
+    model: Any, snapshot: Snapshot, never: Any, due_of: Any, _: float
+) -> PrefillJobs:
+    return prefill_jobs(model, snapshot, never, due_of, math.inf)
+
+
 def _arrival_s(snapshot: Snapshot, turn: Turn) -> float:
     row = turn[0]
     view = snapshot.waiting[row] if row >= 0 else snapshot.running.views[-1 - row]
@@ -73,14 +79,7 @@ def _waits(snapshot: Snapshot, turn: Turn) -> bool:
 
 
 def _any_batch() -> Patch:
-    init = GrowingBatch.__init__
-
-    def without_pace(
-        self: Any, model: Any, snapshot: Any, mean_output: float, share: float
-    ) -> None:
-        init(self, model, snapshot, mean_output, math.inf)
-
-    return GrowingBatch, "__init__", without_pace
+    return GrowingBatch, "_pace_s", lambda self, view: math.inf
 
 
 def _prefill_only(jobs: PrefillJobs, *_: Any) -> FloatArray:
@@ -113,12 +112,12 @@ PARTS: Mapping[str, Part] = {
     ),
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
     "preemptive prefill": Part(patches=(_turns_by(_waits),)),
+    "begun prefills stand back": Part(patches=((policy_module, "prefill_jobs", _never_overdue),)),
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     "online calibration": Part(patches=((Calibration, "observe", lambda *_: None),)),
     "margin_s = 0": Part({"margin_s": 0.0}),
-    "prefill_reserve = 0": Part({"prefill_reserve": 0.0}),
     "pace_reserve = 0": Part({"pace_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),

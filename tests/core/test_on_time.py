@@ -66,6 +66,13 @@ def test_cost_may_lie_beyond_the_work() -> None:
     assert let_go(deadline_s, work_s, lambda: cost_s, np.ones(3, bool), lambda w: w).tolist() == [1]
 
 
+def test_who_is_late_even_alone_goes_itself_whatever_it_costs() -> None:
+    # The second could not make it even alone. The first costs more, but its going helps nobody.
+    deadline_s, work_s = np.array([10.0, 11.0]), np.array([8.0, 12.0])
+    cost_s = np.array([90.0, 1.0])
+    assert let_go(deadline_s, work_s, lambda: cost_s, np.ones(2, bool), lambda w: w).tolist() == [1]
+
+
 def test_who_may_not_be_dropped_stays_and_drags_nobody_out() -> None:
     deadline_s, work_s = np.array([1.0, 5.0, 50.0]), np.array([3.0, 2.0, 4.0])
     may_drop = np.array([False, True, True])
@@ -98,11 +105,11 @@ def test_equals_the_plain_rule() -> None:
         deadline_s = np.sort(rng.uniform(0.0, 30.0, n))
         work_s, cost_s = rng.uniform(0.0, 3.0, (2, n))
         may_drop = rng.random(n) < 0.8
-        gone: list[int] = []
+        alone = work_s <= deadline_s
+        gone = [r for r in range(n) if may_drop[r] and not alone[r]]
         for row in range(n):
             kept = [r for r in range(row + 1) if r not in gone]
-            counts = may_drop[row] or work_s[row] <= deadline_s[row]
-            while row in kept and counts and work_s[kept].sum() > deadline_s[row]:
+            while row in kept and alone[row] and work_s[kept].sum() > deadline_s[row]:
                 able = [r for r in kept if may_drop[r]]
                 if not able:
                     break

@@ -159,16 +159,55 @@ def test_urgent_prompt_overtakes_an_unfinished_prefill() -> None:
     assert list(made.defer_prefill) == [1]
 
 
-def test_tightest_pace_bounds_the_batch() -> None:
-    # With 12 ms for the tightest and 15 % kept for prefill, 10 ms + 0.1 ms * 3 > 10.2 ms: the
-    # second newcomer would be too much.
-    waiting = (view("a", 200, 5.0, 0.012, seq=1), view("b", 200, 5.0, 0.012, seq=2))
-    made = plan(decode("d", 0.012), waiting=waiting)
-    assert list(made.admit or ()) == ["a"]
+def begun(output_tokens: int = 0, **more: Any) -> Row:
+    """A prefill of which 3,900 tokens are left; due in 5 s unless told otherwise."""
+    more = {"ttft_s": 5.0} | more
+    return Row(view("giant", 4000, tpot_s=0.03, **more), 1, False, 100, 4000, output_tokens)
+
+
+# Some 18 of each 28.6 ms are left for prefill, 3.2 s of the 5 s: 32,000 tokens and no more.
+LATER = tuple(view(f"w{n}", 3500, 5.0, 0.03, seq=n + 2) for n in range(9))
+
+
+def test_a_prefill_that_has_begun_stands_back_when_it_costs_most() -> None:
+    alone = plan(decode("d", 0.030), begun(), waiting=LATER[:4])
+    assert not alone.defer_prefill
+    assert not alone.admit  # all can be on time, and it is first
+    crowd = plan(decode("d", 0.030), begun(), waiting=LATER)
+    assert list(crowd.defer_prefill) == [1]
+    assert list(crowd.admit or ()) == ["w0"]
+    assert "giant" not in {r.request_id for r in crowd.reject}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        begun(on_miss=OnMiss.WAIT),
+        begun(output_tokens=3),  # preempted: its answer has begun
+        begun(value=100.0),
+        begun(arrival_s=NOW_S - 66.0),  # was due more than patience_s ago
+    ],
+)
+def test_a_prefill_that_has_begun_keeps_its_turn(row: Row) -> None:
+    assert not plan(decode("d", 0.030), row, waiting=LATER).defer_prefill
+
+
+def test_one_that_stood_back_takes_what_is_left() -> None:
+    # Late already, but nobody else wants the time.
+    made = plan(decode("d", 0.030, produced=4), begun(arrival_s=NOW_S - 10.0))
+    assert list(made.prefill_order or ()) == [1]
+    assert not made.defer_prefill
+
+
+def test_who_joins_must_be_able_to_keep_its_own_pace() -> None:
+    # 10 ms + 0.1 ms * 6 members > 10.5 ms; with 11 ms it could.
+    running = tuple(decode(f"d{n}", 0.030, slot=n) for n in range(5))
+    waiting = (view("tight", 20, 5.0, 0.0105, seq=1), view("loose", 20, 5.0, 0.011, seq=2))
+    assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
 
 
 def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
-    waiting = (view("tight", 400, 5.0, 0.0102, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
+    waiting = (view("tight", 400, 5.0, 0.01015, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
     assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]
 
 

@@ -15,7 +15,7 @@ from scorpio.core.slack import likely_late
 from scorpio.core.views import Snapshot
 
 _LIGHT_QUEUE = 8
-_CALM = 0.3  # share of prefill in the last seconds up to which a late decode surely recovers
+_CALM = 0.8  # of the engine's time is spoken for: up to here a late decode surely recovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +64,5 @@ class LightRule:
         # A decode that this makes late is even again before it ends, in all likelihood.
         recovery_s = self.share * decodes.slo_s - grown_s
         late = likely_late(decodes.slack_s, recovery_s, all_s / self.share, mean_tokens)
-        return step_s if late <= (self.debt if prefill_share <= _CALM else 0.0) else None
+        calm = grown_s / tightest_s + prefill_share <= _CALM
+        return step_s if late <= (self.debt if calm else 0.0) else None

@@ -12,6 +12,7 @@ from scorpio.core.latency import Number, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.queue import WaitingTable
+from scorpio.core.slo import OnMiss
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import (
     BoolArray,
@@ -31,8 +32,9 @@ class PrefillJobs:
     """Prefill still to do in deadline order: `row` >= 0 waits, -1 - row is running already.
 
     work_s: its cost beside other work, attention to its own prefix included, no base cost.
-    predicted: output tokens predicted, NaN for none (and for running ones, which stay anyway).
-    value: what serving it in time is worth (1 for running ones).
+    may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
+        DEGRADE, goes behind all others.
+    predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     """
 
     row: IntArray
@@ -46,15 +48,15 @@ class PrefillJobs:
     value: FloatArray
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
-        """Engine time that each would take in all, its prefill and the decodes it leads to, for
-        one unit of value."""
+        """Engine time that letting each go saves, for one unit of value: its prefill and the
+        decodes it leads to; who is not refused is served later, so its decodes are not saved."""
         output = lengths.expected(self.predicted)
-        decode_s = decode_work_s(model, self.prefix + self.tokens, output)
+        decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable
         cost_s: FloatArray = (self.work_s + decode_s) / self.value
         return cost_s
 
     def turns(self, gone: IntArray) -> Iterator[Turn]:
-        """Kept jobs in order, then those let go that are not refused (on_miss DEGRADE)."""
+        """Kept jobs in order, then those let go that are not refused."""
         left = set(gone.tolist())
         behind = (job for job in gone.tolist() if not self.rejectable[job])
         for jobs in ((j for j in range(len(self.row)) if j not in left), behind):
@@ -67,10 +69,13 @@ def prefill_jobs(
     snapshot: Snapshot,
     never: BoolArray | None,
     due_of: Callable[[RequestView], float],
+    overdue_s: float,
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
-    `due_of` is the queue's key: preempted requests come first, whatever their deadline.
+    `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
+    that has begun may be let go unless its answer has begun too, its client said WAIT, or it was
+    due before `overdue_s`: then it has stood back for long enough.
     """
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
@@ -88,8 +93,15 @@ def prefill_jobs(
         row, due_s = np.insert(row, at, -1 - partial), np.insert(due_s, at, theirs_s)
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
-        may_drop, rejectable = np.insert(may_drop, at, False), np.insert(rejectable, at, False)
-        predicted, value = np.insert(predicted, at, math.nan), np.insert(value, at, 1.0)
+        views = [running.views[r] for r in partial.tolist()]
+        stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
+        stands_back &= (running.output_tokens[partial] == 0) & (theirs_s >= overdue_s)
+        may_drop, rejectable = (
+            np.insert(may_drop, at, stands_back),
+            np.insert(rejectable, at, False),
+        )
+        predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
+        value = np.insert(value, at, running.value[partial])
     work_s = prefill_work_s(model, tokens, prefix)
     return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value)
 

@@ -50,7 +50,6 @@ from scorpio.core.views import (
 OPTIONS = {
     "light_share": Option(0.8, 0.0, 1.0),  # of slack and pace a stock step may use
     "light_debt": Option(0.3, 0.0, 10.0),  # decodes that one may be expected to make late
-    "prefill_reserve": Option(0.08, 0.0, 0.9),  # of the tightest pace kept free of decodes
     "pace_reserve": Option(0.1, 0.0, 0.9),  # of S, the slack never spent (noise)
     "catch_up": Option(0.85, 0.1, 1.0),  # pace of a late decode, as a share of S
     "max_step_s": Option(0.25, 0.001, 60.0),
@@ -110,12 +109,14 @@ class Scorpio:
             return self._light(model, snapshot, start_s, stock_s)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
-        jobs = prefill_jobs(model, snapshot, never, self.queue_key)
+        overdue_s = start_s - self._o["patience_s"]
+        jobs = prefill_jobs(model, snapshot, never, self.queue_key, overdue_s)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
         if len(gone):
             over = self._over_share(snapshot, jobs)
             reject += refusals(snapshot.waiting, jobs, gone, supply, over)
-            self._tenants.asked(snapshot.waiting[row] for row in jobs.row[gone].tolist())
+            rows = jobs.row[gone].tolist()
+            self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         turns = jobs.turns(gone)
         return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
 
@@ -129,7 +130,7 @@ class Scorpio:
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, 1.0)
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens)
         for view in waiting:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
@@ -187,7 +188,7 @@ class Scorpio:
         if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
             longer = (min(limit_s + k * pace_s, self._o["max_step_s"]) for k in _BORROW_STEPS)
             best = min(best, *map(outcome, longer), key=lost)
-        if len(best[2]):
+        if jobs.rejectable[best[2]].any():
             self._pressed_until_s = start_s + _PRESSED_S
         return best
 
@@ -241,8 +242,7 @@ class Scorpio:
         fill = StepFill(
             model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
-        share = 1.0 - self._o["prefill_reserve"]
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, share)
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens)
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._planned_s = fill.time_s
