@@ -1,7 +1,8 @@
 """What does each part of `scorpio` bring? `python -m tests.bench.ablation --out FILE`.
 
 Every part is switched off alone, on the same requests and noise; the table says what that changes,
-in points of attainment, with a 95 % interval over paired requests and seeds. Parts that are options
+in points of attainment and of promises broken (let in, but not kept), with a 95 % interval over
+paired requests and seeds. Parts that are options
 are set to their "off" value; the others are replaced inside the run by what would stand there
 without them (`PARTS`), so that the policy carries no switches for this table's sake.
 """
@@ -144,7 +145,10 @@ def replaced(patches: Sequence[Patch]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`scorpio` without a part ("" = with all) on a load; the result is 0 or 1 per request."""
+    """`scorpio` without a part ("" = with all) on a load.
+
+    The result has shape [2, requests], 0 or 100 each: promise kept; let in, but not kept.
+    """
 
     config: TwinConfig
     workload: WorkloadKey
@@ -161,7 +165,9 @@ class Run:
         own = replace(self.config, policy_options={"scorpio": part.options})
         with replaced(part.patches):
             made = run_twin(own, self.workload.load(), "scorpio", self.workload.seed)
-        return np.array([100.0 * record.good for record in made.records])
+        good = np.array([record.good for record in made.records])
+        refused = np.array([record.reject_reason is not None for record in made.records])
+        return 100.0 * np.array([good, ~good & ~refused])
 
 
 def cell(difference: Interval) -> str:
@@ -191,16 +197,19 @@ def main() -> None:
         def line(*cells: str) -> None:
             print("| " + " | ".join(cells) + " |", file=file)
 
-        line(f"{args.trace} {args.rows}, {args.mix}", *(f"x{scale:g}" for scale in scales))
-        line(*["---"] * (len(scales) + 1))
+        heads = (f"x{scale:g} {what}" for scale in scales for what in ("kept", "broken"))
+        line(f"{args.trace} {args.rows}, {args.mix}", *heads)
+        line(*["---"] * (2 * len(scales) + 1))
         whole = good("")
-        line("all parts", *(f"{np.mean([run.mean() for run in load]):.1f} %" for load in whole))
+        means = (np.mean([run.mean(axis=1) for run in load], axis=0) for load in whole)
+        line("all parts", *(f"{value:.1f} %" for mean in means for value in mean.tolist()))
         for part in (name for name in PARTS if any(word in name for word in args.parts.split(","))):
             line(
                 part,
                 *(
-                    cell(mean_interval([b - a for a, b in zip(base, off, strict=True)]))
+                    cell(mean_interval([b[what] - a[what] for a, b in zip(base, off, strict=True)]))
                     for base, off in zip(whole, good(part), strict=True)
+                    for what in (0, 1)
                 ),
             )
 
