@@ -45,7 +45,7 @@ class LengthBelief:
         if running.slot is slot and not running.joined.any():
             return  # nobody came or went
         self._produced[slot] = output
-        joined = np.flatnonzero(running.joined)
+        joined = running.joined.nonzero()[0]
         for row, seat in zip(joined.tolist(), running.slot[joined].tolist(), strict=True):
             if self._produced[seat] > 0.0:
                 self._learn(float(self._produced[seat]), float(self._predicted[seat]))

@@ -84,7 +84,7 @@ def prefill_jobs(
     rejectable, value = waiting.rejectable[which], waiting.value[which]
     may_drop = rejectable | waiting.degradable[which]
     prefix = waiting.cached_tokens[which]
-    partial = np.flatnonzero(~running.is_decode)
+    partial = (~running.is_decode).nonzero()[0]
     if len(partial):
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
         order = np.argsort(theirs_s, kind="stable")

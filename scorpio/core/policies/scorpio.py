@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
 
 import numpy as np
 
@@ -167,7 +166,6 @@ class Scorpio:
         if over is not None and start_s < self._pressed_until_s:
             work_s = np.where(over > 0.0, _ROOM, 1.0) * work_s
 
-        @cache
         def cost_s() -> FloatArray:
             cost_s = jobs.cost_s(model, self._lengths)
             return cost_s if over is None else cost_s + over * cost_s.max()
