@@ -24,9 +24,11 @@ def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
 
 
 class GrowingBatch:
-    """The running batch and those that join in this step."""
+    """The running batch, whose tightest pace is `tightest_s`, and those that join in this step."""
 
-    def __init__(self, model: StepModel, snapshot: Snapshot, mean_output: float) -> None:
+    def __init__(
+        self, model: StepModel, snapshot: Snapshot, mean_output: float, tightest_s: float
+    ) -> None:
         running = snapshot.running
         self._model, self._mean_output = model, mean_output
         self._members = len(running)
@@ -34,7 +36,7 @@ class GrowingBatch:
         self._context = float(running.context_tokens.sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
-        self._tightest_s = tightest_pace_s(model, running)
+        self._tightest_s = tightest_s
 
     @property
     def full(self) -> bool:

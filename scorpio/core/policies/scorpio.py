@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from scorpio.core.batch_growth import GrowingBatch, tightest_pace_s
+from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
@@ -105,7 +105,7 @@ class Scorpio:
             model, snapshot, decodes, start_s, mean_tokens, share
         )
         if stock_s is not None:
-            return self._light(model, snapshot, start_s, stock_s)
+            return self._light(model, snapshot, decodes, start_s, stock_s)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         overdue_s = start_s - self._o["patience_s"]
@@ -122,14 +122,19 @@ class Scorpio:
     # -- how long may the step take ------------------------------------------------------------
 
     def _light(
-        self, model: StepModel, snapshot: Snapshot, start_s: float, step_s: float
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        decodes: StepDecodes,
+        start_s: float,
+        step_s: float,
     ) -> StepPlan:
         """The stock step, and what those who join by it will see."""
         self._planned_s = step_s
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens)
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, decodes.tightest_s)
         for view in waiting:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
@@ -160,7 +165,7 @@ class Scorpio:
         later ones make up for it. Worth it when less value is expected to end in debt than is kept,
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
-        pace_s = self._pace_s(model, snapshot)
+        pace_s = self._pace_s(model, snapshot, decodes.tightest_s)
         over = self._over_share(snapshot, jobs)
         work_s = jobs.work_s
         if over is not None and start_s < self._pressed_until_s:
@@ -208,9 +213,8 @@ class Scorpio:
         length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
         return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
-    def _pace_s(self, model: StepModel, snapshot: Snapshot) -> float:
+    def _pace_s(self, model: StepModel, snapshot: Snapshot, pace_s: float) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
-        pace_s = tightest_pace_s(model, snapshot.running)
         if not len(snapshot.running):
             wanted_s = snapshot.waiting.tpot_slo_s
             pace_s = float(wanted_s[wanted_s >= model.step_s(1, 0.0)].min(initial=math.inf))
@@ -240,7 +244,7 @@ class Scorpio:
         fill = StepFill(
             model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens)
+        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, decodes.tightest_s)
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._planned_s = fill.time_s

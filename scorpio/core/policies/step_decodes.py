@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scorpio.core.batch_growth import tightest_pace_s
 from scorpio.core.latency import StepModel
 from scorpio.core.slack import decode_slack_s
 from scorpio.core.views import FloatArray, Snapshot
@@ -16,7 +17,8 @@ class StepDecodes:
     """The decodes of the coming step, columns of shape [count].
 
     slo_s: TPOT. slack_s: until the next token of each is due. context_tokens: of all together.
-    alone_s: the step without any prefill. value: of each promise.
+    alone_s: the step without any prefill. tightest_s: the batch's `tightest_pace_s`, prefills
+    included. value: of each promise.
     """
 
     count: int
@@ -24,6 +26,7 @@ class StepDecodes:
     slack_s: FloatArray
     context_tokens: float
     alone_s: float
+    tightest_s: float
     value: FloatArray
 
 
@@ -32,7 +35,7 @@ def step_decodes(
 ) -> StepDecodes:
     """No step is longer than `most_s`, so a TPOT SLO beyond it is as good as that."""
     running = snapshot.running
-    count = int(running.is_decode.sum())
+    count = int(np.count_nonzero(running.is_decode))
     # Mostly all rows are decodes: then columns are taken as they are, not copied.
     rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
     context = float(running.context_tokens[rows].sum())
@@ -42,5 +45,6 @@ def step_decodes(
         decode_slack_s(running, rows, start_s),
         context,
         model.step_s(count, context),
+        tightest_pace_s(model, running),
         running.value[rows],
     )
