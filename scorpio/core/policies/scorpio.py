@@ -110,9 +110,9 @@ class Scorpio:
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         overdue_s = start_s - self._o["patience_s"]
         jobs = prefill_jobs(model, snapshot, never, self.queue_key, overdue_s)
-        limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs)
+        over = self._over_share(snapshot, jobs)
+        limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
-            over = self._over_share(snapshot, jobs)
             reject += refusals(snapshot.waiting, jobs, gone, supply, over)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
@@ -158,6 +158,7 @@ class Scorpio:
         start_s: float,
         limit_s: float,
         jobs: PrefillJobs,
+        over: FloatArray | None,
     ) -> tuple[float, PrefillSupply, IntArray]:
         """TTFT guard: whom to let go, and the length of step that goes with it.
 
@@ -166,7 +167,6 @@ class Scorpio:
         and only while the queue is short: in lasting overload nobody ever pays back.
         """
         pace_s = self._pace_s(model, snapshot, decodes.tightest_s)
-        over = self._over_share(snapshot, jobs)
         work_s = jobs.work_s
         if over is not None and start_s < self._pressed_until_s:
             work_s = np.where(over > 0.0, _ROOM, 1.0) * work_s
