@@ -96,10 +96,8 @@ def prefill_jobs(
         views = [running.views[r] for r in partial.tolist()]
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         stands_back &= (running.output_tokens[partial] == 0) & (theirs_s >= overdue_s)
-        may_drop, rejectable = (
-            np.insert(may_drop, at, stands_back),
-            np.insert(rejectable, at, False),
-        )
+        may_drop = np.insert(may_drop, at, stands_back)
+        rejectable = np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
     work_s = prefill_work_s(model, tokens, prefix)
