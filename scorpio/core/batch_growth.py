@@ -1,7 +1,8 @@
 """Whose pace can the batch keep? TPOT guard at admission.
 
 The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
-decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.
+decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO, and
+less when that is tighter than all others: a step with no time for prefill would stop the queue.
 The paces of those who are in already are kept step by step: without slack there is no prefill.
 """
 
@@ -21,6 +22,9 @@ def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
     """
     alone_s = model.step_s(1, 0.0) + model.context_token_s * running.context_tokens
     return float(running.tpot_slo_s[running.tpot_slo_s >= alone_s].min(initial=math.inf))
+
+
+_TIGHTER = 0.92  # of a pace tighter than the batch's that decodes may take; the rest is prefill's
 
 
 class GrowingBatch:
@@ -54,7 +58,8 @@ class GrowingBatch:
             length = min(self._mean_output, view.max_tokens)
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
-        return step_s <= self._pace_s(view)
+        pace_s = self._pace_s(view)
+        return step_s <= (pace_s if pace_s >= self._tightest_s else _TIGHTER * pace_s)
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""

@@ -199,10 +199,10 @@ def test_one_that_stood_back_takes_what_is_left() -> None:
     assert not made.defer_prefill
 
 
-def test_who_joins_must_be_able_to_keep_its_own_pace() -> None:
-    # 10 ms + 0.1 ms * 6 members > 10.5 ms; with 11 ms it could.
+def test_who_sets_a_tighter_pace_must_leave_time_for_prefill() -> None:
+    # A step of six takes 10 ms + 0.1 ms * 6: more than 0.92 * 11.3 ms, less than 0.92 * 11.6 ms.
     running = tuple(decode(f"d{n}", 0.030, slot=n) for n in range(5))
-    waiting = (view("tight", 20, 5.0, 0.0105, seq=1), view("loose", 20, 5.0, 0.011, seq=2))
+    waiting = (view("tight", 20, 5.0, 0.0113, seq=1), view("loose", 20, 5.0, 0.0116, seq=2))
     assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
 
 
