@@ -13,6 +13,8 @@ import math
 from scorpio.core.latency import StepModel
 from scorpio.core.views import RequestView, RunningBatch, Snapshot
 
+_TIGHTER = 0.92  # of a pace tighter than the batch's that decodes may take; the rest is prefill's
+
 
 def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
     """The tightest TPOT SLO of the batch that each could keep if it were alone; inf for none.
@@ -22,9 +24,6 @@ def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
     """
     alone_s = model.step_s(1, 0.0) + model.context_token_s * running.context_tokens
     return float(running.tpot_slo_s[running.tpot_slo_s >= alone_s].min(initial=math.inf))
-
-
-_TIGHTER = 0.92  # of a pace tighter than the batch's that decodes may take; the rest is prefill's
 
 
 class GrowingBatch:

@@ -41,13 +41,10 @@ class RunningTable:
         self._batch = _empty_batch()
         self._target = np.empty(0, dtype=np.int64)
         self._prompt = np.empty(0, dtype=np.int64)
-        self._all_decode = False  # as of the last refresh; a decode in `running` stays one
-        self._first_came = False
 
     def refresh(self, running: list[Request], tracked: dict[str, Tracked]) -> RunningBatch:
         """Columns for this step; every running request must be in `tracked`."""
-        rebuilt = running != self._rows
-        if rebuilt:
+        if running != self._rows:
             self._rebuild(running, tracked)
         else:
             self._batch.joined[:] = False
@@ -55,19 +52,12 @@ class RunningTable:
         n = len(running)
         computed = np.fromiter(map(_computed, running), dtype=np.int64, count=n)
         batch.context_tokens = computed
-        if rebuilt or not self._all_decode:
-            batch.is_decode = computed >= self._target
-            batch.prefill_left = np.maximum(self._target - computed, 0)
-            self._all_decode = bool(batch.is_decode.all())
+        batch.is_decode = computed >= self._target
         # A decode always has exactly one token not yet computed, in flight or sampled; a
         # (re)prefill stands at the tokens it had when it joined (target - prompt).
-        so_far = computed + 1
-        if not self._all_decode:
-            so_far = np.where(batch.is_decode, so_far, self._target)
-        batch.output_tokens = so_far - self._prompt
-        if rebuilt or self._first_came:
-            batch.first_token_s = self._first_token_s[batch.slot]
-            self._first_came = False
+        batch.output_tokens = np.where(batch.is_decode, computed + 1, self._target) - self._prompt
+        batch.prefill_left = np.maximum(self._target - computed, 0)
+        batch.first_token_s = self._first_token_s[batch.slot]
         return batch
 
     def first_token(self, request_id: str, now_s: float) -> None:
@@ -75,7 +65,6 @@ class RunningTable:
         slot = self._slot_of.get(request_id)
         if slot is not None:
             self._first_token_s[slot] = now_s
-            self._first_came = True
 
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._slot_of

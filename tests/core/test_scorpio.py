@@ -159,6 +159,13 @@ def test_urgent_prompt_overtakes_an_unfinished_prefill() -> None:
     assert list(made.defer_prefill) == [1]
 
 
+def test_tightest_pace_bounds_the_batch() -> None:
+    # 12 ms for the tightest, less its reserve, leave time for a few tokens of the first newcomer.
+    waiting = (view("a", 200, 5.0, 0.012, seq=1), view("b", 200, 5.0, 0.012, seq=2))
+    made = plan(decode("d", 0.012), waiting=waiting)
+    assert list(made.admit or ()) == ["a"]
+
+
 def begun(output_tokens: int = 0, **more: Any) -> Row:
     """A prefill of which 3,900 tokens are left; due in 5 s unless told otherwise."""
     more = {"ttft_s": 5.0} | more
@@ -207,7 +214,7 @@ def test_who_sets_a_tighter_pace_must_leave_time_for_prefill() -> None:
 
 
 def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
-    waiting = (view("tight", 400, 5.0, 0.01015, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
+    waiting = (view("tight", 400, 5.0, 0.0102, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
     assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]
 
 
