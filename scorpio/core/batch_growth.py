@@ -1,9 +1,10 @@
 """Whose pace can the batch keep? TPOT guard at admission.
 
 The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
-decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO, and
-less when that is tighter than all others: a step with no time for prefill would stop the queue.
+decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.
 The paces of those who are in already are kept step by step: without slack there is no prefill.
+A tighter pace means more steps, and a part of each is spent on nothing: who asks everybody else
+for a pace that wastes most of the engine so does not join them.
 """
 
 from __future__ import annotations
@@ -11,26 +12,31 @@ from __future__ import annotations
 import math
 
 from scorpio.core.latency import StepModel
-from scorpio.core.views import RequestView, RunningBatch, Snapshot
+from scorpio.core.views import FloatArray, IntArray, RequestView, Snapshot
 
-_TIGHTER = 0.92  # of a pace tighter than the batch's that decodes may take; the rest is prefill's
+_FIXED = 0.5  # of a pace tighter than the batch's: most that the fixed part of each step may take
 
 
-def tightest_pace_s(model: StepModel, running: RunningBatch) -> float:
-    """The tightest TPOT SLO of the batch that each could keep if it were alone; inf for none.
+def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
+    """The tightest pace of the batch that each could keep if it were alone; inf for none.
 
     One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
     for as long as it lasts.
     """
-    alone_s = model.step_s(1, 0.0) + model.context_token_s * running.context_tokens
-    return float(running.tpot_slo_s[running.tpot_slo_s >= alone_s].min(initial=math.inf))
+    alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
+    return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
 
 
 class GrowingBatch:
     """The running batch, whose tightest pace is `tightest_s`, and those that join in this step."""
 
     def __init__(
-        self, model: StepModel, snapshot: Snapshot, mean_output: float, tightest_s: float
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        mean_output: float,
+        tightest_s: float,
+        start_s: float,
     ) -> None:
         running = snapshot.running
         self._model, self._mean_output = model, mean_output
@@ -39,7 +45,7 @@ class GrowingBatch:
         self._context = float(running.context_tokens.sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
-        self._tightest_s = tightest_s
+        self._tightest_s, self._start_s = tightest_s, start_s
 
     @property
     def full(self) -> bool:
@@ -58,7 +64,10 @@ class GrowingBatch:
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
         pace_s = self._pace_s(view)
-        return step_s <= (pace_s if pace_s >= self._tightest_s else _TIGHTER * pace_s)
+        if pace_s >= self._tightest_s:
+            return step_s <= pace_s
+        fixed_s = self._model.step_s(1, 0.0)
+        return step_s <= pace_s and fixed_s <= _FIXED * pace_s
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""
@@ -75,4 +84,5 @@ class GrowingBatch:
 
     def _pace_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)
-        return view.slo.tpot_s if view.slo.tpot_s >= alone_s else math.inf
+        binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._start_s
+        return view.slo.tpot_s if binds else math.inf

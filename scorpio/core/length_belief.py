@@ -42,7 +42,7 @@ class LengthBelief:
         """Learn from the slots that changed hands since the last step."""
         slot, output = self._slot, self._output
         self._slot, self._output = running.slot, running.output_tokens
-        if running.slot is slot and not running.joined.any():
+        if running.slot is slot:
             return  # nobody came or went
         self._produced[slot] = output
         joined = running.joined.nonzero()[0]

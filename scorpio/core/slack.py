@@ -24,15 +24,25 @@ def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float
     return max(now_s, executing_since_s + executing_step_s)
 
 
-def decode_slack_s(running: RunningBatch, rows: IntArray | slice, start_s: float) -> FloatArray:
-    """Time from `start_s` until the next token of each decode in `rows` is due; inf without SLO.
+def binding_pace_s(running: RunningBatch, start_s: float) -> FloatArray:
+    """TPOT SLO of each in the batch, [B]; inf for one whose first token is late already.
 
-    A first token that is still in flight counts as coming at `start_s`. Negative = late already.
+    Its promise is broken whatever comes, and nobody else's shall be for its sake.
     """
-    first_s = running.first_token_s[rows]
-    first_s = np.where(np.isnan(first_s), start_s, first_s)
-    produced = np.maximum(running.output_tokens[rows], 1)
-    slack_s: FloatArray = first_s + running.tpot_slo_s[rows] * produced - start_s
+    late = np.fmin(running.first_token_s, start_s) > running.deadline_s
+    return np.where(late, math.inf, running.tpot_slo_s)
+
+
+def decode_slack_s(
+    running: RunningBatch, rows: IntArray | slice, pace_s: FloatArray, start_s: float
+) -> FloatArray:
+    """Time from `start_s` until the next token of each decode in `rows` is due at `pace_s`.
+
+    A first token that is still in flight counts as coming at `start_s`. Negative = late already;
+    inf without a pace to keep.
+    """
+    first_s = np.fmin(running.first_token_s[rows], start_s)
+    slack_s: FloatArray = first_s + pace_s * running.output_tokens[rows] - start_s
     return slack_s
 
 

@@ -107,9 +107,7 @@ PARTS: Mapping[str, Part] = {
         patches=((Scorpio, "_step_limit_s", lambda self, decodes: self._o["max_step_s"]),)
     ),
     "time-line (every step within one S instead)": Part(
-        patches=(
-            (step_decodes, "decode_slack_s", lambda running, rows, _: running.tpot_slo_s[rows]),
-        )
+        patches=((step_decodes, "decode_slack_s", lambda running, rows, pace_s, _: pace_s),)
     ),
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
     "preemptive prefill": Part(patches=(_turns_by(_waits),)),
@@ -118,7 +116,6 @@ PARTS: Mapping[str, Part] = {
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     "online calibration": Part(patches=((Calibration, "observe", lambda *_: None),)),
-    "margin_s = 0": Part({"margin_s": 0.0}),
     "pace_reserve = 0": Part({"pace_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),

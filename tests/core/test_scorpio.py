@@ -120,9 +120,9 @@ def test_of_two_prompts_the_one_with_the_longer_answer_is_refused() -> None:
 
 
 def test_a_short_queue_borrows_from_the_decodes_instead_of_refusing() -> None:
-    # 3,300 tokens are more than 0.5 s of paced steps hold. A step of four paces (120 ms) beyond the
+    # 3,400 tokens are more than 0.5 s of paced steps hold. A step of four paces (120 ms) beyond the
     # 27 ms of slack brings 1,200 more; the decode is even again after 120 / (0.15 * 30) tokens.
-    waiting = (view("a", 1800, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
+    waiting = (view("a", 1900, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting)
     assert not made.reject
     assert made.token_budget == 1 + int((0.027 + 0.120 - 0.0101) / 1e-4)
@@ -206,11 +206,28 @@ def test_one_that_stood_back_takes_what_is_left() -> None:
     assert not made.defer_prefill
 
 
-def test_who_sets_a_tighter_pace_must_leave_time_for_prefill() -> None:
-    # A step of six takes 10 ms + 0.1 ms * 6: more than 0.92 * 11.3 ms, less than 0.92 * 11.6 ms.
-    running = tuple(decode(f"d{n}", 0.030, slot=n) for n in range(5))
-    waiting = (view("tight", 20, 5.0, 0.0113, seq=1), view("loose", 20, 5.0, 0.0116, seq=2))
-    assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
+def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
+    # The fixed part of a step is 10.1 ms: more than half of 20 ms, less than half of 20.3 ms.
+    waiting = (view("tight", 20, 5.0, 0.0200, seq=1), view("loose", 20, 5.0, 0.0203, seq=2))
+    made = plan(decode("d", 0.030), waiting=waiting, light_share=0.0)
+    assert list(made.admit or ()) == ["loose"]
+    alone = plan(waiting=waiting, light_share=0.0)
+    assert list(alone.admit or ()) == ["tight", "loose"]
+
+
+def test_a_broken_promise_binds_nobody() -> None:
+    # Its first token came 0.1 s after it was sent, 50 ms too late.
+    late = Row(view("late", 10, 0.05, 0.012, arrival_s=NOW_S - 0.1), 0, False, 10, 10, 1)
+    made = plan(late, waiting=(view("w", 1000, 5.0, 0.030),), light_share=0.0)
+    assert list(made.admit or ()) == ["w"]
+    assert made.token_budget == 1001
+
+
+def test_one_whose_first_token_is_overdue_joins_without_a_pace() -> None:
+    # 18 ms would be too tight for a batch whose steps have a fixed part of 10.1 ms.
+    overdue = view("w", 20, 1.0, 0.018, arrival_s=NOW_S - 2.0, on_miss=OnMiss.WAIT)
+    made = plan(decode("d", 0.030), waiting=(overdue,), light_share=0.0)
+    assert list(made.admit or ()) == ["w"]
 
 
 def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
@@ -246,7 +263,7 @@ def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"nonsense": 1.0}, {"light_share": 2.0}, {"margin_s": math.nan}]
+    "options", [{"nonsense": 1.0}, {"light_share": 2.0}, {"patience_s": math.nan}]
 )
 def test_bad_options_are_named(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from scorpio.core.slack import decode_slack_s, least_slack_s, likely_late, step_start_s
+from scorpio.core.slack import (
+    binding_pace_s,
+    decode_slack_s,
+    least_slack_s,
+    likely_late,
+    step_start_s,
+)
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.views import RequestView
 from tests.conformance.snapshots import Row, running_batch
@@ -27,14 +33,23 @@ def test_a_step_starts_when_the_one_before_it_ends() -> None:
 def test_next_token_is_due_one_pace_per_token_after_the_first() -> None:
     # The first token came at 10.1. Four are out: the fifth is due at 10.1 + 4 * 0.05 = 10.3.
     batch = running_batch([row(0, Slo(1.0, 0.05), 4), row(1, NO_SLO, 4), row(2, Slo(1.0, 0.03), 4)])
-    slack_s = decode_slack_s(batch, np.array([0, 1, 2]), 10.25)
+    slack_s = decode_slack_s(batch, np.array([0, 1, 2]), batch.tpot_slo_s, 10.25)
     assert slack_s == pytest.approx([0.05, math.inf, -0.03])
 
 
 def test_a_first_token_in_flight_counts_from_the_start_of_the_step() -> None:
     batch = running_batch([row(0, Slo(1.0, 0.05), 1)])
     batch.first_token_s[0] = math.nan
-    assert decode_slack_s(batch, np.array([0]), 77.0) == pytest.approx([0.05])
+    assert decode_slack_s(batch, slice(None), batch.tpot_slo_s, 77.0) == pytest.approx([0.05])
+
+
+def test_only_who_can_still_be_on_time_binds_the_others() -> None:
+    # Sent at 10.0, first token at 10.1: in time for 0.1 s, not for 0.09 s; one has not come yet.
+    slos = (Slo(0.1, 0.05), Slo(0.09, 0.05), Slo(0.5, 0.03), Slo(math.inf, 0.02))
+    batch = running_batch([row(slot, slo, 4) for slot, slo in enumerate(slos)])
+    batch.first_token_s[2:] = math.nan
+    assert binding_pace_s(batch, 10.4).tolist() == [0.05, math.inf, 0.03, 0.02]
+    assert binding_pace_s(batch, 10.6).tolist() == [0.05, math.inf, math.inf, 0.02]
 
 
 def test_the_hopeless_do_not_hold_back_the_others() -> None:

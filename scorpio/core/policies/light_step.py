@@ -56,8 +56,7 @@ class LightRule:
             return None  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
         context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
-        tightest_s = float(running.tpot_slo_s.min(initial=math.inf))
-        tightest_s = min(tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
+        tightest_s = min(decodes.tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
         grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
         if grown_s > self.share * tightest_s:
             return None

@@ -104,7 +104,7 @@ class Qoserve:
         context = float(running.context_tokens[rows].sum())
         return _Decodes(
             rows,
-            decode_slack_s(running, rows, start_s),
+            decode_slack_s(running, rows, running.tpot_slo_s[rows], start_s),
             context,
             self._model.step_s(len(rows), context),
         )

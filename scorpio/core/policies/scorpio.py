@@ -53,7 +53,6 @@ OPTIONS = {
     "catch_up": Option(0.85, 0.1, 1.0),  # pace of a late decode, as a share of S
     "max_step_s": Option(0.25, 0.001, 60.0),
     "borrow_queue_s": Option(1.0, 0.0, 60.0),  # longest queue at which decodes may be made late
-    "margin_s": Option(0.015, 0.0, 60.0),
     "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
@@ -134,7 +133,9 @@ class Scorpio:
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, decodes.tightest_s)
+        batch = GrowingBatch(
+            model, snapshot, self._lengths.mean_tokens, decodes.tightest_s, start_s
+        )
         for view in waiting:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
@@ -224,8 +225,8 @@ class Scorpio:
         self, start_s: float, step_s: float, decode_s: float, pace_s: float
     ) -> PrefillSupply:
         # A first token comes out at the end of a step: half of one later, on average.
-        margin_s = self._o["margin_s"] + 0.5 * min(pace_s, 0.1)
-        return PrefillSupply(start_s + margin_s, step_s, decode_s, pace_s / _GROWTH)
+        out_s = start_s + 0.5 * min(pace_s, 0.1)
+        return PrefillSupply(out_s, step_s, decode_s, pace_s / _GROWTH)
 
     # -- who prefills in this step -------------------------------------------------------------
 
@@ -244,7 +245,9 @@ class Scorpio:
         fill = StepFill(
             model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
-        batch = GrowingBatch(model, snapshot, self._lengths.mean_tokens, decodes.tightest_s)
+        batch = GrowingBatch(
+            model, snapshot, self._lengths.mean_tokens, decodes.tightest_s, start_s
+        )
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._planned_s = fill.time_s

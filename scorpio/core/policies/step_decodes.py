@@ -8,7 +8,7 @@ import numpy as np
 
 from scorpio.core.batch_growth import tightest_pace_s
 from scorpio.core.latency import StepModel
-from scorpio.core.slack import decode_slack_s
+from scorpio.core.slack import binding_pace_s, decode_slack_s
 from scorpio.core.views import FloatArray, Snapshot
 
 
@@ -39,12 +39,13 @@ def step_decodes(
     # Mostly all rows are decodes: then columns are taken as they are, not copied.
     rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
     context = float(running.context_tokens[rows].sum())
+    pace_s = binding_pace_s(running, start_s)
     return StepDecodes(
         count,
-        np.minimum(running.tpot_slo_s[rows], most_s),
-        decode_slack_s(running, rows, start_s),
+        np.minimum(pace_s[rows], most_s),
+        decode_slack_s(running, rows, pace_s[rows], start_s),
         context,
         model.step_s(count, context),
-        tightest_pace_s(model, running),
+        tightest_pace_s(model, running.context_tokens, pace_s),
         running.value[rows],
     )
