@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
-from scorpio.core.wire import encode_rejection
 from scorpio.engine import seams
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.plan_check import check_plan
 from scorpio.engine.prefix_hits import PrefixHits
+from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe
 from scorpio.engine.running_table import RunningTable, Tracked
 from scorpio.engine.step_timer import StepTimer
@@ -35,6 +35,7 @@ from scorpio.engine.telemetry import Telemetry
 from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
+T = TypeVar("T")
 
 
 class ScorpioScheduler(AsyncScheduler):
@@ -70,7 +71,7 @@ class ScorpioScheduler(AsyncScheduler):
         self._table = RunningTable(self.max_num_running_reqs)
         self._tracked: dict[str, Tracked] = {}
         self._awaiting_first: dict[str, Request] = {}
-        self._refused: list[tuple[int, EngineCoreOutput]] = []
+        self._refusals = Refusals()
         self._seq = 0
         self._prefix_hits = (
             PrefixHits(self.kv_cache_manager) if self.kv_cache_manager.enable_caching else None
@@ -125,7 +126,7 @@ class ScorpioScheduler(AsyncScheduler):
             self._after_output(scheduler_output)
         except Exception as error:
             self._fall_back(error)
-        self._emit_refused(outputs)
+        self._refusals.send(outputs)
         return outputs
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
@@ -143,12 +144,15 @@ class ScorpioScheduler(AsyncScheduler):
             self._follow_switch(now_s)
             if self._is_stock():
                 return STOCK_STEP, None
-            self._follow_prefix_hits()
+            where = (self.waiting.table, self.requests, self._tracked)
+            self._look(lambda hits: hits.follow(*where), None)
             snapshot = self._snapshot()
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:
                 check_plan(plan, snapshot)
-                plan = self._spare(plan)
+                if plan.reject:  # not for work that the prefix cache has done since
+                    planned = plan
+                    plan = self._look(lambda hits: hits.spare(planned, *where), planned)
                 if self._is_idle_plan(plan):
                     plan = STOCK_STEP  # work conservation: never wait with an empty engine
                 else:
@@ -159,29 +163,18 @@ class ScorpioScheduler(AsyncScheduler):
             self._fall_back(error)
             return STOCK_STEP, None
 
-    def _follow_prefix_hits(self) -> None:
-        if self._prefix_hits is None or not len(self.waiting):
-            return
+    def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
+        """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when
+        a look fails there are no more of them, and the policy goes on without."""
+        if self._prefix_hits is None:
+            return otherwise
         try:
-            self._prefix_hits.follow(self.waiting.table, self.requests, self._tracked)
+            return ask(self._prefix_hits)
         except Exception as error:
-            self._look_no_more(error)
-
-    def _spare(self, plan: StepPlan) -> StepPlan:
-        """Nobody is refused for work that the prefix cache has already done."""
-        if self._prefix_hits is None or not plan.reject:
-            return plan
-        try:
-            return self._prefix_hits.spare(plan, self.waiting.table, self.requests, self._tracked)
-        except Exception as error:
-            self._look_no_more(error)
-            return plan
-
-    def _look_no_more(self, error: Exception) -> None:
-        """The policy goes on without: one odd request must not switch it off by the breaker."""
-        self._prefix_hits = None
-        self._telemetry.fallbacks += 1
-        logger.exception("Prefix-cache look-ups failed: off until restart", exc_info=error)
+            self._prefix_hits = None
+            self._telemetry.fallbacks += 1
+            logger.exception("Prefix-cache look-ups failed: off until restart", exc_info=error)
+            return otherwise
 
     def _is_stock(self) -> bool:
         passive = self._policy.passive and not self._switch.record_steps
@@ -235,30 +228,13 @@ class ScorpioScheduler(AsyncScheduler):
         self.running[:] = [running[row] for row in order]
 
     def _refuse(self, plan: StepPlan) -> None:
-        reasons = {r.request_id: r for r in plan.reject}
-        views = {request_id: self._tracked[request_id].view for request_id in reasons}
-        finished = self.finish_requests(list(reasons), RequestStatus.FINISHED_ABORTED)
-        # vLLM ends them in the order of a set of strings, which differs between processes.
-        for request in sorted(finished, key=lambda request: views[request.request_id].seq):
-            rejection = reasons[request.request_id]
-            self._telemetry.outcomes.refused(views[request.request_id], rejection.reason)
-            output = EngineCoreOutput(
-                request_id=request.request_id,
-                new_token_ids=[],
-                finish_reason=request.get_finished_reason(),
-                stop_reason=encode_rejection(rejection),
-                events=request.take_events(),
-                trace_headers=request.trace_headers,
-            )
-            self._refused.append((request.client_index, output))
-
-    def _emit_refused(self, outputs: dict[int, EngineCoreOutputs]) -> None:
-        """finish_requests() tells the client nothing; without this it would hang for ever."""
-        for client_index, output in self._refused:
-            if client_index not in outputs:
-                outputs[client_index] = EngineCoreOutputs(outputs=[])
-            outputs[client_index].outputs.append(output)
-        self._refused.clear()
+        rejections = {r.request_id: r for r in plan.reject}
+        views = {request_id: self._tracked[request_id].view for request_id in rejections}
+        finished = self.finish_requests(list(rejections), RequestStatus.FINISHED_ABORTED)
+        for request in finished:
+            reason = rejections[request.request_id].reason
+            self._telemetry.outcomes.refused(views[request.request_id], reason)
+        self._refusals.answer(finished, rejections, views)
 
     # -- bookkeeping ---------------------------------------------------------------------------
 
@@ -352,13 +328,9 @@ class ScorpioScheduler(AsyncScheduler):
         self._seq += 1
         now_s, wall_s, book = self.now_s(), self.wall_s(), (self._classes, self._default_slo)
         view = describe(request, self._seq, now_s, wall_s, *book, self._least_tpot_s)
-        if self._prefix_hits is None or self._is_stock():
+        if self._is_stock():
             return view
-        try:
-            return self._prefix_hits.found(request, view)
-        except Exception as error:
-            self._look_no_more(error)
-            return view
+        return self._look(lambda hits: hits.found(request, view), view)
 
     def _view_of(self, request: Request) -> RequestView:
         return self._tracked[request.request_id].view

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from scorpio.core import batch_growth
 from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
 from scorpio.core.length_belief import LengthBelief
@@ -92,6 +93,12 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
     return np.arange(len(jobs.row), dtype=np.float64)
 
 
+# Parts that `tests.bench.robustness` switches off too.
+CALIBRATION = "online calibration"
+GUARD = "TPOT guard at admission"
+FIXED = "_FIXED = 1"
+BROKEN_BIND = "broken promises bind nobody"
+NO_HOPE = "_HOPE_STEPS = inf"
 NOBODY = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
@@ -102,7 +109,7 @@ PARTS: Mapping[str, Part] = {
     "decodes in the cost (prefill alone instead)": Part(
         patches=((PrefillJobs, "cost_s", _prefill_only),)
     ),
-    "TPOT guard at admission": Part(patches=(_any_batch(),)),
+    GUARD: Part(patches=(_any_batch(),)),
     "pacing (every step up to max_step_s)": Part(
         patches=((Scorpio, "_step_limit_s", lambda self, decodes: self._o["max_step_s"]),)
     ),
@@ -115,13 +122,17 @@ PARTS: Mapping[str, Part] = {
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
-    "online calibration": Part(patches=((Calibration, "observe", lambda *_: None),)),
+    CALIBRATION: Part(patches=((Calibration, "observe", lambda *_: None),)),
     "pace_reserve = 0": Part({"pace_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
     "_GROWTH = 1": Part(patches=((policy_module, "_GROWTH", 1.0),)),
     "step margin": Part(patches=((Calibration, "margin", lambda *_: 1.0),)),
-    "_HOPE_STEPS = inf": Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
+    BROKEN_BIND: Part(
+        patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
+    ),
+    FIXED: Part(patches=((batch_growth, "_FIXED", 1.0),)),
+    NO_HOPE: Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
     "_LIGHT_QUEUE = 1,000": Part(patches=((light_step, "_LIGHT_QUEUE", 1000),)),
     "_MAX_SCAN = 1": Part(patches=((packing, "_MAX_SCAN", 1),)),
 }

@@ -10,6 +10,7 @@ import numpy as np
 from scorpio.core.views import BoolArray, FloatArray
 from scorpio.twin.config import LengthHint
 from scorpio.twin.noise import NoiseSpec
+from tests.bench.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD, NO_HOPE
 from tests.bench.policy_grid import OURS
 from tests.bench.robust_loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 
@@ -17,7 +18,6 @@ ALL = (OURS, "fcfs", "qoserve")
 KNOWING = (OURS, "qoserve")  # those that look at a latency profile
 SHIFT_S, SHIFT = 40.0, 1.3
 RECOVERY_S = 60.0
-NO_CALIBRATION = "online calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
                     "",
                     (OURS,),
                     profile_bias=f,
-                    off=NO_CALIBRATION,
+                    off=CALIBRATION,
                 )
                 for f in (0.85, 1.15)
             ),
@@ -142,7 +142,16 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
             ),
             *(
                 Scene(f"{name}, on_miss wait", name, (OURS,), patient=True)
-                for name in ("attacker, 15 ms", "attacker, 1 ms")
+                for name in ("attacker, 20 ms", "attacker, 15 ms", "attacker, 1 ms")
+            ),
+            *(
+                Scene(f"{name}, without: {off}", name, (OURS,), off=off, patient=patient)
+                for name, off, patient in (
+                    ("attacker, 20 ms", GUARD, False),
+                    ("attacker, 20 ms", FIXED, False),
+                    ("attacker, 15 ms", BROKEN_BIND, True),
+                    ("attacker, 1 ms", NO_HOPE, True),
+                )
             ),
         ),
     ),
@@ -151,7 +160,7 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
         (
             Scene("no shift"),
             Scene("1.3 x slower", noise=SLOWER),
-            Scene("1.3 x slower, no calibration", "", (OURS,), noise=SLOWER, off=NO_CALIBRATION),
+            Scene("1.3 x slower, no calibration", "", (OURS,), noise=SLOWER, off=CALIBRATION),
         ),
     ),
 }

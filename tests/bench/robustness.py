@@ -17,8 +17,8 @@ import numpy as np
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
+from tests.bench.ablation import CALIBRATION, Part, replaced
 from tests.bench.ablation import PARTS as SWITCHED_OFF
-from tests.bench.ablation import Part, replaced
 from tests.bench.policy_grid import OURS
 from tests.bench.robust_loads import ATTACKER, LOADS
 from tests.bench.robust_scenes import PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
@@ -56,7 +56,9 @@ class Trial:
         with recorded() as (models, steps), replaced(part.patches):
             made = run_twin(own, load, self.policy, self.workload.seed)
         known = models and steps
-        end_s, error = follow(models[0], steps, not scene.off) if known else (np.empty(0),) * 2
+        end_s, error = (
+            follow(models[0], steps, scene.off != CALIBRATION) if known else (np.empty(0),) * 2
+        )
         return Seen(
             np.array([record.send_s for record in made.records]),
             np.array([record.tenant for record in made.records]),

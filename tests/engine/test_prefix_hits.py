@@ -76,7 +76,8 @@ def test_the_same_as_vllm_finds_over_random_lives(seed: int) -> None:
             abort(engine.scheduler, rng.choice(sorted(engine.scheduler.requests)))
         scorpio = engine.scorpio
         before = traces(engine)
-        scorpio._follow_prefix_hits()
+        assert scorpio._prefix_hits is not None
+        scorpio._prefix_hits.follow(scorpio.waiting.table, scorpio.requests, scorpio._tracked)
         assert traces(engine) == before
         for request in scorpio.waiting:
             view = scorpio.waiting.table[scorpio.waiting.table._row_of(request.request_id)]
