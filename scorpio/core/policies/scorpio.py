@@ -59,7 +59,7 @@ OPTIONS = {
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
 _BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
-_ROOM = 4.0  # times its work that one of a tenant over its share must find room for
+_ROOM = 16.0  # times its work that one of a tenant over its share must find room for
 _PRESSED_S = 5.0  # so long after a refusal
 
 
