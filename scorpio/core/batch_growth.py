@@ -27,6 +27,12 @@ def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArr
     return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
 
 
+def wasteful(model: StepModel, pace_s: float, tightest_s: float) -> bool:
+    """Would this pace, tighter than the batch's, spend most of the engine on the fixed part of
+    steps? Who asks for it does not join the others."""
+    return pace_s < tightest_s and model.step_s(1, 0.0) > _FIXED * pace_s
+
+
 class GrowingBatch:
     """The running batch, whose tightest pace is `tightest_s`, and those that join in this step."""
 
@@ -64,10 +70,7 @@ class GrowingBatch:
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
         pace_s = self._pace_s(view)
-        if pace_s >= self._tightest_s:
-            return step_s <= pace_s
-        fixed_s = self._model.step_s(1, 0.0)
-        return step_s <= pace_s and fixed_s <= _FIXED * pace_s
+        return step_s <= pace_s and not wasteful(self._model, pace_s, self._tightest_s)
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""

@@ -215,6 +215,18 @@ def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
     assert list(alone.admit or ()) == ["tight", "loose"]
 
 
+def test_who_wanted_such_a_pace_is_told_so_when_its_time_is_up() -> None:
+    tight = view("tight", 20, 5.0, 0.0200, arrival_s=NOW_S - 4.999)
+    for running, reason in (
+        (0.030, RejectReason.TPOT_INFEASIBLE),
+        (0.020, RejectReason.TTFT_INFEASIBLE),  # the batch has that pace already
+    ):
+        (refusal,) = plan(decode("d", running), waiting=(tight,)).reject
+        assert refusal.reason is reason
+        assert refusal.retry_after_s is not None
+        assert (refusal.attainable_ttft_s is None) is (reason is RejectReason.TPOT_INFEASIBLE)
+
+
 def test_a_broken_promise_binds_nobody() -> None:
     # Its first token came 0.1 s after it was sent, 50 ms too late.
     late = Row(view("late", 10, 0.05, 0.012, arrival_s=NOW_S - 0.1), 0, False, 10, 10, 1)

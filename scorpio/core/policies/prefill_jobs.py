@@ -143,10 +143,12 @@ def refusals(
     gone: IntArray,
     supply: PrefillSupply,
     over: FloatArray | None,
+    wasteful: Callable[[float], bool],
 ) -> list[Rejection]:
     """Refusals of those let go, each with the TTFT it would get and when to come back.
 
-    over: > 0 for jobs of tenants that have too much (None: nobody's).
+    over: > 0 for jobs of tenants that have too much (None: nobody's). wasteful: may the batch not
+    be asked for this TPOT?
     """
     gone = gone[jobs.rejectable[gone]]
     if not len(gone):
@@ -160,14 +162,14 @@ def refusals(
     refused = []
     for job, done, alone in zip(gone.tolist(), done_s, alone_s, strict=True):
         view = waiting[int(jobs.row[job])]
-        hog = over is not None and over[job] > 0.0
         never = alone > view.slo.ttft_s and supply.decode_s <= 0.0
-        refused.append(
-            Rejection(
-                view.request_id,
-                RejectReason.OVER_QUOTA if hog else RejectReason.TTFT_INFEASIBLE,
-                attainable_ttft_s=max(done - view.arrival_s, 0.0),
-                retry_after_s=None if never else max(done - view.deadline_s, _MIN_RETRY_S),
-            )
-        )
+        retry_s = None if never else max(done - view.deadline_s, _MIN_RETRY_S)
+        ttft_s: float | None = max(done - view.arrival_s, 0.0)
+        if over is not None and over[job] > 0.0:
+            reason = RejectReason.OVER_QUOTA
+        elif supply.decode_s > 0.0 and wasteful(view.slo.tpot_s):
+            reason, ttft_s = RejectReason.TPOT_INFEASIBLE, None  # no TTFT beside these others
+        else:
+            reason = RejectReason.TTFT_INFEASIBLE
+        refused.append(Rejection(view.request_id, reason, ttft_s, retry_s))
     return refused

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 
-from scorpio.core.batch_growth import GrowingBatch
+from scorpio.core.batch_growth import GrowingBatch, wasteful
 from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
@@ -112,7 +113,8 @@ class Scorpio:
         over = self._over_share(snapshot, jobs)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
-            reject += refusals(snapshot.waiting, jobs, gone, supply, over)
+            too_tight = partial(wasteful, model, tightest_s=decodes.tightest_s)
+            reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         turns = jobs.turns(gone)
