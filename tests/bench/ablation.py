@@ -51,8 +51,8 @@ class _Reordered(PrefillJobs):
 
     key: Callable[[Turn], Any]
 
-    def turns(self, gone: IntArray) -> Iterator[Turn]:
-        return iter(sorted(PrefillJobs.turns(self, gone), key=self.key))
+    def turns(self, gone: IntArray, pay: bool = False) -> Iterator[Turn]:
+        return iter(sorted(PrefillJobs.turns(self, gone, pay), key=self.key))
 
 
 def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
@@ -64,10 +64,17 @@ def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
     return policy_module, "prefill_jobs", jobs
 
 
-def _never_overdue(
-    model: Any, snapshot: Snapshot, never: Any, due_of: Any, _: float
-) -> PrefillJobs:
-    return prefill_jobs(model, snapshot, never, due_of, math.inf)
+def _begun_stay(*args: Any) -> PrefillJobs:
+    made = prefill_jobs(*args)
+    return replace(made, may_drop=made.may_drop & (made.row >= 0))
+
+
+def _all_at_once(jobs: PrefillJobs, gone: IntArray, pay: bool) -> Iterator[Turn]:
+    """Who is owed something takes every step until it has it."""
+    return _TURNS(jobs, gone, True)
+
+
+_TURNS = PrefillJobs.turns
 
 
 def _arrival_s(snapshot: Snapshot, turn: Turn) -> float:
@@ -118,7 +125,8 @@ PARTS: Mapping[str, Part] = {
     ),
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
     "preemptive prefill": Part(patches=(_turns_by(_waits),)),
-    "begun prefills stand back": Part(patches=((policy_module, "prefill_jobs", _never_overdue),)),
+    "begun prefills stand back": Part(patches=((policy_module, "prefill_jobs", _begun_stay),)),
+    "those owed get their time in parts": Part(patches=((PrefillJobs, "turns", _all_at_once),)),
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),

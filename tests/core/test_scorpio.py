@@ -192,11 +192,27 @@ def test_a_prefill_that_has_begun_stands_back_when_it_costs_most() -> None:
         begun(on_miss=OnMiss.WAIT),
         begun(output_tokens=3),  # preempted: its answer has begun
         begun(value=100.0),
-        begun(arrival_s=NOW_S - 66.0),  # was due more than patience_s ago
     ],
 )
 def test_a_prefill_that_has_begun_keeps_its_turn(row: Row) -> None:
     assert not plan(decode("d", 0.030), row, waiting=LATER).defer_prefill
+
+
+@pytest.mark.parametrize(("second", "has_it"), [(0.0, True), (0.12, True), (0.13, False)])
+def test_one_that_stood_back_for_long_has_an_eighth_of_the_time(
+    second: float, has_it: bool
+) -> None:
+    # Due more than patience_s ago. Its work is not in the others' way: none of them is refused.
+    scene = Scene(
+        LIMITS,
+        (decode("d", 0.030), begun(arrival_s=NOW_S - 66.0)),
+        tuple((w, False) for w in LATER[:8]),
+    )
+    policy = Scorpio(PROFILE, LIMITS, {})
+    made = policy.plan(NOW_S + second, snapshot(policy, scene))
+    assert list(made.prefill_order or ()) == ([1] if has_it else [])
+    assert list(made.admit or ()) == ([] if has_it else ["w0"])
+    assert not made.reject
 
 
 def test_one_that_stood_back_takes_what_is_left() -> None:

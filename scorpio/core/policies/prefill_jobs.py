@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class PrefillJobs:
     may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
+    owed: jobs that stood back for so long that some time is theirs now.
     """
 
     row: IntArray
@@ -46,6 +48,7 @@ class PrefillJobs:
     rejectable: BoolArray
     predicted: FloatArray
     value: FloatArray
+    owed: list[int]
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that letting each go saves, for one unit of value: its prefill and the
@@ -55,13 +58,15 @@ class PrefillJobs:
         cost_s: FloatArray = (self.work_s + decode_s) / self.value
         return cost_s
 
-    def turns(self, gone: IntArray) -> Iterator[Turn]:
-        """Kept jobs in order, then those let go that are not refused."""
-        left = set(gone.tolist())
-        behind = (job for job in gone.tolist() if not self.rejectable[job])
-        for jobs in ((j for j in range(len(self.row)) if j not in left), behind):
-            for job in jobs:
-                yield int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
+    def turns(self, gone: IntArray, pay: bool = False) -> Iterator[Turn]:
+        """Kept jobs in order, then those let go that are not refused; first of all, when `pay` is
+        said, those that are owed."""
+        first = self.owed if pay else []
+        left = {*gone.tolist(), *first}
+        kept = (job for job in range(len(self.row)) if job not in left)
+        behind = (job for job in gone.tolist() if not self.rejectable[job] and job not in first)
+        for job in chain(first, kept, behind):
+            yield int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
 
 
 def prefill_jobs(
@@ -69,14 +74,15 @@ def prefill_jobs(
     snapshot: Snapshot,
     never: BoolArray | None,
     due_of: Callable[[RequestView], float],
-    overdue_s: float,
+    owed_s: float,
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be let go unless its answer has begun too, its client said WAIT, or it was
-    due before `overdue_s`: then it has stood back for long enough.
+    that has begun may be let go unless its answer has begun too or its client said WAIT. One that
+    was due before `owed_s` has stood back for long enough to be owed some time.
     """
+    owed: list[int] = []
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
     row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
@@ -95,13 +101,17 @@ def prefill_jobs(
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         views = [running.views[r] for r in partial.tolist()]
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
-        stands_back &= (running.output_tokens[partial] == 0) & (theirs_s >= overdue_s)
+        stands_back &= running.output_tokens[partial] == 0
+        places = at + np.arange(len(partial))
+        owed = places[stands_back & (theirs_s < owed_s)].tolist()
         may_drop = np.insert(may_drop, at, stands_back)
         rejectable = np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
     work_s = prefill_work_s(model, tokens, prefix)
-    return PrefillJobs(row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value)
+    return PrefillJobs(
+        row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value, owed
+    )
 
 
 def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:

@@ -60,6 +60,7 @@ OPTIONS = {
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
 _BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
+_OWED = 0.125  # of each second belongs to those that stood back for long
 _ROOM = 16.0  # times its work that one of a tenant over its share must find room for
 _PRESSED_S = 5.0  # so long after a refusal
 
@@ -108,8 +109,8 @@ class Scorpio:
             return self._light(model, snapshot, decodes, start_s, stock_s)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
-        overdue_s = start_s - self._o["patience_s"]
-        jobs = prefill_jobs(model, snapshot, never, self.queue_key, overdue_s)
+        owed_s = start_s - self._o["patience_s"]
+        jobs = prefill_jobs(model, snapshot, never, self.queue_key, owed_s)
         over = self._over_share(snapshot, jobs)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
@@ -117,7 +118,7 @@ class Scorpio:
             reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
-        turns = jobs.turns(gone)
+        turns = jobs.turns(gone, pay=start_s % 1.0 < _OWED)
         return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
 
     # -- how long may the step take ------------------------------------------------------------
