@@ -21,7 +21,7 @@ from tests.bench.ablation import CALIBRATION, Part, replaced
 from tests.bench.ablation import PARTS as SWITCHED_OFF
 from tests.bench.policy_grid import OURS
 from tests.bench.robust_loads import ATTACKER, LOADS
-from tests.bench.robust_scenes import PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
+from tests.bench.robust_scenes import ALL, PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
 from tests.bench.step_tracking import follow, recorded
 from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import mean_interval
@@ -97,6 +97,7 @@ def main() -> None:
     parser = window_parser(__doc__, "1.2,2.4")
     add_runs(parser)
     parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--policy", nargs="+", choices=ALL, default=ALL)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     config, scales = engine(args.gpu), args.rate_scale
@@ -107,7 +108,7 @@ def main() -> None:
         columns = ["", "policy", *names, *(f"x{scale:g} step error %" for scale in scales if steps)]
         print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), file=file)
         for scene in scenes:
-            for policy in scene.policies:
+            for policy in (name for name in scene.policies if name in args.policy):
                 cells, errors = [], []
                 for scale in scales:
                     keys = workloads(args, scale)
