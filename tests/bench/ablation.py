@@ -51,7 +51,7 @@ class _Reordered(PrefillJobs):
 
     key: Callable[[Turn], Any]
 
-    def turns(self, gone: IntArray, pay: bool = False) -> Iterator[Turn]:
+    def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
         return iter(sorted(PrefillJobs.turns(self, gone, pay), key=self.key))
 
 

@@ -222,6 +222,13 @@ def test_one_that_stood_back_takes_what_is_left() -> None:
     assert not made.defer_prefill
 
 
+def test_who_joins_must_be_able_to_keep_its_own_pace() -> None:
+    # 10 ms + 0.1 ms * 6 members > 10.5 ms; with 11 ms it could.
+    running = tuple(decode(f"d{n}", 0.0105, slot=n, produced=4) for n in range(5))
+    waiting = (view("tight", 20, 5.0, 0.0105, seq=1), view("loose", 20, 5.0, 0.011, seq=2))
+    assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
+
+
 def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
     # The fixed part of a step is 10.1 ms: more than half of 20 ms, less than half of 20.3 ms.
     waiting = (view("tight", 20, 5.0, 0.0200, seq=1), view("loose", 20, 5.0, 0.0203, seq=2))

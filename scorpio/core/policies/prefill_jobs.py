@@ -58,7 +58,7 @@ class PrefillJobs:
         cost_s: FloatArray = (self.work_s + decode_s) / self.value
         return cost_s
 
-    def turns(self, gone: IntArray, pay: bool = False) -> Iterator[Turn]:
+    def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
         """Kept jobs in order, then those let go that are not refused; first of all, when `pay` is
         said, those that are owed."""
         first = self.owed if pay else []
