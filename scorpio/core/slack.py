@@ -59,7 +59,7 @@ def least_slack_s(slack_s: FloatArray, hopeless_below_s: float) -> float:
 def likely_late(
     slack_s: FloatArray,
     recovery_s: FloatArray,
-    step_s: float,
+    step_s: float | FloatArray,
     mean_tokens: float,
     value: FloatArray | float = 1.0,
 ) -> float:

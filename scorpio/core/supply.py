@@ -37,6 +37,14 @@ class PrefillSupply:
         done: FloatArray = self.start_s + self.decode_s + np.minimum(work_s, first_s) + beyond
         return done
 
+    def drift_s(self, work_s: float, slo_s: FloatArray) -> FloatArray:
+        """Time from the start to the last token due while this much work is done, for decodes of
+        these TPOT SLOs, [B]: what each step takes beyond its pace adds up."""
+        all_s = float(self.done_s(np.array([work_s]))[0]) - self.start_s
+        over = np.maximum(1.0 - slo_s / max(self.pace_s, self.decode_s), 0.0)
+        drift_s: FloatArray = self.first_step_s + max(all_s - self.first_step_s, 0.0) * over
+        return drift_s
+
     def later_s(self, work_s: float) -> float:
         """How much longer than the coming step this much more work takes: whole steps."""
         step_s = max(self.pace_s, self.decode_s)

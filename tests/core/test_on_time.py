@@ -132,6 +132,13 @@ def test_supply_of_prefill_time() -> None:
     assert done.tolist() == pytest.approx([10.02, 10.1, 10.3])
 
 
+def test_decodes_drift_by_what_each_step_takes_beyond_their_pace() -> None:
+    supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, pace_s=0.04)
+    # Work of 0.18 s takes the first step and five more, each 10 ms too long for the first of these.
+    drift = supply.drift_s(0.18, np.array([0.03, 0.04, 0.10]))
+    assert drift.tolist() == pytest.approx([0.15, 0.1, 0.1])
+
+
 @given(st.floats(0.001, 1.0), st.floats(0.0, 1.0), st.floats(0.001, 1.0))
 def test_supply_never_runs_backwards(first_s: float, decode_s: float, pace_s: float) -> None:
     done = PrefillSupply(0.0, first_s, decode_s, pace_s).done_s(np.linspace(0.0, 5.0, 50))

@@ -58,6 +58,13 @@ def test_without_a_light_share_no_step_is_stock() -> None:
     assert not plan(decode("d", math.inf), waiting=(view("w", 50),), light_share=0.0).stock
 
 
+def test_a_stock_step_is_as_long_as_its_token_budget() -> None:
+    # Of 3,000 tokens 2,048 fit: 10 + 204.8 ms, then 10 + 95.2 for the rest.
+    made = plan(waiting=(view("w", 500, 5.0), view("long", 2500, 5.0)))
+    assert made.stock
+    assert [f.ttft_s for f in made.forecasts] == pytest.approx([0.2148, 0.320])
+
+
 def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
     # 10 + 0.1 * 501 = 60.1 ms, / 0.8 = 75.1 ms: 45.1 ms late. Then it gains 0.8 * 30 - 10.2 ms a
     # token (two members): even after 3.3 tokens of the 256 expected, a chance of 0.013 to fail.
@@ -100,7 +107,7 @@ def test_longest_is_refused_when_not_all_can_be_on_time() -> None:
         view("short", 500, 0.5, 0.03, seq=2),
         view("other", 500, 0.5, 0.03, seq=3),
     )
-    made = plan(decode("d", 0.030), waiting=waiting)
+    made = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
     assert [(r.request_id, r.reason) for r in made.reject] == [
         ("long", RejectReason.TTFT_INFEASIBLE)
     ]
@@ -120,12 +127,12 @@ def test_of_two_prompts_the_one_with_the_longer_answer_is_refused() -> None:
 
 
 def test_a_short_queue_borrows_from_the_decodes_instead_of_refusing() -> None:
-    # 3,400 tokens are more than 0.5 s of paced steps hold. A step of four paces (120 ms) beyond the
-    # 27 ms of slack brings 1,200 more; the decode is even again after 120 / (0.15 * 30) tokens.
+    # 3,400 tokens are more than 0.5 s of paced steps hold. Steps of two paces leave 49.9 of 60 ms:
+    # 0.41 s. The decode is 0.2 s late by then, and even after 0.2 / 0.0198 of 256 tokens.
     waiting = (view("a", 1900, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting)
     assert not made.reject
-    assert made.token_budget == 1 + int((0.027 + 0.120 - 0.0101) / 1e-4)
+    assert made.token_budget == 1 + int((0.060 - 0.0101) / 1e-4)
     paced = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
     assert [r.request_id for r in paced.reject] == ["a"]
     assert paced.token_budget == 169

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.step_decodes import StepDecodes
@@ -18,6 +19,13 @@ _LIGHT_QUEUE = 8
 _CALM = 0.8  # of the engine's time is spoken for: up to here a late decode surely recovers
 
 
+class StockStep(NamedTuple):
+    """Predicted times: of this step, which the token budget bounds, and until all is prefilled."""
+
+    step_s: float
+    all_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class LightRule:
     """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step
@@ -26,7 +34,7 @@ class LightRule:
     share: float
     debt: float
 
-    def stock_step_s(
+    def stock_step(
         self,
         model: StepModel,
         snapshot: Snapshot,
@@ -34,8 +42,8 @@ class LightRule:
         start_s: float,
         mean_tokens: float,
         prefill_share: float,
-    ) -> float | None:
-        """Predicted time of the stock step; None when it would harm somebody.
+    ) -> StockStep | None:
+        """The stock step; None when it would harm somebody.
 
         mean_tokens: of an answer. prefill_share: of prefill in the step time of the last seconds.
         """
@@ -47,11 +55,11 @@ class LightRule:
         work, cached = waiting.prefill_tokens, waiting.cached_tokens
         backlog = float(running.prefill_left.sum()) + float(work.sum())
         prefix = float((work * cached).sum())
-        step_s = model.step_s(
+        prefill_s = -decodes.alone_s + model.step_s(
             decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
         )
-        steps = max(math.ceil(backlog / limits.token_budget), 1)
-        all_s = step_s + (steps - 1) * decodes.alone_s
+        steps = max(backlog / limits.token_budget, 1.0)
+        all_s = prefill_s + math.ceil(steps) * decodes.alone_s
         if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * all_s)).any():
             return None  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
@@ -64,4 +72,6 @@ class LightRule:
         recovery_s = self.share * decodes.slo_s - grown_s
         late = likely_late(decodes.slack_s, recovery_s, all_s / self.share, mean_tokens)
         calm = grown_s / tightest_s + prefill_share <= _CALM
-        return step_s if late <= (self.debt if calm else 0.0) else None
+        if late > (self.debt if calm else 0.0):
+            return None
+        return StockStep(decodes.alone_s + prefill_s / steps, all_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.policies.join_times import forecasts
-from scorpio.core.policies.light_step import LightRule
+from scorpio.core.policies.light_step import LightRule, StockStep
 from scorpio.core.policies.options import Option, parse_options
 from scorpio.core.policies.packing import pack
 from scorpio.core.policies.prefill_jobs import (
@@ -53,12 +54,12 @@ OPTIONS = {
     "pace_reserve": Option(0.1, 0.0, 0.9),  # of S, the slack never spent (noise)
     "catch_up": Option(0.85, 0.1, 1.0),  # pace of a late decode, as a share of S
     "max_step_s": Option(0.25, 0.001, 60.0),
-    "borrow_queue_s": Option(1.0, 0.0, 60.0),  # longest queue at which decodes may be made late
+    "borrow_queue_s": Option(1.0, 0.0, 60.0),  # prefill left, up to which decodes may be made late
     "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
-_BORROW_STEPS = (1.0, 2.0, 4.0)  # tried lengths of a borrowed step, in paces beyond the slack
+_BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
 _OWED = 0.125  # of each second belongs to those that stood back for long
 _ROOM = 16.0  # times its work that one of a tenant over its share must find room for
@@ -102,11 +103,9 @@ class Scorpio:
         self._tenants.served(now_s, snapshot.running)
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
-        stock_s = self._light_rule.stock_step_s(
-            model, snapshot, decodes, start_s, mean_tokens, share
-        )
-        if stock_s is not None:
-            return self._light(model, snapshot, decodes, start_s, stock_s)
+        stock = self._light_rule.stock_step(model, snapshot, decodes, start_s, mean_tokens, share)
+        if stock is not None:
+            return self._light(model, snapshot, decodes, start_s, stock)
         limit_s = self._step_limit_s(decodes)
         never, reject = hopeless(model, self._limits, snapshot.waiting)
         owed_s = start_s - self._o["patience_s"]
@@ -129,10 +128,10 @@ class Scorpio:
         snapshot: Snapshot,
         decodes: StepDecodes,
         start_s: float,
-        step_s: float,
+        stock: StockStep,
     ) -> StepPlan:
         """The stock step, and what those who join by it will see."""
-        self._planned_s = step_s
+        self._planned_s = stock.step_s
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
@@ -143,7 +142,9 @@ class Scorpio:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
         tpot_s = batch.tpot_s(self._prefill_share.value)
-        return StepPlan(stock=True, forecasts=forecasts(joining, start_s + step_s, tpot_s))
+        late_s = stock.all_s - stock.step_s
+        told = forecasts(joining, start_s + stock.step_s, tpot_s, late_s)
+        return StepPlan(stock=True, forecasts=told)
 
     def _step_limit_s(self, decodes: StepDecodes) -> float:
         """TPOT guard, per step: no decode that can still make it turns late."""
@@ -166,9 +167,10 @@ class Scorpio:
     ) -> tuple[float, PrefillSupply, IntArray]:
         """TTFT guard: whom to let go, and the length of step that goes with it.
 
-        Rather than refuse, borrow from the decodes: TPOT is a mean, so a token may come late if
-        later ones make up for it. Worth it when less value is expected to end in debt than is kept,
-        and only while the queue is short: in lasting overload nobody ever pays back.
+        Rather than refuse, borrow from the decodes: TPOT is a mean, so tokens may come late while
+        the queue is served if later ones make up for it. Worth it when less value is expected to
+        end in debt than is kept, and only while little is left to prefill: in lasting overload
+        nobody ever pays back.
         """
         pace_s = self._pace_s(model, snapshot, decodes.tightest_s)
         work_s = jobs.work_s
@@ -179,25 +181,39 @@ class Scorpio:
             cost_s = jobs.cost_s(model, self._lengths)
             return cost_s if over is None else cost_s + over * cost_s.max()
 
-        def outcome(step_s: float) -> tuple[float, PrefillSupply, IntArray]:
-            supply = self._supply(start_s, step_s, decodes.alone_s, pace_s)
-            gone = let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
-            return step_s, supply, gone
+        def outcome(step_s: float, later_s: float) -> tuple[PrefillSupply, IntArray]:
+            supply = self._supply(start_s, step_s, decodes.alone_s, later_s)
+            return supply, let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
 
-        def lost(found: tuple[float, PrefillSupply, IntArray]) -> float:
-            step_s, _, gone = found
-            recovery_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
-            mean_tokens = self._lengths.mean_tokens
-            late = likely_late(decodes.slack_s, recovery_s, step_s, mean_tokens, decodes.value)
+        def lost(found: tuple[PrefillSupply, IntArray]) -> float:
+            supply, gone = found
+            late_s = supply.drift_s(left_s(gone), decodes.slo_s)
+            slack_s, mean_tokens, value = decodes.slack_s, self._lengths.mean_tokens, decodes.value
+            late = likely_late(slack_s, recovery_s, late_s, mean_tokens, value)
             return float(jobs.value[gone].sum()) + late
 
-        best = outcome(limit_s)
-        if len(best[2]) and best[1].done_s(jobs.work_s.sum()) - start_s < self._o["borrow_queue_s"]:
-            longer = (min(limit_s + k * pace_s, self._o["max_step_s"]) for k in _BORROW_STEPS)
-            best = min(best, *map(outcome, longer), key=lost)
-        if jobs.rejectable[best[2]].any():
+        def left_s(gone: IntArray) -> float:
+            return float(jobs.work_s.sum() - jobs.work_s[gone].sum())
+
+        best = outcome(limit_s, pace_s / _GROWTH)
+        if len(best[1]) and left_s(best[1]) < self._o["borrow_queue_s"]:
+            # Once the queue is served, steps are as long as the decodes and the usual prefill need.
+            usual_s = decodes.alone_s / (1.0 - self._prefill_share.value)
+            least_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
+            recovery_s = np.maximum(least_s, decodes.slo_s - usual_s)
+            most_s = min(self._stock_s(model, decodes, jobs), self._o["max_step_s"])
+            steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
+            longer = (outcome(max(t, limit_s), t) for t in sorted(steps_s) if t > pace_s)
+            best = min(chain([best], longer), key=lost)
+        supply, gone = best
+        if jobs.rejectable[gone].any():
             self._pressed_until_s = start_s + _PRESSED_S
-        return best
+        return supply.first_step_s, supply, gone
+
+    def _stock_s(self, model: StepModel, decodes: StepDecodes, jobs: PrefillJobs) -> float:
+        """A step with all the prefill that fits its token budget."""
+        tokens = min(float(jobs.tokens.sum()), self._limits.token_budget - decodes.count)
+        return model.step_s(decodes.count, decodes.context_tokens, tokens, tokens * tokens)
 
     def _over_share(self, snapshot: Snapshot, jobs: PrefillJobs) -> FloatArray | None:
         """Fair shares that each job's tenant had, where that is too much, else 0; None: nobody."""
@@ -229,7 +245,7 @@ class Scorpio:
     ) -> PrefillSupply:
         # A first token comes out at the end of a step: half of one later, on average.
         out_s = start_s + 0.5 * min(pace_s, 0.1)
-        return PrefillSupply(out_s, step_s, decode_s, pace_s / _GROWTH)
+        return PrefillSupply(out_s, step_s, decode_s, pace_s)
 
     # -- who prefills in this step -------------------------------------------------------------
 
