@@ -105,7 +105,6 @@ CALIBRATION = "online calibration"
 GUARD = "TPOT guard at admission"
 FIXED = "_FIXED = 1"
 BROKEN_BIND = "broken promises bind nobody"
-NO_HOPE = "_HOPE_STEPS = inf"
 NOBODY = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
@@ -140,7 +139,6 @@ PARTS: Mapping[str, Part] = {
         patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
     ),
     FIXED: Part(patches=((batch_growth, "_FIXED", 1.0),)),
-    NO_HOPE: Part(patches=((policy_module, "_HOPE_STEPS", math.inf),)),
     "_LIGHT_QUEUE = 1,000": Part(patches=((light_step, "_LIGHT_QUEUE", 1000),)),
     "_MAX_SCAN = 1": Part(patches=((packing, "_MAX_SCAN", 1),)),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from scorpio.core.views import BoolArray, FloatArray
 from scorpio.twin.config import LengthHint
 from scorpio.twin.noise import NoiseSpec
-from tests.bench.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD, NO_HOPE
+from tests.bench.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
 from tests.bench.policy_grid import OURS
 from tests.bench.robust_loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 
@@ -150,7 +150,6 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
                     ("attacker, 20 ms", GUARD, False),
                     ("attacker, 20 ms", FIXED, False),
                     ("attacker, 15 ms", BROKEN_BIND, True),
-                    ("attacker, 1 ms", NO_HOPE, True),
                 )
             ),
         ),

@@ -58,7 +58,6 @@ OPTIONS = {
     "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
-_HOPE_STEPS = 10.0  # a decode later than it gains in so many steps no longer holds others back
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
 _OWED = 0.125  # of each second belongs to those that stood back for long
@@ -150,7 +149,7 @@ class Scorpio:
         """TPOT guard, per step: no decode that can still make it turns late."""
         slo_s = decodes.slo_s
         slack_s = decodes.slack_s - self._o["pace_reserve"] * slo_s
-        helpable = slack_s > -_HOPE_STEPS * (slo_s - decodes.alone_s)
+        helpable = slo_s > decodes.alone_s
         allowed_s = np.maximum(slack_s, self._o["catch_up"] * slo_s)[helpable]
         limit_s = float(allowed_s.min(initial=math.inf)) / self._calibration.margin(math.inf)
         return min(max(limit_s, decodes.alone_s), self._o["max_step_s"])
