@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.latency import StepModel
 from scorpio.core.views import FloatArray, IntArray, RequestView, Snapshot
 
@@ -52,6 +53,7 @@ class GrowingBatch:
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
         self._tightest_s, self._start_s = tightest_s, start_s
+        self._adapters = AdapterPlaces(snapshot)
 
     @property
     def full(self) -> bool:
@@ -62,7 +64,7 @@ class GrowingBatch:
         """May this request join?"""
         if self._members == 0:
             return True
-        if self.full or view.prompt_tokens >= self._kv_left:
+        if self.full or view.prompt_tokens >= self._kv_left or not self._adapters.free_for(view):
             return False
         length = view.predicted_output_tokens
         if not math.isfinite(length):
@@ -83,6 +85,7 @@ class GrowingBatch:
         self._room -= 1
         self._kv_left -= view.prompt_tokens
         self._context += view.prompt_tokens
+        self._adapters.take(view)
         self._tightest_s = min(self._tightest_s, self._pace_s(view))
 
     def _pace_s(self, view: RequestView) -> float:

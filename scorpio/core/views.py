@@ -27,6 +27,7 @@ class RequestView:
     predicted_output_tokens: mean length; quantiles: (q10, q50, q90) or () when unknown.
     cached_tokens: leading prompt tokens that the prefix cache held when last looked at, always
         fewer than prompt_tokens. While it waits, the engine puts a view with a newer value here.
+    adapter: number of its LoRA adapter, 0 = none.
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class RequestView:
     predicted_output_tokens: float = math.nan
     length_quantiles: tuple[float, ...] = ()
     cached_tokens: int = 0
+    adapter: int = 0
 
     @property
     def prefill_tokens(self) -> int:
@@ -90,13 +92,17 @@ class RunningBatch:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Fixed limits of the engine: sequences, tokens per step, KV pool in tokens, block size."""
+    """Fixed limits of the engine: sequences, tokens per step, KV pool in tokens, block size.
+
+    max_adapters: different LoRA adapters per step (vLLM's max_loras); 0 = LoRA is off.
+    """
 
     max_num_seqs: int
     token_budget: int
     kv_tokens: int
     block_tokens: int
     max_model_len: int
+    max_adapters: int = 0
 
 
 @dataclass(slots=True)

@@ -61,4 +61,5 @@ def describe(
         tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
         predicted_output_tokens=math.nan if predicted is None else predicted,
         length_quantiles=quantiles,
+        adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
     )

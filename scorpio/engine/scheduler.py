@@ -19,6 +19,7 @@ from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
+from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
@@ -63,6 +64,7 @@ class ScorpioScheduler(AsyncScheduler):
             kv_tokens=(self.cache_config.num_gpu_blocks - 1) * self.block_size,
             block_tokens=self.block_size,
             max_model_len=self.max_model_len,
+            max_adapters=0 if self.lora_config is None else self.lora_config.max_loras,
         )
         self._switch = PolicySwitch(settings, self._limits)
         self._policy = self._switch.policy
@@ -213,10 +215,22 @@ class ScorpioScheduler(AsyncScheduler):
             self._order_running(plan, snapshot)
         if plan.token_budget is not None:
             self.max_num_scheduled_tokens = min(plan.token_budget, self._limits.token_budget)
-        if plan.admit is not None:
+        sits_out = bool(plan.skip_decode or plan.defer_prefill)
+        if plan.admit is not None or (sits_out and self._limits.max_adapters):
+            self.waiting.open_for(self._starting(plan, snapshot))
+
+    def _starting(self, plan: StepPlan, snapshot: Snapshot) -> list[str]:
+        """Who may start or resume, in order. An adapter keeps its place in a step it sits out."""
+        if plan.admit is None:
+            ids = [request.request_id for request in self.waiting]
+        else:
             table = self.waiting.table
             resumed = [table[r].request_id for r in range(int(table.started.sum()))]
-            self.waiting.open_for([*resumed, *plan.admit])
+            ids = [*resumed, *(i for i in plan.admit if i in table)]
+        if not self._limits.max_adapters:
+            return ids
+        views = AdapterPlaces(snapshot).of(self._tracked[request_id].view for request_id in ids)
+        return [view.request_id for view in views]
 
     def _order_running(self, plan: StepPlan, snapshot: Snapshot) -> None:
         """Decodes in front, then unfinished prefills as the plan wants them."""

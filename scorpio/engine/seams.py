@@ -39,6 +39,7 @@ ATTRIBUTES = (
     "block_size",
     "kv_cache_manager",
     "cache_config",
+    "lora_config",
 )
 # Read or written on a request (next_decode_eligible_step: scheduler.py:688 skips a decode).
 REQUEST_ATTRIBUTES = (
@@ -47,6 +48,7 @@ REQUEST_ATTRIBUTES = (
     "arrival_time",
     "sampling_params",
     "max_tokens",
+    "lora_request",
     "status",
     "num_prompt_tokens",
     "num_tokens",

@@ -24,6 +24,7 @@ import torch  # noqa: E402
 from vllm.config import (  # noqa: E402
     CacheConfig,
     DeviceConfig,
+    LoRAConfig,
     ModelConfig,
     SchedulerConfig,
     VllmConfig,
@@ -60,6 +61,7 @@ class EngineSpec:
     num_blocks: size of the KV pool. pipeline_depth: 2 = async scheduling (vLLM's default on GPUs).
     max_num_queued_tokens / max_num_queued_reqs are enforced by vLLM in the API process; the twin's
     front door applies the same rule. model_runner: which runner's bookkeeping the scheduler uses.
+    max_loras: adapters per batch; 0 = LoRA is off.
     """
 
     max_num_seqs: int = 256
@@ -77,6 +79,7 @@ class EngineSpec:
     watermark: float = 0.0
     pipeline_depth: Literal[1, 2] = 2
     model_runner: Literal["v1", "v2"] = "v2"
+    max_loras: int = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -128,6 +131,7 @@ def _vllm_config(spec: EngineSpec) -> VllmConfig:
                 block_size=spec.block_size, enable_prefix_caching=spec.enable_prefix_caching
             ),
             device_config=DeviceConfig(device="cpu"),
+            lora_config=LoRAConfig(max_loras=spec.max_loras) if spec.max_loras else None,
         )
     config.cache_config.num_gpu_blocks = spec.num_blocks
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
@@ -63,11 +64,12 @@ class RequestFactory:
         priority: int = 0,
         prefix_ids: Sequence[int] = (),
         prefix_block_tokens: int = 512,
+        adapter: int = 0,
     ) -> Request:
         """A streaming request as EngineCore receives it.
 
         prefix_ids: one id per `prefix_block_tokens` of the prompt; equal leading ids = shared
-            prefix. They only matter when prefix caching is on.
+            prefix. They only matter when prefix caching is on. adapter: LoRA number, 0 = none.
         """
         params = SamplingParams(
             max_tokens=max_tokens,
@@ -85,6 +87,7 @@ class RequestFactory:
             arrival_time=arrival_s,
             priority=priority,
             block_hasher=self._hasher,
+            lora_request=LoRARequest(f"adapter-{adapter}", adapter, "-") if adapter else None,
         )
 
     def _prompt(self, tokens: int, prefix_ids: Sequence[int], block_tokens: int) -> list[int]:

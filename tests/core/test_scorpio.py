@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,23 @@ def test_who_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
     )
     refused = {r.request_id for r in plan(decode("d", 0.030), waiting=waiting).reject}
     assert "long" not in refused
+
+
+def test_an_adapter_without_a_place_holds_up_nobody() -> None:
+    scene = Scene(
+        replace(LIMITS, max_adapters=2),
+        (Row(view("d", 10, tpot_s=0.03, arrival_s=NOW_S - 0.1, adapter=1), 0, False, 10, 10, 1),),
+        tuple(
+            (view(name, 50, due_s, 0.03, seq=seq, adapter=adapter), False)
+            for seq, (name, due_s, adapter) in enumerate(
+                (("same", 0.4, 1), ("new", 0.5, 2), ("no place", 0.6, 3), ("base", 0.7, 0))
+            )
+        ),
+    )
+    policy = Scorpio(PROFILE, scene.limits, {"light_share": 0.0})
+    made = policy.plan(NOW_S, snapshot(policy, scene))
+    assert list(made.admit or ()) == ["same", "new", "base"]
+    assert not made.reject
 
 
 def test_urgent_prompt_overtakes_an_unfinished_prefill() -> None:

@@ -80,11 +80,13 @@ class Engine:
         assert isinstance(self.scheduler, VirtualScheduler)
         return self.scheduler
 
-    def add(self, request_id: str, prompt: int = 32, output: int = 4, **xargs: Any) -> None:
+    def add(
+        self, request_id: str, prompt: int = 32, output: int = 4, adapter: int = 0, **xargs: Any
+    ) -> None:
         self.number += 1
         self.outputs[request_id] = []
         now_s = getattr(self.scheduler, "virtual_s", 0.0)
-        request = self.factory.make(request_id, now_s, prompt, output, xargs)
+        request = self.factory.make(request_id, now_s, prompt, output, xargs, adapter=adapter)
         self.runner.expect(request_id, self.number, prompt, output)
         self.scheduler.add_request(request)
 
