@@ -28,14 +28,17 @@ def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArr
     return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
 
 
-def wasteful(model: StepModel, pace_s: float, tightest_s: float) -> bool:
+def wasteful(fixed_s: float, pace_s: float, tightest_s: float) -> bool:
     """Would this pace, tighter than the batch's, spend most of the engine on the fixed part of
     steps? Who asks for it does not join the others."""
-    return pace_s < tightest_s and model.step_s(1, 0.0) > _FIXED * pace_s
+    return pace_s < tightest_s and fixed_s > _FIXED * pace_s
 
 
 class GrowingBatch:
-    """The running batch, whose tightest pace is `tightest_s`, and those that join in this step."""
+    """The running batch, whose tightest pace is `tightest_s`, and those that join in this step.
+
+    fixed_s: of each step.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class GrowingBatch:
         mean_output: float,
         tightest_s: float,
         start_s: float,
+        fixed_s: float,
     ) -> None:
         running = snapshot.running
         self._model, self._mean_output = model, mean_output
@@ -52,7 +56,7 @@ class GrowingBatch:
         self._context = float(running.context_tokens.sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
-        self._tightest_s, self._start_s = tightest_s, start_s
+        self._tightest_s, self._start_s, self._fixed_s = tightest_s, start_s, fixed_s
         self._adapters = AdapterPlaces(snapshot)
 
     @property
@@ -72,7 +76,7 @@ class GrowingBatch:
         context = self._context + view.prompt_tokens + 0.5 * length
         step_s = self._model.step_s(self._members + 1, context)
         pace_s = self._pace_s(view)
-        return step_s <= pace_s and not wasteful(self._model, pace_s, self._tightest_s)
+        return step_s <= pace_s and not wasteful(self._fixed_s, pace_s, self._tightest_s)
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""

@@ -263,6 +263,15 @@ def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
     assert list(alone.admit or ()) == ["tight", "loose"]
 
 
+def test_no_class_is_turned_away_for_a_slow_minute() -> None:
+    # At 1.3 times the profile's the fixed part of a step is 13.1 ms, more than half of 21 ms.
+    policy = Scorpio(PROFILE, LIMITS, {"light_share": 0.0})
+    for _ in range(300):
+        policy.observe(StepSample(0, 0.0, 0.0, 1, 10, 1.3 * 0.0101))
+    scene = Scene(LIMITS, (decode("d", 0.030),), ((view("w", 20, 5.0, 0.021, seq=1), False),))
+    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["w"]
+
+
 def test_who_wanted_such_a_pace_is_told_so_when_its_time_is_up() -> None:
     tight = view("tight", 20, 5.0, 0.0200, arrival_s=NOW_S - 4.999)
     for running, reason in (

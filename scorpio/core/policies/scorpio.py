@@ -78,6 +78,7 @@ class Scorpio:
         self._calibration = Calibration(profile.step)
         self._prefill_share = PrefillShare()  # only told, in forecasts
         self._limits = limits
+        self._idle_s = profile.step.step_s(1, 0.0)
         self._planned_s = 0.0
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
@@ -112,12 +113,24 @@ class Scorpio:
         over = self._over_share(snapshot, jobs)
         limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
-            too_tight = partial(wasteful, model, tightest_s=decodes.tightest_s)
+            fixed_s = self._fixed_s(model)
+            too_tight = partial(wasteful, fixed_s, tightest_s=decodes.tightest_s)
             reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         turns = jobs.turns(gone, pay=start_s % 1.0 < _OWED)
         return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
+
+    def _batch(
+        self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes, start_s: float
+    ) -> GrowingBatch:
+        mean_tokens, fixed_s = self._lengths.mean_tokens, self._fixed_s(model)
+        return GrowingBatch(model, snapshot, mean_tokens, decodes.tightest_s, start_s, fixed_s)
+
+    def _fixed_s(self, model: StepModel) -> float:
+        """Of a step, by the profile or as it is, whichever is less: no class is turned away
+        because the engine has a slow minute, nor because its profile was taken in one."""
+        return min(self._idle_s, model.step_s(1, 0.0))
 
     # -- how long may the step take ------------------------------------------------------------
 
@@ -134,9 +147,7 @@ class Scorpio:
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
-        batch = GrowingBatch(
-            model, snapshot, self._lengths.mean_tokens, decodes.tightest_s, start_s
-        )
+        batch = self._batch(model, snapshot, decodes, start_s)
         for view in waiting:
             batch.join(view)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
@@ -263,9 +274,7 @@ class Scorpio:
         fill = StepFill(
             model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
         )
-        batch = GrowingBatch(
-            model, snapshot, self._lengths.mean_tokens, decodes.tightest_s, start_s
-        )
+        batch = self._batch(model, snapshot, decodes, start_s)
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._planned_s = fill.time_s
