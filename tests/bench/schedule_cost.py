@@ -55,8 +55,8 @@ def build(policy: str | None, running: int, waiting: int, prompt: int = 40) -> E
     if policy is not None:
         engine.scorpio.use_policy(engine.scorpio.policy_switch.build(policy))
     for index in range(waiting):
-        xargs = {"slo_ttft_ms": 1e7 + index, "slo_tpot_ms": _SLOS_MS[index % 6]}
-        engine.add(f"w{index}", prompt, 200, **xargs)
+        slo_tpot_ms = _SLOS_MS[index % 6]
+        engine.add(f"w{index}", prompt, 200, slo_ttft_ms=1e7 + index, slo_tpot_ms=slo_tpot_ms)
     return engine
 
 
