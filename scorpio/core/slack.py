@@ -64,7 +64,7 @@ def likely_late(
     value: FloatArray | float = 1.0,
 ) -> float:
     """How many of these decodes, each by its value, will probably end late because a step takes
-    `step_s`.
+    `step_s` (one number, or for each, [B]).
 
     One that gets its token x seconds late makes up `recovery_s` with each further token; it ends
     before it is even with a probability of about (tokens needed for that) / mean_tokens.

@@ -55,9 +55,10 @@ class LightRule:
         work, cached = waiting.prefill_tokens, waiting.cached_tokens
         backlog = float(running.prefill_left.sum()) + float(work.sum())
         prefix = float((work * cached).sum())
-        prefill_s = -decodes.alone_s + model.step_s(
+        whole_s = model.step_s(
             decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
         )
+        prefill_s = whole_s - decodes.alone_s
         steps = max(backlog / limits.token_budget, 1.0)
         all_s = prefill_s + math.ceil(steps) * decodes.alone_s
         if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * all_s)).any():

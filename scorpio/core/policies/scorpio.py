@@ -76,7 +76,7 @@ class Scorpio:
     ) -> None:
         self._o = parse_options(self.name, OPTIONS, options)
         self._calibration = Calibration(profile.step)
-        self._prefill_share = PrefillShare()  # only told, in forecasts
+        self._prefill_share = PrefillShare()
         self._limits = limits
         self._idle_s = profile.step.step_s(1, 0.0)
         self._planned_s = 0.0
@@ -111,7 +111,7 @@ class Scorpio:
         owed_s = start_s - self._o["patience_s"]
         jobs = prefill_jobs(model, snapshot, never, self.queue_key, owed_s)
         over = self._over_share(snapshot, jobs)
-        limit_s, supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
+        supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
             fixed_s = self._fixed_s(model)
             too_tight = partial(wasteful, fixed_s, tightest_s=decodes.tightest_s)
@@ -119,7 +119,7 @@ class Scorpio:
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         turns = jobs.turns(gone, pay=start_s % 1.0 < _OWED)
-        return self._fill(model, snapshot, decodes, start_s, limit_s, turns, reject, supply)
+        return self._fill(model, snapshot, decodes, start_s, turns, reject, supply)
 
     def _batch(
         self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes, start_s: float
@@ -174,8 +174,8 @@ class Scorpio:
         limit_s: float,
         jobs: PrefillJobs,
         over: FloatArray | None,
-    ) -> tuple[float, PrefillSupply, IntArray]:
-        """TTFT guard: whom to let go, and the length of step that goes with it.
+    ) -> tuple[PrefillSupply, IntArray]:
+        """TTFT guard: whom to let go, and the steps that go with it.
 
         Rather than refuse, borrow from the decodes: TPOT is a mean, so tokens may come late while
         the queue is served if later ones make up for it. Worth it when less value is expected to
@@ -215,10 +215,9 @@ class Scorpio:
             steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
             longer = (outcome(max(t, limit_s), t) for t in sorted(steps_s) if t > pace_s)
             best = min(chain([best], longer), key=lost)
-        supply, gone = best
-        if jobs.rejectable[gone].any():
+        if jobs.rejectable[best[1]].any():
             self._pressed_until_s = start_s + _PRESSED_S
-        return supply.first_step_s, supply, gone
+        return best
 
     def _stock_s(self, model: StepModel, decodes: StepDecodes, jobs: PrefillJobs) -> float:
         """A step with all the prefill that fits its token budget."""
@@ -265,14 +264,17 @@ class Scorpio:
         snapshot: Snapshot,
         decodes: StepDecodes,
         start_s: float,
-        limit_s: float,
         turns: Iterable[Turn],
         reject: list[Rejection],
         supply: PrefillSupply,
     ) -> StepPlan:
         """The step as long as allowed: its decodes, and prefill as the turns say."""
         fill = StepFill(
-            model, limit_s, self._limits.token_budget, decodes.count, decodes.context_tokens
+            model,
+            supply.first_step_s,
+            self._limits.token_budget,
+            decodes.count,
+            decodes.context_tokens,
         )
         batch = self._batch(model, snapshot, decodes, start_s)
         partials = len(snapshot.running) - decodes.count
