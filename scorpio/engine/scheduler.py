@@ -1,4 +1,4 @@
-"""Which vLLM calls carry out a plan? The adapter: snapshot -> plan -> apply -> stock schedule().
+"""When does the policy decide? The adapter: snapshot -> plan -> apply -> stock schedule().
 
 It decides nothing. Every plan is computed and checked before the first mutation; whatever goes
 wrong there makes the step stock FCFS. No exception of ours leaves a method of this class.
@@ -6,12 +6,10 @@ wrong there makes the step stock FCFS. No exception of ours leaves a method of t
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -19,20 +17,21 @@ from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
 from scorpio.engine import seams
+from scorpio.engine.apply import apply_plan
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.plan_check import check_plan
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe
-from scorpio.engine.running_table import RunningTable, Tracked
+from scorpio.engine.running_table import Tracked
 from scorpio.engine.step_timer import StepTimer
 from scorpio.engine.telemetry import Telemetry
+from scorpio.engine.tracker import Tracker
 from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
@@ -70,9 +69,7 @@ class ScorpioScheduler(AsyncScheduler):
         self._policy = self._switch.policy
         self._telemetry = Telemetry(settings.run_dir, settings.unnamed_class)
         self._timer = StepTimer()
-        self._table = RunningTable(self.max_num_running_reqs)
-        self._tracked: dict[str, Tracked] = {}
-        self._awaiting_first: dict[str, Request] = {}
+        self._tracker = Tracker(self.max_num_running_reqs)
         self._refusals = Refusals()
         self._seq = 0
         self._prefix_hits = (
@@ -102,7 +99,7 @@ class ScorpioScheduler(AsyncScheduler):
         if request.request_id not in self.requests:  # else a streaming-input update
             if not self.requests:
                 self._timer.woken(self.now_s())
-            self._tracked[request.request_id] = Tracked(self._describe(request))
+            self._tracker.arrived(self._describe(request))
         super().add_request(request)
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
@@ -132,8 +129,7 @@ class ScorpioScheduler(AsyncScheduler):
         return outputs
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
-        tracked = self._tracked.pop(request.request_id, None)
-        self._awaiting_first.pop(request.request_id, None)
+        tracked = self._tracker.ended(request.request_id)
         if tracked is not None:
             self._note_end(request, tracked)
         return super()._free_request(request, delay_free_blocks)
@@ -146,7 +142,7 @@ class ScorpioScheduler(AsyncScheduler):
             self._follow_switch(now_s)
             if self._is_stock():
                 return STOCK_STEP, None
-            where = (self.waiting.table, self.requests, self._tracked)
+            where = (self.waiting.table, self.requests, self._tracker.live)
             self._look(lambda hits: hits.follow(*where), None)
             snapshot = self._snapshot()
             plan = self._policy.plan(now_s, snapshot)
@@ -185,7 +181,7 @@ class ScorpioScheduler(AsyncScheduler):
     def _snapshot(self) -> Snapshot:
         pool = self.kv_cache_manager.block_pool
         return Snapshot(
-            running=self._table.refresh(self.running, self._tracked),
+            running=self._tracker.batch(self.running),
             waiting=self.waiting.table,
             limits=self._limits,
             kv_free_tokens=pool.get_num_free_blocks() * self.block_size,
@@ -206,44 +202,11 @@ class ScorpioScheduler(AsyncScheduler):
         """Carry out a checked plan through vLLM's seams."""
         if plan.reject:
             self._refuse(plan)
-        for row in (*plan.skip_decode, *plan.defer_prefill):
-            # schedule() advances current_step before it compares, so +2 skips this call alone
-            # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
-            # passes over unfinished prefills in the same loop when it balances them over ranks).
-            self.running[row].next_decode_eligible_step = self.current_step + 2
-        if plan.prefill_order or plan.defer_prefill:
-            self._order_running(plan, snapshot)
-        if plan.token_budget is not None:
-            self.max_num_scheduled_tokens = min(plan.token_budget, self._limits.token_budget)
-        sits_out = bool(plan.skip_decode or plan.defer_prefill)
-        if plan.admit is not None or (sits_out and self._limits.max_adapters):
-            self.waiting.open_for(self._starting(plan, snapshot))
-
-    def _starting(self, plan: StepPlan, snapshot: Snapshot) -> list[str]:
-        """Who may start or resume, in order. An adapter keeps its place in a step it sits out."""
-        if plan.admit is None:
-            ids = [request.request_id for request in self.waiting]
-        else:
-            table = self.waiting.table
-            resumed = [table[r].request_id for r in range(int(table.started.sum()))]
-            ids = [*resumed, *(i for i in plan.admit if i in table)]
-        if not self._limits.max_adapters:
-            return ids
-        views = AdapterPlaces(snapshot).of(self._tracked[request_id].view for request_id in ids)
-        return [view.request_id for view in views]
-
-    def _order_running(self, plan: StepPlan, snapshot: Snapshot) -> None:
-        """Decodes in front, then unfinished prefills as the plan wants them."""
-        running, is_decode = list(self.running), snapshot.running.is_decode
-        behind = [
-            row for row in np.flatnonzero(~is_decode).tolist() if row not in plan.prefill_order
-        ]
-        order = [*np.flatnonzero(is_decode).tolist(), *plan.prefill_order, *behind]
-        self.running[:] = [running[row] for row in order]
+        apply_plan(self, self.waiting, self._tracker.live, plan, snapshot)
 
     def _refuse(self, plan: StepPlan) -> None:
         rejections = {r.request_id: r for r in plan.reject}
-        views = {request_id: self._tracked[request_id].view for request_id in rejections}
+        views = {request_id: self._tracker.live[request_id].view for request_id in rejections}
         finished = self.finish_requests(list(rejections), RequestStatus.FINISHED_ABORTED)
         for request in finished:
             reason = rejections[request.request_id].reason
@@ -260,9 +223,7 @@ class ScorpioScheduler(AsyncScheduler):
             telemetry.steps += 1
             telemetry.stock_steps += plan.stock
             telemetry.planned_steps += not plan.stock
-            for new in output.scheduled_new_reqs:  # the V2 runner lists resumed ones here too
-                if math.isnan(self._tracked[new.req_id].first_token_s):
-                    self._awaiting_first[new.req_id] = self.requests[new.req_id]
+            self._tracker.scheduled(output, self.requests)
             now_s = self.now_s()
             self._note_forecasts(plan.forecasts)
             self._timer.scheduled(output, now_s, None if snapshot is None else snapshot.running)
@@ -271,18 +232,11 @@ class ScorpioScheduler(AsyncScheduler):
             self._fall_back(error)
 
     def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
-        for forecast in forecasts:
-            tracked = self._tracked.get(forecast.request_id)
-            if tracked is not None:  # one for nobody is ignored: nothing depends on it
-                tracked.forecast = forecast
+        self._tracker.foretold(forecasts)
 
     def _after_output(self, scheduler_output: SchedulerOutput) -> None:
         now_s = self.now_s()
-        for request_id, request in list(self._awaiting_first.items()):
-            if request.num_output_tokens > 0:
-                del self._awaiting_first[request_id]
-                self._tracked[request_id].first_token_s = now_s
-                self._table.first_token(request_id, now_s)
+        self._tracker.outputs_came(now_s)
         sample = self._timer.finished(scheduler_output, now_s)
         if sample is not None:
             self._policy.observe(sample)
@@ -334,6 +288,11 @@ class ScorpioScheduler(AsyncScheduler):
         return self._switch
 
     @property
+    def tracked_ids(self) -> set[str]:
+        """Requests that we still know of; never others than vLLM does (invariant 6)."""
+        return self._tracker.ids
+
+    @property
     def telemetry(self) -> Telemetry:
         """Counters since start (read only)."""
         return self._telemetry
@@ -347,7 +306,7 @@ class ScorpioScheduler(AsyncScheduler):
         return self._look(lambda hits: hits.found(request, view), view)
 
     def _view_of(self, request: Request) -> RequestView:
-        return self._tracked[request.request_id].view
+        return self._tracker.live[request.request_id].view
 
 
 def _final_state(request: Request) -> FinalState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from scorpio.engine.virtual_requests import Request, Scheduler, SchedulerOutput
@@ -77,7 +77,7 @@ class Checker:
             "waiting": len(scheduler.waiting),
             "kv_holding_waiting": len(scheduler.kv_holding_waiting),
             "deferred_waiting": len(scheduler.deferred_waiting),
-            "adapter": sum(len(keys) for keys in _adapter_keys(scheduler)),
+            "adapter": len(_adapter_ids(scheduler)),
             "blocks": sum(len(table) for table in _block_tables(scheduler)),
             "clients without an answer": ledger.live,
             "queued prompt tokens": ledger.prefill_tokens,
@@ -93,9 +93,8 @@ class Checker:
         _require(places.keys() == known, 6, f"queues and requests differ: {places.keys() ^ known}")
         twice = [i for i, n in places.items() if n > 1]
         _require(not twice, 6, f"queued twice: {twice}")
-        for keys in _adapter_keys(scheduler):
-            strangers = set(keys) - known
-            _require(not strangers, 6, f"adapter remembers {strangers}")
+        strangers = _adapter_ids(scheduler) - known
+        _require(not strangers, 6, f"adapter remembers {strangers}")
         ended = [i for i in known if ledger.entries[i].end is not None]
         _require(not ended, 2, f"ended for the client, alive in the scheduler: {ended}")
         self._check_unanswered(known, ledger)
@@ -130,13 +129,9 @@ def _block_tables(scheduler: Scheduler) -> list[dict[str, list[Any]]]:
     return [manager.req_to_blocks for manager in managers]
 
 
-def _adapter_keys(scheduler: Scheduler) -> list[Collection[str]]:
-    """Tables of `ScorpioScheduler` keyed by request id; none on a stock scheduler."""
-    return [
-        table
-        for name in ("_tracked", "_awaiting_first")
-        if (table := getattr(scheduler, name, None)) is not None
-    ]
+def _adapter_ids(scheduler: Scheduler) -> set[str]:
+    """What `ScorpioScheduler` remembers; nothing on a stock scheduler."""
+    return getattr(scheduler, "tracked_ids", set())
 
 
 def _awaits_last(request: Request) -> bool:

@@ -130,6 +130,5 @@ class Engine:
         pool = scheduler.kv_cache_manager.block_pool
         assert pool.get_num_free_blocks() == self.spec.num_blocks - 1
         if isinstance(scheduler, VirtualScheduler):
-            assert not scheduler._tracked
-            assert not scheduler._awaiting_first
+            assert not scheduler.tracked_ids
             assert len(scheduler.waiting.table) == 0

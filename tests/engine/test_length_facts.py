@@ -15,7 +15,7 @@ from tests.engine.driver import Engine
 def view_of(xargs: dict[str, Any]) -> RequestView:
     engine = Engine()
     engine.add("a", **xargs)
-    return engine.scorpio._tracked["a"].view
+    return engine.scorpio._tracker.live["a"].view
 
 
 def test_predictions_arrive() -> None:

@@ -40,7 +40,7 @@ def add(engine: Engine, name: str, prompt: int, ids: tuple[int, ...], output: in
 
 
 def view_of(engine: Engine, name: str) -> RequestView:
-    return engine.scorpio._tracked[name].view
+    return engine.scorpio._tracker.live[name].view
 
 
 def vllm_finds(engine: Engine, request: Request) -> int:
@@ -77,7 +77,7 @@ def test_the_same_as_vllm_finds_over_random_lives(seed: int) -> None:
         scorpio = engine.scorpio
         before = traces(engine)
         assert scorpio._prefix_hits is not None
-        scorpio._prefix_hits.follow(scorpio.waiting.table, scorpio.requests, scorpio._tracked)
+        scorpio._prefix_hits.follow(scorpio.waiting.table, scorpio.requests, scorpio._tracker.live)
         assert traces(engine) == before
         for request in scorpio.waiting:
             view = scorpio.waiting.table[scorpio.waiting.table._row_of(request.request_id)]

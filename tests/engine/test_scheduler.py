@@ -308,7 +308,7 @@ def test_malformed_slo_never_reaches_arithmetic(field: str, value: object) -> No
     engine.scorpio.use_policy(policy)
     xargs: dict[str, Any] = {field: value}
     engine.add("a", output=2, **xargs)
-    view = engine.scorpio._tracked["a"].view
+    view = engine.scorpio._tracker.live["a"].view
     assert view.slo.ttft_s > 0
     assert view.slo.tpot_s > 0
     engine.drain()
@@ -326,7 +326,7 @@ def test_slo_classes_and_wall_clock() -> None:
     engine.scorpio.virtual_s = 100.0
     engine.add("a")
     engine.add("b", slo_ttft_ms=250)
-    views = {name: engine.scorpio._tracked[name].view for name in "ab"}
+    views = {name: engine.scorpio._tracker.live[name].view for name in "ab"}
     assert views["a"].deadline_s == pytest.approx(100.5)
     assert views["b"].deadline_s == pytest.approx(100.25)
     assert views["b"].slo.tpot_s == pytest.approx(0.05)
@@ -338,5 +338,5 @@ def test_a_stepped_wall_clock_moves_no_deadline_far(shift_s: float) -> None:
     engine = Engine()
     engine.scorpio.wall_s = lambda: shift_s  # type: ignore[method-assign]
     engine.add("a", slo_ttft_ms=500)
-    view = engine.scorpio._tracked["a"].view
+    view = engine.scorpio._tracker.live["a"].view
     assert -60.0 <= view.arrival_s <= 0.0

@@ -144,10 +144,10 @@ class NeverAdmits(AsyncScheduler):
 class RemembersTheDead(AsyncScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._tracked: dict[str, Any] = {}
+        self.tracked_ids: set[str] = set()
 
     def add_request(self, request: Any) -> None:
-        self._tracked[request.request_id] = request
+        self.tracked_ids.add(request.request_id)
         super().add_request(request)
 
 

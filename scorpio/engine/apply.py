@@ -1,0 +1,64 @@
+"""Which vLLM calls carry out a checked plan? Seam by seam, for one `schedule()`.
+
+Nothing is decided here. Refusals, which end requests, are `ScorpioScheduler._refuse`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+
+from scorpio.core.adapters import AdapterPlaces
+from scorpio.core.plan import StepPlan
+from scorpio.core.views import Snapshot
+from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.running_table import Tracked
+
+
+def apply_plan(
+    scheduler: AsyncScheduler,
+    queue: GatedQueue,
+    tracked: Mapping[str, Tracked],
+    plan: StepPlan,
+    snapshot: Snapshot,
+) -> None:
+    """Who sits out, in which order, how many tokens, who may start. queue: the scheduler's."""
+    for row in (*plan.skip_decode, *plan.defer_prefill):
+        # schedule() advances current_step before it compares, so +2 skips this call alone
+        # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
+        # passes over unfinished prefills in the same loop when it balances them over ranks).
+        scheduler.running[row].next_decode_eligible_step = scheduler.current_step + 2
+    if plan.prefill_order or plan.defer_prefill:
+        _order_running(scheduler, plan, snapshot)
+    limits = snapshot.limits
+    if plan.token_budget is not None:
+        scheduler.max_num_scheduled_tokens = min(plan.token_budget, limits.token_budget)
+    sits_out = bool(plan.skip_decode or plan.defer_prefill)
+    if plan.admit is not None or (sits_out and limits.max_adapters):
+        queue.open_for(_starting(queue, tracked, plan, snapshot))
+
+
+def _starting(
+    queue: GatedQueue, tracked: Mapping[str, Tracked], plan: StepPlan, snapshot: Snapshot
+) -> list[str]:
+    """Who may start or resume, in order. An adapter keeps its place in a step it sits out."""
+    if plan.admit is None:
+        ids = [request.request_id for request in queue]
+    else:
+        table = queue.table
+        resumed = [table[row].request_id for row in range(int(table.started.sum()))]
+        ids = [*resumed, *(i for i in plan.admit if i in table)]
+    if not snapshot.limits.max_adapters:
+        return ids
+    views = AdapterPlaces(snapshot).of(tracked[request_id].view for request_id in ids)
+    return [view.request_id for view in views]
+
+
+def _order_running(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> None:
+    """Decodes in front, then unfinished prefills as the plan wants them."""
+    running, is_decode = list(scheduler.running), snapshot.running.is_decode
+    behind = [row for row in np.flatnonzero(~is_decode).tolist() if row not in plan.prefill_order]
+    order = [*np.flatnonzero(is_decode).tolist(), *plan.prefill_order, *behind]
+    scheduler.running[:] = [running[row] for row in order]

@@ -1,0 +1,61 @@
+"""Whom does the engine serve, and what has each of them seen so far? From arrival to the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.request import Request
+
+from scorpio.core.plan import Forecast
+from scorpio.core.views import RequestView, RunningBatch
+from scorpio.engine.running_table import RunningTable, Tracked
+
+
+class Tracker:
+    """`live`: all of vLLM's `requests`, by id; whoever leaves the engine leaves it at once."""
+
+    def __init__(self, max_num_seqs: int) -> None:
+        self.live: dict[str, Tracked] = {}
+        self._awaiting_first: dict[str, Request] = {}
+        self._table = RunningTable(max_num_seqs)
+
+    @property
+    def ids(self) -> set[str]:
+        """All that any table here still holds."""
+        return self.live.keys() | self._awaiting_first.keys()
+
+    def arrived(self, view: RequestView) -> None:
+        """From now on it is known."""
+        self.live[view.request_id] = Tracked(view)
+
+    def ended(self, request_id: str) -> Tracked | None:
+        """Forget it; None when it was not known."""
+        self._awaiting_first.pop(request_id, None)
+        return self.live.pop(request_id, None)
+
+    def batch(self, running: list[Request]) -> RunningBatch:
+        """The running list as columns."""
+        return self._table.refresh(running, self.live)
+
+    def scheduled(self, output: SchedulerOutput, requests: Mapping[str, Request]) -> None:
+        """Whoever starts in this step will have a first token."""
+        for new in output.scheduled_new_reqs:  # the V2 runner lists resumed ones here too
+            if math.isnan(self.live[new.req_id].first_token_s):
+                self._awaiting_first[new.req_id] = requests[new.req_id]
+
+    def foretold(self, forecasts: Iterable[Forecast]) -> None:
+        """The latest forecast counts; one for nobody is ignored, for nothing depends on it."""
+        for forecast in forecasts:
+            tracked = self.live.get(forecast.request_id)
+            if tracked is not None:
+                tracked.forecast = forecast
+
+    def outputs_came(self, now_s: float) -> None:
+        """Note the first tokens among them."""
+        for request_id, request in list(self._awaiting_first.items()):
+            if request.num_output_tokens > 0:
+                del self._awaiting_first[request_id]
+                self.live[request_id].first_token_s = now_s
+                self._table.first_token(request_id, now_s)
