@@ -133,7 +133,6 @@ PARTS: Mapping[str, Part] = {
     "pace_reserve = 0": Part({"pace_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
-    "_GROWTH = 1": Part(patches=((policy_module, "_GROWTH", 1.0),)),
     "step margin": Part(patches=((Calibration, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)

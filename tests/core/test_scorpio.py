@@ -90,19 +90,19 @@ def test_slack_once_saved_buys_a_longer_chunk() -> None:
 
 @pytest.mark.parametrize(("value", "gone"), [(1.0, ["long"]), (6.0, ["other", "short"])])
 def test_who_goes_is_decided_by_cost_per_value(value: float, gone: list[str]) -> None:
-    # Room for some 2,700 tokens: the long one and either of the others are too many. Worth six of
+    # Room for some 3,200 tokens: the long one and either of the others are too many. Worth six of
     # them it costs least of all.
     waiting = (
         view("long", 2000, 0.5, 0.03, seq=1, value=value),
-        view("short", 1200, 0.5, 0.03, seq=2),
-        view("other", 1200, 0.5, 0.03, seq=3),
+        view("short", 1400, 0.5, 0.03, seq=2),
+        view("other", 1400, 0.5, 0.03, seq=3),
     )
     made = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
     assert sorted(r.request_id for r in made.reject) == gone
 
 
 def test_longest_is_refused_when_not_all_can_be_on_time() -> None:
-    # About 16 of each 28.6 ms are left for prefill; 0.5 s hold some 2,700 tokens, not 4,000.
+    # About 20 of each 30 ms are left for prefill; 0.5 s hold some 3,200 tokens, not 4,000.
     waiting = (
         view("long", 3000, 0.5, 0.03, seq=1),
         view("short", 500, 0.5, 0.03, seq=2),
@@ -197,7 +197,7 @@ def begun(output_tokens: int = 0, **more: Any) -> Row:
     return Row(view("giant", 4000, tpot_s=0.03, **more), 1, False, 100, 4000, output_tokens)
 
 
-# Some 18 of each 28.6 ms are left for prefill, 3.2 s of the 5 s: 32,000 tokens and no more.
+# Some 20 of each 30 ms are left for prefill, 3.3 s of the 5 s: 33,000 tokens and no more.
 LATER = tuple(view(f"w{n}", 3500, 5.0, 0.03, seq=n + 2) for n in range(9))
 
 

@@ -26,6 +26,20 @@ class StockStep(NamedTuple):
     all_s: float
 
 
+def stock_step(
+    model: StepModel, decodes: StepDecodes, backlog: float, prefix: float, token_budget: int
+) -> StockStep:
+    """Beside these decodes, so many prompt tokens; prefix: sum of tokens x those in KV before."""
+    whole_s = model.step_s(
+        decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
+    )
+    prefill_s = whole_s - decodes.alone_s
+    steps = max(backlog / token_budget, 1.0)
+    return StockStep(
+        decodes.alone_s + prefill_s / steps, prefill_s + math.ceil(steps) * decodes.alone_s
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LightRule:
     """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step
@@ -55,13 +69,8 @@ class LightRule:
         work, cached = waiting.prefill_tokens, waiting.cached_tokens
         backlog = float(running.prefill_left.sum()) + float(work.sum())
         prefix = float((work * cached).sum())
-        whole_s = model.step_s(
-            decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
-        )
-        prefill_s = whole_s - decodes.alone_s
-        steps = max(backlog / limits.token_budget, 1.0)
-        all_s = prefill_s + math.ceil(steps) * decodes.alone_s
-        if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * all_s)).any():
+        stock = stock_step(model, decodes, backlog, prefix, limits.token_budget)
+        if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * stock.all_s)).any():
             return None  # somebody cannot be served in time and would rather know
         members = len(running) + len(waiting)
         context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
@@ -71,8 +80,8 @@ class LightRule:
             return None
         # A decode that this makes late is even again before it ends, in all likelihood.
         recovery_s = self.share * decodes.slo_s - grown_s
-        late = likely_late(decodes.slack_s, recovery_s, all_s / self.share, mean_tokens)
+        late = likely_late(decodes.slack_s, recovery_s, stock.all_s / self.share, mean_tokens)
         calm = grown_s / tightest_s + prefill_share <= _CALM
         if late > (self.debt if calm else 0.0):
             return None
-        return StockStep(decodes.alone_s + prefill_s / steps, all_s)
+        return stock

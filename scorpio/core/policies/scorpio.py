@@ -22,7 +22,7 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.policies.join_times import forecasts
-from scorpio.core.policies.light_step import LightRule, StockStep
+from scorpio.core.policies.light_step import LightRule, StockStep, stock_step
 from scorpio.core.policies.options import Option, parse_options
 from scorpio.core.policies.packing import pack
 from scorpio.core.policies.prefill_jobs import (
@@ -59,7 +59,6 @@ OPTIONS = {
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
-_GROWTH = 1.05  # decodes cost more by the time the queue is served: contexts grow
 _OWED = 0.125  # of each second belongs to those that stood back for long
 _ROOM = 16.0  # times its work that one of a tenant over its share must find room for
 _PRESSED_S = 5.0  # so long after a refusal
@@ -205,24 +204,21 @@ class Scorpio:
         def left_s(gone: IntArray) -> float:
             return float(jobs.work_s.sum() - jobs.work_s[gone].sum())
 
-        best = outcome(limit_s, pace_s / _GROWTH)
+        best = outcome(limit_s, pace_s)
         if len(best[1]) and left_s(best[1]) < self._o["borrow_queue_s"]:
             # Once the queue is served, steps are as long as the decodes and the usual prefill need.
             usual_s = decodes.alone_s / (1.0 - self._prefill_share.value)
             least_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
             recovery_s = np.maximum(least_s, decodes.slo_s - usual_s)
-            most_s = min(self._stock_s(model, decodes, jobs), self._o["max_step_s"])
+            backlog, prefix = float(jobs.tokens.sum()), float((jobs.tokens * jobs.prefix).sum())
+            stock = stock_step(model, decodes, backlog, prefix, self._limits.token_budget)
+            most_s = min(stock.step_s, self._o["max_step_s"])
             steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
             longer = (outcome(max(t, limit_s), t) for t in sorted(steps_s) if t > pace_s)
             best = min(chain([best], longer), key=lost)
         if jobs.rejectable[best[1]].any():
             self._pressed_until_s = start_s + _PRESSED_S
         return best
-
-    def _stock_s(self, model: StepModel, decodes: StepDecodes, jobs: PrefillJobs) -> float:
-        """A step with all the prefill that fits its token budget."""
-        tokens = min(float(jobs.tokens.sum()), self._limits.token_budget - decodes.count)
-        return model.step_s(decodes.count, decodes.context_tokens, tokens, tokens * tokens)
 
     def _over_share(self, snapshot: Snapshot, jobs: PrefillJobs) -> FloatArray | None:
         """Fair shares that each job's tenant had, where that is too much, else 0; None: nobody."""
