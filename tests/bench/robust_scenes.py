@@ -127,8 +127,13 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
         (
             *(Scene(name, name) for name in LOADS if name.startswith("tenant")),
             *(
-                Scene(f"{name}, tenant_share 1.25", name, (OURS,), options={"tenant_share": 1.25})
-                for name in ("tenant x1", "tenant x10")
+                Scene(
+                    f"{name}, tenant_share 1.25, tenant_room {room:g}",
+                    name,
+                    (OURS,),
+                    options={"tenant_share": 1.25, "tenant_room": room},
+                )
+                for name, room in (("tenant x1", 1.0), ("tenant x10", 1.0), ("tenant x10", 16.0))
             ),
         ),
     ),

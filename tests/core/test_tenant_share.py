@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
+from scorpio.core.policies.scorpio import Scorpio
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import Slo
 from scorpio.core.tenant_share import TenantShares, tenant_key
 from scorpio.core.views import RequestView
-from tests.conformance.snapshots import Row, running_batch
+from tests.conformance.snapshots import NOW_S, Row, Scene, limits, running_batch, snapshot
 
 
 def view(tenant: str) -> RequestView:
@@ -104,3 +107,20 @@ def test_the_table_keeps_the_tenant_with_its_row() -> None:
     for number, name in enumerate(("late", "early")):
         table.add(replace(view(name), request_id=name, seq=number), float(-number))
     assert table.tenant.tolist() == [tenant_key("early"), tenant_key("late")]
+
+
+@pytest.mark.parametrize(("room", "refused"), [(1.0, []), (16.0, ["w"])])
+def test_one_of_a_tenant_over_its_share_needs_room(room: float, refused: list[str]) -> None:
+    # Of each 30 ms a step leaves 19.9 for prefill, in 0.5 s some 3,300 tokens: 400 of its own, but
+    # not sixteen times as many.
+    step = StepModel(0.010, 1e-4, 1e-4, 96.0, 0.0, 0.0, 0.0)
+    profile = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "hand")
+    bounds = limits(max_num_seqs=8, token_budget=2048, kv_tokens=100_000)
+    options = {"light_share": 0.0, "borrow_queue_s": 0.0, "tenant_share": 1.25, "tenant_room": room}
+    policy = Scorpio(profile, bounds, options)
+    book(policy._tenants, NOW_S, "mmmmmmmmab", "aaaabbbb")
+    mine = RequestView("w", 2, NOW_S, 400, 64, Slo(0.5, 0.03), tenant="m")
+    running = RequestView("d", 1, NOW_S, 10, 64, Slo(math.inf, 0.03))
+    scene = Scene(bounds, (Row(running, 0, False, 9, 10, 1),), ((mine, False),))
+    made = policy.plan(NOW_S, snapshot(policy, scene))
+    assert [r.request_id for r in made.reject] == refused

@@ -56,12 +56,11 @@ OPTIONS = {
     "max_step_s": Option(0.25, 0.001, 60.0),
     "borrow_queue_s": Option(1.0, 0.0, 60.0),  # prefill left, up to which decodes may be made late
     "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
+    "tenant_room": Option(1.0, 1.0, 100.0),  # times its prefill that one with more must find
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _OWED = 0.125  # of each second belongs to those that stood back for long
-_ROOM = 16.0  # times its work that one of a tenant over its share must find room for
-_PRESSED_S = 5.0  # so long after a refusal
 
 
 class Scorpio:
@@ -82,7 +81,6 @@ class Scorpio:
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
-        self._pressed_until_s = -math.inf
 
     def queue_key(self, view: RequestView) -> float:
         """Earliest deadline first; without a TTFT SLO a request is due after `patience_s`."""
@@ -183,8 +181,8 @@ class Scorpio:
         """
         pace_s = self._pace_s(model, snapshot, decodes.tightest_s)
         work_s = jobs.work_s
-        if over is not None and start_s < self._pressed_until_s:
-            work_s = np.where(over > 0.0, _ROOM, 1.0) * work_s
+        if over is not None:
+            work_s = np.where(over > 0.0, self._o["tenant_room"], 1.0) * work_s
 
         def cost_s() -> FloatArray:
             cost_s = jobs.cost_s(model, self._lengths)
@@ -216,8 +214,6 @@ class Scorpio:
             steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
             longer = (outcome(max(t, limit_s), t) for t in sorted(steps_s) if t > pace_s)
             best = min(chain([best], longer), key=lost)
-        if jobs.rejectable[best[1]].any():
-            self._pressed_until_s = start_s + _PRESSED_S
         return best
 
     def _over_share(self, snapshot: Snapshot, jobs: PrefillJobs) -> FloatArray | None:
