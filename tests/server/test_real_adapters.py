@@ -1,4 +1,4 @@
-"""LoRA on the real engine: two adapters, one place. Does every policy serve both, and does it live?
+"""LoRA on the real engine: two adapters, one place. Do policies that let rows sit out serve both?
 
 vLLM asserts that no step holds more adapters than `--max-loras`; the scheduler keeps the place of
 one whose requests sit a step out (`scorpio/core/adapters.py`). Were it lost, the engine would die.
