@@ -89,7 +89,7 @@ def stamp(run_dir: str | os.PathLike[str], name: str) -> Stamp:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         raw = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None
 

@@ -74,7 +74,10 @@ def set_policy(server: ServerContext, raw: bytes) -> Answer:
         wish = _parse(raw)
     except ValueError as error:
         return error_answer(400, str(error), kind="BadRequestError")
-    seq = channel.write_control(run_dir, wish["policy"], wish["options"], wish["record_steps"])
+    try:
+        seq = channel.write_control(run_dir, wish["policy"], wish["options"], wish["record_steps"])
+    except OSError as error:
+        return error_answer(409, f"run_dir cannot be written: {error.strerror}")
     return json_answer(
         200,
         {

@@ -1,4 +1,5 @@
 """Which routes of vLLM 0.32 generate tokens, and where does each carry our per-request values?
+Which route does a path mean?
 
 Read off vllm/entrypoints/**/api_router.py. Whatever is not listed here is none of our business
 and passes through the middleware untouched.
@@ -7,6 +8,8 @@ and passes through the middleware untouched.
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from starlette.types import Scope
 
 OPENAI_XARGS = ("vllm_xargs",)
 
@@ -39,3 +42,23 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/audio/translations": Endpoint(None),
     "/cohere/v2/chat": Endpoint(None),
 }
+
+
+def routed(scope: Scope) -> Scope:
+    """The scope with a `root_path` that is really the front of its path, else with none.
+
+    Starlette cuts `root_path` off only where a "/" follows it; vLLM's API-key check cuts it off
+    wherever it stands. With `--root-path /` (or `/v`) the two saw different paths, and requests
+    passed both the check and us. Cut once here, all that is behind us sees the same.
+    """
+    root: str = scope.get("root_path", "")
+    if not root or scope["path"] == root or scope["path"].startswith(root.rstrip("/") + "/"):
+        cut = root.rstrip("/")
+        return scope if cut == root else {**scope, "root_path": cut}
+    return {**scope, "root_path": ""} if scope["path"].startswith(root) else scope
+
+
+def route_path(scope: Scope) -> str:
+    """The path that Starlette will look up, for a scope that is `routed`."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))

@@ -176,7 +176,8 @@ class EngineCollector(Collector):
             "scorpio_policy_info", "The policy that is on.", labels=(*LABELS, "policy", "version")
         )
         version = str(status.get("policy_version", ""))
-        info.add_metric((*base, self._server.policy, version), 1.0)
+        names = (text.encode(errors="replace").decode() for text in (self._server.policy, version))
+        info.add_metric((*base, *names), 1.0)
         return info
 
 
@@ -248,4 +249,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    try:
+        return float(value) if isinstance(value, (int, float)) else 0.0
+    except OverflowError:
+        return 0.0

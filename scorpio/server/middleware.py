@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +19,7 @@ from scorpio.core.wire import RejectionNotice
 from scorpio.server import admin, metrics
 from scorpio.server.answers import Answer, RawHeaders, bad_request, send_answer
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.endpoints import ENDPOINTS, Endpoint
+from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
 from scorpio.server.gate import ResponseGate
 from scorpio.server.rejection import refusal_answer
 from scorpio.server.request_body import Folded, fold, read_body, replay
@@ -43,7 +44,8 @@ class ScorpioMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        scope = routed(scope)
+        path = route_path(scope)
         endpoint = ENDPOINTS.get(path)
         if endpoint is not None and scope["method"] == "POST":
             server = self._server(scope)
@@ -119,7 +121,7 @@ class ScorpioMiddleware:
             return refusal_answer(notice, folded.slo, status, anthropic=endpoint.anthropic_errors)
 
         def policy_header() -> RawHeaders:
-            return [(b"x-scorpio-policy", server.policy.encode("latin-1"))]
+            return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
 
         ticket = Ticket(must_wait=endpoint.xargs_path is None, text=folded.text)
         gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors)

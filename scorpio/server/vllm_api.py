@@ -13,6 +13,8 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from scorpio.server.endpoints import route_path
+
 
 class Authenticator:
     """vLLM's own API-key check, asked in advance (our middleware is outside of it)."""
@@ -23,8 +25,7 @@ class Authenticator:
 
     def guards(self, scope: Scope) -> bool:
         """True when vLLM asks for a key on this path."""
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        return path.startswith(self._guarded)
+        return route_path(scope).startswith(self._guarded)
 
     def accepts(self, scope: Scope) -> bool:
         """True when vLLM would let this request in."""
