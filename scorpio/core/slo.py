@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 MAX_SLO_MS = 86_400_000.0  # one day; anything above is a typing error, not a promise
+# What float() takes beside it ("1_000", "٣", "nan") no other program would read alike.
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 MIN_SLO_MS = 1e-3  # one microsecond; 5e-324 ms would be 0 s, and 1/S would overflow
 
 
@@ -86,6 +89,8 @@ def parse_ms(field: str, raw: object) -> float:
     """
     if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
         raise SloError(field, f"must be a number of milliseconds > 0, got {type(raw).__name__}")
+    if isinstance(raw, str) and not _NUMBER.fullmatch(raw):
+        raise SloError(field, "must be a number of milliseconds > 0")
     try:
         value = float(raw)
     except (ValueError, OverflowError):

@@ -38,6 +38,11 @@ MALFORMED = Counter(
     "Requests answered 400 because an SLO field was malformed.",
     ["model_name", "field"],
 )
+FOREIGN = Counter(
+    "scorpio_foreign_objectives",
+    "Requests whose objective header names none of the configured classes.",
+    ["model_name"],
+)
 ANSWERED = Counter(
     "scorpio_refusals_answered",
     "Refusals told to HTTP clients, by status and reason.",
@@ -184,6 +189,11 @@ class EngineCollector(Collector):
 def count_malformed(server: ServerContext, field: str) -> None:
     """One 400. `field` comes from our own tables, so the label set is bounded."""
     MALFORMED.labels(server.model_name, field).inc()
+
+
+def count_foreign_objective(server: ServerContext) -> None:
+    """One objective that is not ours. The name itself is the client's, so it is no label."""
+    FOREIGN.labels(server.model_name).inc()
 
 
 def count_answered(server: ServerContext, status: int, reason: RejectReason) -> None:

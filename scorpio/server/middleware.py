@@ -111,6 +111,8 @@ class ScorpioMiddleware:
                 anthropic = endpoint.anthropic_errors
                 await send_answer(send, bad_request(message, error.field, anthropic=anthropic))
                 return
+            if folded.foreign_objective:
+                metrics.count_foreign_objective(server)
             if folded.body is not None:
                 scope = _with_length(scope, len(folded.body))
             receive = replay(raw if folded.body is None else folded.body, receive)

@@ -22,11 +22,12 @@ from scorpio.server.slo_headers import SloBook, makes_several, resolve
 @dataclass(frozen=True, slots=True)
 class Folded:
     """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
-    user says."""
+    user says; foreign_objective: as in `Stated`."""
 
     body: bytes | None
     slo: Slo
     text: PromptText = NO_TEXT
+    foreign_objective: bool = False
 
 
 async def read_body(receive: Receive) -> bytes | None:
@@ -81,12 +82,13 @@ def fold(
     stated = resolve(headers, body, given or {}, book, key_tenant, makes_several(body))
     text = prompt_text(body)
     if stated.xargs == (given or {}):
-        return Folded(None, stated.slo, text)
+        return Folded(None, stated.slo, text, stated.foreign_objective)
     holder[key] = stated.xargs
     try:
-        return Folded(json.dumps(body, separators=(",", ":")).encode(), stated.slo, text)
+        written = json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
         return untouched
+    return Folded(written, stated.slo, text, stated.foreign_objective)
 
 
 def _holder(body: Any, path: tuple[str, ...]) -> dict[str, Any] | None:

@@ -31,8 +31,9 @@ MS_HEADERS: dict[str, tuple[str, ...]] = {
     "slo_tpot_ms": ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"),
     "slo_e2el_ms": ("x-slo-e2el-ms",),
 }
-CLASS_HEADER = "x-llm-d-inference-objective"
-TENANT_HEADER = "x-llm-d-inference-fairness-id"
+# llm-d's names, today's and those that gateways still send.
+CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 ON_MISS_HEADER = "x-scorpio-on-miss"
 
 
@@ -49,18 +50,29 @@ class SloBook:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What one request asks for: the complete `vllm_xargs` to send on, and what they mean."""
+    """What one request asks for: the complete `vllm_xargs` to send on, and what they mean.
+
+    foreign_objective: a header names an objective that is none of our classes."""
 
     xargs: dict[str, object]
     slo: Slo
+    foreign_objective: bool = False
 
 
 def first_headers(raw: object) -> dict[str, str]:
     """ASGI headers as text; of a repeated header the first one counts."""
     found: dict[str, str] = {}
     for name, value in raw if isinstance(raw, (list, tuple)) else ():
-        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1").strip())
+        found.setdefault(name.decode("latin-1").lower(), _text(value).strip())
     return found
+
+
+def _text(value: bytes) -> str:
+    # Names in headers are UTF-8 where they are not ASCII; the standard only promises bytes.
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def resolve(
@@ -84,8 +96,10 @@ def resolve(
     for field, names in MS_HEADERS.items():
         name = next((n for n in names if n in headers), None)
         if name is not None:
-            parse_ms(name, headers[name])
-            xargs[field] = float(headers[name])
+            # Proxies merge repeated headers with a comma; the first one counts then, too.
+            value = headers[name].split(",", 1)[0].strip()
+            parse_ms(name, value)
+            xargs[field] = float(value)
             said_in[field] = name
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
@@ -101,7 +115,9 @@ def resolve(
         xargs[XARG_TENANT] = tenant
     if several and slo.any and slo.on_miss is OnMiss.REJECT:
         xargs[XARG_ON_MISS] = OnMiss.WAIT.value
-    return Stated(xargs, slo)
+    objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
+    foreign = bool(objectives) and not any(name in book.classes for name in objectives)
+    return Stated(xargs, slo, foreign)
 
 
 def makes_several(body: Mapping[str, object]) -> bool:
@@ -146,13 +162,11 @@ def _class_name(
     given: Mapping[str, object],
     book: SloBook,
 ) -> str | None:
-    """The class named outside `vllm_xargs`, or None."""
-    name = headers.get(CLASS_HEADER)
-    if name is not None:
-        if name not in book.classes:
-            valid = ", ".join(sorted(book.classes)) or "none are configured"
-            raise SloError(CLASS_HEADER, f"unknown class; valid: {valid}")
-        return name
+    """The class named outside `vllm_xargs`, or None. Objectives belong to the router in front: one
+    that is not ours is no class and no error, as in llm-d itself."""
+    for header in CLASS_HEADERS:
+        if (name := headers.get(header)) in book.classes:
+            return name
     tier = body.get("service_tier")
     if XARG_CLASS in given or not isinstance(tier, str):
         return None
@@ -169,8 +183,9 @@ def _tenant(
     has_slo: bool,
 ) -> str | None:
     """Who pays for it. `user` and the API key alone do not make a request one of ours."""
-    if headers.get(TENANT_HEADER):
-        return headers[TENANT_HEADER]
+    for header in TENANT_HEADERS:
+        if headers.get(header):
+            return headers[header]
     stated = given.get(XARG_TENANT)
     if stated is not None:
         if not isinstance(stated, str):

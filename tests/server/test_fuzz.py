@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from scorpio.server.endpoints import ENDPOINTS
-from scorpio.server.slo_headers import CLASS_HEADER, MS_HEADERS, ON_MISS_HEADER, TENANT_HEADER
+from scorpio.server.slo_headers import CLASS_HEADERS, MS_HEADERS, ON_MISS_HEADER, TENANT_HEADERS
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused, tokens
 
@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
 }
 _NAMES = [n for names in MS_HEADERS.values() for n in names]
 _PATHS = sorted(ENDPOINTS) + 2 * [p for p, e in sorted(ENDPOINTS.items()) if e.xargs_path]
-_OTHER_NAMES = [CLASS_HEADER, TENANT_HEADER, ON_MISS_HEADER, "authorization"]
+_OTHER_NAMES = [*CLASS_HEADERS, *TENANT_HEADERS, ON_MISS_HEADER, "authorization"]
 _SCALARS = (
     st.none()
     | st.booleans()
@@ -81,7 +81,9 @@ _NONE: st.SearchStrategy[list[tuple[bytes, bytes]]] = st.just([])
 _HEADERS = _NONE | st.lists(
     # mostly well-formed ones, else nearly every request is a 400
     st.tuples(st.sampled_from(_NAMES).map(str.encode), st.sampled_from([b"5", b"0.5", b"7e3"]))
-    | st.tuples(st.just(CLASS_HEADER.encode()), st.sampled_from([b"interactive", b"batch"]))
+    | st.tuples(
+        st.sampled_from(CLASS_HEADERS).map(str.encode), st.sampled_from([b"interactive", b"batch"])
+    )
     | st.tuples(
         st.sampled_from(_NAMES + _OTHER_NAMES).map(str.encode),
         st.sampled_from([*_GOOD, b"0", b"-1", b"1e999", b""]) | st.binary(max_size=12),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from scorpio.server.metrics import FOREIGN
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
-from tests.server.posting import CHAT, CONFIG, PATH, post, xargs
+from tests.server.posting import CHAT, CONFIG, PATH, WITH_DEFAULT, post, xargs
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,15 @@ from tests.server.posting import CHAT, CONFIG, PATH, post, xargs
             {"slo_class": "standard"},
             {"slo_class": "batch"},
         ),
+        ({"x-gateway-inference-objective": "batch"}, {}, {"slo_class": "batch"}),
+        (
+            {"x-llm-d-inference-objective": "gold", "x-gateway-inference-objective": "batch"},
+            {},
+            {"slo_class": "batch"},
+        ),
         ({"x-llm-d-inference-fairness-id": "team-a"}, {}, {"slo_tenant": "team-a"}),
+        ({"x-gateway-inference-fairness-id": "team-a"}, {}, {"slo_tenant": "team-a"}),
+        ({"x-slo-ttft-ms": "500, 700"}, {}, {"slo_ttft_ms": 500.0}),
         ({}, {"predicted_output_tokens": 12}, {"predicted_output_tokens": 12}),
     ],
 )
@@ -47,6 +56,31 @@ async def test_precedence(
     headers: dict[str, str], given: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     assert await xargs(CHAT | {"vllm_xargs": given}, headers) == wanted
+
+
+@pytest.mark.parametrize("header", ["x-llm-d-inference-objective", "x-gateway-inference-objective"])
+@pytest.mark.parametrize("name", ["high-priority", ""])
+@pytest.mark.parametrize("config", [CONFIG, WITH_DEFAULT, {}])
+async def test_an_objective_that_is_not_ours_is_no_class(
+    header: str, name: str, config: dict[str, Any]
+) -> None:
+    """It belongs to the router in front; behind llm-d each request carries one."""
+    counted = FOREIGN.labels("tiny")._value
+    before = counted.get()
+    assert await xargs(CHAT, {header: name}, config) == {}
+    assert counted.get() == before + bool(name)
+    stated = {header: name, "x-llm-d-slo-ttft-ms": "500"}
+    assert await xargs(CHAT, stated, config) == {"slo_ttft_ms": 500.0}
+    if config:
+        body = CHAT | {"vllm_xargs": {"slo_class": "batch"}}
+        assert await xargs(body, {header: name}, config) == {"slo_class": "batch"}
+
+
+async def test_names_in_headers_are_utf_8() -> None:
+    pairs = [(b"x-llm-d-inference-fairness-id", "Jürgen".encode())]
+    assert await xargs(CHAT, pairs) == {"slo_tenant": "Jürgen"}
+    pairs = [(b"x-llm-d-inference-fairness-id", "Jürgen".encode("latin-1"))]
+    assert await xargs(CHAT, pairs) == {"slo_tenant": "Jürgen"}
 
 
 async def test_of_a_repeated_header_the_first_counts() -> None:
@@ -84,11 +118,13 @@ async def test_service_tier_comes_last_and_may_be_mapped_elsewhere() -> None:
     [
         ({"x-slo-ttft-ms": "fast"}, {}, "x-slo-ttft-ms"),
         ({"x-slo-ttft-ms": ""}, {}, "x-slo-ttft-ms"),
+        ({"x-slo-ttft-ms": "1_000"}, {}, "x-slo-ttft-ms"),
+        ({"x-slo-ttft-ms": "500ms"}, {}, "x-slo-ttft-ms"),
+        ({}, {"slo_ttft_ms": "\u0663"}, "slo_ttft_ms"),
         ({"x-llm-d-slo-tpot-ms": "nan"}, {}, "x-llm-d-slo-tpot-ms"),
         ({"x-slo-e2el-ms": "-1"}, {}, "x-slo-e2el-ms"),
         ({"x-slo-e2el-ms": "1e999"}, {}, "x-slo-e2el-ms"),
         ({"x-slo-ttft-ms": "0"}, {"slo_ttft_ms": 5}, "x-slo-ttft-ms"),
-        ({"x-llm-d-inference-objective": "gold"}, {}, "x-llm-d-inference-objective"),
         ({"x-scorpio-on-miss": "panic"}, {}, "x-scorpio-on-miss"),
         ({}, {"slo_ttft_ms": True}, "slo_ttft_ms"),
         ({}, {"slo_ttft_ms": None}, "slo_ttft_ms"),
