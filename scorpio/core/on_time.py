@@ -14,7 +14,8 @@ import numpy as np
 
 from scorpio.core.views import BoolArray, FloatArray, IntArray
 
-# Refusals cost O(queue) each; the rest of a flood is refused in the following steps.
+# Refusals cost O(queue) each; the rest of a flood is refused in the following steps. That many at
+# 20 ms a step (plan_budget.py).
 MAX_DROPS_PER_STEP = 64
 _BLOCK = 256  # rows looked at together for the first late one
 
@@ -25,12 +26,13 @@ def let_go(
     cost_s: Callable[[], FloatArray],
     may_drop: BoolArray,
     done_s: Callable[[FloatArray], FloatArray],
+    most: int = MAX_DROPS_PER_STEP,
 ) -> IntArray:
     """Rows to let go, in the order they were dropped: with cost = work, Moore-Hodgson.
 
     `deadline_s` ascends; `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
     asked for only when somebody might be late. A row that could not be on time even alone drags
-    nobody else out: it is dropped itself, or stays as it is when it may not be.
+    nobody else out: it is dropped itself, or stays as it is when it may not be. At most `most` go.
     """
     end = _reach(deadline_s, work_s, done_s)
     if end == 0:
@@ -38,11 +40,11 @@ def let_go(
     deadline_s, work_s, may_drop = deadline_s[:end], work_s[:end], may_drop[:end]
     counts = done_s(work_s) <= deadline_s
     hopeless = may_drop & ~counts
-    dropped = hopeless.nonzero()[0][:MAX_DROPS_PER_STEP].tolist()
+    dropped = hopeless.nonzero()[0][:most].tolist()
     total_s = np.cumsum(np.where(hopeless, 0.0, work_s))
     droppable = np.where(may_drop & counts, cost_s()[:end], -1.0)
     row, freed_s = _next(droppable, 0), 0.0
-    while row < end and len(dropped) < MAX_DROPS_PER_STEP:
+    while row < end and len(dropped) < most:
         # All that were dropped stand before `row`, so all behind it are `freed_s` earlier.
         block = slice(row, min(row + _BLOCK, end))
         late = counts[block] & (done_s(total_s[block] - freed_s) > deadline_s[block])

@@ -9,7 +9,8 @@ import math
 
 from scorpio.core.views import StepSample
 
-_MEMORY_S = 10.0  # how long a step counts
+_MEMORY_S = 10.0  # how long a step counts,
+_MEMORY_STEPS = 50.0  # or so many steps, where these take longer
 _MOST = 0.9
 
 
@@ -28,7 +29,7 @@ class PrefillShare:
 
     def observe(self, sample: StepSample, decodes_s: float) -> None:
         """Book a step; `decodes_s`: predicted time of its decodes alone."""
-        keep = math.exp(-sample.duration_s / _MEMORY_S)
+        keep = math.exp(-min(sample.duration_s / _MEMORY_S, 1.0 / _MEMORY_STEPS))
         prefill_s = max(sample.duration_s - decodes_s, 0.0) if sample.prefill_tokens else 0.0
         self._prefill_s = self._prefill_s * keep + prefill_s
         self._total_s = self._total_s * keep + sample.duration_s

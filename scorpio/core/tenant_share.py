@@ -17,7 +17,9 @@ import numpy as np
 
 from scorpio.core.views import FloatArray, RequestView, RunningBatch
 
-_MEMORY_S = 20.0  # how long engine time counts; an answer takes some 5 to 10 s
+# How long engine time counts, longer than most answers take: in seconds, or in steps where these
+# are slow.
+_MEMORY_S, _MEMORY_STEPS = 20.0, 1000.0
 _MOST_TENANTS = 1024  # that are remembered; the one that asked for least is forgotten first
 
 
@@ -38,12 +40,13 @@ class TenantShares:
         self._asked_s: dict[int, float] = {}
         self._at_s = 0.0
 
-    def served(self, now_s: float, running: RunningBatch) -> None:
-        """Book who joined the batch since the last step."""
+    def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
+        """Book who joined the batch since the last step. step_s: the shortest step there is."""
         joined = np.flatnonzero(running.joined).tolist() if self._most else []
         if not joined:
             return
-        keep = math.exp(-max(now_s - self._at_s, 0.0) / _MEMORY_S)
+        memory_s = max(_MEMORY_S, _MEMORY_STEPS * step_s)
+        keep = math.exp(-max(now_s - self._at_s, 0.0) / memory_s)
         self._at_s = now_s
         for books in (self._used_s, self._asked_s):
             for key in books:

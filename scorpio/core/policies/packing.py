@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.chunk import StepFill
+from scorpio.core.plan_budget import within
 from scorpio.core.policies.prefill_jobs import Turn
 from scorpio.core.views import RequestView, Snapshot
 
-_MAX_SCAN = 50
+_MAX_SCAN = 50  # that may not join, passed over in a step of 20 ms (plan_budget.py)
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ def pack(
     """
     waiting = snapshot.waiting
     packed = Packed()
-    scans = 0 if batch.full else _MAX_SCAN
+    scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
     for row, tokens, prefix in turns:
         if row >= 0 and not scans:
             if partials == len(packed.order):

@@ -19,8 +19,9 @@ from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.length_belief import LengthBelief
-from scorpio.core.on_time import let_go
+from scorpio.core.on_time import MAX_DROPS_PER_STEP, let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
+from scorpio.core.plan_budget import within
 from scorpio.core.policies.join_times import forecasts
 from scorpio.core.policies.light_step import LightRule, StockStep, stock_step
 from scorpio.core.policies.options import Option, parse_options
@@ -60,6 +61,7 @@ OPTIONS = {
     "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
+_USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
 _OWED = 0.125  # of each second belongs to those that stood back for long
 
 
@@ -97,7 +99,7 @@ class Scorpio:
         model = self._calibration.model()
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._lengths.follow(snapshot.running)
-        self._tenants.served(now_s, snapshot.running)
+        self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
         stock = self._light_rule.stock_step(model, snapshot, decodes, start_s, mean_tokens, share)
@@ -160,7 +162,7 @@ class Scorpio:
         helpable = slo_s > decodes.alone_s
         allowed_s = np.maximum(slack_s, self._o["catch_up"] * slo_s)[helpable]
         limit_s = float(allowed_s.min(initial=math.inf)) / self._calibration.margin(math.inf)
-        return min(max(limit_s, decodes.alone_s), self._o["max_step_s"])
+        return min(max(limit_s, decodes.alone_s), decodes.most_s)
 
     def _keep(
         self,
@@ -179,10 +181,12 @@ class Scorpio:
         end in debt than is kept, and only while little is left to prefill: in lasting overload
         nobody ever pays back.
         """
-        pace_s = self._pace_s(model, snapshot, decodes.tightest_s)
+        pace_s = self._pace_s(model, snapshot, decodes)
         work_s = jobs.work_s
         if over is not None:
             work_s = np.where(over > 0.0, self._o["tenant_room"], 1.0) * work_s
+
+        drops = within(MAX_DROPS_PER_STEP, decodes.alone_s)
 
         def cost_s() -> FloatArray:
             cost_s = jobs.cost_s(model, self._lengths)
@@ -190,7 +194,9 @@ class Scorpio:
 
         def outcome(step_s: float, later_s: float) -> tuple[PrefillSupply, IntArray]:
             supply = self._supply(start_s, step_s, decodes.alone_s, later_s)
-            return supply, let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s)
+            return supply, let_go(
+                jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, drops
+            )
 
         def lost(found: tuple[PrefillSupply, IntArray]) -> float:
             supply, gone = found
@@ -210,7 +216,7 @@ class Scorpio:
             recovery_s = np.maximum(least_s, decodes.slo_s - usual_s)
             backlog, prefix = float(jobs.tokens.sum()), float((jobs.tokens * jobs.prefix).sum())
             stock = stock_step(model, decodes, backlog, prefix, self._limits.token_budget)
-            most_s = min(stock.step_s, self._o["max_step_s"])
+            most_s = min(stock.step_s, decodes.most_s)
             steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
             longer = (outcome(max(t, limit_s), t) for t in sorted(steps_s) if t > pace_s)
             best = min(chain([best], longer), key=lost)
@@ -234,18 +240,19 @@ class Scorpio:
         length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
         return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
-    def _pace_s(self, model: StepModel, snapshot: Snapshot, pace_s: float) -> float:
+    def _pace_s(self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
+        pace_s = decodes.tightest_s
         if not len(snapshot.running):
             wanted_s = snapshot.waiting.tpot_slo_s
             pace_s = float(wanted_s[wanted_s >= model.step_s(1, 0.0)].min(initial=math.inf))
-        return min(pace_s, self._o["max_step_s"])
+        return min(pace_s, decodes.most_s)
 
     def _supply(
         self, start_s: float, step_s: float, decode_s: float, pace_s: float
     ) -> PrefillSupply:
         # A first token comes out at the end of a step: half of one later, on average.
-        out_s = start_s + 0.5 * min(pace_s, 0.1)
+        out_s = start_s + 0.5 * min(pace_s, _USUAL_STEP * self._calibration.model().step_s(1, 0.0))
         return PrefillSupply(out_s, step_s, decode_s, pace_s)
 
     # -- who prefills in this step -------------------------------------------------------------

@@ -11,6 +11,8 @@ from scorpio.core.latency import StepModel
 from scorpio.core.slack import binding_pace_s, decode_slack_s
 from scorpio.core.views import FloatArray, Snapshot
 
+_DECODES = 2.0  # times its decodes alone: a step may always be so long
+
 
 @dataclass(frozen=True, slots=True)
 class StepDecodes:
@@ -18,7 +20,7 @@ class StepDecodes:
 
     slo_s: TPOT. slack_s: until the next token of each is due. context_tokens: of all together.
     alone_s: the step without any prefill. tightest_s: the batch's `tightest_pace_s`, prefills
-    included. value: of each promise.
+    included. value: of each promise. most_s: the longest step there may be.
     """
 
     count: int
@@ -28,24 +30,29 @@ class StepDecodes:
     alone_s: float
     tightest_s: float
     value: FloatArray
+    most_s: float
 
 
 def step_decodes(
-    model: StepModel, snapshot: Snapshot, start_s: float, most_s: float
+    model: StepModel, snapshot: Snapshot, start_s: float, max_step_s: float
 ) -> StepDecodes:
-    """No step is longer than `most_s`, so a TPOT SLO beyond it is as good as that."""
+    """No step is longer than `max_step_s`, so a TPOT SLO beyond it is as good as that. Where
+    decodes alone take half of it, the engine is slow: prefill then has as much time as they do."""
     running = snapshot.running
     count = int(np.count_nonzero(running.is_decode))
     # Mostly all rows are decodes: then columns are taken as they are, not copied.
     rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
     context = float(running.context_tokens[rows].sum())
     pace_s = binding_pace_s(running, start_s)
+    alone_s = model.step_s(count, context)
+    most_s = max(max_step_s, _DECODES * alone_s)
     return StepDecodes(
         count,
         np.minimum(pace_s[rows], most_s),
         decode_slack_s(running, rows, pace_s[rows], start_s),
         context,
-        model.step_s(count, context),
+        alone_s,
         tightest_pace_s(model, running.context_tokens, pace_s),
         running.value[rows],
+        most_s,
     )
