@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import policy_names
-from scorpio.core.slo import MAX_SLO_MS, NO_SLO, OnMiss, Slo, SloClass
+from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloClass
 
 CONFIG_KEY = "scorpio"
+DEFAULT_MOST_CHOICES = 128  # of one request (`n`, `best_of`); OpenAI's own bound
 MAX_VALUE = 1e6  # of a class; more is a typing error
 DEFAULT_TIERS = {
     "priority": "interactive",
@@ -64,7 +65,10 @@ class ScorpioSettings(BaseModel):
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     default_class: str | None = None
     service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
+    least_ttft_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
     least_tpot_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
+    most_choices: int = Field(default=DEFAULT_MOST_CHOICES, ge=1)
     rejection_status: Literal[429, 503] = 429
     run_dir: str | None = None
     breaker_limit: int = Field(default=20, ge=1)
@@ -93,11 +97,16 @@ class ScorpioSettings(BaseModel):
     @model_validator(mode="after")
     def _classes_are_offered(self) -> ScorpioSettings:
         for name, entry in self.classes.items():
-            if entry.tpot_ms is not None and entry.tpot_ms < self.least_tpot_ms:
-                raise ValueError(
-                    f"classes.{name}.tpot_ms {entry.tpot_ms:g} is below "
-                    f"least_tpot_ms {self.least_tpot_ms:g}"
-                )
+            for field, least in (
+                ("ttft_ms", "least_ttft_ms"),
+                ("tpot_ms", "least_tpot_ms"),
+                ("e2el_ms", "least_ttft_ms"),
+            ):
+                promised_ms, least_ms = getattr(entry, field), getattr(self, least)
+                if promised_ms is not None and promised_ms < least_ms:
+                    raise ValueError(
+                        f"classes.{name}.{field} {promised_ms:g} is below {least} {least_ms:g}"
+                    )
         return self
 
     def slo_book(self) -> tuple[dict[str, SloClass], Slo]:
@@ -107,9 +116,9 @@ class ScorpioSettings(BaseModel):
         return book, default
 
     @property
-    def least_tpot_s(self) -> float:
-        """The tightest TPOT SLO that a request may ask for."""
-        return self.least_tpot_ms / 1000.0
+    def offer(self) -> Offer:
+        """The tightest SLOs that a request may ask for."""
+        return Offer(self.least_ttft_ms / 1000.0, self.least_tpot_ms / 1000.0)
 
     @property
     def unnamed_class(self) -> str:

@@ -71,7 +71,30 @@ class SloClass:
     slo: Slo
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The tightest TTFT and TPOT SLO that a request may ask for.
+
+    The whole batch keeps the tightest pace in it, and the earliest deadline goes first, so whoever
+    asks for more than this is paid for by all others.
+    """
+
+    least_ttft_s: float = 0.0
+    least_tpot_s: float = 0.0
+
+    def check(self, slo: Slo) -> None:
+        """Raises SloError naming the objective that is not offered."""
+        for field, asked_s, least_s in (
+            ("slo_ttft_ms", slo.ttft_s, self.least_ttft_s),
+            ("slo_tpot_ms", slo.tpot_s, self.least_tpot_s),
+            ("slo_e2el_ms", slo.e2e_s, self.least_ttft_s),  # a first token is due by then
+        ):
+            if asked_s < least_s:
+                raise SloError(field, f"this server offers {least_s * 1000.0:g} ms at best")
+
+
 NO_SLO = Slo()
+ANY_OFFER = Offer()
 # Flat keys accepted in `vllm_xargs`; the middleware folds headers into the same keys.
 XARG_FIELDS = ("slo_ttft_ms", "slo_tpot_ms", "slo_e2el_ms")
 XARG_CLASS = "slo_class"
@@ -104,19 +127,16 @@ def parse_xargs(
     xargs: Mapping[str, object],
     classes: Mapping[str, SloClass],
     default: Slo,
-    least_tpot_s: float = 0.0,
+    offer: Offer = ANY_OFFER,
 ) -> tuple[Slo, str]:
     """Resolve the SLO of a request from its `vllm_xargs`: explicit values override the class.
-
-    least_tpot_s: the tightest pace this server offers. The whole batch keeps the tightest pace in
-    it, so one request that asks for a faster one is paid for by all others.
 
     Returns:
         (slo, class name); the class name is "" when none was named.
 
     Raises:
-        SloError: malformed value, a TPOT SLO below `least_tpot_s`, or unknown class (the message
-            lists the valid ones).
+        SloError: malformed value, one that is not offered, or unknown class (the message lists the
+            valid ones).
     """
     base, class_name = default, ""
     if XARG_CLASS in xargs:
@@ -131,9 +151,9 @@ def parse_xargs(
             XARG_FIELDS, (base.ttft_s, base.tpot_s, base.e2e_s), strict=True
         )
     )
-    if tpot_s < least_tpot_s:
-        raise SloError("slo_tpot_ms", f"this server offers {least_tpot_s * 1000.0:g} ms at best")
-    return Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss), base.value), class_name
+    slo = Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss), base.value)
+    offer.check(slo)
+    return slo, class_name
 
 
 def parse_on_miss(xargs: Mapping[str, object], default: OnMiss) -> OnMiss:

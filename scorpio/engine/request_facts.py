@@ -9,6 +9,7 @@ from vllm.v1.request import Request
 
 from scorpio.core.slo import (
     XARG_TENANT,
+    Offer,
     Slo,
     SloClass,
     SloError,
@@ -29,7 +30,7 @@ def describe(
     wall_s: float,
     classes: Mapping[str, SloClass],
     default: Slo,
-    least_tpot_s: float,
+    offer: Offer,
 ) -> RequestView:
     """Facts of a request on arrival.
 
@@ -43,7 +44,7 @@ def describe(
     slo, class_name, predicted = default, "", None
     quantiles: tuple[float, ...] = ()
     try:
-        slo, class_name = parse_xargs(xargs, classes, default, least_tpot_s)
+        slo, class_name = parse_xargs(xargs, classes, default, offer)
         predicted = parse_predicted_tokens(xargs)
         quantiles = parse_length_quantiles(xargs)
     except SloError:

@@ -54,7 +54,7 @@ class ScorpioScheduler(AsyncScheduler):
         seams.check_supported(self.vllm_config)
         settings = load_settings(self.vllm_config.additional_config)
         self._classes, self._default_slo = settings.slo_book()
-        self._least_tpot_s = settings.least_tpot_s
+        self._offer = settings.offer
         self._breaker_limit = settings.breaker_limit
         self._limits = EngineLimits(
             max_num_seqs=self.max_num_running_reqs,
@@ -300,7 +300,7 @@ class ScorpioScheduler(AsyncScheduler):
     def _describe(self, request: Request) -> RequestView:
         self._seq += 1
         now_s, wall_s, book = self.now_s(), self.wall_s(), (self._classes, self._default_slo)
-        view = describe(request, self._seq, now_s, wall_s, *book, self._least_tpot_s)
+        view = describe(request, self._seq, now_s, wall_s, *book, self._offer)
         if self._is_stock():
             return view
         return self._look(lambda hits: hits.found(request, view), view)

@@ -84,7 +84,14 @@ def attach_server(app: Any) -> ServerContext:
     attach_watch(state, lengths)
     return ServerContext(
         settings=settings,
-        book=SloBook(classes, default, settings.service_tiers, settings.least_tpot_s),
+        book=SloBook(
+            classes,
+            default,
+            settings.service_tiers,
+            settings.offer,
+            settings.client_on_miss,
+            settings.most_choices,
+        ),
         status=StatusReader(settings.run_dir),
         model_name=model_name,
         lengths=lengths,

@@ -14,9 +14,10 @@ from typing import Any
 from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo
+from scorpio.server.choices import makes_several
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
-from scorpio.server.slo_headers import SloBook, makes_several, resolve
+from scorpio.server.slo_headers import SloBook, resolve
 
 
 @dataclass(frozen=True, slots=True)

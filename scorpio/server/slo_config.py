@@ -2,7 +2,10 @@
 
 default_class = "standard"          # optional; without it a request without SLO has none
 rejection_status = 429              # or 503
-least_tpot_ms = 30                  # optional; who asks for less is answered 400
+least_ttft_ms = 100                 # optional; who asks for less is answered 400
+least_tpot_ms = 30                  # optional; the same
+client_on_miss = ["reject", "degrade", "wait"]   # what a request itself may choose
+most_choices = 128                  # the largest `n` or `best_of`
 
 [classes.interactive]               # all objectives optional, in milliseconds
 ttft_ms = 500
@@ -23,7 +26,16 @@ from typing import Any
 
 from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
 
-KEYS = ("classes", "default_class", "service_tiers", "rejection_status", "least_tpot_ms")
+KEYS = (
+    "classes",
+    "default_class",
+    "service_tiers",
+    "rejection_status",
+    "least_ttft_ms",
+    "least_tpot_ms",
+    "client_on_miss",
+    "most_choices",
+)
 
 
 def read_slo_config(path: Path) -> dict[str, Any]:

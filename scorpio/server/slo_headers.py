@@ -7,14 +7,15 @@ by itself. What is folded in are the client's own words, checked; the engine res
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scorpio.core.slo import (
+    ANY_OFFER,
     XARG_CLASS,
     XARG_ON_MISS,
     XARG_TENANT,
+    Offer,
     OnMiss,
     Slo,
     SloClass,
@@ -24,6 +25,8 @@ from scorpio.core.slo import (
     parse_predicted_tokens,
     parse_xargs,
 )
+from scorpio.server.choices import check_choices
+from scorpio.settings import DEFAULT_MOST_CHOICES
 
 # Per xargs field: the headers that state it, in order of precedence.
 MS_HEADERS: dict[str, tuple[str, ...]] = {
@@ -39,13 +42,18 @@ ON_MISS_HEADER = "x-scorpio-on-miss"
 
 @dataclass(frozen=True, slots=True)
 class SloBook:
-    """The operator's words: named classes, the default objectives, service tier -> class, and the
-    tightest TPOT SLO that may be asked for."""
+    """The operator's words: named classes, the default objectives, service tier -> class.
+
+    offer: the tightest SLOs that may be asked for. client_on_miss: what a request itself may choose
+    (a class may say more: it is the operator's). most_choices: the largest `n`.
+    """
 
     classes: Mapping[str, SloClass]
     default: Slo
     tiers: Mapping[str, str]
-    least_tpot_s: float = 0.0
+    offer: Offer = ANY_OFFER
+    client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
+    most_choices: int = DEFAULT_MOST_CHOICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ def resolve(
     Raises:
         SloError: a malformed value; `field` is the header or body field the client used.
     """
+    check_choices(body, book.most_choices)
     xargs = dict(given)
     said_in: dict[str, str] = {}
     for field, names in MS_HEADERS.items():
@@ -103,12 +112,16 @@ def resolve(
             said_in[field] = name
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
+        said_in[XARG_ON_MISS] = ON_MISS_HEADER
     if (class_name := _class_name(headers, body, given, book)) is not None:
         xargs[XARG_CLASS] = class_name
     try:
-        slo, _ = parse_xargs(xargs, book.classes, book.default, book.least_tpot_s)
+        slo, _ = parse_xargs(xargs, book.classes, book.default, book.offer)
     except SloError as error:
         raise SloError(said_in.get(error.field, error.field), error.message) from None
+    if xargs.get(XARG_ON_MISS) is not None and slo.on_miss not in book.client_on_miss:
+        field = said_in.get(XARG_ON_MISS, XARG_ON_MISS)
+        raise SloError(field, f"this server does not let clients choose {slo.on_miss.value!r}")
     parse_predicted_tokens(xargs)
     tenant = _tenant(headers, body, given, key_tenant if slo.any else None, slo.any)
     if tenant is not None:
@@ -118,35 +131,6 @@ def resolve(
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in book.classes for name in objectives)
     return Stated(xargs, slo, foreign)
-
-
-def makes_several(body: Mapping[str, object]) -> bool:
-    """True when vLLM turns this body into more than one engine request (`n`, `best_of`, beam
-    search, a list of prompts, a batch of conversations), or answers before it has run at all
-    (`background`): then a refusal could only be told in part, or not at all."""
-    params = body.get("sampling_params")
-    n = params.get("n") if isinstance(params, Mapping) else body.get("n")
-    if _count(n) > 1 or _count(body.get("best_of")) > 1:
-        return True
-    if body.get("use_beam_search") or body.get("background"):
-        return True
-    return any(_is_batch(body.get(name)) for name in ("prompt", "prompt_embeds", "messages"))
-
-
-def _is_batch(value: object) -> bool:
-    # A list of ints is one prompt of token ids; a list of objects is one conversation.
-    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], (str, list))
-
-
-def _count(value: object) -> float:
-    # vLLM's pydantic models also take "2" and 2.0.
-    if not isinstance(value, (int, float, str)):
-        return 1
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return 1
-    return 1 if math.isnan(number) else number
 
 
 def _on_miss(raw: str) -> str:

@@ -168,6 +168,50 @@ async def test_a_pace_faster_than_offered_is_400(
     assert (await post(offered, config=floor))[0].status == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "given", "field"),
+    [
+        ({"x-slo-ttft-ms": "99"}, {}, "x-slo-ttft-ms"),
+        ({"x-slo-e2el-ms": "99"}, {}, "x-slo-e2el-ms"),
+        ({}, {"slo_ttft_ms": "99.9"}, "slo_ttft_ms"),
+        ({}, {"slo_e2el_ms": 1}, "slo_e2el_ms"),
+        ({"x-scorpio-on-miss": "wait"}, {}, "x-scorpio-on-miss"),
+        ({"x-scorpio-on-miss": "wait", "x-slo-ttft-ms": "500"}, {}, "x-scorpio-on-miss"),
+        ({}, {"slo_on_miss": "wait"}, "slo_on_miss"),
+        ({}, {"n": 5}, "n"),
+        ({}, {"n": "5.0"}, "n"),
+        ({}, {"n": 1e300}, "n"),
+        ({}, {"best_of": 5}, "best_of"),
+        ({}, {"sampling_params": {"n": 5}}, "n"),
+    ],
+)
+async def test_what_the_operator_does_not_offer_is_400(
+    headers: dict[str, str], given: dict[str, Any], field: str
+) -> None:
+    operator = CONFIG | {
+        "least_ttft_ms": 100,
+        "client_on_miss": ["reject", "degrade"],
+        "most_choices": 4,
+    }
+    own = {key: given[key] for key in given if not key.startswith("slo_")}
+    stated = {key: given[key] for key in given if key.startswith("slo_")}
+    body = CHAT | own | {"vllm_xargs": stated}
+    reply, server = await post(body, headers, config=operator)
+    assert (reply.status, reply.json()["error"]["param"]) == (400, field)
+    assert server.bodies == []
+    without = CONFIG | {"most_choices": 10**310}
+    assert (await post(body, headers, config=without))[0].status == 200
+
+
+async def test_a_class_may_wait_where_clients_may_not_choose_to() -> None:
+    config = {"classes": {"patient": {"on_miss": "wait"}}, "client_on_miss": ["reject"]}
+    body = CHAT | {"vllm_xargs": {"slo_class": "patient"}}
+    assert await xargs(body, config=config) == {"slo_class": "patient"}
+    offered = CHAT | {"n": 128, "vllm_xargs": {"slo_ttft_ms": 100, "slo_e2el_ms": 100}}
+    assert (await post(offered, config={"least_ttft_ms": 100}))[0].status == 200
+    assert (await post(offered | {"n": 129}))[0].status == 400
+
+
 async def test_messages_errors_have_the_anthropic_envelope() -> None:
     reply, _ = await post(CHAT, {"x-slo-ttft-ms": "x"}, path="/v1/messages")
     assert reply.status == 400

@@ -1,0 +1,51 @@
+"""How many answers does one body ask for?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from scorpio.core.slo import SloError
+
+_COUNTS = ("n", "best_of")
+
+
+def check_choices(body: Mapping[str, object], most: int) -> None:
+    """Raises SloError naming `n` or `best_of` when it is above `most`."""
+    for field, holder in _holders(body):
+        if _count(holder.get(field)) > most:
+            raise SloError(field, f"this server gives at most {most} choices")
+
+
+def makes_several(body: Mapping[str, object]) -> bool:
+    """True when vLLM turns this body into more than one engine request (`n`, `best_of`, beam
+    search, a list of prompts, a batch of conversations), or answers before it has run at all
+    (`background`): then a refusal could only be told in part, or not at all."""
+    if any(_count(holder.get(field)) > 1 for field, holder in _holders(body)):
+        return True
+    if body.get("use_beam_search") or body.get("background"):
+        return True
+    return any(_is_batch(body.get(name)) for name in ("prompt", "prompt_embeds", "messages"))
+
+
+def _is_batch(value: object) -> bool:
+    # A list of ints is one prompt of token ids; a list of objects is one conversation.
+    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], (str, list))
+
+
+def _count(value: object) -> float:
+    # vLLM's pydantic models also take "2" and 2.0.
+    if not isinstance(value, (int, float, str)):
+        return 1
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return 1
+    return 1 if math.isnan(number) else number
+
+
+def _holders(body: Mapping[str, object]) -> list[tuple[str, Mapping[str, object]]]:
+    """Each count with the object it stands in: /inference/v1/generate has `sampling_params`."""
+    params = body.get("sampling_params")
+    places = [body, params] if isinstance(params, Mapping) else [body]
+    return [(field, place) for place in places for field in _COUNTS]
