@@ -1,7 +1,8 @@
 """What did the user type? Parses, checks names, wires the parts, calls them; decides nothing else.
 
 Everything heavy is imported inside the command that needs it: `scorpio --help` is instant.
-Exit codes: 2 = asked for something that does not exist, nothing was written; 1 = it failed.
+Exit codes: 2 = asked for something that does not exist, nothing was written; 1 = it failed;
+3 = it ran, but requests failed or a run is void.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ def compare(
         if engine == TWIN:
             compare_in_twin(load, gpu, bound, tune, lengths, workers)
         elif engine == LIVE:
-            compare_on_server(load, model, repeats, latency)
+            from scorpio.live.publish import require_answers
+
+            require_answers(compare_on_server(load, model, repeats, latency))
         else:
             from scorpio.cli_both import compare_on_both
 
@@ -248,7 +251,9 @@ def replay(
         from scorpio.live.replay_command import ReplayPlan, replay_server
 
         plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
-        replay_server(url, plan, out, command_line())
+        from scorpio.live.publish import require_answers
+
+        require_answers(replay_server(url, plan, out, command_line()))
 
 
 @app.command()
@@ -293,7 +298,8 @@ def demo(
     """Stock vLLM and Scorpio under the same overload on this machine's CPU."""
     with one_line_errors():
         from scorpio.live.demo import POLICIES, run_demo
+        from scorpio.live.publish import require_answers
 
         policies = listed("policy", policy, str) if policy else list(POLICIES)
         check_policies(policies)
-        run_demo(out, model, policies, overload, window_s, seed, fresh_profile)
+        require_answers(run_demo(out, model, policies, overload, window_s, seed, fresh_profile))

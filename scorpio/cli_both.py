@@ -30,6 +30,7 @@ def compare_on_both(
     from scorpio.engine.virtual import EngineSpec
     from scorpio.live.compare import ONE_MACHINE
     from scorpio.live.profile_run import profile_model
+    from scorpio.live.publish import require_answers
     from scorpio.twin.compare import run_compare
     from scorpio.twin.gpu_file import gpu_model
     from workloads.atomic import write_atomic
@@ -66,6 +67,7 @@ def compare_on_both(
     write_atomic(wanted.out / "fidelity.json", json.dumps(content, indent=1) + "\n")
     _print(found)
     print(wanted.out / "fidelity.json")
+    require_answers(live)
 
 
 def _print(found: Agreement) -> None:

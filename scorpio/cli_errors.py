@@ -1,7 +1,8 @@
 """Which errors are the user's to fix, and what is printed for them? One line, and an exit code.
 
 2: asked for something that is not there or malformed (nothing was written). 1: it was tried and
-failed. Errors that are not in the table are bugs and keep their traceback.
+failed. 3: it ran and the results are written, but requests failed or a run is void. Errors that
+are not in the table are bugs and keep their traceback.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 
 import typer
 
-USAGE, FAILED = 2, 1
+USAGE, FAILED, INCOMPLETE = 2, 1, 3
 # By name: importing every one of these modules for an error that did not happen costs a second.
 _TABLE = {
     ("workloads.errors", "WorkloadError"): USAGE,
+    ("workloads.errors", "NotAllAnswered"): INCOMPLETE,
     ("workloads.replay_run", "ServerUnreachable"): FAILED,
     ("scorpio.server.serve_args", "ServeError"): USAGE,
     ("scorpio.settings", "SettingsError"): USAGE,

@@ -85,6 +85,7 @@ class LoadPoint:
     goodput_rps: Interval | None
     rejected_share: float | None
     gain: Interval | None
+    failed_share: float | None = None
     ratios: Mapping[str, float | None] = field(default_factory=dict)
     bound_attainment: float | None = None
     of_bound: float | None = None
@@ -117,6 +118,7 @@ def load_points(
                 attainment=mean_interval([run.good_flags for run in used]) if used else None,
                 goodput_rps=_goodput(used),
                 rejected_share=_mean([1.0 - run.summary.admitted_share for run in used]),
+                failed_share=_mean([run.summary.unanswered / run.summary.sent for run in used]),
                 gain=None if policy == BASELINE else _gain(used, rivals[BASELINE]),
                 ratios={name: _ratio(used, rivals[name]) for name in rivals if name != policy},
                 bound_attainment=bound,

@@ -19,6 +19,11 @@ class UnknownName(WorkloadError):
         self.name = name
 
 
+class NotAllAnswered(WorkloadError):
+    """A run is over and its results are written, but they are not what was asked for: requests
+    failed, or the client itself was at fault."""
+
+
 class MissingTraceError(WorkloadError):
     """A catalog entry whose external file is not on this machine."""
 

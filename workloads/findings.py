@@ -5,11 +5,13 @@ A difference is called one only when its paired 95 % interval leaves zero out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from workloads.aggregate import LoadPoint, gain_over
 from workloads.intervals import Interval
 from workloads.policy_style import BASELINE, SUBJECT, TUNED
+from workloads.run_summary import RunSummary
 
 _MIN_SEEDS = 3
 
@@ -52,7 +54,7 @@ def findings(points: Sequence[LoadPoint]) -> list[str]:
     """Headlines: the most telling load, the rivals there, all loads, the ceiling."""
     known = [point for point in points if point.attainment is not None]
     if not known:
-        return ["Every run is void: the client could not keep its own schedule."]
+        return ["Every run is void: the client was at fault, so nothing is known of the server."]
     subject, rate = subject_of(known), focus_rate(known)
     ours, stock = _at(known, rate, subject), _at(known, rate, BASELINE)
     if ours is None:
@@ -78,7 +80,7 @@ def reservations(points: Sequence[LoadPoint]) -> list[str]:
     texts = []
     void = sum(point.void_runs for point in points)
     if void:
-        texts.append(f"{_count(void, 'run')} left out as void: the client itself was late.")
+        texts.append(f"{_count(void, 'run')} left out as void: the client itself was at fault.")
     live = [point for point in points if point.scenario.engine == "live"]
     seeds = min(len({run.summary.seed for run in p.runs}) for p in points)
     repeats = min((len(p.runs) for p in live), default=2)
@@ -86,16 +88,25 @@ def reservations(points: Sequence[LoadPoint]) -> list[str]:
         texts.append(f"Only {_count(seeds, 'seed')} per point; the rule is at least {_MIN_SEEDS}.")
     if repeats < 2:
         texts.append("Only one live run per point; the rule is at least two repeats.")
-    failed = sum(
-        run.summary.failed + run.summary.timed_out for point in points for run in point.runs
-    )
-    if failed:
-        texts.append(f"{_count(failed, 'request')} failed or timed out, counted as not served.")
+    summaries = [run.summary for point in points for run in point.runs]
+    if failed := sum(summary.unanswered for summary in summaries):
+        texts.append(
+            f"{_count(failed, 'request')} failed or timed out, counted as not served; the"
+            f" commonest error: {commonest_error(summaries)}"
+        )
     if points[0].scenario.engine == "twin":
         texts.append(
             "Times come from a model of the GPU driving vLLM's real scheduler, not from a GPU."
         )
     return texts
+
+
+def commonest_error(summaries: Iterable[RunSummary]) -> str:
+    """The error that most requests failed of, with how many; empty when none did."""
+    errors: Counter[str] = Counter()
+    for summary in summaries:
+        errors.update(summary.failed_by_error)
+    return "".join(f"{text} ({count}x)" for text, count in errors.most_common(1))
 
 
 def _against_stock(ours: LoadPoint, stock: LoadPoint) -> str:

@@ -8,6 +8,7 @@ the trace (first to last scheduled arrival), never by the time the server took t
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from workloads.records import Miss, Outcome, RequestRecord
 from workloads.run_summary import ClassSummary, EngineStats, Percentiles, RunKey, RunSummary
 
 VOID_LATENESS_MS = 10.0
+_ERRORS_KEPT = 10
+_NUMBER = re.compile(r"\d+")
 
 
 def summarise(
@@ -47,7 +50,7 @@ def summarise(
     rejected, good = outcomes[Outcome.REJECTED], sum(record.good for record in records)
     tokens = sum(record.output_tokens for record in records)
     lateness_ms = percentiles(record.lateness_s * 1000.0 for record in records)
-    void_reason = _void_reason(lateness_ms["p99"])
+    void_reason = _void_reason(records, lateness_ms["p99"])
     single = [r for r in records if r.outcome is Outcome.FINISHED and r.output_tokens == 1]
     return RunSummary(
         **asdict(key),
@@ -62,6 +65,7 @@ def summarise(
         rejected_by_reason=_reasons(records),
         failed=outcomes[Outcome.FAILED],
         timed_out=outcomes[Outcome.TIMED_OUT],
+        failed_by_error=_errors(records),
         violations=violations(records),
         by_class=by_class(records),
         single_token={"sent": len(single), "good": sum(record.good for record in single)},
@@ -169,7 +173,23 @@ def _reasons(records: Iterable[RequestRecord]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _void_reason(p99_lateness_ms: float | None) -> str | None:
+def _errors(records: Iterable[RequestRecord]) -> dict[str, int]:
+    """What requests failed or timed out of, the commonest first; texts that differ in a number
+    alone count together, under the first of them."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for record in records:
+        if record.outcome in (Outcome.FAILED, Outcome.TIMED_OUT):
+            text = record.error or record.outcome.value
+            counts[first.setdefault(_NUMBER.sub("#", text), text)] += 1
+    return dict(counts.most_common(_ERRORS_KEPT))
+
+
+def _void_reason(records: Sequence[RequestRecord], p99_lateness_ms: float | None) -> str | None:
+    own = [record for record in records if record.client_fault]
+    if own:
+        share = f"{len(own)} of {len(records)} requests failed at the client itself"
+        return f"{share}: {next(iter(_errors(own)))}"
     if p99_lateness_ms is None or p99_lateness_ms <= VOID_LATENESS_MS:
         return None
     return (

@@ -25,6 +25,7 @@ _TIMES = ("send_s", "scheduled_send_s")
 _OPTIONAL_TIMES = (
     "first_token_s", "last_token_s", "ended_s", "predicted_ttft_s", "predicted_tpot_s",
 )  # fmt: skip
+_FLAGS = ("client_fault",)
 _TEXTS = ("slo_class", "tenant")
 _OPTIONAL_TEXTS = ("reject_reason", "error")
 
@@ -80,6 +81,10 @@ def _parse(name: str, value: object) -> Any:
     if name in (*_COUNTS, *_OPTIONAL_COUNTS):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number")
+        return value
+    if name in _FLAGS:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false")
         return value
     if name in (*_TEXTS, *_OPTIONAL_TEXTS):
         if not isinstance(value, str):

@@ -41,7 +41,8 @@ class RequestRecord:
     when every token's arrival is known exactly. ended_s is when the answer (of any kind) was
     complete; error is a short text for failures. predicted_*: what the policy foretold when it let
     the request in, or the TTFT that a refusal named; None where nothing was told. value: what it
-    is worth when it is good, beside 1 for an ordinary one.
+    is worth when it is good, beside 1 for an ordinary one. client_fault: it failed at the client
+    itself (no descriptor left, no name resolved): the run says nothing about the server.
     """
 
     index: int
@@ -66,6 +67,7 @@ class RequestRecord:
     predicted_ttft_s: float | None = None
     predicted_tpot_s: float | None = None
     value: float = 1.0
+    client_fault: bool = False
 
     def __post_init__(self) -> None:
         for name in ("index", "prompt_tokens", "output_tokens", "preemptions"):
@@ -98,6 +100,8 @@ class RequestRecord:
     def _check_outcome(self) -> None:
         if self.outcome is Outcome.FINISHED and self.first_token_s is None:
             raise ValueError("a finished request has a first token")
+        if self.client_fault and self.outcome is not Outcome.FAILED:
+            raise ValueError("a fault of the client is a failure")
         if (self.outcome is Outcome.REJECTED) != (self.reject_reason is not None):
             raise ValueError("reject_reason belongs to rejected requests, and to them alone")
         if self.outcome is Outcome.REJECTED and self.first_token_s is not None:

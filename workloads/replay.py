@@ -9,6 +9,7 @@ time, so a test can drive the whole client in virtual time.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +18,18 @@ import aiohttp
 
 from workloads.records import Outcome, RequestRecord
 from workloads.request_body import PreparedRequest
-from workloads.sse import SseSplitter
-from workloads.token_stream import REFUSAL_CODES, TokenStream, Verdict, error_text
+from workloads.sse import EventTooLong, SseSplitter
+from workloads.token_stream import REFUSAL_CODES, TokenStream, Verdict, error_text, plain
 
 REJECT_HEADERS = ("x-scorpio-reject-reason", "x-llm-d-request-dropped-reason")
 LEAD_S = 0.05  # between the start of the clock and the first send
 _LARGE_BODY_BYTES = 2**20
 _ERROR_BODY_BYTES = 4096
+# Of this machine: no descriptor, port, buffer, memory or network left. The server is not to blame.
+_OWN_ERRNOS = (
+    errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM,
+    errno.ENETDOWN, errno.ENETUNREACH,
+)  # fmt: skip
 
 OnRecord = Callable[[RequestRecord], None]
 
@@ -102,8 +108,12 @@ class _Client:
                     verdict = stream.verdict()
         except TimeoutError:
             verdict = Verdict(Outcome.TIMED_OUT, error=f"no end within {self._timeout_s:g} s")
-        except (aiohttp.ClientError, OSError) as error:
-            verdict = Verdict(Outcome.FAILED, error=f"{type(error).__name__}: {error}")
+        except EventTooLong as error:
+            verdict = Verdict(Outcome.FAILED, error=str(error))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            text = f"{type(error).__name__}: {error}"
+            own = status is None and is_own_fault(error)
+            verdict = Verdict(Outcome.FAILED, error=plain(text, 300), client_fault=own)
         record = self._record(item, send_s, stream, status, verdict)
         self._records.append(record)
         self._on_record(record)
@@ -149,6 +159,7 @@ class _Client:
             token_times_s=stream.exact_token_times_s,
             ended_s=self._now_s(),
             error=verdict.error,
+            client_fault=verdict.client_fault,
         )
 
 
@@ -157,13 +168,23 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
 
 
+def is_own_fault(error: Exception) -> bool:
+    """Did this machine fail, and not the server? Out of descriptors, no name resolved, or a
+    request that cannot be put into words (a header with a line break)."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in _OWN_ERRNOS
+    return isinstance(error, ValueError)
+
+
 def http_verdict(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
     """What an HTTP error means. 429 and 503 say "not now": a refusal, with the server's reason
     where it gives one; anything else is a failure."""
     if status in REFUSAL_CODES:
         for name in REJECT_HEADERS:
             if reason := headers.get(name):
-                return Verdict(Outcome.REJECTED, reject_reason=reason)
+                return Verdict(Outcome.REJECTED, reject_reason=plain(reason))
         # stock vLLM's own queue caps answer 503 without a reason
         return Verdict(Outcome.REJECTED, reject_reason=f"http_{status}")
     return Verdict(Outcome.FAILED, error=f"HTTP {status}: {_body_text(body)}")
@@ -172,11 +193,11 @@ def http_verdict(status: int, headers: Mapping[str, str], body: bytes) -> Verdic
 def _body_text(body: bytes) -> str:
     try:
         payload = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         payload = None
     if isinstance(payload, dict):
         return error_text(payload)
-    return body[:300].decode(errors="replace")
+    return plain(body[:300].decode(errors="replace"), 300)
 
 
 def server_root(base_url: str) -> str:

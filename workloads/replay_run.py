@@ -68,13 +68,16 @@ async def served_model(base_url: str, headers: dict[str, str] | None = None) -> 
             session.get(url, headers=headers) as response,
         ):
             response.raise_for_status()
-            return str((await response.json())["data"][0]["id"])
+            name = (await response.json(content_type=None))["data"][0]["id"]
+            if not (isinstance(name, str) and name):
+                raise ValueError(f"a model is named {name!r}")
+            return name
     except aiohttp.ClientResponseError as error:
         raise ServerUnreachable(f"{url} answered HTTP {error.status}") from None
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         detail = str(error) or f"no answer within {_CHECK_TIMEOUT_S:g} s"
         raise ServerUnreachable(f"no server at {url}: {detail}") from None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ServerUnreachable(f"{url} lists no model; name one") from None
 
 

@@ -72,8 +72,10 @@ _TERMS = {
     "Goodput": "good requests per second of the arrival window (first to last arrival); the time "
     "needed to drain does not count.",
     "[low, high]": "95 % bootstrap interval over runs and over blocks of neighbouring requests.",
-    "Void": "a live run whose own client was more than 10 ms late (p99): it says nothing about the "
-    "server and is left out.",
+    "Failed": "neither served to the end nor refused: an HTTP error, an error in the stream, a "
+    "stream that was cut, or no end in time.",
+    "Void": "a live run whose own client was more than 10 ms late (p99), ran out of descriptors or "
+    "could not resolve the server's name: it says nothing about the server and is left out.",
 }
 
 
@@ -183,7 +185,7 @@ def _main_table(points: Sequence[LoadPoint]) -> str:
 
 
 _CLASS_COLUMNS = (
-    "load", "policy", "class", "sent", "good %", "rejected %", "late %",
+    "load", "policy", "class", "sent", "good %", "rejected %", "failed %", "late %",
     "TTFT ms p50", "p90", "p99", "TPOT ms p50", "p90", "p99",
 )  # fmt: skip
 
@@ -203,6 +205,7 @@ def _class_table(points: Sequence[LoadPoint]) -> str:
                     str(entry.sent),
                     f"{100 * entry.attainment:.1f}",
                     f"{100 * entry.rejected / entry.sent:.1f}",
+                    f"{100 * entry.failed / entry.sent:.1f}",
                     f"{100 * _late(entry) / entry.sent:.1f}",
                     *(NONE if value is None else f"{value:,.0f}" for value in latencies),
                 ]

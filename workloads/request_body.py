@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import uuid4
 
 from workloads.request import WorkloadRequest
 
@@ -22,7 +23,8 @@ class RequestStyle:
     slo_carrier: headers `x-slo-*`, body `vllm_xargs`, or not at all. send_class also names the
     SLO class (the server must have it configured). vllm_fields: exact output lengths
     (`ignore_eos`, `min_tokens`) and a running token count; turn it off for servers that refuse
-    fields outside OpenAI's API. headers are added to every request (Authorization).
+    fields outside OpenAI's API. headers are added to every request (Authorization). run_id: of
+    the request ids, so that runs side by side never name two requests alike.
     """
 
     model: str
@@ -32,6 +34,7 @@ class RequestStyle:
     vllm_fields: bool = True
     temperature: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: f"replay-{uuid4().hex[:12]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def prepare(
         body["vllm_xargs"] = xargs
     headers = {
         "Content-Type": "application/json",
-        "x-request-id": f"replay-{request.index}",
+        "x-request-id": f"{style.run_id}-{request.index}",
         **(_slo_headers(request, style) if style.slo_carrier == "headers" else {}),
         **style.headers,
     }

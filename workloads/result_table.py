@@ -24,6 +24,7 @@ HEADINGS = {
     "ratio": f"× {BASELINE}",
     "ratio_tuned": f"× {TUNED}",
     "rejected": "rejected %",
+    "failed": "failed %",
     "bound": "% of ceiling",
 }
 # for 80 characters, with the longest policy name, all but _WIDE fit
@@ -34,6 +35,7 @@ _SHORT = {
     "ratio": f"×\n{BASELINE}",
     "ratio_tuned": "× fcfs\n-tuned",
     "rejected": "rej.\n%",
+    "failed": "failed\n%",
     "bound": "% of\nceiling",
 }
 _ALWAYS = ("policy", "attainment", "interval", "goodput", "rejected")
@@ -53,6 +55,7 @@ def row_cells(point: LoadPoint) -> dict[str, str]:
         "ratio": ratio_text(point.ratios.get(BASELINE)),
         "ratio_tuned": ratio_text(point.ratios.get(TUNED)),
         "rejected": share_text(point.rejected_share),
+        "failed": share_text(point.failed_share or None),  # no column where all were answered
         "bound": share_text(point.of_bound),
     }
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 Percentiles = dict[str, float | None]
@@ -59,6 +59,7 @@ class RunSummary:
     each good request counted by the value of its class. TTFT percentiles are over
     requests that got a first token, TPOT over finished ones with two tokens or more.
     single_token: finished requests whose only promise is TTFT. rejection_ms: send to refusal.
+    failed_by_error: of the failed and timed-out ones, the ten commonest texts.
     """
 
     policy: str
@@ -98,6 +99,12 @@ class RunSummary:
     void_reason: str | None = None
     records_file: str | None = None
     value_goodput: float | None = None
+    failed_by_error: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that were neither served to the end nor refused."""
+        return self.failed + self.timed_out
 
     @property
     def key(self) -> RunKey:

@@ -1,8 +1,10 @@
-"""How are results handed over? Files on disk, the table on stdout, what is void on stderr."""
+"""How are results handed over? Files on disk, the table on stdout, what went wrong on stderr."""
 
 from __future__ import annotations
 
 from scorpio.live.progress import say
+from workloads.errors import NotAllAnswered
+from workloads.findings import commonest_error
 from workloads.report import write_report
 from workloads.result_table import print_tables
 from workloads.summary import Comparison
@@ -14,6 +16,31 @@ def publish(comparison: Comparison, command: str) -> None:
     page = write_report(comparison, command=command)
     print_tables(comparison.points())
     for run in comparison.runs:
-        if run.summary.void:
-            say(f"VOID {run.summary.policy}: {run.summary.void_reason}")
+        summary = run.summary
+        if summary.unanswered:
+            say(
+                f"FAILED {summary.policy}: {summary.unanswered} of {summary.sent} requests; the"
+                f" commonest error: {commonest_error([summary])}"
+            )
+        if summary.void:
+            say(f"VOID {summary.policy}: {summary.void_reason}")
     say(f"report: {page}")
+
+
+def require_answers(comparison: Comparison) -> None:
+    """The last act of a command that sent requests: its exit code tells a script what the table
+    tells people.
+
+    Raises:
+        NotAllAnswered: a request was neither served to the end nor refused, or a run is void.
+    """
+    summaries = [run.summary for run in comparison.runs]
+    sent, failed = (sum(getattr(s, n) for s in summaries) for n in ("sent", "unanswered"))
+    void = [summary for summary in summaries if summary.void]
+    complaints = []
+    if failed:
+        complaints.append(f"{failed} of {sent} requests failed")
+    if void:
+        complaints.append(f"{len(void)} of {len(summaries)} runs void")
+    if complaints:
+        raise NotAllAnswered(f"{', '.join(complaints)}; the results are written all the same")

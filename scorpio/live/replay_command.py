@@ -11,12 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from scorpio.live.priority import raised_priority
 from scorpio.live.publish import publish
 from workloads.atomic import write_atomic
 from workloads.bench_json import bench_result
+from workloads.errors import WorkloadError
 from workloads.prompts import prompt_token_ids
 from workloads.replay import server_root
 from workloads.replay_run import replay_to_file, served_model
@@ -49,10 +51,9 @@ def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Co
 
     Raises:
         ServerUnreachable: no server there; nothing is written.
+        WorkloadError: the variable of the key holds none.
     """
-    headers = {}
-    if plan.api_key_variable is not None:
-        headers = {"Authorization": f"Bearer {os.environ.get(plan.api_key_variable, '')}"}
+    headers = {} if plan.api_key_variable is None else authorization(plan.api_key_variable)
     model = plan.model or asyncio.run(served_model(url, headers))
     style = RequestStyle(model=model, headers=headers)
     prepared = [
@@ -82,11 +83,26 @@ def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Co
     return comparison
 
 
+def authorization(variable: str) -> dict[str, str]:
+    """The header for the API key in an environment variable.
+
+    Raises:
+        WorkloadError: unset, empty, or not one word; the key itself is never shown.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise WorkloadError(f"--api-key-env: the environment variable '{variable}' holds no key")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise WorkloadError(f"--api-key-env: '{variable}' holds no key that HTTP can carry")
+    return {"Authorization": f"Bearer {key}"}
+
+
 def policy_of(url: str) -> str:
     """The policy that the server says it runs; `server` when it is none of ours."""
     try:
         address = f"{server_root(url)}/scorpio/status"
         with urllib.request.urlopen(address, timeout=_STATUS_TIMEOUT_S) as answer:
-            return str(json.load(answer)["policy"])
-    except (OSError, ValueError, KeyError, TypeError):
+            policy = json.load(answer)["policy"]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return "server"
+    return policy if isinstance(policy, str) and policy else "server"

@@ -1,6 +1,6 @@
 """What does the measurer see when the truth is known? A server that follows a script to the token.
 
-Each request names itself (`x-request-id: replay-<index>`); its script says when which tokens are
+Each request names itself (`x-request-id: <run>-<index>`); its script says when which tokens are
 written and how the answer ends. The server keeps what it really did: `writes_s[index]` holds the
 time of every token on the event loop's clock.
 """
@@ -95,7 +95,7 @@ class GoldenServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
-        index = int(request.headers["x-request-id"].removeprefix("replay-"))
+        index = int(request.headers["x-request-id"].rpartition("-")[2])
         script = self.scripts.get(index, self.default)
         self.received_s[index] = loop.time()
         self.bodies[index] = await request.json()

@@ -7,7 +7,9 @@ One test at the end uses TCP and the real clock, for the plumbing alone.
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from tests.workloads.virtual_time import run_in_virtual_time
 from workloads.metrics import summarise
 from workloads.record_files import RecordWriter, read_records
 from workloads.records import Outcome, RequestRecord
-from workloads.replay import LEAD_S, http_verdict, replay, server_root
+from workloads.replay import LEAD_S, http_verdict, is_own_fault, replay, server_root
 from workloads.replay_run import ServerUnreachable, replay_to_file, served_model
 from workloads.request import WorkloadRequest
 from workloads.request_body import PreparedRequest, RequestStyle, prepare
@@ -322,6 +324,62 @@ def test_a_stopped_replay_leaves_what_had_ended(tmp_path: Path) -> None:
         run_in_virtual_time(main)
     assert not path.exists()
     assert [r.index for r in read_records(tmp_path / "records.partial.jsonl")] == [0]
+
+
+class Refusing(aiohttp.UnixConnector):
+    """No connection comes about: what the machine says instead."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("/none")
+        self._error = error
+
+    async def connect(self, *_arguments: Any, **_options: Any) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (OSError(errno.EADDRNOTAVAIL, "no port left"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), False),
+    ],
+)
+def test_a_fault_of_the_client_makes_the_run_void(error: OSError, own: bool) -> None:
+    async def main() -> list[RequestRecord]:
+        return await replay("http://x", ready([request(0)]), connector=Refusing(error))
+
+    records = run_in_virtual_time(main)
+    assert (records[0].outcome, records[0].client_fault) == (Outcome.FAILED, own)
+    key = RunKey(policy="p", engine="live", gpu="g", trace="t", mix="m", rate_scale=1.0, seed=0)
+    summary = summarise(key, records)
+    assert summary.void is own
+    assert list(summary.failed_by_error.values()) == [1]
+    if own:
+        assert "1 of 1 requests failed at the client itself: " in (summary.void_reason or "")
+        assert str(error) in (summary.void_reason or "")
+
+
+def test_a_name_that_is_not_resolved_is_the_clients_fault() -> None:
+    target: Any = type("Key", (), {"host": "nowhere", "port": 1, "ssl": True, "is_ssl": False})()
+    error = aiohttp.ClientConnectorDNSError(target, socket.gaierror(-2, "unknown"))
+    assert is_own_fault(error)
+
+
+def test_a_header_that_cannot_be_sent_ends_its_own_request_alone(tmp_path: Path) -> None:
+    prepared = ready([request(0, tenant="a\nb"), request(1)])
+    records = measure(GoldenServer(), prepared, tmp_path)
+    assert [record.outcome for record in records] == [Outcome.FAILED, Outcome.FINISHED]
+    assert records[0].client_fault
+
+
+def test_runs_side_by_side_never_share_a_request_id() -> None:
+    styles = [RequestStyle(model="m"), RequestStyle(model="m")]
+    ids = {item.headers["x-request-id"] for s in styles for item in ready([request(0)], s)}
+    assert len(ids) == 2
+    in_one_run = ready([request(0), request(1)])
+    assert len({item.headers["x-request-id"] for item in in_one_run}) == 2
 
 
 def test_nothing_to_send(tmp_path: Path) -> None:

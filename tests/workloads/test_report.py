@@ -69,7 +69,7 @@ def test_late_ones_are_counted_by_class(tmp_path: Path) -> None:
     comparison.add_run(key, [record(), rejected(index=1), late, replace(late, index=3)])
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", write_report(comparison).read_text())
     place = len(cells) - 1 - cells[::-1].index("chat")
-    assert cells[place + 1 : place + 5] == ["4", "25.0", "25.0", "50.0"]
+    assert cells[place + 1 : place + 6] == ["4", "25.0", "25.0", "0.0", "50.0"]
 
 
 def test_page_stands_alone_and_is_small(folder: Path) -> None:
