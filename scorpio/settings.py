@@ -69,6 +69,7 @@ class ScorpioSettings(BaseModel):
     least_tpot_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: int = Field(default=DEFAULT_MOST_CHOICES, ge=1)
+    trust_fairness_id: bool = False
     rejection_status: Literal[429, 503] = 429
     run_dir: str | None = None
     breaker_limit: int = Field(default=20, ge=1)

@@ -5,12 +5,16 @@ win most of the engine by numbers alone. Shares are max-min fair: who asks for l
 part gets all of it, and what is left is divided equally between the others. A tenant clearly above
 that level loses requests before anybody else does. It may use what others leave: nobody is refused
 while all can be on time, and a lone tenant has no share to keep to.
+
+A tenant is an account (whoever the server has checked, "" for all it has not) and a name within it,
+which anybody can make up. Accounts share the engine; the names of an account share what is its own.
+A name that asks for a small part of what its account has got has no share to itself: all those
+together have one, so a fresh name for each request gains nothing.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -21,11 +25,27 @@ from scorpio.core.views import FloatArray, RequestView, RunningBatch
 # are slow.
 _MEMORY_S, _MEMORY_STEPS = 20.0, 1000.0
 _MOST_TENANTS = 1024  # that are remembered; the one that asked for least is forgotten first
+_OWN_PART = 1.0 / 16.0  # of its account's engine time; a name that asks for it has its own share
+_OWN_SURPLUS = 1e-6  # of it: less than that is a rounding error, not a group of small names
+_ACCOUNTS, _NAMES = 1 << 32, 1 << 21  # together the 53 bits that a column of floats holds
+Books = dict[int, float]
+
+
+def tenant_id(account: str, name: str) -> str:
+    """An account and a name as one text, "" for neither. An account holds no "/"."""
+    return f"{account}/{name}" if account or "/" in name else name
 
 
 def tenant_key(tenant: str) -> int:
-    """A tenant as a number that columns can hold."""
-    return zlib.crc32(tenant.encode(errors="surrogatepass"))  # no string may raise here
+    """A `tenant_id` as a number that columns can hold.
+
+    Python's hash of text has a secret in each process: nobody can choose a name that counts as
+    another's. An account differs from all of another account's names in the upper bits alone.
+    """
+    account, slash, name = tenant.partition("/")
+    if not slash:
+        account, name = "", tenant
+    return hash(account) % _ACCOUNTS * _NAMES + hash(name) % _NAMES
 
 
 class TenantShares:
@@ -36,8 +56,10 @@ class TenantShares:
     def __init__(self, most: float, request_s: Callable[[RequestView], float]) -> None:
         self._most = most
         self._request_s = request_s
-        self._used_s: dict[int, float] = {}
-        self._asked_s: dict[int, float] = {}
+        self._used_s: Books = {}
+        self._asked_s: Books = {}
+        self._account_used_s: Books = {}
+        self._account_asked_s: Books = {}
         self._at_s = 0.0
 
     def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
@@ -48,47 +70,88 @@ class TenantShares:
         memory_s = max(_MEMORY_S, _MEMORY_STEPS * step_s)
         keep = math.exp(-max(now_s - self._at_s, 0.0) / memory_s)
         self._at_s = now_s
-        for books in (self._used_s, self._asked_s):
+        for books in self._all_books():
             for key in books:
                 books[key] *= keep
         for row in joined:
             view = running.views[row]
-            _add(self._used_s, view, self._request_s(view))
+            _add(self._used_s, self._account_used_s, view, self._request_s(view))
         self.asked(running.views[row] for row in joined)
 
     def asked(self, views: Iterable[RequestView]) -> None:
         """Book what these ask for, served or not."""
         for view in views if self._most else ():
-            _add(self._asked_s, view, self._request_s(view))
-        while len(self._asked_s) > _MOST_TENANTS:
-            least = min(self._asked_s, key=self._asked_s.__getitem__)
-            del self._asked_s[least]
-            self._used_s.pop(least, None)
+            _add(self._asked_s, self._account_asked_s, view, self._request_s(view))
+        _forget(self._asked_s, self._used_s)
+        _forget(self._account_asked_s, self._account_used_s)
 
     def over_share(self, waiting_tenant: FloatArray) -> FloatArray | None:
-        """How many fair shares the tenant of each waiting request had, if too many, else 0.
+        """How many fair shares the tenant of each waiting request had, if too many, else 0: shares
+        of its account times shares of its name within the account.
 
         waiting_tenant: `tenant_key` of each, [n]. None when nobody has too much.
         """
-        if len(self._asked_s) < 2 or not self._most:
+        if not self._most or not self._asked_s:
             return None
-        level_s = _level_s(np.array(list(self._asked_s.values())), sum(self._used_s.values()))
-        shares = {
-            key: used_s / level_s
-            for key, used_s in self._used_s.items()
-            if used_s > self._most * level_s
-        }
-        if not shares:
+        accounts = _excess(self._account_asked_s, self._account_used_s, self._most)
+        names = {account: self._names_over(account) for account in self._account_asked_s}
+        if not accounts and not any(names.values()):
             return None
-        over = np.zeros(len(waiting_tenant))
-        for key, share in shares.items():
-            over[waiting_tenant == key] = share
+        over, account_of = np.zeros(len(waiting_tenant)), waiting_tenant // _NAMES
+        for account, own in names.items():
+            theirs = account_of == account
+            factor = accounts.get(account, 0.0)
+            small = own.pop(-1, 0.0)
+            over[theirs] = _both(factor, small)
+            for key in [k for k in self._own(account) if small or k in own]:
+                over[waiting_tenant == key] = _both(factor, own.get(key, 0.0))
         return over
 
+    def _names_over(self, account: int) -> Books:
+        """Names of an account with more than their part of it, by key; -1: all small ones."""
+        keys = self._own(account)
+        asked_s = {key: self._asked_s[key] for key in keys}
+        used_s = {key: self._used_s.get(key, 0.0) for key in keys}
+        all_s = self._account_asked_s[account]
+        small_s = all_s - sum(asked_s.values())
+        if small_s > _OWN_SURPLUS * all_s:
+            used = self._account_used_s.get(account, 0.0) - sum(used_s.values())
+            asked_s[-1], used_s[-1] = small_s, max(used, 0.0)
+        return _excess(asked_s, used_s, self._most)
 
-def _add(books: dict[int, float], view: RequestView, seconds: float) -> None:
+    def _own(self, account: int) -> list[int]:
+        """Keys of the names that have a share to themselves."""
+        least_s = self._account_used_s.get(account, 0.0) * _OWN_PART
+        return [k for k, s in self._asked_s.items() if s >= least_s and k // _NAMES == account]
+
+    def _all_books(self) -> tuple[Books, ...]:
+        return self._used_s, self._asked_s, self._account_used_s, self._account_asked_s
+
+
+def _add(names: Books, accounts: Books, view: RequestView, seconds: float) -> None:
     key = tenant_key(view.tenant)
-    books[key] = books.get(key, 0.0) + seconds
+    names[key] = names.get(key, 0.0) + seconds
+    accounts[key // _NAMES] = accounts.get(key // _NAMES, 0.0) + seconds
+
+
+def _forget(asked_s: Books, used_s: Books) -> None:
+    while len(asked_s) > _MOST_TENANTS:
+        least = min(asked_s, key=asked_s.__getitem__)
+        del asked_s[least]
+        used_s.pop(least, None)
+
+
+def _excess(asked_s: Books, used_s: Books, most: float) -> Books:
+    """Fair shares that each had who had more than `most`."""
+    if len(asked_s) < 2:
+        return {}
+    level_s = _level_s(np.array(list(asked_s.values())), sum(used_s.values()))
+    return {key: used / level_s for key, used in used_s.items() if used > most * level_s}
+
+
+def _both(account: float, name: float) -> float:
+    """Shares of two levels as one number; 0 = not too many."""
+    return account * name if account and name else account or name
 
 
 def _level_s(asked_s: FloatArray, served_s: float) -> float:

@@ -19,7 +19,7 @@ from scorpio.core.slo import (
 )
 from scorpio.core.views import RequestView
 
-MAX_TENANT_CHARS = 64
+MAX_TENANT_CHARS = 4096
 MAX_TRANSIT_S = 60.0
 
 

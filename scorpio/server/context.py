@@ -5,7 +5,6 @@ Read once from vLLM's `app.state`; a wrong setting stops the server at start-up.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,12 +60,12 @@ class ServerContext:
         """False when vLLM is going to answer 401: then nothing about SLOs is said either."""
         return self.auth is None or self.auth.accepts(scope)
 
-    def key_tenant(self, scope: Scope, headers: Mapping[str, str]) -> str | None:
-        """Tenant of a checked API key (a digest: the key itself goes nowhere)."""
+    def account(self, scope: Scope) -> str:
+        """Whose API key vLLM checks on this request: its place in the list of keys, which tells
+        nothing about the key. "" = none is checked."""
         if self.auth is None or not self.auth.guards(scope):
-            return None
-        token = headers.get("authorization", "").partition(" ")[2]
-        return "key-" + hashlib.sha256(token.encode()).hexdigest()[:16]
+            return ""
+        return f"key-{self.auth.place(scope)}"
 
 
 def attach_server(app: Any) -> ServerContext:
@@ -91,6 +90,7 @@ def attach_server(app: Any) -> ServerContext:
             settings.offer,
             settings.client_on_miss,
             settings.most_choices,
+            settings.trust_fairness_id,
         ),
         status=StatusReader(settings.run_dir),
         model_name=model_name,

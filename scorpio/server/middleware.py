@@ -15,6 +15,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scorpio.core.slo import SloError
+from scorpio.core.tenant_share import tenant_id
 from scorpio.core.wire import RejectionNotice
 from scorpio.server import admin, metrics
 from scorpio.server.answers import Answer, RawHeaders, bad_request, send_answer
@@ -96,15 +97,15 @@ class ScorpioMiddleware:
     async def _generate(
         self, server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        folded = Folded(None, server.book.default)
+        account = server.account(scope)
+        folded = Folded(None, server.book.default, tenant=tenant_id(account, ""))
         if endpoint.xargs_path is not None:
             headers = first_headers(scope["headers"])
             raw = await read_body(receive)
             if raw is None:
                 return
             try:
-                tenant = server.key_tenant(scope, headers)
-                folded = fold(raw, headers, endpoint, server.book, tenant)
+                folded = fold(raw, headers, endpoint, server.book, account)
             except SloError as error:
                 metrics.count_malformed(server, error.field)
                 message = f"{error.field}: {error.message}"
@@ -125,7 +126,7 @@ class ScorpioMiddleware:
         def policy_header() -> RawHeaders:
             return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
 
-        ticket = Ticket(must_wait=endpoint.xargs_path is None, text=folded.text)
+        ticket = Ticket(endpoint.xargs_path is None, folded.tenant, folded.text)
         gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors)
         token = CURRENT.set(ticket)
         try:

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo
+from scorpio.core.tenant_share import tenant_id
 from scorpio.server.choices import makes_several
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
@@ -23,11 +24,12 @@ from scorpio.server.slo_headers import SloBook, resolve
 @dataclass(frozen=True, slots=True)
 class Folded:
     """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
-    user says; foreign_objective: as in `Stated`."""
+    user says; tenant, foreign_objective: as in `Stated`."""
 
     body: bytes | None
     slo: Slo
     text: PromptText = NO_TEXT
+    tenant: str = ""
     foreign_objective: bool = False
 
 
@@ -63,10 +65,10 @@ def fold(
     headers: dict[str, str],
     endpoint: Endpoint,
     book: SloBook,
-    key_tenant: str | None,
+    account: str,
 ) -> Folded:
     """Fold headers and defaults into the body. Raises SloError naming the malformed field."""
-    untouched = Folded(None, book.default)
+    untouched = Folded(None, book.default, tenant=tenant_id(account, ""))
     if endpoint.xargs_path is None or not _is_json(headers.get("content-type", "")):
         return untouched
     try:
@@ -80,16 +82,17 @@ def fold(
     given = holder.get(key)
     if given is not None and not isinstance(given, dict):
         return untouched  # vLLM's 400 names it
-    stated = resolve(headers, body, given or {}, book, key_tenant, makes_several(body))
+    stated = resolve(headers, body, given or {}, book, account, makes_several(body))
     text = prompt_text(body)
+    told = (stated.slo, text, stated.tenant, stated.foreign_objective)
     if stated.xargs == (given or {}):
-        return Folded(None, stated.slo, text, stated.foreign_objective)
+        return Folded(None, *told)
     holder[key] = stated.xargs
     try:
         written = json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
         return untouched
-    return Folded(written, stated.slo, text, stated.foreign_objective)
+    return Folded(written, *told)
 
 
 def _holder(body: Any, path: tuple[str, ...]) -> dict[str, Any] | None:

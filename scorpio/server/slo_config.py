@@ -6,6 +6,7 @@ least_ttft_ms = 100                 # optional; who asks for less is answered 40
 least_tpot_ms = 30                  # optional; the same
 client_on_miss = ["reject", "degrade", "wait"]   # what a request itself may choose
 most_choices = 128                  # the largest `n` or `best_of`
+trust_fairness_id = false           # true: the gateway in front sets that header, not the client
 
 [classes.interactive]               # all objectives optional, in milliseconds
 ttft_ms = 500
@@ -35,6 +36,7 @@ KEYS = (
     "least_tpot_ms",
     "client_on_miss",
     "most_choices",
+    "trust_fairness_id",
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from scorpio.core.slo import (
     ANY_OFFER,
@@ -25,6 +26,7 @@ from scorpio.core.slo import (
     parse_predicted_tokens,
     parse_xargs,
 )
+from scorpio.core.tenant_share import tenant_id
 from scorpio.server.choices import check_choices
 from scorpio.settings import DEFAULT_MOST_CHOICES
 
@@ -38,6 +40,7 @@ MS_HEADERS: dict[str, tuple[str, ...]] = {
 CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 ON_MISS_HEADER = "x-scorpio-on-miss"
+MOST_NAME_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class SloBook:
     """The operator's words: named classes, the default objectives, service tier -> class.
 
     offer: the tightest SLOs that may be asked for. client_on_miss: what a request itself may choose
-    (a class may say more: it is the operator's). most_choices: the largest `n`.
+    (a class may say more: it is the operator's). most_choices: the largest `n`. trust_fairness_id:
+    the fairness header is a gateway's word about whom it has checked, not the client's own.
     """
 
     classes: Mapping[str, SloClass]
@@ -54,16 +58,20 @@ class SloBook:
     offer: Offer = ANY_OFFER
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: int = DEFAULT_MOST_CHOICES
+    trust_fairness_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
     """What one request asks for: the complete `vllm_xargs` to send on, and what they mean.
 
-    foreign_objective: a header names an objective that is none of our classes."""
+    tenant: whose it is, "" = not known. foreign_objective: a header names an objective that is none
+    of our classes.
+    """
 
     xargs: dict[str, object]
     slo: Slo
+    tenant: str = ""
     foreign_objective: bool = False
 
 
@@ -88,13 +96,13 @@ def resolve(
     body: Mapping[str, object],
     given: Mapping[str, object],
     book: SloBook,
-    key_tenant: str | None,
+    account: str,
     several: bool,
 ) -> Stated:
     """Everything a request states, in one place.
 
-    given: its `vllm_xargs`. key_tenant: tenant of its API key. several: it makes several engine
-    requests; refusing some of them would answer half of it, so none is refused.
+    given: its `vllm_xargs`. account: of its checked API key, "" without one. several: it makes
+    several engine requests; refusing some of them would answer half of it, so none is refused.
 
     Raises:
         SloError: a malformed value; `field` is the header or body field the client used.
@@ -123,14 +131,14 @@ def resolve(
         field = said_in.get(XARG_ON_MISS, XARG_ON_MISS)
         raise SloError(field, f"this server does not let clients choose {slo.on_miss.value!r}")
     parse_predicted_tokens(xargs)
-    tenant = _tenant(headers, body, given, key_tenant if slo.any else None, slo.any)
-    if tenant is not None:
-        xargs[XARG_TENANT] = tenant
+    tenant = _tenant(headers, body, given, book, account)
+    if slo.any or XARG_TENANT in given or any(headers.get(name) for name in TENANT_HEADERS):
+        xargs |= {XARG_TENANT: tenant} if tenant else {}
     if several and slo.any and slo.on_miss is OnMiss.REJECT:
         xargs[XARG_ON_MISS] = OnMiss.WAIT.value
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in book.classes for name in objectives)
-    return Stated(xargs, slo, foreign)
+    return Stated(xargs, slo, tenant, foreign)
 
 
 def _on_miss(raw: str) -> str:
@@ -163,19 +171,26 @@ def _tenant(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     given: Mapping[str, object],
-    key_tenant: str | None,
-    has_slo: bool,
-) -> str | None:
-    """Who pays for it. `user` and the API key alone do not make a request one of ours."""
-    for header in TENANT_HEADERS:
-        if headers.get(header):
-            return headers[header]
-    stated = given.get(XARG_TENANT)
-    if stated is not None:
-        if not isinstance(stated, str):
-            raise SloError(XARG_TENANT, "must be a string")
-        return None
+    book: SloBook,
+    account: str,
+) -> str:
+    """Who pays for it: the account whose key was checked, and within it the name that the client
+    gives itself."""
+    field = next((name for name in TENANT_HEADERS if headers.get(name)), None)
+    if field is not None and book.trust_fairness_id:
+        account = "+".join(filter(None, (account, quote(_name(field, headers[field]), safe=""))))
+        field = None
+    if field is not None:
+        return tenant_id(account, _name(field, headers[field]))
+    if given.get(XARG_TENANT) is not None:
+        return tenant_id(account, _name(XARG_TENANT, given[XARG_TENANT]))
     user = body.get("user")
-    if has_slo and isinstance(user, str) and user:
-        return user
-    return key_tenant
+    return tenant_id(account, _name("user", user) if isinstance(user, str) else "")
+
+
+def _name(field: str, raw: object) -> str:
+    if not isinstance(raw, str):
+        raise SloError(field, "must be a string")
+    if len(raw) > MOST_NAME_CHARS:
+        raise SloError(field, f"must have at most {MOST_NAME_CHARS} characters")
+    return raw

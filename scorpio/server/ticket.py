@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorpio.core.slo import XARG_ON_MISS, OnMiss
+from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT, OnMiss
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.server.lengths import LengthService
 from scorpio.server.prompt_text import NO_TEXT, PromptText
@@ -33,9 +33,11 @@ class IncompatibleServerError(RuntimeError):
 @dataclass(slots=True)
 class Ticket:
     """What is known so far. calls: engine requests made; tokens: one has produced a token;
-    text: what its user says, for the length predictor."""
+    tenant: whose it is, as the server knows it; text: what its user says, for the length predictor.
+    """
 
     must_wait: bool = False
+    tenant: str = ""
     text: PromptText = NO_TEXT
     calls: int = 0
     tokens: bool = False
@@ -64,6 +66,8 @@ class WatchedEngine:
     ) -> AsyncGenerator[Any, None]:
         ticket = CURRENT.get()
         text = NO_TEXT if ticket is None else ticket.text
+        if ticket is not None:
+            _tell_tenant(sampling_params, ticket.tenant)
         asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
         if ticket is not None and (ticket.must_wait or ticket.tokens):
             # After the first token (tool turns, beam steps) nothing may be refused any more.
@@ -76,6 +80,13 @@ class WatchedEngine:
             return stream
         ticket.calls += 1
         return watch(stream, ticket)
+
+
+def _tell_tenant(sampling_params: Any, tenant: str) -> None:
+    """Whatever a body of any shape says, the engine hears the server's word about whose it is."""
+    extra = dict(sampling_params.extra_args or {})
+    if extra.pop(XARG_TENANT, "") != tenant:
+        sampling_params.extra_args = extra | ({XARG_TENANT: tenant} if tenant else {}) or None
 
 
 async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGenerator[Any, None]:

@@ -6,6 +6,7 @@ functions: the middleware and its tests work without a vLLM.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,10 @@ from scorpio.server.endpoints import route_path
 class Authenticator:
     """vLLM's own API-key check, asked in advance (our middleware is outside of it)."""
 
-    def __init__(self, middleware: Any, guarded: tuple[str, ...]) -> None:
+    def __init__(self, middleware: Any, guarded: tuple[str, ...], tokens: Sequence[str]) -> None:
         self._middleware = middleware
         self._guarded = guarded
+        self._digests = [_digest(token) for token in tokens]
 
     def guards(self, scope: Scope) -> bool:
         """True when vLLM asks for a key on this path."""
@@ -30,6 +32,15 @@ class Authenticator:
     def accepts(self, scope: Scope) -> bool:
         """True when vLLM would let this request in."""
         return not self.guards(scope) or bool(self._middleware.verify_token(Headers(scope=scope)))
+
+    def place(self, scope: Scope) -> int:
+        """Which of the server's keys this request has; of one that is accepted."""
+        token = Headers(scope=scope).get("Authorization", "").partition(" ")[2]
+        return self._digests.index(_digest(token))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def authenticator(args: Any) -> Authenticator | None:
@@ -43,7 +54,7 @@ def authenticator(args: Any) -> Authenticator | None:
         AuthenticationMiddleware,
     )
 
-    return Authenticator(AuthenticationMiddleware(app=None, tokens=tokens), GUARDED_PREFIX)
+    return Authenticator(AuthenticationMiddleware(app=None, tokens=tokens), GUARDED_PREFIX, tokens)
 
 
 def is_delta(sampling_params: Any) -> bool:

@@ -12,7 +12,7 @@ from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, pr
 from scorpio.core.policies.scorpio import Scorpio
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import Slo
-from scorpio.core.tenant_share import TenantShares, tenant_key
+from scorpio.core.tenant_share import TenantShares, tenant_id, tenant_key
 from scorpio.core.views import RequestView
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, running_batch, snapshot
 
@@ -76,6 +76,53 @@ def test_a_name_that_is_no_text_has_a_key() -> None:
 def test_a_lone_tenant_has_no_share_to_keep_to() -> None:
     assert over(shares("", ""), "a") == [0.0]
     assert over(shares("aaa", "aaa"), "a") == [0.0]
+
+
+def over_ids(found: TenantShares, *waiting: str) -> list[float]:
+    excess = found.over_share(np.array([tenant_key(t) for t in waiting], dtype=np.float64))
+    return [0.0] * len(waiting) if excess is None else excess.tolist()
+
+
+def many(found: TenantShares, served: list[str], refused: list[str]) -> TenantShares:
+    rows = [Row(view(t), slot, True, 100, 100, 1) for slot, t in enumerate(served)]
+    found.served(0.0, running_batch(rows))
+    found.asked(map(view, refused))
+    return found
+
+
+@pytest.mark.parametrize("account", ["", "key-2"])
+def test_a_fresh_name_for_each_request_is_one_tenant(account: str) -> None:
+    """150 s served, a third to each; the third that made up 50 names asks for 850 s more."""
+    a, b = ("a", "b") if not account else ("key-0/", "key-1/")
+    names = [tenant_id(account, f"atk{i}") for i in range(5000)]
+    found = many(TenantShares(1.25, lambda _: 1.0), [a, b] * 50 + names[:50], names[50:4999])
+    assert over_ids(found, a, b, names[1], names[4999]) == [0.0] * 4
+    # and once it has more than the others, all its names are over, those not seen yet, too
+    many(found, names[50:150], [a, b] * 100)
+    over_now = over_ids(found, a, b, names[1], names[4999])
+    assert over_now[:2] == [0.0, 0.0]
+    assert over_now[2] == over_now[3] > 1.25
+
+
+def test_names_divide_the_share_of_their_account_only() -> None:
+    # k0 asked for 4 and has 4; k1's two users have 8 and 4 of the 16 served.
+    served = ["k0/"] * 4 + ["k1/u"] * 8 + ["k1/v"] * 4
+    found = many(TenantShares(1.25, lambda _: 1.0), served, ["k0/"] * 8 + ["k1/v"] * 8)
+    k0, u, v, w = over_ids(found, "k0/", "k1/u", "k1/v", "k1/w")
+    assert (k0, v, w) == (0.0, 1.5, 1.5)  # the account has 12 of the 8 that are its part
+    assert u == pytest.approx(1.5 * 8 / 6)  # and u 8 of the 6 that are its part of that
+
+
+def test_no_name_counts_as_another_account() -> None:
+    ids = [tenant_id("", "key-1/"), tenant_id("key-0", "key-1/"), tenant_id("key-1", "")]
+    ids += [tenant_id("", "key-1"), tenant_id("key-1", "x"), tenant_id("", "x/y"), ""]
+    keys = [tenant_key(i) for i in ids]
+    assert len(set(keys)) == len(keys)
+    accounts = [key >> 21 for key in keys]
+    assert accounts[2] == accounts[4]
+    assert accounts[0] == accounts[3] == accounts[5] == accounts[6]
+    assert len({accounts[0], accounts[1], accounts[2]}) == 3
+    assert all(int(float(key)) == key < 2**53 for key in keys)
 
 
 def test_old_times_are_forgotten() -> None:

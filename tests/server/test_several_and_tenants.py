@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from scorpio.core.tenant_share import tenant_key
+from tests.server import fake_vllm as fake
+from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG, WITH_DEFAULT, post, xargs
 
 SEVERAL = [
@@ -73,13 +76,91 @@ async def test_tenant(
     assert await xargs(CHAT | body, headers, WITH_DEFAULT) == wanted
 
 
+SECRET = {"authorization": "Bearer other"}
+KEYS = ["sesame", "other"]
+
+
 async def test_api_key_names_the_tenant_only_when_it_is_checked() -> None:
-    secret = {"authorization": "Bearer sesame"}
-    with_keys = await xargs(CHAT, secret, WITH_DEFAULT, api_keys=["sesame", "other"])
-    assert with_keys["slo_tenant"].startswith("key-")
-    assert "sesame" not in with_keys["slo_tenant"]
-    assert await xargs(CHAT, secret, WITH_DEFAULT) == {}
-    assert await xargs(CHAT, secret, CONFIG, api_keys=["sesame"]) == {}
+    assert await xargs(CHAT, SECRET, WITH_DEFAULT, api_keys=KEYS) == {"slo_tenant": "key-1/"}
+    assert await xargs(CHAT, SECRET, WITH_DEFAULT) == {}
+    assert await xargs(CHAT, SECRET, CONFIG, api_keys=KEYS) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "name"),
+    [
+        ({"user": "u"}, {}, "u"),
+        ({"user": "key-0/u"}, {}, "key-0/u"),
+        ({}, {"x-llm-d-inference-fairness-id": "key-0/"}, "key-0/"),
+        ({}, {"x-gateway-inference-fairness-id": "t"}, "t"),
+        ({"vllm_xargs": {"slo_tenant": "key-0/"}}, {}, "key-0/"),
+        ({"vllm_xargs": {"slo_tenant": ""}}, {}, ""),
+    ],
+)
+async def test_no_name_of_a_request_leaves_its_key(
+    body: dict[str, Any], headers: dict[str, str], name: str
+) -> None:
+    made, server = await post(CHAT | body, headers | SECRET, WITH_DEFAULT, api_keys=KEYS)
+    assert made.status == 200
+    assert server.body["vllm_xargs"]["slo_tenant"] == f"key-1/{name}"
+    # and without a key no name is an account
+    made, server = await post(CHAT | body, headers, WITH_DEFAULT)
+    told = (server.body.get("vllm_xargs") or {}).get("slo_tenant", "")
+    assert told == (f"/{name}" if "/" in name else name)
+    assert tenant_key(told) >> 21 == tenant_key("") >> 21
+
+
+async def test_a_trusted_gateway_names_accounts() -> None:
+    trusting = WITH_DEFAULT | {"trust_fairness_id": True}
+    header = {"x-llm-d-inference-fairness-id": "team/a"}
+    body = CHAT | {"user": "u"}
+    assert (await xargs(body, header, trusting))["slo_tenant"] == "team%2Fa/u"
+    with_key = await xargs(body, header | SECRET, trusting, api_keys=KEYS)
+    assert with_key["slo_tenant"] == "key-1+team%2Fa/u"
+    assert (await xargs(body, {}, trusting))["slo_tenant"] == "u"
+
+
+@pytest.mark.parametrize(
+    ("path", "raw", "json_type"),
+    [
+        ("/v1/chat/completions", b'{"messages": []}', True),  # no SLO: not a byte changes
+        ("/v1/audio/transcriptions", b"--form", False),
+        ("/v1/chat/completions", b"not json", True),
+    ],
+)
+async def test_the_engine_hears_the_account_on_every_route(
+    path: str, raw: bytes, json_type: bool
+) -> None:
+    async def forging(server: FakeServer, raw: bytes, receive: Any, send: Any) -> None:
+        params = fake.SamplingParams({"slo_tenant": "key-0/", "mine": 1})
+        async for _ in server.handler.engine_client.generate("p", params, "id"):
+            pass
+        await fake.start(send, "application/json")
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    for keys, wanted in ((KEYS, "key-1/"), (None, None)):
+        engine = FakeEngine([tokens(1)])
+        server = FakeServer(engine, CONFIG, api_keys=keys, behave=forging)
+        await client(server).request("POST", path, raw, SECRET, json_type=json_type)
+        assert server.bodies == [raw]
+        assert (engine.params[0].extra_args or {}).get("slo_tenant") == wanted
+        assert (engine.params[0].extra_args or {})["mine"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "field"),
+    [
+        ({"user": "x" * 257}, {}, "user"),
+        ({"vllm_xargs": {"slo_tenant": "x" * 257}}, {}, "slo_tenant"),
+        ({}, {"x-llm-d-inference-fairness-id": "x" * 257}, "x-llm-d-inference-fairness-id"),
+    ],
+)
+async def test_a_name_has_a_bounded_length(
+    body: dict[str, Any], headers: dict[str, str], field: str
+) -> None:
+    reply, server = await post(CHAT | body, headers, WITH_DEFAULT)
+    assert (reply.status, reply.json()["error"]["param"]) == (400, field)
+    assert server.bodies == []
 
 
 async def test_without_the_key_nothing_is_said_about_slos() -> None:
