@@ -28,6 +28,7 @@ from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
 from scorpio.server.length_metrics import LengthCollector
+from scorpio.server.slo_headers import FIELDS
 
 METRICS_PATH = "/metrics"
 ENGINE = "0"  # data parallelism is refused at start-up, so there is one
@@ -187,8 +188,8 @@ class EngineCollector(Collector):
 
 
 def count_malformed(server: ServerContext, field: str) -> None:
-    """One 400. `field` comes from our own tables, so the label set is bounded."""
-    MALFORMED.labels(server.model_name, field).inc()
+    """One 400. Other fields than ours are the client's words, and so no labels."""
+    MALFORMED.labels(server.model_name, field if field in FIELDS else "other").inc()
 
 
 def count_foreign_objective(server: ServerContext) -> None:

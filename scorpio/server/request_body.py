@@ -1,7 +1,8 @@
 """How do folded values get into the JSON body that vLLM will read? Parse, fold, write again.
 
 Only JSON objects are touched, and only when something has to be added: every other body goes on
-byte for byte, and vLLM answers it as it would without us. vLLM 0.32 sets no limit on a JSON body
+byte for byte, and vLLM answers it as it would without us (but for what would not reach the engine:
+wire_safe.py). vLLM 0.32 sets no limit on a JSON body
 and reads it whole before it parses; so do we.
 """
 
@@ -13,12 +14,13 @@ from typing import Any
 
 from starlette.types import Message, Receive
 
-from scorpio.core.slo import Slo
+from scorpio.core.slo import Slo, SloError
 from scorpio.core.tenant_share import tenant_id
 from scorpio.server.choices import makes_several
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
 from scorpio.server.slo_headers import SloBook, resolve
+from scorpio.server.wire_safe import check_body, check_xargs
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,12 @@ def fold(
         return untouched
     try:
         body = json.loads(raw)
-    except (ValueError, RecursionError):
+    except ValueError:
         return untouched
+    except RecursionError:
+        raise SloError("body", "is nested too deep") from None
+    if isinstance(body, dict):
+        check_body(raw, body)
     holder = _holder(body, endpoint.xargs_path)
     if holder is None:
         return untouched
@@ -82,17 +88,14 @@ def fold(
     given = holder.get(key)
     if given is not None and not isinstance(given, dict):
         return untouched  # vLLM's 400 names it
+    check_xargs(key, given or {})
     stated = resolve(headers, body, given or {}, book, account, makes_several(body))
     text = prompt_text(body)
     told = (stated.slo, text, stated.tenant, stated.foreign_objective)
     if stated.xargs == (given or {}):
         return Folded(None, *told)
     holder[key] = stated.xargs
-    try:
-        written = json.dumps(body, separators=(",", ":")).encode()
-    except RecursionError:
-        return untouched
-    return Folded(written, *told)
+    return Folded(json.dumps(body, separators=(",", ":")).encode(), *told)
 
 
 def _holder(body: Any, path: tuple[str, ...]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from scorpio.core.slo import (
     ANY_OFFER,
     XARG_CLASS,
     XARG_ON_MISS,
+    XARG_PREDICTED,
     XARG_TENANT,
     Offer,
     OnMiss,
@@ -41,6 +42,16 @@ CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 ON_MISS_HEADER = "x-scorpio-on-miss"
 MOST_NAME_CHARS = 256
+# Every name under which a value of ours can be malformed; others are the client's own words.
+FIELDS = frozenset(
+    (
+        *MS_HEADERS,
+        *(name for names in MS_HEADERS.values() for name in names),
+        *TENANT_HEADERS,
+        *(ON_MISS_HEADER, XARG_CLASS, XARG_ON_MISS, XARG_TENANT, XARG_PREDICTED),
+        *("n", "best_of", "user", "vllm_xargs", "extra_args"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT, OnMiss
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.server.lengths import LengthService
 from scorpio.server.prompt_text import NO_TEXT, PromptText
+from scorpio.server.wire_safe import check_params
 
 CURRENT: ContextVar[Ticket | None] = ContextVar("scorpio_ticket", default=None)
 _HANDLER_PACKAGE = "vllm.entrypoints."
@@ -69,6 +70,7 @@ class WatchedEngine:
         if ticket is not None:
             _tell_tenant(sampling_params, ticket.tenant)
         asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
+        check_params(sampling_params)
         if ticket is not None and (ticket.must_wait or ticket.tokens):
             # After the first token (tool turns, beam steps) nothing may be refused any more.
             extra = sampling_params.extra_args or {}
