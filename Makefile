@@ -1,6 +1,6 @@
 # One act, one line. Every target sets up what it needs first; setting up twice costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench figures
+.PHONY: help setup demo test check bench figures simulate
 PY := .venv/bin/python
 
 help: ## this list
@@ -27,3 +27,6 @@ bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a leng
 
 figures: setup ## the figures of the SCORPIO paper, from the twin (docs/paper.md)
 	@.venv/bin/scorpio figures --out docs/figures/paper $(ARGS)
+
+simulate: setup ## N=200000 requests in virtual time, every promise after every step (docs/simulation.md)
+	@$(PY) -m tests.simulation run --requests $(or $(N),200000) $(ARGS)

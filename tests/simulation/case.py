@@ -1,0 +1,99 @@
+"""What happened on this seed? One case is a seed, less some features and some requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from scorpio.engine.virtual_requests import Scheduler
+from scorpio.twin.ledger import End, InvariantViolation
+from tests.simulation.engine import Simulation, StuckError
+from tests.simulation.load import Call, draw_calls
+from tests.simulation.scheduler import WatchedScheduler
+from tests.simulation.swarm import Swarm, draw
+from tests.simulation.trouble import draw_trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """off: features that the seed drew and that are left out. keep: requests, None = all."""
+
+    seed: int
+    off: frozenset[str] = frozenset()
+    keep: frozenset[int] | None = None
+
+    def swarm(self) -> Swarm:
+        """The configuration of the case."""
+        drawn = draw(self.seed)
+        return replace(drawn, features=drawn.features - self.off)
+
+    def calls(self) -> list[Call]:
+        """Its load."""
+        return draw_calls(self.swarm(), self.keep)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """violation: "" when every promise was kept, else it begins with the number of the promise."""
+
+    seed: int
+    requests: int = 0
+    steps: int = 0
+    virtual_s: float = 0.0
+    digest: str = ""
+    violation: str = ""
+    injected: Counter[str] = field(default_factory=Counter)
+    known: Counter[int] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def number(self) -> str:
+        """Of the broken promise."""
+        return self.violation.partition(":")[0]
+
+
+def simulation_of(
+    case: Case, scheduler_cls: type[Scheduler] = WatchedScheduler, keep_log: bool = False
+) -> Simulation:
+    """The engine of a case, before its first call."""
+    swarm, calls = case.swarm(), case.calls()
+    # Trouble comes when it came in the whole case.
+    last_s = swarm.requests * swarm.mean_request_s / swarm.spec.max_num_seqs / swarm.load
+    return Simulation(swarm, calls, draw_trouble(swarm, last_s), scheduler_cls, keep_log)
+
+
+def run_case(
+    case: Case, scheduler_cls: type[Scheduler] = WatchedScheduler, keep_log: bool = False
+) -> Outcome:
+    """Run it to its end, or to the first broken promise."""
+    outcome = Outcome(case.seed)
+    simulation = simulation_of(case, scheduler_cls, keep_log)
+    try:
+        simulation.run()
+    except (InvariantViolation, StuckError) as error:
+        outcome.violation = str(error)
+    except Exception as error:  # whatever leaves the scheduler ends EngineCore
+        where = _last_frame(error)
+        outcome.violation = f"19: {type(error).__name__}: {error} ({where})"
+    entries = simulation.clients.entries.values()
+    outcome.requests = len(entries)
+    outcome.steps = simulation.steps
+    outcome.virtual_s = simulation.clock.now_s
+    outcome.digest = simulation.digest
+    outcome.injected = simulation.injected
+    outcome.known = simulation.watch.promises.known
+    outcome.ends = Counter("alive" if e.end is None else e.end.value for e in entries)
+    outcome.injected["client left"] += sum(e.end is End.LEFT for e in entries)
+    outcome.lines = simulation.lines or []
+    return outcome
+
+
+def _last_frame(error: BaseException) -> str:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return "?"
+    code = frame.tb_frame.f_code
+    return f"{code.co_filename.rpartition('/')[2]}:{frame.tb_lineno} {code.co_name}"

@@ -1,0 +1,64 @@
+"""What did each client see? The twin's ledger, with sessions and the choices of one request."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from scorpio.engine.virtual_requests import TOKEN_STRIDE, EngineCoreOutput, FinishReason
+from scorpio.twin.ledger import End, Entry, InvariantViolation, Ledger
+from tests.simulation.load import Call
+
+
+class Clients(Ledger):
+    """`turn` counts the answers that a streaming session has had; `last_part_sent`: sessions whose
+    client has nothing more to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn: dict[str, int] = {}
+        self.last_part_sent: set[str] = set()
+        self._families: dict[str, list[Entry]] = defaultdict(list)
+
+    def call(self, call: Call) -> Entry:
+        """A request is sent."""
+        entry = self.open(call)
+        if call.parts:
+            self.turn[call.request_id] = 0
+        if call.parent:
+            self._families[call.parent].append(entry)
+        return entry
+
+    def _finish(self, entry: Entry, out: EngineCoreOutput, now_s: float) -> None:
+        call = entry.arrival
+        assert isinstance(call, Call)
+        if call.parts and entry.end is None and out.finish_reason is FinishReason.LENGTH:
+            self._end_turn(entry, call, now_s)
+            return
+        super()._finish(entry, out, now_s)
+        if entry.end is End.FAILED and not call.grammar_fails:
+            raise InvariantViolation(f"1: {call.request_id} failed: {entry.reason}")
+
+    def _end_turn(self, entry: Entry, call: Call, now_s: float) -> None:
+        """One answer of a session: `max_tokens` tokens each, then its next part is read."""
+        turn = self.turn[call.request_id]
+        if entry.tokens != (turn + 1) * call.max_tokens:
+            raise InvariantViolation(
+                f"14: turn {turn} of {call.request_id} ended after {entry.tokens} tokens"
+            )
+        if turn == len(call.parts):
+            if call.request_id in self.last_part_sent:
+                self.close(entry, End.FINISHED, now_s)
+            return
+        self.turn[call.request_id] = turn + 1
+        # vLLM drops the last token of an answer and reads the new part in its place.
+        at = sum(call.parts[: turn + 1]) + (turn + 1) * (call.max_tokens - 1)
+        entry.next_token = call.index * TOKEN_STRIDE + at
+
+    def check_families(self, require: Callable[[bool, int, str], None]) -> None:
+        """32: choices of one request are refused together or not at all."""
+        for parent, entries in self._families.items():
+            refused = sum(entry.end is End.REJECTED for entry in entries)
+            stayed = sum(entry.end in (End.FINISHED, End.FAILED) for entry in entries)
+            part = bool(refused and stayed)
+            require(not part, 32, f"{refused} choices of {parent} refused, {stayed} served")

@@ -1,0 +1,46 @@
+"""Who runs the seeds? As many processes as there are cores, forked once vLLM is loaded."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+
+from tests.simulation.case import Case, Outcome, run_case
+from tests.simulation.record import Portion, commit
+
+WORKERS = len(os.sched_getaffinity(0))
+
+
+def quiet() -> None:
+    """Failures are injected by the thousand: none of them is news."""
+    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+
+
+def run_portion(seeds: Sequence[int], workers: int = 1) -> Portion:
+    """All of these seeds, in any order; the portion lists violations by seed."""
+    portion = Portion(first_seed=seeds[0], commit=commit())
+    if workers == 1:
+        for seed in seeds:
+            _count(portion, _timed(seed))
+    else:
+        gc.freeze()  # what is loaded stays: the workers share it
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            for timed in pool.imap_unordered(_timed, seeds, chunksize=4):
+                _count(portion, timed)
+    portion.violations.sort(key=lambda violation: str(violation["seed"]))
+    return portion
+
+
+def _timed(seed: int) -> tuple[Outcome, float]:
+    started = time.process_time()
+    return run_case(Case(seed)), time.process_time() - started
+
+
+def _count(portion: Portion, timed: tuple[Outcome, float]) -> None:
+    outcome, seconds = timed
+    portion.add(outcome)
+    portion.cpu_s += seconds

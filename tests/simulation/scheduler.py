@@ -1,0 +1,78 @@
+"""The served scheduler with a microscope on it: what it saw, what it planned, when it failed.
+
+Nothing here decides anything: the policy is looked at through a window that can be made to break.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scorpio.core.plan import StepPlan
+from scorpio.core.policy import Policy
+from scorpio.core.views import RequestView, Snapshot, StepSample
+from scorpio.engine.virtual_requests import SchedulerOutput
+from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+
+
+class InjectedError(RuntimeError):
+    """A failure of a policy that the simulation asked for."""
+
+
+class Window:
+    """The policy, watched. `fail_next`: so many calls of `plan` raise from now on."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.inner = policy
+        self.name, self.passive = policy.name, policy.passive
+        self.fail_next = 0
+        self.failed = 0
+        self.plan_made: StepPlan | None = None
+        self.seen: Snapshot | None = None
+
+    def queue_key(self, view: RequestView) -> float:
+        return self.inner.queue_key(view)
+
+    def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
+        self.plan_made, self.seen = None, snapshot
+        if self.fail_next:
+            self.fail_next -= 1
+            self.failed += 1
+            raise InjectedError("the policy fails, as the simulation wishes")
+        self.plan_made = self.inner.plan(now_s, snapshot)
+        return self.plan_made
+
+    def observe(self, sample: StepSample) -> None:
+        self.inner.observe(sample)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class WatchedScheduler(VirtualScorpioScheduler):
+    """`window` is the policy of now; `wall_offset_s` is how wrong the wall clock is."""
+
+    wall_offset_s = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.windows: list[Window] = []  # of all policies so far
+        self.use_policy(self._policy)
+
+    def wall_s(self) -> float:
+        return self.clock.now_s + self.wall_offset_s
+
+    def use_policy(self, policy: Policy) -> None:
+        window = policy if isinstance(policy, Window) else Window(policy)
+        self.windows.append(window)
+        super().use_policy(window)
+
+    @property
+    def window(self) -> Window:
+        """The policy that decides now."""
+        assert isinstance(self._policy, Window)
+        return self._policy
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        window = self.window
+        window.plan_made = window.seen = None
+        return super().schedule(throttle_prefills)

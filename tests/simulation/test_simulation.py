@@ -1,0 +1,98 @@
+"""A fixed list of seeds keeps every promise; a seed replays to the same log; a failure shrinks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scorpio.engine.virtual_requests import AsyncScheduler, SchedulerOutput
+from tests.simulation import pool, record
+from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.shrink import command, page, shrink
+from tests.simulation.swarm import FEATURES, draw
+
+SEEDS = record.seeds_for(0, 4_000)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    pool.quiet()
+
+
+@pytest.mark.timeout(600)
+def test_every_promise_is_kept() -> None:
+    portion = pool.run_portion(SEEDS, pool.WORKERS)
+    assert portion.violations == []
+    assert portion.requests >= 4_000
+    # and the trouble did come
+    wanted = {
+        *("abort", "grammar", "part of a session", "preemption", "pause keep", "pause wait"),
+        *("pause abort", "sleep", "stopped", "cache reset", "wall clock set", "policy switch"),
+        "policy fails",
+    }
+    assert wanted <= portion.injected.keys()
+    assert {"finished", "rejected", "left", "failed"} <= portion.ends.keys()
+
+
+@pytest.mark.parametrize("seed", [3, 8, 19, 36])
+def test_a_seed_replays_to_the_same_log(seed: int) -> None:
+    first, second = (run_case(Case(seed), keep_log=True) for _ in range(2))
+    assert first.lines == second.lines
+    assert first.digest == second.digest
+    assert run_case(Case(seed + 1)).digest != first.digest
+
+
+def test_a_feature_that_is_off_leaves_the_rest_as_it_was() -> None:
+    case = Case(next(s for s in range(100) if {"late", "slo"} <= draw(s).features))
+    calls = case.calls()
+    without = replace(case, off=frozenset({"late"}))
+    assert [replace(c, late_s=0.0) for c in calls] == without.calls()
+    few = replace(case, keep=frozenset({2, 5}))
+    number = {c.name: c for c in calls}
+    assert few.calls() == [number[c.name] for c in few.calls()]
+
+
+def test_all_features_and_policies_are_drawn() -> None:
+    swarms = [draw(seed) for seed in range(300)]
+    assert set().union(*(s.features for s in swarms)) == set(FEATURES)
+    assert len({s.policy for s in swarms}) == 7
+    assert {s.spec.pipeline_depth for s in swarms} == {1, 2}
+
+
+class Forgets(AsyncScheduler):
+    """Loses a request when it is aborted in front of another one."""
+
+    def finish_requests(self, request_ids: object, finished_status: object) -> list[object]:
+        found: list[object] = super().finish_requests(request_ids, finished_status)
+        if found and self.running:
+            self.running.pop()
+        return found
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        return super().schedule(throttle_prefills)
+
+
+def test_a_failure_shrinks_to_a_page() -> None:
+    seed = next(s for s in range(60) if run_case(Case(s), Forgets).number)
+    wanted = run_case(Case(seed), Forgets)
+    small, _ = shrink(Case(seed), lambda case: run_case(case, Forgets))
+    again = run_case(small, Forgets)
+    assert again.number == wanted.number
+    assert again.requests <= 4 < wanted.requests
+    assert small.swarm().has("aborts")
+    text = page(small, 1)
+    assert command(small) in text
+    assert len(text.splitlines()) < 90
+
+
+def test_the_record_adds_up(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    for first in (0, 2):
+        record.append(path, pool.run_portion([first, first + 1]))
+    portions = record.read(path)
+    assert record.next_seed(path) == 4
+    together = sum(len(simulation_of(Case(s)).swarm.policy) > 0 for s in range(4))
+    assert sum(p.seeds for p in portions) == together
+    assert f"| requests | {sum(p.requests for p in portions):,} |" in record.report(portions)
