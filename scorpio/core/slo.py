@@ -62,6 +62,11 @@ class Slo:
         """True when at least one objective is finite."""
         return math.isfinite(self.ttft_s) or math.isfinite(self.tpot_s) or math.isfinite(self.e2e_s)
 
+    @property
+    def refusable(self) -> bool:
+        """True when a policy may refuse for it: an objective was stated, to be kept or told."""
+        return self.any and self.on_miss is OnMiss.REJECT
+
 
 @dataclass(frozen=True, slots=True)
 class SloClass:

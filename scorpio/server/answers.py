@@ -55,6 +55,13 @@ def bad_request(message: str, param: str | None, *, anthropic: bool = False) -> 
     return error_answer(400, message, kind="BadRequestError", param=param, anthropic=anthropic)
 
 
+def error_event(answer: Answer, anthropic: bool) -> bytes:
+    """The same error as the last event of a stream that has begun."""
+    if anthropic:
+        return b"event: error\ndata: " + answer.body + b"\n\n"
+    return b"data: " + answer.body + b"\n\ndata: [DONE]\n\n"
+
+
 async def send_answer(send: Send, answer: Answer, keep: RawHeaders | None = None) -> None:
     """Send it; `keep` are headers of a replaced response (request id, CORS) that stay true."""
     dropped = (b"content-type", b"content-length", b"transfer-encoding")

@@ -3,7 +3,8 @@
 vLLM sends 200 before the engine has accepted a stream. The gate holds what vLLM sends until the
 request's ticket decides: refused -> our 429 goes out instead; first token, an error status or a
 complete body -> everything held goes out in order, unchanged, and from then on each message is
-passed on at once. Nothing is ever replaced after the gate has opened.
+passed on at once. A stream that no policy may refuse is not held at all: proxies want headers and
+keep-alives. Should the engine still turn it away (its queue is full), it ends with an error event.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 from starlette.types import Message, Send
 
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.answers import Answer, RawHeaders, error_answer, send_answer
+from scorpio.server.answers import Answer, RawHeaders, error_answer, error_event, send_answer
 from scorpio.server.ticket import Ticket
 
 _ERROR_EVENTS = (b'data: {"error"', b"event: error\ndata: ")
+_COMMENT = b":"  # an SSE keep-alive
+_MOST_HELD = 4096  # messages; more than that before a first token is no refusal to wait for
 _OK = 200
 
 
@@ -27,7 +30,8 @@ class ResponseGate:
     """A `send` for vLLM that holds the response until the ticket decides.
 
     refuse: builds the answer to a refusal. extra_headers: added to a response that passes,
-    asked when it does. anthropic: error envelope of this endpoint.
+    asked when it does. anthropic: error envelope of this endpoint. may_refuse: False = nothing but
+    a full queue can turn this request away.
     """
 
     def __init__(
@@ -37,46 +41,61 @@ class ResponseGate:
         refuse: Callable[[RejectionNotice], Answer],
         extra_headers: Callable[[], RawHeaders],
         anthropic: bool,
+        may_refuse: bool = True,
     ) -> None:
         self._send = send
         self._ticket = ticket
         self._refuse = refuse
         self._extra = extra_headers
         self._anthropic = anthropic
+        self._may_refuse = may_refuse
         self._held: list[Message] = []
         self._open = False
         self._answered = False
+        self._is_stream = False
 
     async def __call__(self, message: Message) -> None:
-        if self._open:
-            await self._send(message)
-        elif not self._answered:
+        if self._answered:
+            return
+        if not self._open:
             self._held.append(message)
             await self._decide(message)
+        elif not await self._turned_away():
+            await self._send(message)
 
     async def finish(self) -> None:
         """The application has returned: let out whatever is still held."""
-        if not self._open and not self._answered:
-            if self._ticket.refusal is not None:
-                await self._answer(self._refuse(self._ticket.refusal))
-            else:
-                await self._release()
+        if not self._answered and not self._open and not await self._turned_away():
+            await self._release()
 
     async def failed(self) -> bool:
         """The application raised. True when a refusal explains it and was sent instead."""
-        refusal = None if self._open or self._answered else self._ticket.refusal
-        if refusal is not None:
-            await self._answer(self._refuse(refusal))
-        return self._answered
+        return self._answered or await self._turned_away()
+
+    async def _turned_away(self) -> bool:
+        """Tell a refusal, if there is one: as the answer, or as the end of a stream."""
+        if (refusal := self._ticket.refusal) is None:
+            return False
+        answer = self._refuse(refusal)
+        if self._open:
+            self._answered = True
+            event = error_event(answer, self._anthropic)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+        else:
+            await self._answer(answer)
+        return True
 
     async def _decide(self, message: Message) -> None:
-        if (refusal := self._ticket.refusal) is not None:
-            await self._answer(self._refuse(refusal))
-        elif self._ticket.tokens:
+        if await self._turned_away():
+            return
+        if self._ticket.tokens or len(self._held) > _MOST_HELD:
             await self._release()
         elif message["type"] == "http.response.start":
-            if message["status"] != _OK:
+            self._is_stream = _is_event_stream(message)
+            if message["status"] != _OK or (self._is_stream and not self._may_refuse):
                 await self._release()
+        elif self._is_stream and message.get("body", b"").startswith(_COMMENT):
+            self._held.pop()  # it says nothing but "still there", and would pile up
         elif (error := _stream_error(message.get("body", b""), self._anthropic)) is not None:
             await self._answer(error)
         elif not message.get("more_body", False):
@@ -95,6 +114,11 @@ class ResponseGate:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *self._extra()]}
             await self._send(message)
+
+
+def _is_event_stream(start: Message) -> bool:
+    kinds = (v for k, v in start.get("headers", []) if k.lower() == b"content-type")
+    return any(kind.startswith(b"text/event-stream") for kind in kinds)
 
 
 def _stream_error(body: bytes, anthropic: bool) -> Answer | None:

@@ -127,7 +127,10 @@ class ScorpioMiddleware:
             return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
 
         ticket = Ticket(endpoint.xargs_path is None, folded.tenant, folded.text)
-        gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors)
+        may_refuse = folded.slo.refusable and not ticket.must_wait
+        gate = ResponseGate(
+            send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse
+        )
         token = CURRENT.set(ticket)
         try:
             await self._app(scope, receive, gate)

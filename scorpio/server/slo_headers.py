@@ -8,7 +8,7 @@ by itself. What is folded in are the client's own words, checked; the engine res
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from scorpio.core.slo import (
@@ -147,6 +147,7 @@ def resolve(
         xargs |= {XARG_TENANT: tenant} if tenant else {}
     if several and slo.any and slo.on_miss is OnMiss.REJECT:
         xargs[XARG_ON_MISS] = OnMiss.WAIT.value
+        slo = replace(slo, on_miss=OnMiss.WAIT)
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in book.classes for name in objectives)
     return Stated(xargs, slo, tenant, foreign)

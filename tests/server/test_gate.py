@@ -46,6 +46,60 @@ async def test_nothing_is_held_after_the_first_token() -> None:
     assert seen == [0, 3, 4, 5]
 
 
+PATIENT = [
+    (PATH, b'{"model":"tiny"}', {}),
+    (PATH, CHAT, {"x-scorpio-on-miss": "wait"}),
+    (PATH, CHAT, {"x-scorpio-on-miss": "degrade"}),
+    ("/v1/audio/transcriptions", b"--form", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "headers"), PATIENT)
+async def test_a_stream_that_cannot_be_refused_is_not_held(
+    path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    async def slow(server: FakeServer, raw: bytes, receive: Receive, send: Send) -> None:
+        await fake.start(send, "text/event-stream; charset=utf-8")
+        keep_alive = {"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True}
+        await send(keep_alive)
+        seen.append(len(user.reply.sent))
+        async for _ in server.handler.engine_client.generate("p", fake.SamplingParams(), "id"):
+            pass
+        await send({"type": "http.response.body", "body": fake.DONE, "more_body": False})
+
+    seen: list[int] = []
+    user = client(FakeServer(FakeEngine([tokens(1)]), behave=slow))
+    reply = await user.request("POST", path, body, headers, json_type=body != b"--form")
+    assert seen == [2]
+    assert reply.chunks == [b": keep-alive\n\n", fake.DONE]
+    # one that may be refused sees neither
+    seen.clear()
+    user = client(FakeServer(FakeEngine([tokens(1)]), behave=slow))
+    assert (await user.request("POST", PATH, CHAT)).chunks == [fake.DONE]
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("body", [CHAT.replace(b"{", b'{"a":0,', 1), b'{"model":"tiny"}'])
+@pytest.mark.parametrize("path", [PATH, "/v1/messages"])
+async def test_one_that_is_turned_away_all_the_same_ends_with_an_error(
+    path: str, body: bytes
+) -> None:
+    full = "scorpio:queue_full?retry_after_ms=2000"
+    wait = {"x-scorpio-on-miss": "wait"}
+    server = FakeServer(FakeEngine([fake.refused(full)]), behave=fake.stream_chat)
+    reply = await client(server).request("POST", path, body, wait)
+    assert (reply.status, reply.complete) == (200, True)
+    first, data = b"event: error\ndata: ", b"data: "
+    (event,) = reply.chunks
+    assert event.startswith(first if path == "/v1/messages" else data)
+    assert b'"code": 429' in event
+    assert event.endswith(b"\n\n" if path == "/v1/messages" else fake.DONE)
+    # without streaming nothing has been sent by then: a 429
+    server = FakeServer(FakeEngine([fake.refused(full)]))
+    reply = await client(server).request("POST", path, body, wait)
+    assert (reply.status, reply.headers["x-scorpio-reject-reason"]) == (429, "queue_full")
+
+
 @pytest.mark.parametrize("behave", [fake.answer_chat, fake.stream_chat])
 async def test_client_that_leaves_while_held_aborts_the_engine_request(behave: Any) -> None:
     """vLLM waits for the disconnect in `receive` and cancels its handler."""
