@@ -3,11 +3,15 @@
 A profile is taken once, on an idle machine; clocks, neighbours and kernels change. Executed steps
 are compared with their prediction, and one multiplier per term of the step model is followed
 (`rls.py`), at a fixed knee. Stalls, rare outliers and the first steps after a start or an idle time
-are no evidence. Under it lies a floor, the profile times one factor: terms of which nothing is
-known stay there, and the recursion starts there anew when it predicts worse than the factor alone.
+are no evidence. What is far off and not rare is: a profile of another machine is left behind within
+a few steps, for what they took. Under it lies a floor, the profile times one factor: terms of which
+nothing is known stay there, and the recursion starts there anew when it predicts worse than the
+factor alone.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from scorpio.core.latency import StepModel
 from scorpio.core.margin import StepErrors
@@ -15,14 +19,22 @@ from scorpio.core.rls import LEAST, MOST, MultiplierRls
 from scorpio.core.views import StepSample
 
 _WEIGHT = 0.02  # of one step in the factor and in the errors
+_PROFILE = 10.0  # steps: so much is the profile worth beside those that are seen
 _WARM_UP = 20  # steps after a start in which the factor alone is followed
 _WAKING = 3  # steps after an idle time: clocks and caches are cold
 _UNKNOWN = 0.05  # both errors at first: a few steps prove nothing
 _WORSE, _SLIGHT = 1.2, 0.002  # how much worse than the factor is worse: relative, and in error
+# A step that takes so many times what is believed, or that part of it, is a stall or a fault of the
+# clock, unless such steps are not rare (two of the last six) or most of all (eight in a row): each
+# counts for 0.9 ** (steps since).
+_FAR = 4.0
+_FADE, _NOT_RARE, _MOST_ARE = 0.9, 1.5, 5.5
+_REMEMBERED = 8  # far steps
 
 
 class Calibration:
-    """`factor` is the floor's; `floors` counts returns to it."""
+    """`factor` is the floor's; `floors` counts returns to it, `rebased` fresh starts from what far
+    steps took."""
 
     def __init__(self, model: StepModel) -> None:
         self._profile = model
@@ -32,8 +44,12 @@ class Calibration:
         self._steps = 0  # since the (re)start
         self._waking = 0
         self._error = self._factor_error = _UNKNOWN
+        self._far = 0.0  # recent steps that were, each faded
+        self._far_ratios: deque[float] = deque(maxlen=_REMEMBERED)
+        self._seen = 0  # steps that count, since the profile or a fresh start
         self.factor = 1.0
         self.floors = 0
+        self.rebased = 0
 
     def observe(self, sample: StepSample) -> None:
         """Follow one executed step."""
@@ -42,10 +58,15 @@ class Calibration:
         ratio = sample.duration_s / predicted_s if predicted_s > 0.0 else 0.0
         if not LEAST <= ratio <= MOST:
             return
-        self._model = None
         shares = [term / predicted_s for term in terms]
         expected, factor = self._terms.predict(shares), self.factor
-        self.factor += _WEIGHT * (ratio - factor)
+        believable = self._believable(ratio, expected)
+        if believable is None:
+            return
+        ratio = believable
+        self._model = None
+        self._seen += 1
+        self.factor += max(_WEIGHT, 1.0 / (_PROFILE + self._seen)) * (ratio - factor)
         self._steps += 1
         if self._steps <= _WARM_UP:
             self._terms.restart(self.factor)
@@ -61,6 +82,11 @@ class Calibration:
             self._terms.update(shares, ratio, self.factor)
         if self._error > _WORSE * self._factor_error + _SLIGHT:
             self._to_floor()
+
+    @property
+    def known(self) -> bool:
+        """Have enough steps been seen to believe what they say?"""
+        return self._seen >= _WARM_UP
 
     def model(self) -> StepModel:
         """The profile's model at today's speed."""
@@ -84,6 +110,31 @@ class Calibration:
 
     def _regime(self, tokens: float) -> StepErrors:
         return self._below if tokens <= self._profile.knee_tokens else self._above
+
+    def _believable(self, ratio: float, expected: float) -> float | None:
+        """What this step says about the speed; None: nothing."""
+        self._far *= _FADE
+        if expected / _FAR <= ratio <= expected * _FAR:
+            return ratio
+        self._far += 1.0
+        self._far_ratios.append(ratio)
+        if self._far >= _MOST_ARE:
+            self._start_from(sorted(self._far_ratios)[len(self._far_ratios) // 2])
+            return None
+        # Some of many: followed, but no single one decides.
+        return min(max(ratio, expected / _FAR), expected * _FAR) if self._far >= _NOT_RARE else None
+
+    def _start_from(self, factor: float) -> None:
+        """The belief was wrong altogether: the profile times what it took, and all else anew."""
+        self.rebased += 1
+        self.factor = factor
+        self._far = 0.0
+        self._far_ratios.clear()
+        self._below, self._above = StepErrors(), StepErrors()
+        self._steps = self._waking = self._seen = 0
+        self._error = self._factor_error = _UNKNOWN
+        self._terms.restart(factor)
+        self._model = None
 
     def _to_floor(self) -> None:
         self.floors += 1

@@ -12,6 +12,8 @@ from scorpio.core.views import StepSample
 _MEMORY_S = 10.0  # how long a step counts,
 _MEMORY_STEPS = 50.0  # or so many steps, where these take longer
 _MOST = 0.9
+_PAUSE_S = 1.0  # without work; shorter ones belong to a light load
+_STALL = 4.0  # times its prediction: a step that takes longer has not been computing all that time
 
 
 class PrefillShare:
@@ -27,9 +29,17 @@ class PrefillShare:
             return 0.0
         return min(self._prefill_s / self._total_s, _MOST)
 
-    def observe(self, sample: StepSample, decodes_s: float) -> None:
-        """Book a step; `decodes_s`: predicted time of its decodes alone."""
-        keep = math.exp(-min(sample.duration_s / _MEMORY_S, 1.0 / _MEMORY_STEPS))
-        prefill_s = max(sample.duration_s - decodes_s, 0.0) if sample.prefill_tokens else 0.0
+    def observe(self, sample: StepSample, decodes_s: float, predicted_s: float = 0.0) -> None:
+        """Book a step; predicted times of its decodes alone, and of all of it (0: not known)."""
+        took_s = sample.duration_s
+        if 0.0 < predicted_s * _STALL < took_s:
+            took_s = predicted_s
+        prefill_s = max(took_s - decodes_s, 0.0) if sample.prefill_tokens else 0.0
+        keep = math.exp(-min(took_s / _MEMORY_S, 1.0 / _MEMORY_STEPS))
         self._prefill_s = self._prefill_s * keep + prefill_s
-        self._total_s = self._total_s * keep + sample.duration_s
+        self._total_s = self._total_s * keep + took_s
+
+    def idle(self, idle_s: float) -> None:
+        """The engine had nothing to do for so long: prefills of before are no longer the rule."""
+        if idle_s > _PAUSE_S:
+            self._prefill_s *= math.exp(-idle_s / _MEMORY_S)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import mul
 
-LEAST, MOST = 0.25, 4.0  # times the profile; further off, the profile is of another machine
+LEAST, MOST = 1.0 / 64.0, 64.0  # times the profile; beyond, it is no step time but a broken clock
 _FORGET = 0.99
 _RIDGE = 0.05  # as much evidence as so many steps made of one term alone
 _LARGE = 1e9

@@ -35,6 +35,10 @@ from scorpio.engine.tracker import Tracker
 from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
+_PROFILE_OFF = (
+    "Steps take %.2g times what the latency profile says: is it of another model, machine or set "
+    "of flags? Run `scorpio profile`; until then `scorpio` goes by what steps took"
+)
 T = TypeVar("T")
 
 
@@ -240,8 +244,9 @@ class ScorpioScheduler(AsyncScheduler):
         sample = self._timer.finished(scheduler_output, now_s)
         if sample is not None:
             self._policy.observe(sample)
-            if self._switch.profile is not None:
-                self._telemetry.compare_step(sample, self._switch.profile.step)
+            profile = self._switch.profile
+            if profile is not None and self._telemetry.compare_step(sample, profile.step):
+                logger.warning(_PROFILE_OFF, self._telemetry.profile_alarm.factor)
             if self._switch.record_steps:
                 self._telemetry.record_step(sample)
         if not self.requests:

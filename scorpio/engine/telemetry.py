@@ -9,6 +9,7 @@ from typing import TextIO
 
 from scorpio import __version__, channel
 from scorpio.core.latency import StepModel
+from scorpio.core.profile_alarm import ProfileAlarm
 from scorpio.core.views import StepSample
 from scorpio.engine.outcomes import Outcomes
 from scorpio.window import Window
@@ -27,6 +28,7 @@ class Telemetry:
         self.planned_steps = 0
         self.steps = 0
         self.last_plan_s = 0.0
+        self.profile_alarm = ProfileAlarm()
         self._plan_us = Window()
         self._step_error = Window()
         self._published_s = float("-inf")
@@ -37,10 +39,12 @@ class Telemetry:
         self.last_plan_s = seconds
         self._plan_us.add(seconds * 1e6)
 
-    def compare_step(self, sample: StepSample, model: StepModel) -> None:
-        """How far off is the latency profile for a step that has just been executed?"""
+    def compare_step(self, sample: StepSample, model: StepModel) -> bool:
+        """How far off is the latency profile for a step that has just been executed? True: it is so
+        far off for so long that the operator should know."""
         predicted_s = model.sample_s(sample)
         self._step_error.add(abs(predicted_s - sample.duration_s) / sample.duration_s)
+        return self.profile_alarm.observe(sample.duration_s, predicted_s)
 
     def restart_windows(self) -> None:
         """Another policy: what planning costs is looked at from here on."""
@@ -81,6 +85,9 @@ class Telemetry:
                 "planned_steps": self.planned_steps,
                 "schedule_us": self._plan_us.quantiles(1),
                 "step_error": self._step_error.quantiles(4),
+                "profile_alarm": self.profile_alarm.on,
+                "profile_alarms": self.profile_alarm.episodes,
+                "profile_factor": round(self.profile_alarm.factor, 3),
             }
         )
         try:

@@ -126,6 +126,11 @@ class EngineCollector(Collector):
             ),
             ("scorpio_running_requests", "Requests in the running batch.", "running"),
             ("scorpio_breaker_open", "1 when the policy is off until restart.", "breaker_open"),
+            (
+                "scorpio_profile_alarm",
+                "1 while steps are far off the latency profile.",
+                "profile_alarm",
+            ),
         ):
             gauge = GaugeMetricFamily(name, text, labels=LABELS)
             gauge.add_metric(base, _number(status.get(key)))

@@ -110,11 +110,45 @@ def test_no_coefficient_turns_negative_where_the_best_fit_would() -> None:
     assert multipliers(calibration)[5] == LEAST
 
 
+def plain(ratio: float) -> StepSample:
+    """A step of decodes that takes so many times what the profile says."""
+    return StepSample(0, 0.0, 0.0, 8, 1000, MODEL.step_s(8, 1000) * ratio)
+
+
 @pytest.mark.parametrize("ratio", [5.0, 100.0, 0.2, 0.0, float("nan"), float("inf")])
-def test_stalls_are_no_evidence(ratio: float) -> None:
+def test_rare_stalls_are_no_evidence(ratio: float) -> None:
+    calibration = Calibration(MODEL)
+    for number in range(1000):
+        calibration.observe(plain(ratio if number % 20 == 0 else 1.0))
+    assert multipliers(calibration) == pytest.approx([1.0] * 6)
+    assert not calibration.rebased
+
+
+@pytest.mark.parametrize("ratio", [0.02, 0.1, 0.24, 0.3, 3.9, 4.1, 8.0, 50.0])
+def test_an_engine_far_off_its_profile_is_followed_within_a_second_or_two(ratio: float) -> None:
+    calibration = Calibration(MODEL)
+    for _ in range(100):
+        calibration.observe(plain(ratio))
+    predicted_s = calibration.model().step_s(8, 1000)
+    assert predicted_s == pytest.approx(MODEL.step_s(8, 1000) * ratio, rel=0.1)
+    for _ in range(300):  # and back again
+        calibration.observe(plain(1.0))
+    assert calibration.model().step_s(8, 1000) == pytest.approx(MODEL.step_s(8, 1000), rel=0.1)
+
+
+@pytest.mark.parametrize("true", [everything(8.0), everything(0.1), times(high_token_s=10.0)])
+def test_a_profile_of_another_machine_is_left_behind(true: StepModel) -> None:
+    """All terms, or the one of prefills alone, which are two steps of five."""
+    calibration = Calibration(MODEL)
+    run(true, 600, calibration)
+    assert np.mean(run(true, 1000, calibration, 1)) < 0.06
+
+
+@pytest.mark.parametrize("ratio", [0.0, float("nan"), float("inf"), 1e6, 1e-6])
+def test_a_broken_clock_is_no_evidence_however_often(ratio: float) -> None:
     calibration = Calibration(MODEL)
     for _ in range(1000):
-        calibration.observe(StepSample(0, 0.0, 0.0, 8, 1000, MODEL.step_s(8, 1000) * ratio))
+        calibration.observe(plain(ratio))
     assert calibration.model() == MODEL
 
 
@@ -251,6 +285,6 @@ def test_whatever_is_seen_the_model_is_finite_and_near_the_profile(
         found = calibration.model()  # checks by itself that all is finite and >= 0
         for name in profile.__slots__:
             static = getattr(profile, name)
-            assert 0.249 * static <= getattr(found, name) <= 4.001 * static
+            assert 0.999 * LEAST * static <= getattr(found, name) <= 1.001 * MOST * static
         for tokens in (0, 1e9):
             assert 1.0 <= calibration.margin(tokens) <= 2.0

@@ -143,3 +143,18 @@ def test_prefill_share_is_measured_and_forgotten() -> None:
     for _ in range(1000):
         share.observe(StepSample(0, 0.0, 0.0, 1, 0, 0.05), 0.05)
     assert share.value < 0.01
+
+
+def test_no_prefill_is_seen_in_a_stall_or_before_a_pause() -> None:
+    share = PrefillShare()
+    for _ in range(500):
+        share.observe(StepSample(0, 0.0, 0.0, 1, 0, 0.01), 0.01, 0.01)
+    share.observe(StepSample(50, 0.0, 0.0, 1, 0, 19.0), 0.01, 0.04)
+    assert share.value < 0.01
+    for _ in range(500):
+        share.observe(StepSample(500, 0.0, 0.0, 1, 0, 0.06), 0.01, 0.06)
+    busy = share.value
+    share.idle(0.5)
+    assert share.value == busy > 0.5
+    share.idle(60.0)
+    assert share.value < 0.01

@@ -35,7 +35,7 @@ def test_a_change_is_found_however_long_all_was_the_same() -> None:
 
 
 def test_no_term_leaves_the_bounds_where_the_best_fit_would() -> None:
-    rls = taught(np.array([6.0, -2.0]), 600)
+    rls = taught(np.array([1.5 * MOST, -20.0]), 600)
     assert rls.values == [MOST, LEAST]
 
 

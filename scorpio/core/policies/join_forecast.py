@@ -82,7 +82,7 @@ class Forecaster:
     def observe(self, sample: StepSample) -> None:
         """Book a step."""
         decodes_s = self._model.step_s(sample.num_decodes, sample.decode_context_tokens)
-        self._prefill_share.observe(sample, decodes_s)
+        self._prefill_share.observe(sample, decodes_s, self._model.sample_s(sample))
 
     def track(self, running: RunningBatch) -> None:
         """Note the predicted output of whoever has joined; call in each step."""

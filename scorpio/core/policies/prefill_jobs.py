@@ -125,9 +125,13 @@ def decode_work_s(model: StepModel, context: Number, output: Number) -> Number:
 
 
 def hopeless(
-    model: StepModel, limits: EngineLimits, waiting: WaitingTable
+    model: StepModel,
+    limits: EngineLimits,
+    waiting: WaitingTable,
+    never_could: Callable[[RequestView], bool],
 ) -> tuple[BoolArray | None, list[Rejection]]:
-    """Waiting rows (None: none) that even an idle engine could not serve, and their refusals.
+    """Waiting rows (None: none) that even an idle engine could not serve now, and their refusals:
+    for ever when it never could.
 
     A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
     whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
@@ -140,11 +144,13 @@ def hopeless(
     too_long = (prompts >= limits.kv_tokens) & ~waiting.started
     too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
     never: BoolArray = too_long | (too_fast & waiting.rejectable)
-    reasons = (RejectReason.TPOT_INFEASIBLE, RejectReason.KV_INFEASIBLE)
-    return never, [
-        Rejection(waiting[row].request_id, reasons[int(too_long[row])], None, None)
-        for row in np.flatnonzero(never).tolist()
-    ]
+    reject = []
+    for row in np.flatnonzero(never).tolist():
+        view, fits = waiting[row], not too_long[row]
+        reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
+        retry_s = _MIN_RETRY_S if fits and not never_could(view) else None
+        reject.append(Rejection(view.request_id, reason, None, retry_s))
+    return never, reject
 
 
 def refusals(
@@ -154,11 +160,12 @@ def refusals(
     supply: PrefillSupply,
     over: FloatArray | None,
     wasteful: Callable[[float], bool],
+    never_could: Callable[[RequestView], bool],
 ) -> list[Rejection]:
     """Refusals of those let go, each with the TTFT it would get and when to come back.
 
     over: > 0 for jobs of tenants that have too much (None: nobody's). wasteful: may the batch not
-    be asked for this TPOT?
+    be asked for this TPOT? never_could: not even an idle engine could serve it in time.
     """
     gone = gone[jobs.rejectable[gone]]
     if not len(gone):
@@ -168,12 +175,10 @@ def refusals(
     # Behind all who stay: in its own place it might be early, at the price of the others.
     queued_s = float((jobs.work_s * stays).sum()) + jobs.work_s[gone]
     done_s = supply.done_s(queued_s).tolist()
-    alone_s = (supply.done_s(jobs.work_s[gone]) - supply.start_s).tolist()
     refused = []
-    for job, done, alone in zip(gone.tolist(), done_s, alone_s, strict=True):
+    for job, done in zip(gone.tolist(), done_s, strict=True):
         view = waiting[int(jobs.row[job])]
-        never = alone > view.slo.ttft_s and supply.decode_s <= 0.0
-        retry_s = None if never else max(done - view.deadline_s, _MIN_RETRY_S)
+        retry_s = None if never_could(view) else max(done - view.deadline_s, _MIN_RETRY_S)
         ttft_s: float | None = max(done - view.arrival_s, 0.0)
         if over is not None and over[job] > 0.0:
             reason = RejectReason.OVER_QUOTA

@@ -22,6 +22,7 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import MAX_DROPS_PER_STEP, let_go
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.plan_budget import within
+from scorpio.core.policies.idle_engine import IdleEngine
 from scorpio.core.policies.join_times import forecasts
 from scorpio.core.policies.light_step import LightRule, StockStep, stock_step
 from scorpio.core.policies.options import Option, parse_options
@@ -80,6 +81,8 @@ class Scorpio:
         self._limits = limits
         self._idle_s = profile.step.step_s(1, 0.0)
         self._planned_s = 0.0
+        self._busy_until_s = math.inf  # when the step last planned was to end
+        self._idle = IdleEngine(profile.step, limits)
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
@@ -93,11 +96,13 @@ class Scorpio:
         self._calibration.observe(sample)
         model = self._calibration.model()
         decodes_s = model.step_s(sample.num_decodes, sample.decode_context_tokens)
-        self._prefill_share.observe(sample, decodes_s)
+        self._prefill_share.observe(sample, decodes_s, model.sample_s(sample))
+        self._idle.served()
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
-        model = self._calibration.model()
+        model, known = self._calibration.model(), self._calibration.known
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
+        self._prefill_share.idle(start_s - self._busy_until_s)
         self._lengths.follow(snapshot.running)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
@@ -106,7 +111,8 @@ class Scorpio:
         if stock is not None:
             return self._light(model, snapshot, decodes, start_s, stock)
         limit_s = self._step_limit_s(decodes)
-        never, reject = hopeless(model, self._limits, snapshot.waiting)
+        never_could = partial(self._idle.never, model)
+        never, reject = hopeless(model, self._limits, snapshot.waiting, never_could)
         owed_s = start_s - self._o["patience_s"]
         jobs = prefill_jobs(model, snapshot, never, self.queue_key, owed_s)
         over = self._over_share(snapshot, jobs)
@@ -114,10 +120,17 @@ class Scorpio:
         if len(gone):
             fixed_s = self._fixed_s(model)
             too_tight = partial(wasteful, fixed_s, tightest_s=decodes.tightest_s)
-            reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight)
+            reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight, never_could)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         turns = jobs.turns(gone, pay=start_s % 1.0 < _OWED)
+        if reject and not len(snapshot.running):
+            refused, waiting = {r.request_id for r in reject}, snapshot.waiting
+            row = self._idle.tried(model, known, waiting, refused, start_s)
+            if row is not None:
+                tried = waiting[row]
+                reject = [r for r in reject if r.request_id != tried.request_id]
+                turns = chain([(row, tried.prefill_tokens, tried.cached_tokens)], turns)
         return self._fill(model, snapshot, decodes, start_s, turns, reject, supply)
 
     def _batch(
@@ -131,6 +144,9 @@ class Scorpio:
         because the engine has a slow minute, nor because its profile was taken in one."""
         return min(self._idle_s, model.step_s(1, 0.0))
 
+    def _plans(self, start_s: float, step_s: float) -> None:
+        self._planned_s, self._busy_until_s = step_s, start_s + step_s
+
     # -- how long may the step take ------------------------------------------------------------
 
     def _light(
@@ -142,7 +158,7 @@ class Scorpio:
         stock: StockStep,
     ) -> StepPlan:
         """The stock step, and what those who join by it will see."""
-        self._planned_s = stock.step_s
+        self._plans(start_s, stock.step_s)
         waiting = snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
@@ -278,7 +294,7 @@ class Scorpio:
         batch = self._batch(model, snapshot, decodes, start_s)
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
-        self._planned_s = fill.time_s
+        self._plans(start_s, fill.time_s)
         told = []
         if packed.joining:
             late_s = 0.0  # of the last to join: its prompt may need more steps
