@@ -9,10 +9,11 @@ whole files; readers see the old or the new one, never half.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,26 @@ def write_control(
     options: Mapping[str, float] | None = None,
     record_steps: bool = False,
 ) -> int:
-    """Ask EngineCore for a policy; returns the sequence number that `status` will show."""
-    current = read_control(run_dir)
-    seq = 1 if current is None else current.seq + 1
-    _replace(
-        Path(run_dir) / CONTROL,
-        {
-            "policy": policy,
-            "options": dict(options or {}),
-            "record_steps": record_steps,
-            "seq": seq,
-        },
-    )
+    """Ask EngineCore for a policy; returns the sequence number that `status` will show.
+
+    Writers take turns, threads and processes alike: no two are told the same number. When several
+    write before the engine looks, the last one is in force and its number is what status shows.
+
+    Raises:
+        OSError: the directory is gone or cannot be written.
+    """
+    with _turn(Path(run_dir)):
+        current = read_control(run_dir)
+        seq = 1 if current is None else current.seq + 1
+        _replace(
+            Path(run_dir) / CONTROL,
+            {
+                "policy": policy,
+                "options": dict(options or {}),
+                "record_steps": record_steps,
+                "seq": seq,
+            },
+        )
     return seq
 
 
@@ -92,6 +101,17 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None
+
+
+@contextlib.contextmanager
+def _turn(run_dir: Path) -> Iterator[None]:
+    """One writer of the control file at a time; the kernel ends a dead writer's turn."""
+    handle = os.open(run_dir / f".{CONTROL}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
