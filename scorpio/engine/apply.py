@@ -5,7 +5,8 @@ Nothing is decided here. Refusals, which end requests, are `ScorpioScheduler._re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -13,18 +14,19 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.plan import StepPlan
 from scorpio.core.views import Snapshot
-from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.running_table import Tracked
 
 
 def apply_plan(
     scheduler: AsyncScheduler,
     queue: GatedQueue,
-    tracked: Mapping[str, Tracked],
+    starting: Sequence[str] | None,
     plan: StepPlan,
     snapshot: Snapshot,
 ) -> None:
-    """Who sits out, in which order, how many tokens, who may start. queue: the scheduler's."""
+    """Who sits out, in which order, how many tokens, who may start (None: vLLM finds them in its
+    own order). queue: the scheduler's."""
     for row in (*plan.skip_decode, *plan.defer_prefill):
         # schedule() advances current_step before it compares, so +2 skips this call alone
         # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
@@ -35,25 +37,35 @@ def apply_plan(
     limits = snapshot.limits
     if plan.token_budget is not None:
         scheduler.max_num_scheduled_tokens = min(plan.token_budget, limits.token_budget)
-    sits_out = bool(plan.skip_decode or plan.defer_prefill)
-    if plan.admit is not None or (sits_out and limits.max_adapters):
-        queue.open_for(_starting(queue, tracked, plan, snapshot))
+    if starting is not None:
+        queue.open_for(starting)
 
 
-def _starting(
+def starting(
     queue: GatedQueue, tracked: Mapping[str, Tracked], plan: StepPlan, snapshot: Snapshot
-) -> list[str]:
-    """Who may start or resume, in order. An adapter keeps its place in a step it sits out."""
+) -> list[str] | None:
+    """Who may start or resume, in order; None: vLLM finds them by itself, as nothing it does not
+    know is to be minded. An adapter keeps its place in a step it sits out; the place in the step of
+    an admitted request whose adapter has none goes to the next in the policy's order.
+    """
+    sits_out = bool(plan.skip_decode or plan.defer_prefill)
+    if plan.admit is None and not (sits_out and snapshot.limits.max_adapters):
+        return None
+    table = queue.table
     if plan.admit is None:
-        ids = [request.request_id for request in queue]
+        ids = queue.startable()
     else:
-        table = queue.table
         resumed = [table[row].request_id for row in range(int(table.started.sum()))]
         ids = [*resumed, *(i for i in plan.admit if i in table)]
     if not snapshot.limits.max_adapters:
         return ids
-    views = AdapterPlaces(snapshot).of(tracked[request_id].view for request_id in ids)
-    return [view.request_id for view in views]
+    places = AdapterPlaces(snapshot)
+    joining = [view.request_id for view in places.of(tracked[i].view for i in ids)]
+    if plan.admit is None or len(joining) == len(ids):
+        return joining
+    passed = {*ids, *(rejection.request_id for rejection in plan.reject)}
+    rest = (view for view in islice(table, MOST_SCANNED) if view.request_id not in passed)
+    return joining + [view.request_id for view in places.of(rest)][: len(ids) - len(joining)]
 
 
 def _order_running(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> None:

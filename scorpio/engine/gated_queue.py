@@ -2,7 +2,8 @@
 
 vLLM pops from the head of `self.waiting` while budget lasts. All waiting requests live here in
 arrival order; during one `schedule()` a gate can present only the admitted ones, in the policy's
-order. The table beside it keeps the same requests in policy order for `plan()`.
+order. The table beside it keeps those that can start in policy order for `plan()`; the others (a
+grammar is being compiled, an old output is in flight) wait beside it until they can.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.queue import WaitingTable
 from scorpio.core.views import RequestView
+from scorpio.engine.startable import cannot_start, must_be_seen
+
+MOST_SCANNED = 1024  # waiting requests looked at, in the policy's order, to fill a step
 
 
 class GatedQueue(RequestQueue):
@@ -27,12 +31,37 @@ class GatedQueue(RequestQueue):
         self._key_of = key_of
         self._all: OrderedDict[str, Request] = OrderedDict()
         self._gate: deque[Request] | None = None
+        self._held: dict[str, Request] = {}
         self.table = WaitingTable()
 
+    def look_again(self, deferred: Iterable[Request]) -> None:
+        """Who can start by now, who cannot any more? deferred: those that vLLM has passed over."""
+        for request in [*self._held.values(), *deferred]:
+            held = request.request_id in self._held
+            if request.request_id in self._all and held != cannot_start(request):
+                self._place(request)
+
+    def get(self, request_id: str) -> Request:
+        """A waiting request. Raises KeyError."""
+        return self._all[request_id]
+
+    def startable(self) -> list[str]:
+        """Who could start now, in stock (arrival) order."""
+        return [request_id for request_id in self._all if request_id not in self._held]
+
+    @property
+    def num_held(self) -> int:
+        """How many wait that could not start now."""
+        return len(self._held)
+
     def open_for(self, request_ids: Iterable[str]) -> None:
-        """Present only these, in this order, until `open_all`; unknown ids are left out."""
-        found = (self._all.get(request_id) for request_id in request_ids)
-        self._gate = deque(request for request in found if request is not None)
+        """Present only these, in this order, until `open_all`; unknown ids are left out, and
+        what is named twice counts once. Whom vLLM must come across to end them goes first: it costs
+        the others nothing."""
+        failed = [request for request in self._held.values() if must_be_seen(request)]
+        found = (self._all.get(i) for i in dict.fromkeys(request_ids) if i not in self._held)
+        self._gate = deque(failed)
+        self._gate.extend(request for request in found if request is not None)
 
     def open_all(self) -> None:
         """Back to stock: everything, in arrival order."""
@@ -42,17 +71,18 @@ class GatedQueue(RequestQueue):
         """Another policy, another order."""
         self._key_of = key_of
         self.table = WaitingTable()
-        for request in self._all.values():
-            self._tabulate(request)
+        for request_id, request in self._all.items():
+            if request_id not in self._held:
+                self._place(request)
 
     def add_request(self, request: Request) -> None:
         self._all[request.request_id] = request
-        self._tabulate(request)
+        self._place(request)
 
     def prepend_request(self, request: Request) -> None:
         self._all[request.request_id] = request
         self._all.move_to_end(request.request_id, last=False)
-        self._tabulate(request)
+        self._place(request)
 
     def prepend_requests(self, requests: Iterable[Request]) -> None:
         # Stock FCFSRequestQueue (deque.extendleft) reverses too.
@@ -80,6 +110,7 @@ class GatedQueue(RequestQueue):
         gone = {request.request_id for request in requests} & self._all.keys()
         for request_id in gone:
             del self._all[request_id]
+            self._held.pop(request_id, None)
         self.table.remove_many(gone)
         if self._gate is not None and gone:
             self._gate = deque(r for r in self._gate if r.request_id not in gone)
@@ -95,9 +126,17 @@ class GatedQueue(RequestQueue):
 
     def _forget(self, request: Request) -> None:
         del self._all[request.request_id]
-        self.table.remove(request.request_id)
+        if self._held.pop(request.request_id, None) is None:
+            self.table.remove(request.request_id)
 
-    def _tabulate(self, request: Request) -> None:
+    def _place(self, request: Request) -> None:
+        """In the table, or beside it; once, whatever vLLM does (a session that stops while it is
+        preempted is queued twice)."""
+        self.table.remove(request.request_id)
+        if cannot_start(request):
+            self._held[request.request_id] = request
+            return
+        self._held.pop(request.request_id, None)
         view = self._view_of(request)
         started = request.status == RequestStatus.PREEMPTED or request.num_output_tokens > 0
         self.table.add(view, self._key_of(view), started)

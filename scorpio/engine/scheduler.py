@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from vllm.logger import init_logger
@@ -21,7 +22,8 @@ from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
 from scorpio.engine import seams
-from scorpio.engine.apply import apply_plan
+from scorpio.engine.apply import apply_plan, starting
+from scorpio.engine.conservation import filled
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.plan_check import check_plan
@@ -61,7 +63,7 @@ class ScorpioScheduler(AsyncScheduler):
         self._offer = settings.offer
         self._breaker_limit = settings.breaker_limit
         self._limits = EngineLimits(
-            max_num_seqs=self.max_num_running_reqs,
+            max_num_seqs=self.max_num_active_reqs,
             token_budget=self.max_num_scheduled_tokens,
             # One block is vLLM's null block.
             kv_tokens=(self.cache_config.num_gpu_blocks - 1) * self.block_size,
@@ -146,19 +148,16 @@ class ScorpioScheduler(AsyncScheduler):
             self._follow_switch(now_s)
             if self._is_stock():
                 return STOCK_STEP, None
+            snapshot = self._snapshot()
             where = (self.waiting.table, self.requests, self._tracker.live)
             self._look(lambda hits: hits.follow(*where), None)
-            snapshot = self._snapshot()
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:
                 check_plan(plan, snapshot)
                 if plan.reject:  # not for work that the prefix cache has done since
                     planned = plan
                     plan = self._look(lambda hits: hits.spare(planned, *where), planned)
-                if self._is_idle_plan(plan):
-                    plan = STOCK_STEP  # work conservation: never wait with an empty engine
-                else:
-                    self._apply(plan, snapshot)
+                plan = self._apply(plan, snapshot)
             return plan, snapshot
         except Exception as error:
             self.waiting.open_all()
@@ -183,30 +182,34 @@ class ScorpioScheduler(AsyncScheduler):
         return passive or self._telemetry.fallbacks >= self._breaker_limit
 
     def _snapshot(self) -> Snapshot:
-        pool = self.kv_cache_manager.block_pool
+        self.waiting.look_again(self.deferred_waiting)
+        free_blocks = self.kv_cache_manager.block_pool.get_num_free_blocks()
+        if self.running:  # vLLM keeps these from whoever would join
+            free_blocks = max(free_blocks - self.kv_cache_manager.watermark_blocks, 0)
+        limits = self._limits
+        if self.num_waiting_for_streaming_input:  # sessions keep their seats between two inputs
+            seats = limits.max_num_seqs - self.num_waiting_for_streaming_input
+            limits = replace(limits, max_num_seqs=max(seats, 0))
         return Snapshot(
             running=self._tracker.batch(self.running),
             waiting=self.waiting.table,
-            limits=self._limits,
-            kv_free_tokens=pool.get_num_free_blocks() * self.block_size,
+            limits=limits,
+            kv_free_tokens=free_blocks * self.block_size,
             executing_since_s=self._timer.executing_since_s(),
         )
 
-    def _is_idle_plan(self, plan: StepPlan) -> bool:
-        return (
-            not self.running
-            and plan.admit is not None
-            and not plan.admit
-            and not plan.reject
-            and not any(self.waiting.table.started)
-            and len(self.waiting) > 0
-        )
-
-    def _apply(self, plan: StepPlan, snapshot: Snapshot) -> None:
-        """Carry out a checked plan through vLLM's seams."""
+    def _apply(self, plan: StepPlan, snapshot: Snapshot) -> StepPlan:
+        """Carry out a checked plan through vLLM's seams; the plan that was carried out."""
+        queue, live = self.waiting, self._tracker.live
+        ids = starting(queue, live, plan, snapshot)
+        instead = filled(self, queue, ids, plan, snapshot)
+        if instead is not None:
+            self._telemetry.filled_steps += 1
+            plan, ids = instead, starting(queue, live, instead, snapshot)
         if plan.reject:
             self._refuse(plan)
-        apply_plan(self, self.waiting, self._tracker.live, plan, snapshot)
+        apply_plan(self, queue, ids, plan, snapshot)
+        return plan
 
     def _refuse(self, plan: StepPlan) -> None:
         rejections = {r.request_id: r for r in plan.reject}
@@ -277,6 +280,7 @@ class ScorpioScheduler(AsyncScheduler):
             "breaker_open": self._telemetry.fallbacks >= self._breaker_limit,
             "running": len(self.running),
             "waiting": len(self.waiting),
+            "waiting_not_startable": self.waiting.num_held,
             "waiting_prompt_tokens": int(self.waiting.table.prompt_tokens.sum()),
         }
 

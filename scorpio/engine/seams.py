@@ -34,7 +34,11 @@ ATTRIBUTES = (
     "requests",
     "current_step",  # :591, decode eligibility is compared with it
     "max_num_scheduled_tokens",
+    "max_num_active_reqs",
     "max_num_running_reqs",
+    "deferred_waiting",  # :906, those that the scan passed over
+    "kv_holding_waiting",  # :915, drained before `waiting`
+    "num_waiting_for_streaming_input",  # :921, seats that are taken but not running
     "max_model_len",
     "block_size",
     "kv_cache_manager",
@@ -57,6 +61,11 @@ REQUEST_ATTRIBUTES = (
     "block_hashes",
     "is_prefill_chunk",
     "next_decode_eligible_step",
+    "num_output_placeholders",
+    "num_tokens_with_spec",
+    "num_stale_output_tokens",
+    "drop_stale_output",
+    "structured_output_request",
     "trace_headers",
     "take_events",
 )
@@ -105,6 +114,8 @@ def check_scheduler(scheduler: Any) -> None:
         if not callable(method) or found != wanted:
             problems.append(f"KVCacheManager.{path}{found or ' is gone'} (needs {wanted})")
     groups = _follow(manager, "coordinator.single_type_managers") or (None,)
+    if not hasattr(manager, "watermark_blocks"):
+        problems.append("KVCacheManager.watermark_blocks")
     if not hasattr(manager, "enable_caching") or not hasattr(groups[0], "block_size"):
         problems.append("KVCacheManager.enable_caching / coordinator.single_type_managers")
     _raise_if(problems)

@@ -26,6 +26,7 @@ class Telemetry:
         self.fallbacks = 0
         self.stock_steps = 0
         self.planned_steps = 0
+        self.filled_steps = 0
         self.steps = 0
         self.last_plan_s = 0.0
         self.profile_alarm = ProfileAlarm()
@@ -83,6 +84,7 @@ class Telemetry:
                 "steps": self.steps,
                 "stock_steps": self.stock_steps,
                 "planned_steps": self.planned_steps,
+                "filled_steps": self.filled_steps,
                 "schedule_us": self._plan_us.quantiles(1),
                 "step_error": self._step_error.quantiles(4),
                 "profile_alarm": self.profile_alarm.on,

@@ -65,6 +65,7 @@ class EngineSpec:
     """
 
     max_num_seqs: int = 256
+    max_num_active_seqs: int | None = None
     max_num_batched_tokens: int = 2048
     num_blocks: int = 20_000
     block_size: int = 16
@@ -117,6 +118,7 @@ def _vllm_config(spec: EngineSpec) -> VllmConfig:
             model_config=model,
             scheduler_config=SchedulerConfig(
                 max_num_seqs=spec.max_num_seqs,
+                max_num_active_seqs=spec.max_num_active_seqs,
                 max_num_batched_tokens=spec.max_num_batched_tokens,
                 max_model_len=spec.effective_max_model_len,
                 is_encoder_decoder=False,

@@ -14,6 +14,7 @@ from scorpio.engine.virtual_requests import (
     AsyncScheduler,
     EngineCoreOutput,
     ModelRunnerOutput,
+    Request,
     RequestFactory,
     SchedulerOutput,
 )
@@ -80,15 +81,19 @@ class Engine:
         assert isinstance(self.scheduler, VirtualScheduler)
         return self.scheduler
 
-    def add(
+    def add(self, request_id: str, *sizes: int, **what: Any) -> None:
+        self.scheduler.add_request(self.request(request_id, *sizes, **what))
+
+    def request(
         self, request_id: str, prompt: int = 32, output: int = 4, adapter: int = 0, **xargs: Any
-    ) -> None:
+    ) -> Request:
+        """One that is still to be added."""
         self.number += 1
         self.outputs[request_id] = []
         now_s = getattr(self.scheduler, "virtual_s", 0.0)
         request = self.factory.make(request_id, now_s, prompt, output, xargs, adapter=adapter)
         self.runner.expect(request_id, self.number, prompt, output)
-        self.scheduler.add_request(request)
+        return request
 
     def step(self, seconds: float = STEP_S) -> SchedulerOutput:
         """Schedule one step and, at the pipeline's depth, process the oldest output."""

@@ -1,0 +1,69 @@
+"""Would a planned step come to nothing while a request could run? Then the step is filled.
+
+A plan is about the requests as the policy sees them; whether one of them can be computed right now
+is vLLM's to say. Foretold here, before vLLM is called: it has no second pass in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+
+from scorpio.core.adapters import AdapterPlaces
+from scorpio.core.plan import StepPlan
+from scorpio.core.views import Snapshot
+from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
+from scorpio.engine.startable import can_continue, cannot_start
+
+
+def filled(
+    scheduler: AsyncScheduler,
+    queue: GatedQueue,
+    starting: Sequence[str] | None,
+    plan: StepPlan,
+    snapshot: Snapshot,
+) -> StepPlan | None:
+    """What to do instead of a plan that would schedule nothing; None = the plan is fine.
+
+    starting: those whom the plan would let start or resume, in order; None: all, as in stock. The
+    answer lets everybody run, and start in the policy's order, and refuses nobody: a step that the
+    policy did not foresee is none to decide refusals from.
+    """
+    sits_out = {*plan.skip_decode, *plan.defer_prefill}
+    idle = []
+    for row, request in enumerate(scheduler.running):
+        if can_continue(request, scheduler.current_step, scheduler.max_model_len):
+            if row not in sits_out:
+                return None
+            idle.append(row)
+    if any(not cannot_start(request) for request in scheduler.kv_holding_waiting):
+        return None  # vLLM starts these by itself, before all others
+    seats = snapshot.limits.max_num_seqs - len(scheduler.running)
+    if seats > 0:
+        heads = queue.startable() if starting is None else starting
+        if heads and _fits(queue, heads[0], snapshot):
+            return None
+        others = _others(queue, plan, snapshot)
+    else:
+        others = []
+    return StepPlan(admit=others) if idle or others else None
+
+
+def _others(queue: GatedQueue, plan: StepPlan, snapshot: Snapshot) -> list[str]:
+    """Waiting requests that vLLM would start, in the policy's order; none that is to be refused."""
+    refused = {rejection.request_id for rejection in plan.reject}
+    able = (
+        view
+        for view in islice(queue.table, MOST_SCANNED)
+        if view.request_id not in refused and _fits(queue, view.request_id, snapshot)
+    )
+    return [view.request_id for view in AdapterPlaces(snapshot).of(able)]
+
+
+def _fits(queue: GatedQueue, request_id: str, snapshot: Snapshot) -> bool:
+    """vLLM starts a request when its whole prompt finds room, and gives up at the first that does
+    not. (Blocks shared with running ones need no room: where that decides, it says no too often.)
+    """
+    return queue.get(request_id).num_tokens <= snapshot.kv_free_tokens
