@@ -30,7 +30,8 @@ def let_go(
 ) -> IntArray:
     """Rows to let go, in the order they were dropped: with cost = work, Moore-Hodgson.
 
-    `deadline_s` ascends; `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
+    Rows stand in the order of service, by deadline as far as there is one (inf: never late);
+    `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
     asked for only when somebody might be late. A row that could not be on time even alone drags
     nobody else out: it is dropped itself, or stays as it is when it may not be. At most `most` go.
     """
@@ -73,10 +74,11 @@ def _reach(
     deadline_s: FloatArray, work_s: FloatArray, done_s: Callable[[FloatArray], FloatArray]
 ) -> int:
     """Rows due after the whole queue has drained are on time whatever happens: skip them."""
-    end = len(deadline_s)
+    due_s = np.minimum.accumulate(deadline_s[::-1])[::-1]  # of each and of all behind it
+    end = len(due_s)
     while end:
         drained_s = float(done_s(work_s[:end].sum(keepdims=True))[0])
-        reach = int(deadline_s[:end].searchsorted(drained_s))
+        reach = int(due_s[:end].searchsorted(drained_s))
         if reach > end // 2:
             return reach
         end = reach

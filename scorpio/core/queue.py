@@ -106,7 +106,7 @@ class WaitingTable:
 
     @property
     def rejectable(self) -> BoolArray:
-        """Not started and on_miss is REJECT."""
+        """Not started, on_miss is REJECT, and an SLO was stated: else there is none to miss."""
         return self._flag["rejectable"][: self._n]
 
     @property
@@ -131,7 +131,7 @@ class WaitingTable:
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss
-        flags = (started, not started and on_miss is OnMiss.REJECT,
+        flags = (started, not started and on_miss is OnMiss.REJECT and view.slo.any,
                  not started and on_miss is OnMiss.DEGRADE)  # fmt: skip
         for name, flag in zip(_FLAGS, flags, strict=True):
             _insert(self._flag[name], row, self._n, flag)

@@ -12,7 +12,7 @@ from scorpio.core.views import Snapshot
 
 
 def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
-    """RELIABILITY invariants 2, 3, 8 and 12, and the fields of the plan themselves."""
+    """RELIABILITY invariants 2, 3, 8, 12 and 32, and the fields of the plan themselves."""
     assert_told(plan, snapshot)
     if plan.stock:
         return
@@ -23,7 +23,13 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     assert len(rejected) == len(set(rejected)), "rejects somebody twice"
     assert set(rejected) <= waiting, "rejects somebody who is not waiting"
     assert not set(rejected) & started, "rejects somebody who has begun"
+    slo_of = {view.request_id: view.slo for view in table}
     for rejection in plan.reject:
+        slo, reason = slo_of[rejection.request_id], rejection.reason
+        if reason is not RejectReason.KV_INFEASIBLE:
+            assert slo.any, "rejects somebody who asked for nothing"
+        if reason is RejectReason.TTFT_INFEASIBLE:
+            assert math.isfinite(min(slo.ttft_s, slo.e2e_s)), "misses a deadline nobody stated"
         assert isinstance(rejection.reason, RejectReason)
         for value in (rejection.attainable_ttft_s, rejection.retry_after_s):
             assert value is None or (math.isfinite(value) and value >= 0.0)

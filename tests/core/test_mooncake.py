@@ -67,6 +67,13 @@ def test_a_newcomer_must_not_break_the_promises_of_the_batch() -> None:
     assert plan(ask("r902", Slo(9.0, 5.0)), running=(*running[:200], mad)).stock
 
 
+def test_who_asked_for_nothing_is_not_refused_for_the_sake_of_others() -> None:
+    tight = Row(ask("r901", Slo(9.0, 0.028)), 200, True, 500, 100, 10)
+    running = (*(decode(i) for i in range(200)), tight)
+    assert plan(ask("r902", NO_SLO), running=running).stock
+    assert not plan(ask("r902", Slo(tpot_s=5.0), 500_000)).reject  # any TTFT will do
+
+
 def test_measured_prefill_share_stretches_the_pace() -> None:
     policy = policy_for("mooncake", LIMITS)
     newcomer = ask("r1", Slo(9.0, 0.02))

@@ -45,16 +45,23 @@ class TableAgainstSortedList(RuleBasedStateMachine):
         started=st.booleans(),
         on_miss=st.sampled_from(OnMiss),
         predicted=st.sampled_from([math.nan, 7.0, 1e9]),
+        tpot_s=st.sampled_from([0.05, math.inf]),
     )
     def add(
-        self, count: int, key: float, started: bool, on_miss: OnMiss, predicted: float
+        self,
+        count: int,
+        key: float,
+        started: bool,
+        on_miss: OnMiss,
+        predicted: float,
+        tpot_s: float,
     ) -> object:
         names = []
         for _ in range(count):
             self.seq += 1
             view = make_view(
                 self.seq,
-                slo=Slo(1.0, 0.05, on_miss=on_miss),
+                slo=Slo(tpot_s=tpot_s, on_miss=on_miss),
                 predicted_output_tokens=predicted,
             )
             self.table.add(view, key, started)
@@ -108,7 +115,10 @@ class TableAgainstSortedList(RuleBasedStateMachine):
         started = [e[3] for e in entries]
         assert table.started.tolist() == started
         for flags, kind in ((table.rejectable, OnMiss.REJECT), (table.degradable, OnMiss.DEGRADE)):
-            expected = [not e[3] and e[2].slo.on_miss is kind for e in entries]
+            expected = [
+                not e[3] and e[2].slo.on_miss is kind and (e[2].slo.any or kind is OnMiss.DEGRADE)
+                for e in entries
+            ]
             assert flags.tolist() == expected
 
 

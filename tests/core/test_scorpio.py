@@ -324,6 +324,22 @@ def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
     }
 
 
+@pytest.mark.parametrize("more", [{}, {"tpot_s": 0.03}])
+def test_who_did_not_say_when_is_not_refused_for_being_late(more: dict[str, float]) -> None:
+    waiting = tuple(view(f"w{n}", 3000, seq=n, arrival_s=NOW_S - 90.0, **more) for n in range(9))
+    made = plan(decode("d", 0.030), waiting=waiting)
+    assert not made.reject
+    assert list(made.admit or ()) == ["w0"]
+
+
+def test_a_deadline_beyond_the_patience_is_the_one_that_counts() -> None:
+    # 2,000 tokens cannot be had in what is left of 60 s, but easily in what is left of 70 s.
+    late = view("late", 2000, 70.0, 0.03, arrival_s=NOW_S - 59.9)
+    assert not plan(decode("d", 0.030), waiting=(late,)).reject
+    tighter = view("late", 2000, 60.0, 0.03, arrival_s=NOW_S - 59.9)
+    assert plan(decode("d", 0.030), waiting=(tighter,)).reject
+
+
 def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
     policy = Scorpio(PROFILE, LIMITS, {"patience_s": 10.0})
     old = view("old", 100, arrival_s=NOW_S - 20.0)

@@ -17,7 +17,6 @@ from scorpio.core.latency import LatencyProfile
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.join_forecast import Forecaster, JoinForecast, Queue
 from scorpio.core.policies.options import Option, parse_options
-from scorpio.core.slo import OnMiss
 from scorpio.core.views import EngineLimits, FloatArray, RequestView, Snapshot, StepSample
 
 OPTIONS = {
@@ -96,7 +95,7 @@ class Mooncake:
             joined = queue.plus(view.prefill_tokens, view.cached_tokens)
             forecast = self._forecaster.forecast(view, joined, batch)
             reason = self._misses(view, forecast, start_s, min(tightest_s, view.slo.tpot_s))
-            if reason is not None and view.slo.on_miss is OnMiss.REJECT:
+            if reason is not None and waiting.rejectable[row]:
                 reject.append(self._refusal(view, forecast, reason))
                 continue
             queue = joined

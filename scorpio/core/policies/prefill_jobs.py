@@ -30,8 +30,9 @@ Turn = tuple[int, int, int]  # row (>= 0 waiting, -1 - row running), tokens left
 
 @dataclass(frozen=True, slots=True)
 class PrefillJobs:
-    """Prefill still to do in deadline order: `row` >= 0 waits, -1 - row is running already.
+    """Prefill still to do in order of the queue: `row` >= 0 waits, -1 - row is running already.
 
+    deadline_s: when its client wants the first token; inf for none, -inf for one that comes first.
     work_s: its cost beside other work, attention to its own prefix included, no base cost.
     may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
@@ -86,9 +87,11 @@ def prefill_jobs(
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
     row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
+    deadline_s = np.where(np.isneginf(due_s), due_s, waiting.deadline_s[which])
     tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
     rejectable, value = waiting.rejectable[which], waiting.value[which]
-    may_drop = rejectable | waiting.degradable[which]
+    # Who never said when has no time to miss, however long the engine takes.
+    may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
     prefix = waiting.cached_tokens[which]
     partial = (~running.is_decode).nonzero()[0]
     if len(partial):
@@ -96,7 +99,8 @@ def prefill_jobs(
         order = np.argsort(theirs_s, kind="stable")
         partial, theirs_s = partial[order], theirs_s[order]
         at = due_s.searchsorted(theirs_s)
-        row, due_s = np.insert(row, at, -1 - partial), np.insert(due_s, at, theirs_s)
+        row = np.insert(row, at, -1 - partial)
+        deadline_s = np.insert(deadline_s, at, running.deadline_s[partial])
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         views = [running.views[r] for r in partial.tolist()]
@@ -110,7 +114,7 @@ def prefill_jobs(
         value = np.insert(value, at, running.value[partial])
     work_s = prefill_work_s(model, tokens, prefix)
     return PrefillJobs(
-        row, due_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value, owed
+        row, deadline_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value, owed
     )
 
 
