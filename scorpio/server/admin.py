@@ -22,6 +22,7 @@ STATUS_PATH = "/scorpio/status"
 POLICY_PATH = "/scorpio/policy"
 METHODS = {STATUS_PATH: "GET", POLICY_PATH: "PUT"}
 TOKEN_VARIABLE = "SCORPIO_ADMIN_TOKEN"
+MAX_BODY_BYTES = 65_536
 _KEYS = {"policy", "options", "record_steps"}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from scorpio.core.slo import SloError
 
 _COUNTS = ("n", "best_of")
+_BATCHES = ("prompt", "prompt_embeds", "messages")
 
 
 def check_choices(body: Mapping[str, object], most: int) -> None:
@@ -25,12 +26,19 @@ def makes_several(body: Mapping[str, object]) -> bool:
         return True
     if body.get("use_beam_search") or body.get("background"):
         return True
-    return any(_is_batch(body.get(name)) for name in ("prompt", "prompt_embeds", "messages"))
+    return any(_batch_size(body.get(name)) > 1 for name in _BATCHES)
 
 
-def _is_batch(value: object) -> bool:
+def parts(body: Mapping[str, object]) -> int:
+    """Engine requests that vLLM makes of a body whose choices were checked."""
+    counts = (int(_count(holder.get(field))) for field, holder in _holders(body))
+    return max(1, *counts) * max(_batch_size(body.get(name)) for name in _BATCHES)
+
+
+def _batch_size(value: object) -> int:
     # A list of ints is one prompt of token ids; a list of objects is one conversation.
-    return isinstance(value, list) and len(value) > 1 and isinstance(value[0], (str, list))
+    is_batch = isinstance(value, list) and value and isinstance(value[0], (str, list))
+    return len(value) if isinstance(value, list) and is_batch else 1
 
 
 def _count(value: object) -> float:

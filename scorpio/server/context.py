@@ -13,11 +13,14 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.slo_headers import SloBook
 from scorpio.server.ticket import attach_watch
 from scorpio.server.vllm_api import Authenticator, authenticator
 from scorpio.settings import ScorpioSettings, load_settings
+
+_MIB = 1 << 20
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class ServerContext:
     status: StatusReader
     model_name: str
     lengths: LengthService
+    in_flight: InFlight
     auth: Authenticator | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -95,5 +99,13 @@ def attach_server(app: Any) -> ServerContext:
         status=StatusReader(settings.run_dir),
         model_name=model_name,
         lengths=lengths,
+        in_flight=InFlight(
+            Caps(
+                settings.most_in_flight,
+                settings.most_in_flight_per_key,
+                int(settings.most_body_mib * _MIB),
+                int(settings.most_held_mib * _MIB),
+            )
+        ),
         auth=authenticator(state.args),
     )

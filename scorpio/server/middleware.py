@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
-from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scorpio.core.slo import SloError
-from scorpio.core.tenant_share import tenant_id
-from scorpio.core.wire import RejectionNotice
 from scorpio.server import admin, metrics
-from scorpio.server.answers import Answer, RawHeaders, bad_request, send_answer
+from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
-from scorpio.server.gate import ResponseGate
-from scorpio.server.rejection import refusal_answer
-from scorpio.server.request_body import Folded, fold, read_body, replay
+from scorpio.server.endpoints import ENDPOINTS, route_path, routed
+from scorpio.server.generation import generate
+from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.slo_headers import first_headers
-from scorpio.server.ticket import CURRENT, IncompatibleServerError, Ticket
+from scorpio.server.ticket import IncompatibleServerError
 from scorpio.settings import SettingsError
 
 logger = logging.getLogger("vllm.scorpio")
@@ -51,7 +45,7 @@ class ScorpioMiddleware:
         if endpoint is not None and scope["method"] == "POST":
             server = self._server(scope)
             if server.may_pass(scope):
-                await self._generate(server, endpoint, scope, receive, send)
+                await generate(self._app, server, endpoint, scope, receive, send)
                 return
         elif path in admin.METHODS:
             await self._admin(self._server(scope), path, scope, receive, send)
@@ -88,63 +82,18 @@ class ScorpioMiddleware:
         else:
             answer = admin.deny(first_headers(scope["headers"]), server.environ)
             if answer is None:
-                raw = await read_body(receive)
-                if raw is None:
+                answer = await _put(server, scope, receive)
+                if answer is None:
                     return
-                answer = await asyncio.to_thread(admin.set_policy, server, raw)
         await send_answer(send, answer)
 
-    async def _generate(
-        self, server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        account = server.account(scope)
-        folded = Folded(None, server.book.default, tenant=tenant_id(account, ""))
-        if endpoint.xargs_path is not None:
-            headers = first_headers(scope["headers"])
-            raw = await read_body(receive)
-            if raw is None:
-                return
-            try:
-                folded = fold(raw, headers, endpoint, server.book, account)
-            except SloError as error:
-                metrics.count_malformed(server, error.field)
-                message = f"{error.field}: {error.message}"
-                anthropic = endpoint.anthropic_errors
-                await send_answer(send, bad_request(message, error.field, anthropic=anthropic))
-                return
-            if folded.foreign_objective:
-                metrics.count_foreign_objective(server)
-            if folded.body is not None:
-                scope = _with_length(scope, len(folded.body))
-            receive = replay(raw if folded.body is None else folded.body, receive)
 
-        def refuse(notice: RejectionNotice) -> Answer:
-            status = server.settings.rejection_status
-            metrics.count_answered(server, status, notice.reason)
-            return refusal_answer(notice, folded.slo, status, anthropic=endpoint.anthropic_errors)
-
-        def policy_header() -> RawHeaders:
-            return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
-
-        ticket = Ticket(endpoint.xargs_path is None, folded.tenant, folded.text)
-        may_refuse = folded.slo.refusable and not ticket.must_wait
-        gate = ResponseGate(
-            send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse
-        )
-        token = CURRENT.set(ticket)
-        try:
-            await self._app(scope, receive, gate)
-        except Exception:
-            if not await gate.failed():
-                raise
-        else:
-            await gate.finish()
-        finally:
-            CURRENT.reset(token)
-
-
-def _with_length(scope: Scope, length: int) -> dict[str, Any]:
-    """The scope of a request whose body was written again."""
-    framing = (b"content-length", b"transfer-encoding")
-    headers = [(k, v) for k, v in scope["headers"] if k.lower() not in framing]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+async def _put(server: ServerContext, scope: Scope, receive: Receive) -> Answer | None:
+    """The answer to PUT /scorpio/policy; None when its client has left."""
+    try:
+        raw = await read_body(scope, receive, admin.MAX_BODY_BYTES)
+    except BodyTooLargeError as error:
+        return error_answer(413, str(error))
+    except BodyTimeoutError:
+        return error_answer(408, "the body did not come")
+    return None if raw is None else await asyncio.to_thread(admin.set_policy, server, raw)

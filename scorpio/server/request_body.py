@@ -2,8 +2,8 @@
 
 Only JSON objects are touched, and only when something has to be added: every other body goes on
 byte for byte, and vLLM answers it as it would without us (but for what would not reach the engine:
-wire_safe.py). vLLM 0.32 sets no limit on a JSON body
-and reads it whole before it parses; so do we.
+wire_safe.py). vLLM 0.32 reads a JSON body whole before it parses; so do we (in_flight.py has the
+bound).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo, SloError
 from scorpio.core.tenant_share import tenant_id
-from scorpio.server.choices import makes_several
+from scorpio.server.choices import makes_several, parts
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
 from scorpio.server.slo_headers import SloBook, resolve
@@ -26,38 +26,29 @@ from scorpio.server.wire_safe import check_body, check_xargs
 @dataclass(frozen=True, slots=True)
 class Folded:
     """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
-    user says; tenant, foreign_objective: as in `Stated`."""
+    user says; tenant, foreign_objective: as in `Stated`; parts: engine requests that vLLM will make
+    of it."""
 
     body: bytes | None
     slo: Slo
     text: PromptText = NO_TEXT
     tenant: str = ""
     foreign_objective: bool = False
-
-
-async def read_body(receive: Receive) -> bytes | None:
-    """The whole request body; None when the client left before it was complete."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    parts: int = 1
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives this body once, then the client's own messages: vLLM waits there for
     the disconnect that aborts a request."""
-    given = False
+    left: bytes | None = body
+    del body  # the response may take minutes
 
     async def receive_again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal left
+        if left is None:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        given, left = left, None
+        return {"type": "http.request", "body": given, "more_body": False}
 
     return receive_again
 
@@ -91,7 +82,7 @@ def fold(
     check_xargs(key, given or {})
     stated = resolve(headers, body, given or {}, book, account, makes_several(body))
     text = prompt_text(body)
-    told = (stated.slo, text, stated.tenant, stated.foreign_objective)
+    told = (stated.slo, text, stated.tenant, stated.foreign_objective, parts(body))
     if stated.xargs == (given or {}):
         return Folded(None, *told)
     holder[key] = stated.xargs

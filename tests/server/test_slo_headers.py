@@ -199,7 +199,7 @@ async def test_what_the_operator_does_not_offer_is_400(
     reply, server = await post(body, headers, config=operator)
     assert (reply.status, reply.json()["error"]["param"]) == (400, field)
     assert server.bodies == []
-    without = CONFIG | {"most_choices": 10**310}
+    without = CONFIG | {"most_choices": 10**310, "most_in_flight": 10**310}
     assert (await post(body, headers, config=without))[0].status == 200
 
 

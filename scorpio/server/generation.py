@@ -1,0 +1,125 @@
+"""What happens to one request for tokens? Bounded, folded, ticketed; its response passes a gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from scorpio.core.plan import RejectReason
+from scorpio.core.slo import NO_SLO, Slo, SloError
+from scorpio.core.wire import RejectionNotice
+from scorpio.server import metrics
+from scorpio.server.answers import Answer, RawHeaders, bad_request, error_answer, send_answer
+from scorpio.server.context import ServerContext
+from scorpio.server.endpoints import Endpoint
+from scorpio.server.gate import ResponseGate
+from scorpio.server.in_flight import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    QueueFullError,
+    Slot,
+    read_body,
+)
+from scorpio.server.rejection import refusal_answer
+from scorpio.server.request_body import Folded, fold, replay
+from scorpio.server.slo_headers import first_headers
+from scorpio.server.ticket import CURRENT, Ticket
+
+
+async def generate(
+    app: ASGIApp,
+    server: ServerContext,
+    endpoint: Endpoint,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Serve one request on a generating route."""
+    with server.in_flight.slot(server.account(scope)) as slot:
+        accepted = await _accept(server, endpoint, scope, receive, slot)
+        if isinstance(accepted, Answer):
+            await send_answer(send, accepted)
+        elif accepted is not None:
+            folded, body = accepted
+            if folded.body is not None:
+                scope = _with_length(scope, len(body))
+            receive = replay(body, receive)
+            folded, accepted, body = replace(folded, body=None), None, b""  # it may be large
+            await _through_gate(app, server, endpoint, scope, receive, send, folded)
+
+
+async def _accept(
+    server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, slot: Slot
+) -> tuple[Folded, bytes] | Answer | None:
+    """What it asks for and the body for vLLM; or why not; None when the client has left."""
+    in_flight, anthropic = server.in_flight, endpoint.anthropic_errors
+    try:
+        in_flight.take(slot, 1)
+        hold = partial(in_flight.hold, slot)
+        raw = await read_body(scope, receive, in_flight.caps.body_bytes, hold)
+        if raw is None:
+            return None
+        folded = fold(raw, first_headers(scope["headers"]), endpoint, server.book, slot.account)
+        in_flight.take(slot, folded.parts)
+    except SloError as error:
+        metrics.count_malformed(server, error.field)
+        message = f"{error.field}: {error.message}"
+        return bad_request(message, error.field, anthropic=anthropic)
+    except QueueFullError:
+        retry_ms = in_flight.retry_after_ms()
+        notice = RejectionNotice(RejectReason.QUEUE_FULL, retry_ms, None)
+        return _refusal(server, endpoint, NO_SLO, notice)
+    except BodyTooLargeError as error:
+        return error_answer(413, str(error), anthropic=anthropic)
+    except BodyTimeoutError:
+        return error_answer(408, "the body did not come", anthropic=anthropic)
+    if folded.foreign_objective:
+        metrics.count_foreign_objective(server)
+    return folded, raw if folded.body is None else folded.body
+
+
+async def _through_gate(
+    app: ASGIApp,
+    server: ServerContext,
+    endpoint: Endpoint,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    folded: Folded,
+) -> None:
+    def policy_header() -> RawHeaders:
+        return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
+
+    ticket = Ticket(endpoint.xargs_path is None, folded.tenant, folded.text)
+    refuse = partial(_refusal, server, endpoint, folded.slo)
+    may_refuse = folded.slo.refusable and not ticket.must_wait
+    gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
+    token = CURRENT.set(ticket)
+    try:
+        await app(scope, receive, gate)
+    except Exception:
+        if not await gate.failed():
+            raise
+    else:
+        await gate.finish()
+    finally:
+        CURRENT.reset(token)
+
+
+def _refusal(
+    server: ServerContext, endpoint: Endpoint, slo: Slo, notice: RejectionNotice
+) -> Answer:
+    status = server.settings.rejection_status
+    metrics.count_answered(server, status, notice.reason)
+    return refusal_answer(notice, slo, status, anthropic=endpoint.anthropic_errors)
+
+
+def _with_length(scope: Scope, length: int) -> dict[str, Any]:
+    """The scope of a request whose body was written again."""
+    framing = (b"content-length", b"transfer-encoding")
+    headers = [(k, v) for k, v in scope["headers"] if k.lower() not in framing]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}

@@ -1,0 +1,142 @@
+"""How much may be in this server at once? A slot and room for its body for each request.
+
+Whatever a client can send without limit it will: every bound here is generous and on by default.
+Within a limit nothing is decided; beyond it the answer is 429 `queue_full` (or 413 for one body).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import Receive, Scope
+
+BETWEEN_PARTS_S: Final = 30.0  # of a body: a client that says nothing for so long is gone
+_RETRY_MS: Final = (1000, 5000)
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """engine requests in flight, in all and of one API key; bytes of one body and of all held."""
+
+    requests: int
+    per_key: int
+    body_bytes: int
+    held_bytes: int
+
+
+class QueueFullError(Exception):
+    """No slot or no room is left."""
+
+
+class BodyTooLargeError(Exception):
+    """One body is larger than any may be. `most_bytes` is what may be."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"the body is larger than {most_bytes} bytes")
+
+
+class BodyTimeoutError(Exception):
+    """The client stopped in the middle of its body."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """What one HTTP request takes."""
+
+    account: str
+    requests: int = 0
+    held_bytes: int = 0
+
+
+@dataclass(slots=True)
+class InFlight:
+    """What is in this API process now."""
+
+    caps: Caps
+    requests: int = 0
+    held_bytes: int = 0
+    by_account: Counter[str] = field(default_factory=Counter)
+    turned_away: int = 0
+
+    @contextmanager
+    def slot(self, account: str) -> Iterator[Slot]:
+        """A slot, empty at first, until the response is complete."""
+        slot = Slot(account)
+        try:
+            yield slot
+        finally:
+            self.requests -= slot.requests
+            self.held_bytes -= slot.held_bytes
+            self.by_account[account] -= slot.requests
+            if not self.by_account[account]:
+                del self.by_account[account]
+
+    def take(self, slot: Slot, requests: int) -> None:
+        """`requests` in all for this slot. Raises QueueFullError, and takes nothing."""
+        more = requests - slot.requests
+        theirs = self.by_account[slot.account] + more
+        if self.requests + more > self.caps.requests or (
+            slot.account and theirs > self.caps.per_key
+        ):
+            raise QueueFullError
+        self.requests += more
+        self.by_account[slot.account] = theirs
+        slot.requests = requests
+
+    def retry_after_ms(self) -> int:
+        """When to come back, spread out: those turned away together must not return together."""
+        self.turned_away += 1
+        least, most = _RETRY_MS
+        return least + self.turned_away * 379 % (most - least)
+
+    def hold(self, slot: Slot, count: int) -> None:
+        """`count` more bytes of its body. Raises QueueFullError."""
+        if self.held_bytes + count > self.caps.held_bytes:
+            raise QueueFullError
+        slot.held_bytes += count
+        self.held_bytes += count
+
+
+async def read_body(
+    scope: Scope, receive: Receive, most_bytes: int, hold: Callable[[int], None] | None = None
+) -> bytes | None:
+    """The whole request body; None when the client left before it was complete.
+
+    hold: is told of each part's bytes.
+
+    Raises:
+        BodyTooLargeError: before the first byte when the length is announced. BodyTimeoutError.
+    """
+    if _announced(scope) > most_bytes:
+        raise BodyTooLargeError(most_bytes)
+    parts: list[bytes] = []
+    count = 0
+    while True:
+        try:
+            async with asyncio.timeout(BETWEEN_PARTS_S):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTimeoutError from None
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        count += len(part)
+        if count > most_bytes:
+            raise BodyTooLargeError(most_bytes)
+        if hold is not None:
+            hold(len(part))
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _announced(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 20 else 0
+    return 0
