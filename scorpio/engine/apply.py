@@ -36,7 +36,12 @@ def apply_plan(
         _order_running(scheduler, plan, snapshot)
     limits = snapshot.limits
     if plan.token_budget is not None:
-        scheduler.max_num_scheduled_tokens = min(plan.token_budget, limits.token_budget)
+        budget = plan.token_budget
+        if starting and not scheduler.scheduler_config.enable_chunked_prefill:
+            # A prompt starts whole or not at all: a plan that starts a part of it starts it.
+            whole = queue.get(starting[0]).num_tokens + len(scheduler.running)
+            budget = max(budget, whole)
+        scheduler.max_num_scheduled_tokens = min(budget, limits.token_budget)
     if starting is not None:
         queue.open_for(starting)
 

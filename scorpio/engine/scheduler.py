@@ -65,8 +65,7 @@ class ScorpioScheduler(AsyncScheduler):
         self._limits = EngineLimits(
             max_num_seqs=self.max_num_active_reqs,
             token_budget=self.max_num_scheduled_tokens,
-            # One block is vLLM's null block.
-            kv_tokens=(self.cache_config.num_gpu_blocks - 1) * self.block_size,
+            kv_tokens=self._kv_tokens(),
             block_tokens=self.block_size,
             max_model_len=self.max_model_len,
             max_adapters=0 if self.lora_config is None else self.lora_config.max_loras,
@@ -181,6 +180,12 @@ class ScorpioScheduler(AsyncScheduler):
         passive = self._policy.passive and not self._switch.record_steps
         return passive or self._telemetry.fallbacks >= self._breaker_limit
 
+    def _kv_tokens(self) -> int:
+        """Tokens that the pool holds. One block is vLLM's null block; where layers differ (sliding
+        windows), a token takes a block's place in several groups, and vLLM's own count is less."""
+        whole = (self.cache_config.num_gpu_blocks - 1) * self.block_size
+        return min(whole, self.cache_config.kv_cache_size_tokens or whole)
+
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
         free_blocks = self.kv_cache_manager.block_pool.get_num_free_blocks()
@@ -194,7 +199,7 @@ class ScorpioScheduler(AsyncScheduler):
             running=self._tracker.batch(self.running),
             waiting=self.waiting.table,
             limits=limits,
-            kv_free_tokens=free_blocks * self.block_size,
+            kv_free_tokens=free_blocks * limits.kv_tokens // (self.cache_config.num_gpu_blocks - 1),
             executing_since_s=self._timer.executing_since_s(),
         )
 

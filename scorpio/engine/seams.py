@@ -78,6 +78,7 @@ LOOKUPS: dict[str, tuple[str, ...]] = {
     "block_pool.get_num_free_blocks": (),
 }
 OUTPUT_FIELDS = ("request_id", "new_token_ids", "finish_reason", "stop_reason", "events")
+_REMEDY = ": switch it off, or run stock vLLM without --scheduler-cls"
 
 
 class IncompatibleVllmError(RuntimeError):
@@ -113,6 +114,8 @@ def check_scheduler(scheduler: Any) -> None:
         found = tuple(inspect.signature(method).parameters) if callable(method) else ()
         if not callable(method) or found != wanted:
             problems.append(f"KVCacheManager.{path}{found or ' is gone'} (needs {wanted})")
+    if getattr(scheduler, "prefix_replay_tokens", None):  # :820, hits that are computed again
+        raise UnsupportedConfigError(f"Scorpio does not support models with prefix replay{_REMEDY}")
     groups = _follow(manager, "coordinator.single_type_managers") or (None,)
     if not hasattr(manager, "watermark_blocks"):
         problems.append("KVCacheManager.watermark_blocks")
@@ -124,27 +127,35 @@ def check_scheduler(scheduler: Any) -> None:
 def check_supported(config: VllmConfig) -> None:
     """Refuse combinations that were never tested, each by name. Raises UnsupportedConfigError."""
     parallel = config.parallel_config
-    model = config.model_config
+    model, scheduling = config.model_config, config.scheduler_config
+    pictures = model.multimodal_config
     refused = {
         "speculative decoding (--speculative-config)": config.speculative_config is not None,
         "KV connectors (--kv-transfer-config)": config.kv_transfer_config is not None,
         "encoder-cache connectors (--ec-transfer-config)": config.ec_transfer_config is not None,
         "pipeline parallelism (--pipeline-parallel-size > 1)": parallel.pipeline_parallel_size > 1,
         "data parallelism (--data-parallel-size > 1)": parallel.data_parallel_size > 1,
-        "vLLM priority scheduling (--scheduling-policy priority)": (
-            config.scheduler_config.policy != "fcfs"
+        "context parallelism (--decode-context-parallel-size, --prefill-context-parallel-size)": (
+            parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1
+        ),
+        "elastic expert parallelism (--enable-elastic-ep)": parallel.enable_elastic_ep,
+        "vLLM priority scheduling (--scheduling-policy priority)": scheduling.policy != "fcfs",
+        "starting without room for the whole prompt (--no-scheduler-reserve-full-isl)": (
+            not scheduling.scheduler_reserve_full_isl
+        ),
+        "multimodal inputs (start with --language-model-only)": (
+            pictures is not None and not pictures.language_model_only
         ),
         "pooling models": model.runner_type == "pooling",
         "diffusion models": bool(model.is_diffusion),
         "encoder-decoder models": bool(model.is_encoder_decoder),
         "hybrid (Mamba) models": bool(model.is_hybrid),
+        "models with an inner state (Mamba)": bool(model.has_inner_state and not model.is_hybrid),
+        "models without attention": bool(model.is_attention_free),
     }
     found = [name for name, present in refused.items() if present]
     if found:
-        raise UnsupportedConfigError(
-            f"Scorpio does not support {', '.join(found)}: switch it off, or run stock vLLM "
-            "without --scheduler-cls"
-        )
+        raise UnsupportedConfigError(f"Scorpio does not support {', '.join(found)}{_REMEDY}")
 
 
 def _follow(start: Any, path: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import vllm
+from vllm.config.multimodal import MultiModalConfig
 
 from scorpio import channel
 from scorpio.engine import seams
@@ -77,6 +78,13 @@ def test_unsupported_combinations_are_refused_by_name(monkeypatch: pytest.Monkey
         ("model_config", "is_diffusion", True, "diffusion models"),
         ("model_config", "is_encoder_decoder", True, "encoder-decoder models"),
         ("model_config", "is_hybrid", True, "hybrid"),
+        ("model_config", "has_inner_state", True, "inner state"),
+        ("model_config", "is_attention_free", True, "without attention"),
+        ("model_config", "multimodal_config", MultiModalConfig(), "--language-model-only"),
+        ("parallel_config", "decode_context_parallel_size", 2, "context parallelism"),
+        ("parallel_config", "prefill_context_parallel_size", 2, "context parallelism"),
+        ("parallel_config", "enable_elastic_ep", True, "elastic expert parallelism"),
+        ("scheduler_config", "scheduler_reserve_full_isl", False, "reserve-full-isl"),
     ],
 )
 def test_each_unsupported_feature_has_a_name(
@@ -91,6 +99,15 @@ def test_each_unsupported_feature_has_a_name(
         monkeypatch.setattr(owner, field, value)
     with pytest.raises(seams.UnsupportedConfigError, match=named):
         seams.check_supported(config)
+
+
+def test_language_models_of_multimodal_families_are_supported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = build_vllm_config(EngineSpec())
+    texts = MultiModalConfig(language_model_only=True)
+    monkeypatch.setattr(config.model_config, "multimodal_config", texts)
+    seams.check_supported(config)
 
 
 def test_the_default_policy() -> None:
