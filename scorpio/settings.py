@@ -76,6 +76,7 @@ class ScorpioSettings(BaseModel):
     most_held_mib: float = Field(default=1024.0, gt=0, allow_inf_nan=False)
     rejection_status: Literal[429, 503] = 429
     run_dir: str | None = None
+    stall_s: float = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
     breaker_limit: int = Field(default=20, ge=1)
 
     @field_validator("policy")

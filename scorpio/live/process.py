@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from scorpio.live.proctree import ProcessId, is_alive, send, tree_of, wait_gone
+from scorpio.proctree import ProcessId, is_alive, send, tree_of, wait_gone
 
 _POLL_S = 0.5
 _TAIL_LINES = 30

@@ -13,8 +13,10 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.server.flights import Flights
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
+from scorpio.server.silence import Silence
 from scorpio.server.slo_headers import SloBook
 from scorpio.server.ticket import attach_watch
 from scorpio.server.vllm_api import Authenticator, authenticator
@@ -51,6 +53,9 @@ class ServerContext:
     model_name: str
     lengths: LengthService
     in_flight: InFlight
+    engine: Any
+    flights: Flights = field(default_factory=Flights)
+    silence: Silence = field(default_factory=Silence)
     auth: Authenticator | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -84,7 +89,8 @@ def attach_server(app: Any) -> ServerContext:
     names = state.vllm_config.model_config.served_model_name
     model_name = names[0] if isinstance(names, list) else str(names)
     lengths = length_service(settings, model_name)
-    attach_watch(state, lengths)
+    flights = Flights()
+    attach_watch(state, lengths, flights.heard)
     return ServerContext(
         settings=settings,
         book=SloBook(
@@ -107,5 +113,7 @@ def attach_server(app: Any) -> ServerContext:
                 int(settings.most_held_mib * _MIB),
             )
         ),
+        engine=state.engine_client,
+        flights=flights,
         auth=authenticator(state.args),
     )

@@ -44,10 +44,10 @@ class ResponseGate:
         may_refuse: bool = True,
     ) -> None:
         self._send = send
-        self._ticket = ticket
+        self.ticket = ticket
         self._refuse = refuse
         self._extra = extra_headers
-        self._anthropic = anthropic
+        self.anthropic = anthropic
         self._may_refuse = may_refuse
         self._held: list[Message] = []
         self._open = False
@@ -63,6 +63,13 @@ class ResponseGate:
         elif not await self._turned_away():
             await self._send(message)
 
+    async def end(self, answer: Answer) -> None:
+        """Answer now, whatever vLLM does: it says nothing while its engine hangs. A stream that has
+        begun ends with the answer as an error event. What vLLM sends later is dropped."""
+        if self._answered or (self._open and not self._is_stream):
+            return
+        await self._tell(answer)
+
     async def finish(self) -> None:
         """The application has returned: let out whatever is still held."""
         if not self._answered and not self._open and not await self._turned_away():
@@ -74,21 +81,23 @@ class ResponseGate:
 
     async def _turned_away(self) -> bool:
         """Tell a refusal, if there is one: as the answer, or as the end of a stream."""
-        if (refusal := self._ticket.refusal) is None:
+        if (refusal := self.ticket.refusal) is None:
             return False
-        answer = self._refuse(refusal)
+        await self._tell(self._refuse(refusal))
+        return True
+
+    async def _tell(self, answer: Answer) -> None:
         if self._open:
             self._answered = True
-            event = error_event(answer, self._anthropic)
+            event = error_event(answer, self.anthropic)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
             await self._answer(answer)
-        return True
 
     async def _decide(self, message: Message) -> None:
         if await self._turned_away():
             return
-        if self._ticket.tokens or len(self._held) > _MOST_HELD:
+        if self.ticket.tokens or len(self._held) > _MOST_HELD:
             await self._release()
         elif message["type"] == "http.response.start":
             self._is_stream = _is_event_stream(message)
@@ -96,7 +105,7 @@ class ResponseGate:
                 await self._release()
         elif self._is_stream and message.get("body", b"").startswith(_COMMENT):
             self._held.pop()  # it says nothing but "still there", and would pile up
-        elif (error := _stream_error(message.get("body", b""), self._anthropic)) is not None:
+        elif (error := _stream_error(message.get("body", b""), self.anthropic)) is not None:
             await self._answer(error)
         elif not message.get("more_body", False):
             await self._release()

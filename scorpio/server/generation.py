@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -94,13 +96,16 @@ async def _through_gate(
     def policy_header() -> RawHeaders:
         return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
 
-    ticket = Ticket(endpoint.xargs_path is None, folded.tenant, folded.text)
+    must_wait = endpoint.xargs_path is None
+    may_refuse = folded.slo.refusable and not must_wait
+    deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
+    ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s)
     refuse = partial(_refusal, server, endpoint, folded.slo)
-    may_refuse = folded.slo.refusable and not ticket.must_wait
     gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
     token = CURRENT.set(ticket)
     try:
-        await app(scope, receive, gate)
+        with server.flights.generation(gate):
+            await app(scope, receive, gate)
     except Exception:
         if not await gate.failed():
             raise
@@ -110,11 +115,16 @@ async def _through_gate(
         CURRENT.reset(token)
 
 
+def first_token_deadline_s(slo: Slo) -> float:
+    """When a request that came now is too late to be worth its first token (time.monotonic)."""
+    return time.monotonic() + min(slo.ttft_s, slo.e2e_s)
+
+
 def _refusal(
     server: ServerContext, endpoint: Endpoint, slo: Slo, notice: RejectionNotice
 ) -> Answer:
     status = server.settings.rejection_status
-    metrics.count_answered(server, status, notice.reason)
+    metrics.count_answered(server, status, notice.reason.value)
     return refusal_answer(notice, slo, status, anthropic=endpoint.anthropic_errors)
 
 

@@ -202,9 +202,9 @@ def count_foreign_objective(server: ServerContext) -> None:
     FOREIGN.labels(server.model_name).inc()
 
 
-def count_answered(server: ServerContext, status: int, reason: RejectReason) -> None:
-    """One refusal told to a client."""
-    ANSWERED.labels(server.model_name, str(status), reason.value).inc()
+def count_answered(server: ServerContext, status: int, reason: str) -> None:
+    """One refusal told to a client, by the engine or by this process."""
+    ANSWERED.labels(server.model_name, str(status), reason).inc()
 
 
 async def serve_metrics(

@@ -15,7 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from scorpio.server import admin, metrics
 from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.context import ServerContext, attach_server
+from scorpio.server.drain import Drain, draining_answer
 from scorpio.server.endpoints import ENDPOINTS, route_path, routed
+from scorpio.server.engine_watch import EngineWatch
 from scorpio.server.generation import generate
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.slo_headers import first_headers
@@ -23,6 +25,7 @@ from scorpio.server.ticket import IncompatibleServerError
 from scorpio.settings import SettingsError
 
 logger = logging.getLogger("vllm.scorpio")
+_LOOKS = ("GET", "HEAD", "OPTIONS")  # probes and scrapes: answered until the end, not waited for
 
 
 class ScorpioMiddleware:
@@ -40,6 +43,17 @@ class ScorpioMiddleware:
             await self._app(scope, receive, send)
             return
         scope = routed(scope)
+        if scope["method"] in _LOOKS:
+            await self._route(scope, receive, send)
+            return
+        flights = self._server(scope).flights
+        if flights.draining:
+            await send_answer(send, draining_answer(self._server(scope)))
+            return
+        with flights.call():
+            await self._route(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope)
         endpoint = ENDPOINTS.get(path)
         if endpoint is not None and scope["method"] == "POST":
@@ -63,13 +77,20 @@ class ScorpioMiddleware:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Look at the server before it serves: a wrong setting must not wait for a request."""
         try:
-            self._server(scope)
+            server = self._server(scope)
         except (SettingsError, IncompatibleServerError) as error:
             logger.error("Scorpio: %s", error)
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        await self._app(scope, receive, send)
+        state = scope["app"].state
+        if (timeout_s := state.vllm_config.shutdown_timeout) > 0:  # 0: vLLM cuts at once
+            Drain(server, state.server, timeout_s).take_signals()
+        watch = asyncio.create_task(EngineWatch(server).run())
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            watch.cancel()
 
     async def _admin(
         self, server: ServerContext, path: str, scope: Scope, receive: Receive, send: Send

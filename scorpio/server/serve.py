@@ -30,6 +30,7 @@ from scorpio.server.serve_args import (
     is_cpu_build,
 )
 from scorpio.server.slo_config import read_slo_config
+from scorpio.server.starting import ending_at_once
 from scorpio.server.vllm_api import run_openai_server
 from scorpio.settings import SettingsError
 
@@ -71,17 +72,19 @@ def serve(
         SystemExit: vLLM's argument parser refused an argument.
     """
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
-    cpu = is_cpu_build()
-    try:
-        scorpio = {} if slo_config is None else read_slo_config(slo_config)
-        model_path = str(resolve_model(model))
-        scorpio |= _explicit(policy, policy_options) | _latency(latency, model, model_path, tell)
-        scorpio |= _length(length_model, model, tell)
-    except (SettingsError, ProfileFileError, LengthArtifactError) as error:
-        raise ServeError(str(error)) from None
-    # Before vLLM is imported: huggingface_hub reads its variables once.
-    env = default_env(model_path, cpu, os.environ)
-    with _run_dir(run_dir) as directory:
+    leftovers: list[Path] = []
+    with ending_at_once(leftovers), _run_dir(run_dir, leftovers) as directory:
+        cpu = is_cpu_build()
+        try:
+            scorpio = {} if slo_config is None else read_slo_config(slo_config)
+            model_path = str(resolve_model(model))
+            scorpio |= _explicit(policy, policy_options)
+            scorpio |= _latency(latency, model, model_path, tell)
+            scorpio |= _length(length_model, model, tell)
+        except (SettingsError, ProfileFileError, LengthArtifactError) as error:
+            raise ServeError(str(error)) from None
+        # Before vLLM is imported: huggingface_hub reads its variables once.
+        env = default_env(model_path, cpu, os.environ)
         scorpio["run_dir"] = str(directory)
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
         if chosen := describe_defaults(args, env, cpu):
@@ -125,7 +128,7 @@ def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def _run_dir(wanted: Path | None) -> Iterator[Path]:
+def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
     """A directory for the control and status files; ours is removed, the user's is kept."""
     if wanted is not None:
         wanted.mkdir(parents=True, exist_ok=True)
@@ -134,6 +137,7 @@ def _run_dir(wanted: Path | None) -> Iterator[Path]:
         yield wanted
         return
     fresh = Path(tempfile.mkdtemp(prefix="scorpio-"))
+    leftovers.append(fresh)
     try:
         yield fresh
     finally:

@@ -20,6 +20,7 @@ MIDDLEWARE = "scorpio.server.middleware.ScorpioMiddleware"
 CPU_ARGS: dict[str, Any] = {"dtype": "float32", "enforce_eager": True}
 CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "2"}
 LOCAL_ENV = {"HF_HUB_OFFLINE": "1"}
+DRAIN_S = 30  # vLLM's own default, 0, cuts every stream at SIGTERM
 QUIET_ENV = {"VLLM_NO_USAGE_STATS": "1"}
 
 
@@ -54,7 +55,8 @@ def build_args(
         SystemExit: vLLM's parser does not know an argument (it has said which one).
     """
     cpu_args = CPU_ARGS if cpu else {}
-    args = parse_serve_args(argv, {"model": model_path, "served_model_name": [name], **cpu_args})
+    ours = {"model": model_path, "served_model_name": [name], "shutdown_timeout": DRAIN_S}
+    args = parse_serve_args(argv, {**ours, **cpu_args})
     if args.model_tag is not None or args.model != model_path:
         extra = args.model_tag if args.model_tag is not None else f"--model {args.model}"
         raise ServeError(f"the model is already given as {name!r}: remove {extra!r}")

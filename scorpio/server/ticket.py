@@ -11,6 +11,7 @@ tasks and merged generators all run in copies of the request's context.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -32,22 +33,30 @@ class IncompatibleServerError(RuntimeError):
 
 
 @dataclass(slots=True)
+class Heard:
+    """outputs: how many the engine has sent to this process."""
+
+    outputs: int = 0
+
+
+@dataclass(slots=True)
 class Ticket:
-    """What is known so far. calls: engine requests made; tokens: one has produced a token;
-    tenant: whose it is, as the server knows it; text: what its user says, for the length predictor.
-    """
+    """What is known so far. request_ids: engine requests made; tokens: one has produced a token;
+    tenant: whose it is, as the server knows it; text: what its user says, for the length predictor;
+    deadline_s: when its first token is late and it may be refused for that (time.monotonic)."""
 
     must_wait: bool = False
     tenant: str = ""
     text: PromptText = NO_TEXT
-    calls: int = 0
+    deadline_s: float = math.inf
+    request_ids: list[str] = field(default_factory=list)
     tokens: bool = False
     refusals: list[RejectionNotice] = field(default_factory=list)
 
     @property
     def refusal(self) -> RejectionNotice | None:
         """The refusal once ALL engine requests of this HTTP request were refused, else None."""
-        if self.tokens or not self.refusals or len(self.refusals) < self.calls:
+        if self.tokens or not self.refusals or len(self.refusals) < len(self.request_ids):
             return None
         return self.refusals[0]
 
@@ -55,9 +64,10 @@ class Ticket:
 class WatchedEngine:
     """vLLM's engine client as its request handlers see it."""
 
-    def __init__(self, engine: Any, lengths: LengthService) -> None:
+    def __init__(self, engine: Any, lengths: LengthService, heard: Heard) -> None:
         self._engine = engine
         self._lengths = lengths
+        self._heard = heard
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -80,8 +90,8 @@ class WatchedEngine:
             stream = self._lengths.watch(stream, asked)
         if ticket is None:
             return stream
-        ticket.calls += 1
-        return watch(stream, ticket)
+        ticket.request_ids.append(request_id)
+        return watch(stream, ticket, self._heard)
 
 
 def _tell_tenant(sampling_params: Any, tenant: str) -> None:
@@ -91,12 +101,15 @@ def _tell_tenant(sampling_params: Any, tenant: str) -> None:
         sampling_params.extra_args = extra | ({XARG_TENANT: tenant} if tenant else {}) or None
 
 
-async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGenerator[Any, None]:
+async def watch(
+    stream: AsyncGenerator[Any, None], ticket: Ticket, heard: Heard
+) -> AsyncGenerator[Any, None]:
     """The same outputs, noted on the ticket before the handler sees them."""
     notice: RejectionNotice | None = None
     produced = False
     async with aclosing(stream):  # a closed handler must still abort the request in the engine
         async for output in stream:
+            heard.outputs += 1
             if not produced:
                 for choice in output.outputs:
                     produced = produced or bool(choice.token_ids)
@@ -109,7 +122,7 @@ async def watch(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGener
             yield output
 
 
-def attach_watch(state: Any, lengths: LengthService) -> int:
+def attach_watch(state: Any, lengths: LengthService, heard: Heard) -> int:
     """Put a WatchedEngine between every request handler in `app.state` and the engine client.
 
     `state.engine_client` itself (health, admin routes) stays as it is. Idempotent.
@@ -118,7 +131,7 @@ def attach_watch(state: Any, lengths: LengthService) -> int:
         IncompatibleServerError: no handler holds the engine client under that name any more.
     """
     engine = state.engine_client
-    watched = WatchedEngine(engine, lengths)
+    watched = WatchedEngine(engine, lengths, heard)
     todo = [value for value in state._state.values() if _is_handler(value)]
     seen: set[int] = set()
     attached = 0

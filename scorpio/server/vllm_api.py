@@ -76,14 +76,21 @@ def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
 
 def run_openai_server(args: Any) -> None:
     """vLLM's OpenAI server, in this process, until it is told to stop. Same steps as
-    `vllm.entrypoints.launchers.api_server.entry.main`."""
+    `vllm.entrypoints.launchers.api_server.entry.main` and its `run_server`, but for the signals
+    during the start: `run_server` turns SIGTERM into KeyboardInterrupt, which then waits for an
+    engine that does not listen yet (ours: scorpio/server/starting.py).
+    """
     import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.api_server.entry import run_server_worker
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.entrypoints.launchers.launcher import setup_server
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
+    from vllm.utils.system_utils import decorate_logs
 
     cli_env_setup()
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
-    uvloop.run(run_server(args))
+    decorate_logs("APIServer", skip_if_decorated=True)
+    listen_address, sock = setup_server(args, reuse_port=False)
+    uvloop.run(run_server_worker(listen_address, sock, args))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scorpio.live.process import ServerFailedError, ServerProcess, free_port, log_tail
-from scorpio.live.proctree import ProcessId, is_alive, tree_of, wait_gone
+from scorpio.proctree import ProcessId, is_alive, tree_of, wait_gone
 
 FAKE = Path(__file__).with_name("fake_server.py")
 

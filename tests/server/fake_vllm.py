@@ -90,6 +90,25 @@ class FakeEngine:
     hold: asyncio.Event | None = None  # wait for this before the first output
     aborted: int = 0
     errored: bool = False
+    unfinished: int = 0
+    paused: bool = False
+    hung: bool = False  # answers no question
+    abort_ids: list[str] = field(default_factory=list)
+    stopped_within_s: float | None = None
+
+    def get_num_unfinished_requests(self) -> int:
+        return self.unfinished
+
+    async def is_paused(self) -> bool:
+        if self.hung:
+            await asyncio.Event().wait()
+        return self.paused
+
+    async def abort(self, request_ids: list[str]) -> None:
+        self.abort_ids += request_ids
+
+    def shutdown(self, timeout: float) -> None:
+        self.stopped_within_s = timeout
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **_: Any
@@ -136,6 +155,7 @@ class FakeServer:
         self.state.args = SimpleNamespace(api_key=self.api_keys)
         self.state.vllm_config = SimpleNamespace(
             additional_config={"scorpio": self.config},
+            shutdown_timeout=0,
             model_config=SimpleNamespace(served_model_name="tiny"),
         )
 

@@ -10,7 +10,7 @@ from starlette.types import Message
 from predictors.length.ladder import LengthLadder
 from scorpio.server.lengths import LengthService
 from scorpio.server.middleware import ScorpioMiddleware
-from scorpio.server.ticket import WatchedEngine, attach_watch
+from scorpio.server.ticket import Heard, WatchedEngine, attach_watch
 from tests.server.fake_vllm import FakeEngine, FakeServer, Handler, SamplingParams
 
 
@@ -66,8 +66,9 @@ def test_handlers_inside_handlers_are_found_once() -> None:
     inner.back = server.handler  # type: ignore[attr-defined]
     server.state.stranger = stranger
     lengths = LengthService(LengthLadder(), "tiny")
-    assert attach_watch(server.state, lengths) == 2
-    assert attach_watch(server.state, lengths) == 2
+    heard = Heard()
+    assert attach_watch(server.state, lengths, heard) == 2
+    assert attach_watch(server.state, lengths, heard) == 2
     assert isinstance(inner.engine_client, WatchedEngine)
     assert inner.engine_client._engine is server.engine
     assert stranger.engine_client is server.engine
@@ -76,7 +77,7 @@ def test_handlers_inside_handlers_are_found_once() -> None:
 
 async def test_calls_outside_a_request_are_untouched() -> None:
     engine = FakeEngine([[]])
-    watched = WatchedEngine(engine, LengthService(LengthLadder(), "tiny"))
+    watched = WatchedEngine(engine, LengthService(LengthLadder(), "tiny"), Heard())
     stream = watched.generate("p", SamplingParams(), "id")
     assert [item async for item in stream] == []
     assert engine.params[0].extra_args is None

@@ -23,8 +23,11 @@ class ProcessId:
     start_ticks: int
 
 
-def _stat(pid: int) -> tuple[str, int, int, int] | None:
-    """(state, parent pid, session id, start time) of a process, or None when it is gone."""
+_Stat = tuple[str, int, int, int]  # state, parent pid, session id, start time
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Of a process, or None when it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (OSError, UnicodeDecodeError):
@@ -35,19 +38,29 @@ def _stat(pid: int) -> tuple[str, int, int, int] | None:
 
 def tree_of(root: int) -> set[ProcessId]:
     """Live processes that descend from `root` or belong to its session (`root` included)."""
-    stats = {int(p.name): _stat(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit()}
-    members = {pid for pid, s in stats.items() if s is not None and (pid == root or s[2] == root)}
+    stats = _all_stats()
+    return _grown(stats, {pid for pid, s in stats.items() if pid == root or s[2] == root})
+
+
+def descendants(root: int) -> set[ProcessId]:
+    """Live processes below `root`, without itself and whatever else is in its session."""
+    return {process for process in _grown(_all_stats(), {root}) if process.pid != root}
+
+
+def _all_stats() -> dict[int, _Stat]:
+    pids = (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit())
+    return {pid: stat for pid in pids if (stat := _stat(pid)) is not None}
+
+
+def _grown(stats: dict[int, _Stat], members: set[int]) -> set[ProcessId]:
+    """The members and all that descend from them, as far as they are alive."""
     while True:
-        children = {pid for pid, s in stats.items() if s is not None and s[1] in members}
+        children = {pid for pid, stat in stats.items() if stat[1] in members}
         if children <= members:
             break
-        members |= children
-    alive = set()
-    for pid in members:
-        stat = stats[pid]
-        if stat is not None and stat[0] not in "ZX":
-            alive.add(ProcessId(pid, stat[3]))
-    return alive
+        members = members | children
+    known = ((pid, stats[pid]) for pid in members if pid in stats)
+    return {ProcessId(pid, stat[3]) for pid, stat in known if stat[0] not in "ZX"}
 
 
 def is_alive(process: ProcessId) -> bool:

@@ -1,0 +1,122 @@
+"""Does the engine still work? Looked at from this process, because a hung engine cannot say.
+
+Signs of life are outputs that arrive here and the progress in the status file. An engine that has
+work and gives none is asked whether it is paused, a question that it answers between two steps:
+silence with a reason is excused. As long as it does not answer, the promises that it can no longer
+keep or refuse are ended here: a client with a deadline is told, whatever the engine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from scorpio.server.answers import Answer, error_answer
+from scorpio.server.context import ServerContext
+from scorpio.server.gate import ResponseGate
+from scorpio.server.metrics import count_answered
+from scorpio.server.silence import LEAST_SILENCE_S
+
+logger = logging.getLogger("vllm.scorpio")
+PERIOD_S = 0.5
+FROZEN = "engine_frozen"
+RETRY_AFTER_S = 5
+END_S = 2.0  # for the last bytes of requests that are ended
+_PROGRESS = ("last_progress_unix_s", "steps")  # of the status; the first that is there
+
+
+class EngineWatch:
+    """Looks twice a second; costs nothing else."""
+
+    def __init__(self, server: ServerContext) -> None:
+        self._server = server
+        self._question: asyncio.Task[Any] | None = None
+        self._answers = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                try:
+                    await self.look(time.monotonic())
+                except Exception:  # watching must never end, nor take the server with it
+                    logger.exception("Scorpio: the engine could not be looked at")
+        finally:
+            if self._question is not None:
+                self._question.cancel()
+
+    async def look(self, now_s: float) -> None:
+        """One look; ends the requests that a frozen engine leaves without their answer."""
+        server = self._server
+        silence = server.silence
+        busy = server.engine.get_num_unfinished_requests() > 0
+        silence.look(now_s, busy, self._sign())
+        if not busy or silence.silent_s < LEAST_SILENCE_S or server.engine.errored:
+            return
+        unanswered = self._question is not None and not self._question.done()
+        if not unanswered:
+            self._ask()
+        elif silence.frozen(server.settings.stall_s) and server.policy != "fcfs":
+            await self._end_late(now_s)
+
+    def _sign(self) -> object:
+        self._take_answer()
+        status = self._server.status.read() or {}
+        progress = next((status[key] for key in _PROGRESS if key in status), None)
+        # Without a status an answer is all that shows an engine at work on a long prompt.
+        return self._server.flights.heard.outputs, progress or self._answers
+
+    def _ask(self) -> None:
+        self._question = asyncio.create_task(self._server.engine.is_paused())
+
+    def _take_answer(self) -> None:
+        question = self._question
+        if question is None or not question.done():
+            return
+        self._question = None
+        if question.cancelled() or question.exception() is not None:
+            return  # the engine is dead: vLLM says so itself
+        self._answers += 1
+        if question.result():
+            self._server.silence.excuse()
+
+    async def _end_late(self, now_s: float) -> None:
+        flights = self._server.flights
+        late = [g for g in flights.gates if g.ticket.deadline_s <= now_s and not g.ticket.tokens]
+        for gate in late:
+            gate.ticket.deadline_s = math.inf  # told once
+            count_answered(self._server, 503, FROZEN)
+        silent_s = self._server.silence.silent_s
+        said = f"the deadline has passed, and the engine has said nothing for {silent_s:.0f} s"
+        await end_requests(self._server, late, said, FROZEN)
+
+
+async def end_requests(
+    server: ServerContext, gates: Sequence[ResponseGate], said: str, reason: str
+) -> None:
+    """503, or an error event in a stream that has begun, and an abort of what the engine still does
+    for it. Clients that do not read their last bytes are not waited for."""
+    work: list[Coroutine[Any, Any, None]] = []
+    for gate in gates:
+        # In this order: what the abort makes vLLM say must find the gate closed.
+        work.append(gate.end(unavailable(said, reason, anthropic=gate.anthropic)))
+        work.append(server.engine.abort(list(gate.ticket.request_ids)))
+    if not work:
+        return
+    done, left = await asyncio.wait([asyncio.create_task(w) for w in work], timeout=END_S)
+    for task in left:
+        task.cancel()
+    for task in done:
+        if (error := task.exception()) is not None:
+            logger.error("Scorpio: a request could not be ended", exc_info=error)
+
+
+def unavailable(said: str, reason: str, *, anthropic: bool = False) -> Answer:
+    """503 of this process itself: another server, or this one a little later."""
+    headers = {"retry-after": str(RETRY_AFTER_S), "x-scorpio-reject-reason": reason}
+    return error_answer(503, said, headers=headers, anthropic=anthropic)
