@@ -19,6 +19,7 @@ from scorpio.server.drain import Drain, draining_answer
 from scorpio.server.endpoints import ENDPOINTS, route_path, routed
 from scorpio.server.engine_watch import EngineWatch
 from scorpio.server.generation import generate
+from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
@@ -63,6 +64,9 @@ class ScorpioMiddleware:
                 return
         elif path in admin.METHODS:
             await self._admin(self._server(scope), path, scope, receive, send)
+            return
+        elif path == HEALTH_PATH and scope["method"] in ("GET", "HEAD"):
+            await send_answer(send, health_answer(self._server(scope)))
             return
         elif path == metrics.METRICS_PATH and scope["method"] == "GET":
             await metrics.serve_metrics(self._app, self._server(scope), scope, receive, send)
