@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import policy_names
+from scorpio.core.registry import check_policy, policy_names
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloClass
 
 CONFIG_KEY = "scorpio"
@@ -92,6 +92,14 @@ class ScorpioSettings(BaseModel):
         if raw is not None:
             LatencyProfile.from_dict(raw)
         return raw
+
+    @model_validator(mode="after")
+    def _policy_takes_its_options(self) -> ScorpioSettings:
+        try:
+            check_policy(self.policy, self.policy_options)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"policy_options: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _default_class_exists(self) -> ScorpioSettings:

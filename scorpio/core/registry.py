@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from scorpio.core.latency import LatencyProfile
+from scorpio.core.latency import UNMEASURED, LatencyProfile
 from scorpio.core.policies.fcfs import Fcfs
 from scorpio.core.policies.mooncake import Mooncake
 from scorpio.core.policies.options import parse_options
@@ -59,6 +59,9 @@ def _sjf(inputs: PolicyInputs) -> Policy:
     return Sjf(inputs.options)
 
 
+_NOMINAL = EngineLimits(
+    max_num_seqs=8, token_budget=2048, kv_tokens=65_536, block_tokens=16, max_model_len=4096
+)
 _POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
     "fcfs": _fcfs,
     "mooncake": _mooncake,
@@ -73,6 +76,14 @@ _POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
 def policy_names() -> tuple[str, ...]:
     """All registered policy names, sorted."""
     return tuple(sorted(_POLICIES))
+
+
+def check_policy(name: str, options: Mapping[str, float]) -> None:
+    """Would an engine take this policy with these options? Raises ValueError saying what is valid.
+
+    No policy checks its options against the engine, so a nominal one will do.
+    """
+    make_policy(name, PolicyInputs(UNMEASURED, _NOMINAL, options))
 
 
 def make_policy(name: str, inputs: PolicyInputs) -> Policy:

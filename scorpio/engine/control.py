@@ -29,6 +29,7 @@ class PolicySwitch:
         self._seq = 0
         self._error = ""
         self.record_steps = False
+        self._options: Mapping[str, float] = dict(settings.policy_options)
         self.policy: Policy = self.build(settings.policy, settings.policy_options)
 
     def poll(self, now_s: float, idle: bool) -> bool:
@@ -50,7 +51,7 @@ class PolicySwitch:
         self.record_steps = control.record_steps
         try:
             self.policy = self.build(control.policy, dict(control.options))
-            self._error = ""
+            self._options, self._error = dict(control.options), ""
         except (ValueError, TypeError) as error:
             self._error = str(error)
             logger.error("Policy switch refused: %s", error)
@@ -60,6 +61,7 @@ class PolicySwitch:
         """What `/scorpio/status` shows of the switch."""
         return {
             "policy": self.policy.name,
+            "policy_options": self._options,
             "control_seq": self._seq,
             "control_error": self._error,
             "latency_source": "none" if self.profile is None else self.profile.source,

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from scorpio import channel
-from scorpio.core.registry import policy_names
+from scorpio.core.registry import check_policy, policy_names
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.context import ServerContext
+from scorpio.settings import ScorpioSettings
 
 STATUS_PATH = "/scorpio/status"
 POLICY_PATH = "/scorpio/policy"
@@ -39,6 +40,7 @@ def status_answer(server: ServerContext) -> Answer:
     live = None if run_dir is None else channel.read_status(run_dir)
     content: dict[str, Any] = {
         "policy": server.settings.policy,
+        "policy_options": server.settings.policy_options,
         "requested_policy": server.settings.policy if control is None else control.policy,
         "requested_control_seq": 0 if control is None else control.seq,
         "policies": list(policy_names()),
@@ -65,14 +67,18 @@ def deny(headers: Mapping[str, str], environ: Mapping[str, str]) -> Answer | Non
 
 
 def set_policy(server: ServerContext, raw: bytes) -> Answer:
-    """PUT {"policy": NAME, "options": {NAME: number}}: ask EngineCore for another policy."""
+    """PUT {"policy": NAME, "options": {NAME: number}}: ask EngineCore for another policy.
+
+    Without "options" a policy gets its defaults, and the one the server was started with the
+    options it was started with.
+    """
     run_dir = server.settings.run_dir
     if run_dir is None:
         return error_answer(
             409, "no run_dir: start with `scorpio serve`, or put run_dir into additional_config"
         )
     try:
-        wish = _parse(raw)
+        wish = _parse(raw, server.settings)
     except ValueError as error:
         return error_answer(400, str(error), kind="BadRequestError")
     try:
@@ -90,7 +96,7 @@ def set_policy(server: ServerContext, raw: bytes) -> Answer:
     )
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
+def _parse(raw: bytes, settings: ScorpioSettings) -> dict[str, Any]:
     """The checked wish. Raises ValueError with what is allowed."""
     try:
         body = json.loads(raw)
@@ -98,11 +104,14 @@ def _parse(raw: bytes) -> dict[str, Any]:
         raise ValueError("the body is not JSON") from None
     if not isinstance(body, dict) or not _KEYS.issuperset(body):
         raise ValueError(f"the body must be an object with keys out of {sorted(_KEYS)}")
-    policy, options = body.get("policy"), body.get("options", {})
+    policy = body.get("policy")
+    at_start = settings.policy_options if policy == settings.policy else {}
+    options = body.get("options", at_start)
     if policy not in policy_names():
         raise ValueError(f"policy: unknown {policy!r}; valid: {', '.join(policy_names())}")
     if not isinstance(options, dict) or not all(_is_number(v) for v in options.values()):
         raise ValueError("options: must be an object of finite numbers")
+    check_policy(policy, options)
     record_steps = body.get("record_steps", False)
     if not isinstance(record_steps, bool):
         raise ValueError("record_steps: must be true or false")

@@ -23,6 +23,9 @@ from tests.engine.driver import Engine, Scripted
         ({"polcy": "fcfs"}, "polcy"),
         ({"policy": "nonsense"}, "valid:"),
         ({"breaker_limit": 0}, "breaker_limit"),
+        ({"policy_options": {"patience": 1}}, "policy_options: scorpio has no option patience"),
+        ({"policy_options": {"patience_s": -1}}, "patience_s must be in"),
+        ({"policy": "fcfs", "policy_options": {"patience_s": 1}}, "fcfs has no option"),
         ({"rejection_status": 500}, "rejection_status"),
         ({"classes": {"chat": {"ttft_ms": -1}}}, "classes.chat.ttft_ms"),
         ({"classes": {"chat": {"ttft_ms": float("nan")}}}, "classes.chat.ttft_ms"),
@@ -121,18 +124,20 @@ def test_policy_is_switched_and_visible(tmp_path: Path) -> None:
     status = channel.read_status(tmp_path)
     assert status is not None
     assert (status["policy"], status["control_seq"]) == ("fcfs", 0)
-    seq = channel.write_control(tmp_path, "scorpio-paper")
+    assert status["policy_options"] == {}
+    seq = channel.write_control(tmp_path, "scorpio-paper", {"kappa": 1.5})
     engine.step(1.0)
     engine.step()
     status = channel.read_status(tmp_path)
     assert status is not None
     assert (status["policy"], status["control_seq"]) == ("scorpio-paper", seq)
-    channel.write_control(tmp_path, "nonsense")
+    assert status["policy_options"] == {"kappa": 1.5}
+    channel.write_control(tmp_path, "nonsense", {"kappa": 9.0})
     engine.step(1.0)
     engine.step()
     status = channel.read_status(tmp_path)
     assert status is not None
-    assert status["policy"] == "scorpio-paper"
+    assert (status["policy"], status["policy_options"]) == ("scorpio-paper", {"kappa": 1.5})
     assert "valid:" in status["control_error"]
     engine.drain()
     status = channel.read_status(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def call(
-    run_dir: Path | None, method: str, path: str, body: Any = b"", headers: Any = GOOD
+    run_dir: Path | None,
+    method: str,
+    path: str,
+    body: Any = b"",
+    headers: Any = GOOD,
+    config: Mapping[str, Any] | None = None,
 ) -> Reply:
-    server = FakeServer(FakeEngine(), {} if run_dir is None else {"run_dir": str(run_dir)})
+    config = dict(config or {}) | ({} if run_dir is None else {"run_dir": str(run_dir)})
+    server = FakeServer(FakeEngine(), config)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     reply = await client(server).request(method, path, raw, headers)
     assert server.bodies == []  # never reaches vLLM
@@ -33,12 +40,29 @@ async def call(
 
 async def test_put_writes_the_wish(tmp_path: Path) -> None:
     for seq in (1, 2):
-        body = {"policy": "fcfs", "options": {"kappa": 1.5}}
+        body = {"policy": "scorpio", "options": {"patience_s": 1.5}}
         reply = await call(tmp_path, "PUT", "/scorpio/policy", body)
         assert reply.status == 200
         assert reply.json()["control_seq"] == seq
     control = channel.read_control(tmp_path)
-    assert control == channel.Control("fcfs", {"kappa": 1.5}, False, 2)
+    assert control == channel.Control("scorpio", {"patience_s": 1.5}, False, 2)
+
+
+async def test_a_switch_away_and_back_keeps_the_options_of_the_start(tmp_path: Path) -> None:
+    started = {"policy": "scorpio", "policy_options": {"patience_s": 7.0}}
+    status = (await call(tmp_path, "GET", "/scorpio/status", config=started)).json()
+    assert status["policy_options"] == {"patience_s": 7.0}
+    for body, options in (
+        ({"policy": "fcfs"}, {}),
+        ({"policy": "scorpio"}, {"patience_s": 7.0}),
+        ({"policy": "scorpio", "record_steps": True}, {"patience_s": 7.0}),
+        ({"policy": "scorpio", "options": {}}, {}),
+    ):
+        reply = await call(tmp_path, "PUT", "/scorpio/policy", body, config=started)
+        assert (reply.status, reply.json()["options"]) == (200, options)
+        control = channel.read_control(tmp_path)
+        assert control is not None
+        assert control.options == options
 
 
 async def test_status_before_and_after_the_engine_spoke(tmp_path: Path) -> None:
@@ -100,6 +124,10 @@ async def test_403_names_the_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"policy": "fcfs", "options": {"a": float("nan")}}, "options"),
         ({"policy": "fcfs", "options": {"a": 10**400}}, "options"),
         ({"policy": "fcfs", "record_steps": 1}, "record_steps"),
+        ({"policy": "fcfs", "options": {"kappa": 1}}, "fcfs has no option kappa"),
+        ({"policy": "scorpio", "options": {"patience": 1}}, "patience_s"),
+        ({"policy": "scorpio", "options": {"patience_s": -1}}, "must be in"),
+        ({"policy": "scorpio-paper", "options": {"nope": 1}}, "nope"),
     ],
 )
 async def test_400_says_what_is_allowed(tmp_path: Path, body: Any, said: str) -> None:
