@@ -64,12 +64,18 @@ class GrowingBatch:
         """No seat is left, whoever asks."""
         return self._room <= 0
 
-    def takes(self, view: RequestView) -> bool:
-        """May this request join?"""
+    def takes(self, view: RequestView, bound: bool = True) -> bool:
+        """May this request join? bound: only when its own TPOT SLO is kept."""
         if self._members == 0:
             return True
         if self.full or view.prompt_tokens >= self._kv_left or not self._adapters.free_for(view):
             return False
+        return not bound or self.keeps_pace(view)
+
+    def keeps_pace(self, view: RequestView) -> bool:
+        """Would its own TPOT SLO be kept beside those that are in?"""
+        if self._members == 0:
+            return True
         length = view.predicted_output_tokens
         if not math.isfinite(length):
             length = min(self._mean_output, view.max_tokens)
@@ -83,14 +89,15 @@ class GrowingBatch:
         step_s = self._model.step_s(self._members, self._context)
         return max(step_s, min(step_s / (1.0 - prefill_share), self._tightest_s))
 
-    def join(self, view: RequestView) -> None:
+    def join(self, view: RequestView, bound: bool = True) -> None:
         """It does."""
         self._members += 1
         self._room -= 1
         self._kv_left -= view.prompt_tokens
         self._context += view.prompt_tokens
         self._adapters.take(view)
-        self._tightest_s = min(self._tightest_s, self._pace_s(view))
+        if bound:
+            self._tightest_s = min(self._tightest_s, self._pace_s(view))
 
     def _pace_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)

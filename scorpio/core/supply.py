@@ -37,6 +37,11 @@ class PrefillSupply:
         done: FloatArray = self.start_s + self.decode_s + np.minimum(work_s, first_s) + beyond
         return done
 
+    def soonest_s(self, work_s: FloatArray) -> FloatArray:
+        """When each amount of work could be done if there were nothing else but these decodes'
+        next step: no later, whatever is borrowed from whom."""
+        return self.start_s + self.decode_s + work_s
+
     def drift_s(self, work_s: float, slo_s: FloatArray) -> FloatArray:
         """Time from the start to the last token due while this much work is done, for decodes of
         these TPOT SLOs, [B]: what each step takes beyond its pace adds up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -223,21 +224,57 @@ def test_a_prefill_that_has_begun_keeps_its_turn(row: Row) -> None:
     assert not plan(decode("d", 0.030), row, waiting=LATER).defer_prefill
 
 
-@pytest.mark.parametrize(("second", "has_it"), [(0.0, True), (0.12, True), (0.13, False)])
-def test_one_that_stood_back_for_long_has_an_eighth_of_the_time(
-    second: float, has_it: bool
-) -> None:
-    # Due more than patience_s ago. Its work is not in the others' way: none of them is refused.
-    scene = Scene(
-        LIMITS,
-        (decode("d", 0.030), begun(arrival_s=NOW_S - 66.0)),
-        tuple((w, False) for w in LATER[:8]),
-    )
+@pytest.mark.parametrize("behind", ["begun", "wait"])
+def test_one_that_stood_behind_for_long_has_an_eighth_of_the_prefill(behind: str) -> None:
+    # Sent more than patience_s ago. Its work is not in the others' way: none of them is refused.
+    old = {"arrival_s": NOW_S - 66.0}
+    running, waiting = (decode("d", 0.030),), LATER[:8]
+    if behind == "begun":
+        running = (*running, begun(**old))
+    else:
+        waiting = (view("giant", 4000, 5.0, 0.03, on_miss=OnMiss.WAIT, seq=99, **old), *waiting)
+    scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
     policy = Scorpio(PROFILE, LIMITS, {})
-    made = policy.plan(NOW_S + second, snapshot(policy, scene))
-    assert list(made.prefill_order or ()) == ([1] if has_it else [])
-    assert list(made.admit or ()) == ([] if has_it else ["w0"])
-    assert not made.reject
+    plans = [policy.plan(NOW_S, snapshot(policy, scene)) for _ in range(800)]
+    assert not any(made.reject for made in plans)
+    theirs = [made.prefill_order == [1] or made.admit == ["giant"] for made in plans]
+    assert all(made.admit == ["w0"] for made, its in zip(plans, theirs, strict=True) if not its)
+    assert sum(theirs) == pytest.approx(100, abs=1)
+    assert max(b - a for a, b in pairwise(np.flatnonzero(theirs))) <= 8
+
+
+@pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
+def test_a_broken_promise_does_not_lead(on_miss: OnMiss) -> None:
+    broken = tuple(
+        view(f"b{n}", 500, 1e-6, 0.03, seq=n, on_miss=on_miss, arrival_s=NOW_S - 2.0)
+        for n in range(100)
+    )
+    good = (view("good", 100, 0.5, 0.03, seq=200), view("long", 2000, 0.5, 0.03, seq=201))
+    made = plan(decode("d", 0.030), waiting=(*broken, *good))
+    assert next(iter(made.admit or ())) == "good"
+    assert not made.reject  # as if they were not there
+    wish = view("w", 500, 3.0, 0.03, seq=1, on_miss=OnMiss.WAIT)  # this one can still be kept
+    assert next(iter(plan(decode("d", 0.030), waiting=(*good, wish)).admit or ())) == "good"
+    made = plan(decode("d", 0.030), waiting=(wish, view("later", 500, 5.0, 0.03, seq=2)))
+    assert next(iter(made.admit or ())) == "w"
+
+
+def test_who_states_no_deadline_takes_what_the_others_leave_in_order_of_arrival() -> None:
+    free = tuple(view(f"f{n}", 50, seq=9 - n, arrival_s=NOW_S - n) for n in range(9))
+    made = plan(decode("d", 0.030), waiting=(*free, view("good", 20, 30.0, 0.03, seq=20)))
+    assert list(made.admit or ())[:4] == ["good", "f8", "f7", "f6"]
+
+
+def test_a_pace_alone_is_refused_once_nobody_can_wait_for_it_any_longer() -> None:
+    # The batch's steps have a fixed part of more than half of 18 ms.
+    for waited_s, refused in ((59.0, []), (61.0, ["pace"])):
+        pace = view("pace", 20, tpot_s=0.018, arrival_s=NOW_S - waited_s)
+        made = plan(decode("d", 0.030), waiting=(pace,), light_share=0.0)
+        assert [r.request_id for r in made.reject] == refused
+        assert all(r.reason is RejectReason.TPOT_INFEASIBLE for r in made.reject)
+        patient = replace(pace, slo=replace(pace.slo, on_miss=OnMiss.WAIT))
+        made = plan(decode("d", 0.030), waiting=(patient,), light_share=0.0)
+        assert list(made.admit or ()) == (["pace"] if refused else [])
 
 
 def test_one_that_stood_back_takes_what_is_left() -> None:

@@ -18,12 +18,13 @@ _MAX_SCAN = 50  # that may not join, passed over in a step of 20 ms (plan_budget
 class Packed:
     """joining: waiting requests that start. order: rows of running prefills, as they are to be
     served. left, prefix: what the last of those that start still needs after this step, and the
-    tokens it has in the KV cache by then."""
+    tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind."""
 
     joining: list[RequestView] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     left: int = 0
     prefix: int = 0
+    behind_s: float = 0.0
 
 
 def pack(
@@ -38,7 +39,8 @@ def pack(
     waiting = snapshot.waiting
     packed = Packed()
     scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
-    for row, tokens, prefix in turns:
+    for turn in turns:
+        row, tokens, prefix = turn.row, turn.tokens, turn.prefix
         if row >= 0 and not scans:
             if partials == len(packed.order):
                 break
@@ -52,15 +54,16 @@ def pack(
             packed.order.append(-1 - row)
         elif waiting.started[row]:
             batch.join(waiting[row])  # the engine lets preempted ones in by itself
-        elif batch.takes(waiting[row]):
-            batch.join(waiting[row])
+        elif batch.takes(waiting[row], turn.bound):
+            batch.join(waiting[row], turn.bound)
             packed.joining.append(waiting[row])
         else:
             # Nobody behind is held up, but the look ahead is bounded.
             scans = 0 if batch.full else scans - 1
             continue
-        part = max(chunk, 1)
+        part, before_s = max(chunk, 1), fill.time_s
         fill.add(part, prefix)
+        packed.behind_s += turn.behind * (fill.time_s - before_s)
         if chunk < tokens:
             packed.left, packed.prefix = tokens - part, prefix + part
             break

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
+from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.latency import Number, StepModel
 from scorpio.core.length_belief import LengthBelief
+from scorpio.core.on_time import let_go
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import OnMiss
@@ -25,7 +28,20 @@ from scorpio.core.views import (
 )
 
 _MIN_RETRY_S = 1.0
-Turn = tuple[int, int, int]  # row (>= 0 waiting, -1 - row running), tokens left, tokens in KV
+_MOST_UNKEPT = 64  # looked at in a step
+
+
+class Turn(NamedTuple):
+    """One job when its turn has come. row: >= 0 waits, -1 - row is running. prefix: tokens in KV.
+
+    behind: it stands behind all others. bound: its own TPOT SLO must be kept when it joins.
+    """
+
+    row: int
+    tokens: int
+    prefix: int
+    behind: bool = False
+    bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +49,17 @@ class PrefillJobs:
     """Prefill still to do in order of the queue: `row` >= 0 waits, -1 - row is running already.
 
     deadline_s: when its client wants the first token; inf for none, -inf for one that comes first.
-    work_s: its cost beside other work, attention to its own prefix included, no base cost.
+    work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
+        one that stands behind, which takes no time from the others.
     may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
-    owed: jobs that stood back for so long that some time is theirs now.
+    resumed: its answer has begun, so it goes on whatever was promised.
+    owed: it has waited for longer than anybody should; behind: see `sorted_out`.
     """
 
     row: IntArray
+    arrival_s: FloatArray
     deadline_s: FloatArray
     tokens: FloatArray
     prefix: FloatArray
@@ -49,7 +68,9 @@ class PrefillJobs:
     rejectable: BoolArray
     predicted: FloatArray
     value: FloatArray
-    owed: list[int]
+    resumed: BoolArray
+    owed: BoolArray
+    behind: BoolArray
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that letting each go saves, for one unit of value: its prefill and the
@@ -59,15 +80,55 @@ class PrefillJobs:
         cost_s: FloatArray = (self.work_s + decode_s) / self.value
         return cost_s
 
+    def sorted_out(self, supply: PrefillSupply) -> PrefillJobs:
+        """The same, with those put behind that nobody else shall be late for.
+
+        One without a deadline is good whenever it comes. One that cannot be on time, and is not
+        refused for that, cannot be good any more: because its time is up, or because others that
+        may be neither refused nor put off by their own word have a better claim.
+        """
+        lost = supply.soonest_s(self.work_s) > self.deadline_s
+        behind: BoolArray = (np.isinf(self.deadline_s) | lost & ~self.rejectable) & ~self.resumed
+        firm = ~(behind | self.rejectable | self.may_drop | self.resumed)
+        if firm.any():
+            deadline_s, work_s = self.deadline_s[firm], self.work_s[firm]
+            late = let_go(deadline_s, work_s, work_s.copy, firm[firm], supply.done_s)
+            behind[firm.nonzero()[0][late]] = True
+        if not behind.any():
+            return self
+        return replace(
+            self,
+            behind=behind,
+            work_s=np.where(behind, 0.0, self.work_s),
+            may_drop=self.may_drop & ~behind,
+        )
+
     def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
-        """Kept jobs in order, then those let go that are not refused; first of all, when `pay` is
-        said, those that are owed."""
-        first = self.owed if pay else []
-        left = {*gone.tolist(), *first}
-        kept = (job for job in range(len(self.row)) if job not in left)
-        behind = (job for job in gone.tolist() if not self.rejectable[job] and job not in first)
-        for job in chain(first, kept, behind):
-            yield int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
+        """Kept jobs in order; then, as they came, those behind and those let go that are not
+        refused. First of all, when `pay` is said, those of them that are owed."""
+        behind = self.behind.copy()
+        behind[gone] = ~self.rejectable[gone]
+        kept = ~behind
+        kept[gone] = False
+        last = behind.nonzero()[0]
+        last = last[np.argsort(self.arrival_s[last], kind="stable")]
+        first = last[self.owed[last]] if pay else last[:0]
+        if pay:
+            last = last[~self.owed[last]]
+        for job in chain(first.tolist(), kept.nonzero()[0].tolist(), last.tolist()):
+            yield self._turn(job, bool(behind[job]))
+
+    def owes(self, gone: IntArray) -> bool:
+        """Does anybody behind the others wait for what is owed to it?"""
+        let_go = self.owed[gone] & ~self.rejectable[gone]
+        return bool(let_go.any() or (self.owed & self.behind).any())
+
+    def _turn(self, job: int, behind: bool) -> Turn:
+        # Of those without a deadline, one that is owed time gives its TPOT up, or is refused.
+        untimed = math.isinf(self.deadline_s[job])
+        held = untimed and (self.rejectable[job] or not self.owed[job])
+        where = int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
+        return Turn(*where, behind, bool(not behind or held))
 
 
 def prefill_jobs(
@@ -80,14 +141,14 @@ def prefill_jobs(
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be let go unless its answer has begun too or its client said WAIT. One that
-    was due before `owed_s` has stood back for long enough to be owed some time.
+    that has begun may be let go unless its answer has begun too or its client said WAIT. Who came
+    before `owed_s` has waited for long enough to be owed some time.
     """
-    owed: list[int] = []
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
     row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
-    deadline_s = np.where(np.isneginf(due_s), due_s, waiting.deadline_s[which])
+    resumed, arrival_s = waiting.started[which], waiting.arrival_s[which]
+    deadline_s = np.where(resumed, -math.inf, waiting.deadline_s[which])
     tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
     rejectable, value = waiting.rejectable[which], waiting.value[which]
     # Who never said when has no time to miss, however long the engine takes.
@@ -104,18 +165,20 @@ def prefill_jobs(
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
         views = [running.views[r] for r in partial.tolist()]
+        arrival_s = np.insert(arrival_s, at, [view.arrival_s for view in views])
+        has_answer = running.output_tokens[partial] > 0
+        resumed = np.insert(resumed, at, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
-        stands_back &= running.output_tokens[partial] == 0
-        places = at + np.arange(len(partial))
-        owed = places[stands_back & (theirs_s < owed_s)].tolist()
-        may_drop = np.insert(may_drop, at, stands_back)
+        may_drop = np.insert(may_drop, at, stands_back & ~has_answer)
         rejectable = np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
     work_s = prefill_work_s(model, tokens, prefix)
+    owed, behind = arrival_s < owed_s, np.zeros(len(row), dtype=np.bool_)
     return PrefillJobs(
-        row, deadline_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value, owed
-    )
+        row, arrival_s, deadline_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value,
+        resumed, owed, behind,
+    )  # fmt: skip
 
 
 def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:
@@ -192,3 +255,14 @@ def refusals(
             reason = RejectReason.TTFT_INFEASIBLE
         refused.append(Rejection(view.request_id, reason, ttft_s, retry_s))
     return refused
+
+
+def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
+    """Refusals of those that stated a TPOT SLO alone and have waited for as long as anybody should
+    for a batch that keeps it."""
+    rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
+    return [
+        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, _MIN_RETRY_S)
+        for row in rows.tolist()
+        if not batch.keeps_pace(waiting[row])
+    ]

@@ -20,6 +20,7 @@ from scorpio.core.chunk import StepFill
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import MAX_DROPS_PER_STEP, let_go
+from scorpio.core.owed_time import OwedTime
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.plan_budget import within
 from scorpio.core.policies.idle_engine import IdleEngine
@@ -35,6 +36,7 @@ from scorpio.core.policies.prefill_jobs import (
     prefill_jobs,
     prefill_work_s,
     refusals,
+    unkept,
 )
 from scorpio.core.policies.step_decodes import StepDecodes, step_decodes
 from scorpio.core.prefill_share import PrefillShare
@@ -59,11 +61,10 @@ OPTIONS = {
     "borrow_queue_s": Option(1.0, 0.0, 60.0),  # prefill left, up to which decodes may be made late
     "tenant_share": Option(0.0, 0.0, 100.0),  # fair shares a tenant may have; 0 = not looked at
     "tenant_room": Option(1.0, 1.0, 100.0),  # times its prefill that one with more must find
-    "patience_s": Option(60.0, 0.1, 86_400.0),  # deadline of requests without a TTFT SLO
+    "patience_s": Option(60.0, 0.1, 86_400.0),  # one that stands behind is owed time after that
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
-_OWED = 0.125  # of each second belongs to those that stood back for long
 
 
 class Scorpio:
@@ -84,11 +85,12 @@ class Scorpio:
         self._busy_until_s = math.inf  # when the step last planned was to end
         self._idle = IdleEngine(profile.step, limits)
         self._lengths = LengthBelief(limits.max_num_seqs)
+        self._owed_time = OwedTime()
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
-        """Earliest deadline first; without a TTFT SLO a request is due after `patience_s`."""
+        """Earliest deadline first, but nobody is overtaken by those of `patience_s` later."""
         return min(view.deadline_s, view.arrival_s + self._o["patience_s"])
 
     def observe(self, sample: StepSample) -> None:
@@ -115,6 +117,8 @@ class Scorpio:
         never, reject = hopeless(model, self._limits, snapshot.waiting, never_could)
         owed_s = start_s - self._o["patience_s"]
         jobs = prefill_jobs(model, snapshot, never, self.queue_key, owed_s)
+        pace_s = self._pace_s(model, snapshot, decodes)
+        jobs = jobs.sorted_out(self._supply(start_s, limit_s, decodes.alone_s, pace_s))
         over = self._over_share(snapshot, jobs)
         supply, gone = self._keep(model, snapshot, decodes, start_s, limit_s, jobs, over)
         if len(gone):
@@ -123,15 +127,17 @@ class Scorpio:
             reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight, never_could)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
-        turns = jobs.turns(gone, pay=start_s % 1.0 < _OWED)
+        reject += unkept(snapshot.waiting, jobs, self._batch(model, snapshot, decodes, start_s))
+        turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay)
         if reject and not len(snapshot.running):
             refused, waiting = {r.request_id for r in reject}, snapshot.waiting
             row = self._idle.tried(model, known, waiting, refused, start_s)
             if row is not None:
                 tried = waiting[row]
                 reject = [r for r in reject if r.request_id != tried.request_id]
-                turns = chain([(row, tried.prefill_tokens, tried.cached_tokens)], turns)
-        return self._fill(model, snapshot, decodes, start_s, turns, reject, supply)
+                turns = chain([Turn(row, tried.prefill_tokens, tried.cached_tokens)], turns)
+        owes = jobs.owes(gone)
+        return self._fill(model, snapshot, decodes, start_s, turns, owes, reject, supply)
 
     def _batch(
         self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes, start_s: float
@@ -230,7 +236,8 @@ class Scorpio:
             usual_s = decodes.alone_s / (1.0 - self._prefill_share.value)
             least_s = (1.0 - self._o["catch_up"]) * decodes.slo_s
             recovery_s = np.maximum(least_s, decodes.slo_s - usual_s)
-            backlog, prefix = float(jobs.tokens.sum()), float((jobs.tokens * jobs.prefix).sum())
+            tokens = jobs.tokens * ~jobs.behind
+            backlog, prefix = float(tokens.sum()), float((tokens * jobs.prefix).sum())
             stock = stock_step(model, decodes, backlog, prefix, self._limits.token_budget)
             most_s = min(stock.step_s, decodes.most_s)
             steps_s = {min(k * pace_s, most_s) for k in _BORROW_STEPS}
@@ -280,6 +287,7 @@ class Scorpio:
         decodes: StepDecodes,
         start_s: float,
         turns: Iterable[Turn],
+        owes: bool,
         reject: list[Rejection],
         supply: PrefillSupply,
     ) -> StepPlan:
@@ -295,6 +303,8 @@ class Scorpio:
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._plans(start_s, fill.time_s)
+        prefill_s = fill.time_s - decodes.alone_s
+        self._owed_time.book(prefill_s, packed.behind_s, owes, decodes.most_s)
         told = []
         if packed.joining:
             late_s = 0.0  # of the last to join: its prompt may need more steps

@@ -1,0 +1,56 @@
+"""Do requests that can no longer be good cost those that can? vLLM's scheduler, modelled time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.engine.timed import Timed, settings
+
+TTFT_S = 1.0
+BURST, BURST_EVERY_S = 64, 4.0
+
+
+def honest_and_others(
+    seconds: float, others: Mapping[str, object] | None, rate: float = 8.0
+) -> tuple[Timed, list[str]]:
+    """Honest requests at a steady rate, and bursts of others; then nothing more until all ended."""
+    engine, names = Timed(scorpio=settings()), list[str]()
+    next_s, burst_s = 0.0, 1.0
+    while engine.time_s < seconds:
+        while next_s <= engine.time_s:
+            names.append(f"honest{len(names)}")
+            engine.add(names[-1], 200, 60, slo_ttft_ms=1000.0 * TTFT_S, slo_tpot_ms=60.0)
+            next_s += 1.0 / rate
+        if others is not None and burst_s <= engine.time_s:
+            for number in range(BURST):
+                engine.add(f"other{burst_s}-{number}", 500, 100, **others)
+            burst_s += BURST_EVERY_S
+        engine.run_until(min(engine.time_s + 1e-6, seconds))
+    engine.run_until(seconds + 60.0)
+    return engine, names
+
+
+def in_time(engine: Timed, names: list[str]) -> float:
+    """Share of them, in percent."""
+    kept = [n for n in names if n in engine.first_s and engine.ttft_s(n) <= TTFT_S]
+    return 100.0 * len(kept) / len(names)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"slo_ttft_ms": 0.001, "slo_on_miss": "wait"},
+        {"slo_ttft_ms": 0.001, "slo_on_miss": "degrade"},
+        {"slo_ttft_ms": 900.0, "slo_on_miss": "wait"},  # some of each burst can be kept
+        {"slo_ttft_ms": 0.001, "slo_tpot_ms": 11.0, "slo_on_miss": "wait"},
+        {},
+    ],
+)
+def test_the_honest_keep_what_they_have_and_the_others_end(others: dict[str, object]) -> None:
+    engine, names = honest_and_others(12.0, others)
+    alone = in_time(*honest_and_others(12.0, None))
+    assert in_time(engine, names) >= alone - 5.0
+    assert all(engine.finished(name) for name in engine.outputs)
+    assert not any(engine.refusal(name) for name in engine.outputs if name not in names)
