@@ -56,6 +56,9 @@ def serve(
     ] = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
     latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
+    profile_mismatch: Annotated[
+        str, typer.Option(help="a latency profile of another model: refuse, warn")
+    ] = "refuse",
     length_model: Annotated[
         str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
     ] = None,
@@ -69,6 +72,7 @@ def serve(
         if policy is not None:
             check_policies([policy])
         options = option_values(policy_option or [])
+        one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
         from scorpio.server.serve import serve as run_server
 
         run_server(
@@ -78,6 +82,7 @@ def serve(
             policy_options=options or None,
             slo_config=slo_config,
             latency=latency,
+            profile_mismatch=profile_mismatch,
             length_model=length_model,
             run_dir=run_dir,
         )

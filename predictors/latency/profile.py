@@ -11,8 +11,8 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -37,6 +37,7 @@ class ServedModel:
     max_model_len: int
     vllm: str
     kv_tokens: int | None = None  # room of the KV pool, where /metrics tells it
+    engine: Mapping[str, object] = field(default_factory=dict)  # its facts, with Scorpio in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,11 @@ async def _served_model(session: aiohttp.ClientSession, root: str) -> ServedMode
             version = (await answer.json())["version"]
         async with session.get(f"{root}/metrics") as answer:
             kv_tokens = _kv_tokens(await answer.text())
-        return ServedModel(str(model["id"]), int(model["max_model_len"]), str(version), kv_tokens)
+        async with session.get(f"{root}/scorpio/status") as answer:
+            status = await answer.json() if answer.status == 200 else {}
+        limit = int(model["max_model_len"])
+        engine = dict(status.get("engine", {}))
+        return ServedModel(str(model["id"]), limit, str(version), kv_tokens, engine)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise ProbeError(f"{root} does not answer: {type(error).__name__}: {error}") from None
     except (KeyError, IndexError, TypeError) as error:

@@ -126,7 +126,7 @@ async def profile_server(
 
 
 def _limits(served: ServedModel) -> dict[str, object]:
-    limits: dict[str, object] = {"max_model_len": served.max_model_len}
+    limits = dict(served.engine) | {"max_model_len": served.max_model_len}
     if served.kv_tokens is not None:
         # In the 16-token blocks that the twin counts in, whatever this engine's block size is.
         limits |= {"block_size": 16, "num_gpu_blocks": served.kv_tokens // 16}

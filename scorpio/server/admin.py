@@ -47,6 +47,7 @@ def status_answer(server: ServerContext) -> Answer:
         "classes": sorted(server.book.classes),
         "default_class": server.settings.default_class,
         "engine_reported": live is not None,
+        "engine": dict(server.facts),
     }
     return json_answer(200, content | (live or {}))
 

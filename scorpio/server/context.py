@@ -19,7 +19,7 @@ from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.silence import Silence
 from scorpio.server.slo_headers import SloBook
 from scorpio.server.ticket import attach_watch
-from scorpio.server.vllm_api import Authenticator, authenticator
+from scorpio.server.vllm_api import Authenticator, authenticator, engine_facts
 from scorpio.settings import ScorpioSettings, load_settings
 
 _MIB = 1 << 20
@@ -45,7 +45,7 @@ class StatusReader:
 
 @dataclass(slots=True)
 class ServerContext:
-    """One vLLM API server as the middleware sees it."""
+    """One vLLM API server as the middleware sees it. facts: of its engine, for a profile."""
 
     settings: ScorpioSettings
     book: SloBook
@@ -54,6 +54,7 @@ class ServerContext:
     lengths: LengthService
     in_flight: InFlight
     engine: Any
+    facts: Mapping[str, object]
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
     auth: Authenticator | None = None
@@ -114,6 +115,7 @@ def attach_server(app: Any) -> ServerContext:
             )
         ),
         engine=state.engine_client,
+        facts=engine_facts(state.vllm_config),
         flights=flights,
         auth=authenticator(state.args),
     )

@@ -14,7 +14,6 @@ from typing import Any
 from predictors.latency.artifact import (
     ProfileFileError,
     cached_profile_path,
-    read_profile,
     this_machine,
 )
 from predictors.length.artifact import LengthArtifactError
@@ -22,6 +21,7 @@ from predictors.length.shipped import SHIPPED, open_model
 from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
+from scorpio.server.profile_check import REFUSE, ChosenProfile
 from scorpio.server.serve_args import (
     ServeError,
     build_args,
@@ -32,7 +32,7 @@ from scorpio.server.serve_args import (
 from scorpio.server.slo_config import read_slo_config
 from scorpio.server.starting import ending_at_once
 from scorpio.server.vllm_api import run_openai_server
-from scorpio.settings import SettingsError
+from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
 
 Say = Callable[[str], None]
 NO_LENGTH_MODEL = "none"
@@ -48,6 +48,7 @@ def serve(
     latency: Path | None = None,
     length_model: str | None = None,
     run_dir: Path | None = None,
+    profile_mismatch: str = REFUSE,
     say: Say | None = None,
 ) -> None:
     """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
@@ -63,6 +64,7 @@ def serve(
     latency: a file of `scorpio profile`; None = this machine's cached one, if there is one.
     length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
         None = the one that was trained for this model, if there is one.
+    profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
     run_dir: where the control and status files live; None = a fresh directory, removed at the end.
     say: gets each line for the user; None = print to stderr.
 
@@ -79,14 +81,20 @@ def serve(
             scorpio = {} if slo_config is None else read_slo_config(slo_config)
             model_path = str(resolve_model(model))
             scorpio |= _explicit(policy, policy_options)
-            scorpio |= _latency(latency, model, model_path, tell)
             scorpio |= _length(length_model, model, tell)
+            path = latency or _cached(model, model_path, tell)
+            profile = None if path is None else ChosenProfile.read(path, given=path == latency)
+            if profile is not None:
+                scorpio["latency"] = profile.file.profile.to_dict()
+            load_settings({CONFIG_KEY: scorpio})  # what is wrong is told before vLLM is loaded
         except (SettingsError, ProfileFileError, LengthArtifactError) as error:
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.
         env = default_env(model_path, cpu, os.environ)
         scorpio["run_dir"] = str(directory)
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
+        if profile is not None and not profile.fits(args, profile_mismatch, tell):
+            del args.additional_config[CONFIG_KEY]["latency"]
         if chosen := describe_defaults(args, env, cpu):
             tell(f"defaults for this machine: {chosen}")
         run_openai_server(args)
@@ -101,19 +109,17 @@ def _explicit(policy: str | None, options: Mapping[str, float] | None) -> dict[s
     return chosen
 
 
-def _latency(path: Path | None, model: str, model_path: str, tell: Say) -> dict[str, Any]:
-    """The engine's measured speed. Without one nothing is predicted, so nothing is refused by
-    prediction: a guess about an unknown machine would refuse what it can do."""
-    if path is not None:
-        return {"latency": read_profile(path).profile.to_dict()}
+def _cached(model: str, model_path: str, tell: Say) -> Path | None:
+    """This machine's own profile of the model. Without one nothing is predicted, so nothing is
+    refused by prediction: a guess about an unknown machine would refuse what it can do."""
     machine = this_machine()
     for name in dict.fromkeys((model, model_path)):
         cached = cached_profile_path(cache_dir(), name, machine)
         if cached.exists():
             tell(f"latency profile: {cached}")
-            return {"latency": read_profile(cached).profile.to_dict()}
+            return cached
     tell("no latency profile of this machine: run `scorpio profile`; until then no step is timed")
-    return {}
+    return None
 
 
 def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:

@@ -74,6 +74,40 @@ def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
     return parser.parse_args(list(argv))
 
 
+def engine_facts(vllm_config: Any) -> dict[str, object]:
+    """What the speed of this engine hangs on: its model and how it is run (names and numbers).
+
+    They are compared and shown, never decided by: what another vLLM does not have is left out.
+    """
+    model, shape = vllm_config.model_config, vllm_config.model_config.hf_text_config
+    found: dict[str, object] = {
+        "architecture": next(iter(getattr(model, "architectures", None) or []), None),
+        "layers": getattr(shape, "num_hidden_layers", None),
+        "hidden_size": getattr(shape, "hidden_size", None),
+        "intermediate_size": getattr(shape, "intermediate_size", None),
+        "attention_heads": getattr(shape, "num_attention_heads", None),
+        "vocab_size": getattr(shape, "vocab_size", None),
+        "dtype": str(getattr(model, "dtype", "")).removeprefix("torch.") or None,
+        "quantization": str(getattr(model, "quantization", None) or "none"),
+        "enforce_eager": getattr(model, "enforce_eager", None),
+    }
+    for part, names in (
+        ("scheduler_config", ("max_num_seqs", "max_num_batched_tokens")),
+        ("parallel_config", ("tensor_parallel_size",)),
+    ):
+        config = getattr(vllm_config, part, None)
+        found |= {name: getattr(config, name, None) for name in names}
+    found["kv_cache_dtype"] = getattr(vllm_config.cache_config, "cache_dtype", None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def engine_facts_of_args(args: Any) -> dict[str, object]:
+    """The same of an engine that is not there yet; its configuration is made as vLLM will."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    return engine_facts(AsyncEngineArgs.from_cli_args(args).create_engine_config())
+
+
 def run_openai_server(args: Any) -> None:
     """vLLM's OpenAI server, in this process, until it is told to stop. Same steps as
     `vllm.entrypoints.launchers.api_server.entry.main` and its `run_server`, but for the signals

@@ -22,6 +22,8 @@ from scorpio.core.latency import StepModel
 
 TRUTH = StepModel(0.05, 6e-3, 4e-3, 48.0, 2e-7, 1e-7, 2e-6)
 
+FACTS = {"architecture": "FakeForCausalLM", "layers": 2, "dtype": "float32", "max_num_seqs": 64}
+
 
 class FakeEngine:
     """One server with its run directory; `broken` makes every completion an HTTP 500."""
@@ -52,7 +54,8 @@ class FakeEngine:
         return app
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return web.json_response(channel.read_status(self.run_dir) or {"policy": self.policy})
+        status = channel.read_status(self.run_dir) or {"policy": self.policy}
+        return web.json_response(status | {"engine": FACTS})
 
     async def _switch(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Bearer secret":

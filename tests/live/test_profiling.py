@@ -18,7 +18,7 @@ from scorpio.core.latency import UNMEASURED
 from scorpio.live import profiling
 from scorpio.live.profile_run import describe
 from scorpio.live.profiling import NotRecordingError, profile_server
-from tests.live.fake_engine import TRUTH, FakeEngine
+from tests.live.fake_engine import FACTS, TRUTH, FakeEngine
 
 
 @pytest.fixture
@@ -46,7 +46,8 @@ async def test_known_coefficients_come_back(engine: tuple[FakeEngine, str]) -> N
         wanted = TRUTH.step_s(decodes, context, prompt, prompt**2)
         assert found.step_s(decodes, context, prompt, prompt**2) == pytest.approx(wanted, rel=0.02)
     assert measured.vllm == "0.32.0"
-    assert measured.engine == {"max_model_len": 4096, "block_size": 16, "num_gpu_blocks": 3200}
+    limits = {"max_model_len": 4096, "block_size": 16, "num_gpu_blocks": 3200}
+    assert measured.engine == FACTS | limits
     assert measured.fit["exam"] is not None
     assert measured.fit["design"]["left_out"] == ()  # type: ignore[index]
     assert said[-1] == ("exam: random load", 1.0)

@@ -156,7 +156,12 @@ class FakeServer:
         self.state.vllm_config = SimpleNamespace(
             additional_config={"scorpio": self.config},
             shutdown_timeout=0,
-            model_config=SimpleNamespace(served_model_name="tiny"),
+            model_config=SimpleNamespace(
+                served_model_name="tiny",
+                architectures=["LlamaForCausalLM"],
+                hf_text_config=SimpleNamespace(num_hidden_layers=2),
+            ),
+            cache_config=SimpleNamespace(cache_dtype="auto"),
         )
 
     @property

@@ -183,6 +183,46 @@ def test_latency_profile_given_or_cached(started: list[Any], tmp_path: Path) -> 
     assert any(str(cached) in line for line in said)
 
 
+def _profile_of(path: Path, **facts: object) -> Path:
+    engine = {"architecture": "LlamaForCausalLM", "layers": 2, "dtype": "float32", **facts}
+    content = ProfileFile(UNMEASURED, "tiny", this_machine(), "0.32.0", "now", {}, engine)
+    write_profile(path, content)
+    return path
+
+
+def test_a_profile_of_another_model_is_refused(started: list[Any], tmp_path: Path) -> None:
+    said: list[str] = []
+    other = _profile_of(tmp_path / "other.json", layers=30, dtype="bfloat16")
+    wanted = r"another model: layers: 30, here 2; dtype: bfloat16, here float32.*--profile-mismatch"
+    with pytest.raises(ServeError, match=wanted) as caught:
+        serve_module.serve("tiny", latency=other, say=said.append)
+    assert "\n" not in str(caught.value)
+    assert started == []
+    serve_module.serve("tiny", latency=other, profile_mismatch="warn", say=said.append)
+    assert "latency" in started[-1].additional_config["scorpio"]
+    assert any("layers: 30, here 2" in line for line in said)
+    _profile_of(cached_profile_path(cache_dir(), "tiny", this_machine()), layers=30)
+    serve_module.serve("tiny", say=said.append)  # not asked for: not used
+    assert "latency" not in started[-1].additional_config["scorpio"]
+    assert said[-2].endswith("not used")
+
+
+def test_other_differences_are_named(started: list[Any], tmp_path: Path) -> None:
+    said: list[str] = []
+    limits = _profile_of(tmp_path / "limits.json", max_num_seqs=7)
+    serve_module.serve("tiny", ["--max-num-seqs", "8"], latency=limits, say=said.append)
+    assert any("another engine" in line and "max_num_seqs: 7, here 8" in line for line in said)
+    said.clear()
+    same = _profile_of(tmp_path / "same.json", max_num_seqs=8)
+    serve_module.serve("tiny", ["--max-num-seqs", "8"], latency=same, say=said.append)
+    assert not any("same.json" in line for line in said)
+    old = tmp_path / "old.json"
+    _write_profile(old)
+    serve_module.serve("tiny", latency=old, say=said.append)
+    assert any("does not say which model" in line for line in said)
+    assert len(started) == 3
+
+
 def test_stale_control_files_are_removed(started: list[Any], tmp_path: Path) -> None:
     from scorpio import channel
 
