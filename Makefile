@@ -1,6 +1,6 @@
 # One act, one line. Every target sets up what it needs first; setting up twice costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench figures simulate
+.PHONY: help setup demo test check bench figures simulate soak fuzz
 PY := .venv/bin/python
 
 help: ## this list
@@ -30,3 +30,9 @@ figures: setup ## the figures of the SCORPIO paper, from the twin (docs/paper.md
 
 simulate: setup ## N=200000 requests in virtual time, every promise after every step (docs/simulation.md)
 	@$(PY) -m tests.simulation run --requests $(or $(N),200000) $(ARGS)
+
+soak: setup ## the real server under load for 100 minutes: memory, KV, descriptors, latency (out/soak)
+	@$(PY) -m tests.soak $(ARGS)
+
+fuzz: setup ## hostile input, by the million: ARGS="parsers --runs 1000000"
+	@$(PY) -m tests.fuzz $(ARGS)

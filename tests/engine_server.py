@@ -29,6 +29,7 @@ ADMIN_TOKEN = "for-tests-only"
 START_S = 600.0  # 60 s on two free cores, several minutes on busy ones
 MODEL = "tiny"
 MAX_MODEL_LEN = 512
+KV_BLOCKS = 14
 # xdist_group: with `-n`, all users of the server go to one worker and share it.
 ENGINE_MARKS = [
     pytest.mark.engine,
@@ -143,17 +144,17 @@ def write_inputs(directory: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def serve_tiny(directory: Path) -> Iterator[EngineServer]:
+def serve_tiny(directory: Path, policy: str = "scorpio-paper") -> Iterator[EngineServer]:
     """`python -m scorpio serve tiny` with classes, a fixed latency profile and a small KV pool."""
     slo, latency = write_inputs(directory)
     command = [
         *(sys.executable, "-m", "scorpio", "serve", MODEL),
-        *("--policy", "scorpio-paper", "--slo-config", str(slo), "--latency", str(latency)),
+        *("--policy", policy, "--slo-config", str(slo), "--latency", str(latency)),
         *("--run-dir", str(directory / "run")),
         *("--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "8"),
         # Half of what eight sequences may need, and chunks shorter than a prompt: preemption and
         # chunked prefill are everyday things here.
-        *("--num-gpu-blocks-override", "14", "--max-num-batched-tokens", "128"),
+        *("--num-gpu-blocks-override", str(KV_BLOCKS), "--max-num-batched-tokens", "128"),
         *("--distributed-executor-backend", "uni", "--enable-scale-out"),
     ]
     with running(directory, command) as server:

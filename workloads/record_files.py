@@ -149,6 +149,6 @@ def read_records(path: Path) -> list[RequestRecord]:
                 if not isinstance(values, dict):
                     raise ValueError("must be a JSON object")
                 records.append(record_from_dict(values))
-            except ValueError as error:  # JSON and UTF-8 errors are ValueErrors too
+            except (ValueError, OverflowError, RecursionError) as error:  # JSON, UTF-8 too
                 raise RecordError(path, number, str(error)) from None
     return records

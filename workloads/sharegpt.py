@@ -43,7 +43,9 @@ def conversations(path: Path) -> Iterator[tuple[str, str]]:
 
 def _turns(element: object) -> list[str]:
     turns = element.get("conversations") if isinstance(element, dict) else None
-    values = [turn.get("value") if isinstance(turn, dict) else None for turn in turns or []]
+    if not isinstance(turns, list):
+        return []
+    values = [turn.get("value") if isinstance(turn, dict) else None for turn in turns]
     return [value for value in values[:2] if isinstance(value, str)]
 
 

@@ -102,7 +102,10 @@ class Comparison:
                 comparison.add_bound(**entry)
             for entry in content["runs"]:
                 comparison._load_run(RunSummary.from_dict(entry))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (
+            OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError,
+            RecursionError,
+        ) as error:  # fmt: skip
             if isinstance(error, WorkloadError):
                 raise
             raise WorkloadError(f"{path}: not a readable comparison: {error}") from None

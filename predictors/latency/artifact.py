@@ -114,7 +114,7 @@ def read_profile(path: Path) -> ProfileFile:
         raw = json.loads(path.read_text())
     except OSError as error:
         raise ProfileFileError(f"{path}: cannot read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileFileError(f"{path}: not JSON ({error}); run `scorpio profile` again") from None
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or raw.get("unit") != UNIT:
         raise ProfileFileError(
@@ -134,7 +134,7 @@ def read_profile(path: Path) -> ProfileFile:
             fit=dict(raw["fit"]),
             engine=dict(raw["engine"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProfileFileError(
             f"{path}: missing or wrong field: {error}; run `scorpio profile` again"
         ) from None

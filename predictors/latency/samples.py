@@ -90,7 +90,7 @@ def _parse(path: Path, lines: Sequence[str]) -> Iterable[StepSample]:
             continue
         try:
             yield _sample(json.loads(line))
-        except ValueError as error:
+        except (ValueError, OverflowError, RecursionError) as error:  # too large, too deep
             raise StepFileError(f"{path}, line {number}: {error}") from None
 
 

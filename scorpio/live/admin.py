@@ -95,7 +95,7 @@ class Admin:
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")[:300]
             raise AdminError(f"{method} {path}: HTTP {error.code}: {text}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise AdminError(f"{method} {path}: {error}") from None
         if not isinstance(content, dict):
             raise AdminError(f"{method} {path}: the answer is not a JSON object")

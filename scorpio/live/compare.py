@@ -25,7 +25,7 @@ def vocabulary_size(model: str) -> int:
     path = Path(resolve_model(model)) / "config.json"
     try:
         return int(json.loads(path.read_text())["vocab_size"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise WorkloadError(f"{path}: cannot read vocab_size: {error}") from None
 
 

@@ -54,5 +54,7 @@ def _listed_files(directory: Path) -> dict[str, tuple[int, str]]:
         return {n: (int(f["bytes"]), str(f["sha256"])) for n, f in body["files"].items()}
     except FileNotFoundError:
         raise DamagedModel(f"{directory}: no {MANIFEST_NAME}") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise DamagedModel(f"{path}: not a manifest ({error})") from error

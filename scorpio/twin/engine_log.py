@@ -58,7 +58,7 @@ def read_log(path: Path) -> EngineLog:
         if line.strip():
             try:
                 rows.append(_row(json.loads(line)))
-            except ValueError as error:
+            except (ValueError, OverflowError, RecursionError) as error:
                 raise WorkloadError(f"{path}, line {number}: {error}") from None
     if not rows:
         raise WorkloadError(f"{path}: holds no requests")
@@ -113,6 +113,6 @@ def _flags(path: Path) -> Mapping[str, object]:
         return {}
     try:
         flags = json.loads(meta.read_text())["engine_kwargs"]
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise WorkloadError(f"{meta}: no engine_kwargs: {error!r}") from None
     return dict(flags) if isinstance(flags, dict) else {}

@@ -1,0 +1,305 @@
+"""Which parsers read what others wrote, and how may each end? With a result or its one error.
+
+A target names the modules whose branches guide the fuzzer, and words that a mutation may put in
+(valid inputs are in seeds.py). `load` imports late, so that the imports can be instrumented.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Run = Callable[[bytes], None]
+SLO_WORDS = (
+    *("slo_ttft_ms", "slo_tpot_ms", "slo_e2el_ms", "slo_class", "slo_on_miss", "slo_tenant"),
+    *("predicted_output_tokens", "predicted_output_quantiles", "vllm_xargs", "service_tier"),
+    *("x-slo-ttft-ms", "x-llm-d-slo-tpot-ms", "x-slo-e2el-ms", "x-scorpio-on-miss"),
+    *("x-llm-d-inference-objective", "x-llm-d-inference-fairness-id", "interactive", "wait"),
+)
+JSON_WORDS = ("null", "true", "NaN", "1e999", "-0", "{}", "[]", "\\ud800", '":', '","', "1" * 400)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One parser."""
+
+    modules: tuple[str, ...]
+    load: Callable[[], Run]
+    words: tuple[str, ...] = ()
+
+
+def _must_say(error: Exception) -> None:
+    """A documented error names what is wrong."""
+    if not str(error):
+        raise AssertionError(f"{error!r} says nothing") from error
+
+
+def on_file(read: Callable[[Path], object], errors: tuple[type[Exception], ...], name: str) -> Run:
+    """Run a reader of files on bytes; `errors` are its documented ones."""
+    path = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-")) / name
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            read(path)
+        except errors as error:
+            _must_say(error)
+
+    return run
+
+
+def _slo() -> Run:
+    from scorpio.core.slo import (
+        NO_SLO,
+        Slo,
+        SloClass,
+        SloError,
+        parse_length_quantiles,
+        parse_predicted_tokens,
+        parse_xargs,
+    )
+
+    classes = {"interactive": SloClass("interactive", Slo(0.5))}
+
+    def run(data: bytes) -> None:
+        try:
+            xargs = json.loads(data)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(xargs, dict):
+            return
+        parsers: tuple[Callable[[], Any], ...] = (
+            lambda: parse_xargs(xargs, classes, NO_SLO)[0],
+            lambda: parse_predicted_tokens(xargs),
+            lambda: parse_length_quantiles(xargs),
+        )
+        for parse in parsers:
+            try:
+                parse()
+            except SloError as error:
+                _must_say(error)
+
+    return run
+
+
+def _request() -> Run:
+    """The body and headers of a request: `header: value` lines, an empty line, the body."""
+    from scorpio.core.slo import NO_SLO, Slo, SloClass, SloError
+    from scorpio.server.endpoints import ENDPOINTS
+    from scorpio.server.request_body import fold
+    from scorpio.server.slo_headers import SloBook, first_headers
+
+    classes = {"interactive": SloClass("interactive", Slo(0.5))}
+    books = [SloBook(classes, d, {"priority": "interactive"}) for d in (NO_SLO, Slo(2.0))]
+    routes = sorted(ENDPOINTS)
+
+    def run(data: bytes) -> None:
+        head, _, body = data.partition(b"\n\n")
+        raw = [line.partition(b":")[::2] for line in head.split(b"\n")]
+        headers = first_headers([*raw, (b"content-type", b"application/json")])
+        for book, account in zip(books, ("", "key-1"), strict=True):
+            endpoint = ENDPOINTS[routes[len(body) % len(routes)]]
+            try:
+                folded = fold(body, headers, endpoint, book, account)
+            except SloError as error:
+                _must_say(error)
+                continue
+            if folded.body is not None:
+                json.loads(folded.body)
+                folded.body.decode()
+
+    return run
+
+
+def _notice() -> Run:
+    from scorpio.core.wire import decode_rejection
+
+    def run(data: bytes) -> None:
+        decode_rejection(data.decode(errors="replace"))
+
+    return run
+
+
+def _control() -> Run:
+    """control.json as EngineCore reads it, up to the policy that it names."""
+    from scorpio import channel
+    from scorpio.core.latency import UNMEASURED
+    from scorpio.core.registry import PolicyInputs, make_policy
+    from scorpio.core.views import EngineLimits
+
+    directory = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-"))
+    limits = EngineLimits(8, 128, 1664, 128, 512)
+
+    def run(data: bytes) -> None:
+        for name in (channel.CONTROL, channel.STATUS):
+            (directory / name).write_bytes(data)
+        channel.read_status(directory)
+        control = channel.read_control(directory)
+        if control is None:
+            return
+        try:
+            make_policy(control.policy, PolicyInputs(UNMEASURED, limits, dict(control.options)))
+        except (ValueError, TypeError) as error:  # PolicySwitch.poll shows both in the status
+            _must_say(error)
+
+    return run
+
+
+def _admin() -> Run:
+    """PUT /scorpio/policy: an answer below 500, whatever the body."""
+    from types import SimpleNamespace
+
+    from scorpio.server import admin
+    from scorpio.settings import ScorpioSettings
+
+    directory = tempfile.mkdtemp(prefix="scorpio-fuzz-")
+    server: Any = SimpleNamespace(settings=ScorpioSettings(run_dir=directory))
+
+    def run(data: bytes) -> None:
+        answer = admin.set_policy(server, data)
+        assert answer.status < 500
+        answer.body.decode()
+
+    return run
+
+
+def _slo_file() -> Run:
+    from scorpio.server.slo_config import read_slo_config
+    from scorpio.settings import SettingsError
+
+    return on_file(read_slo_config, (SettingsError,), "slo.toml")
+
+
+def _trace() -> Run:
+    from workloads.errors import WorkloadError
+    from workloads.trace import read_trace
+
+    return on_file(read_trace, (WorkloadError,), "trace")
+
+
+def _sharegpt() -> Run:
+    from workloads.errors import WorkloadError
+    from workloads.sharegpt import conversations
+
+    return on_file(lambda path: list(conversations(path)), (WorkloadError,), "sharegpt.json")
+
+
+def _sse() -> Run:
+    """However a stream is cut, the same events; whatever they hold, a verdict."""
+    from workloads.sse import SseSplitter
+    from workloads.token_stream import TokenStream
+
+    def run(data: bytes) -> None:
+        whole, cut, stream = SseSplitter(), SseSplitter(), TokenStream()
+        events = [*whole.feed(data), *whole.close()]
+        parts = [data[i : i + 3] for i in range(0, len(data), 3)]
+        assert [*(e for part in parts for e in cut.feed(part)), *cut.close()] == events
+        for event, content in events:
+            stream.feed(1.0, event, content)
+        stream.verdict()
+        assert len(stream.token_times_s) < 10**6
+        assert stream.output_tokens >= 0
+
+    return run
+
+
+def _latency() -> Run:
+    from predictors.latency.artifact import ProfileFileError, read_profile
+
+    return on_file(read_profile, (ProfileFileError,), "latency.json")
+
+
+def _length() -> Run:
+    """A good model with some bytes changed, under a seal that fits it: what somebody who can write
+    the file could plant. The input is a list of changes, four bytes each."""
+    import hashlib
+
+    from predictors.length.artifact import (
+        CONTRACT,
+        JSON_NAME,
+        NPZ_NAME,
+        LengthArtifactError,
+        load_model,
+        write_model,
+    )
+    from tests.predictors.length_corpus import model_arrays
+
+    directory = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-"))
+    arrays = {name: a for name, a in model_arrays().items() if name != "table"}
+    write_model(directory, model_arrays(), {})
+    good = (directory / NPZ_NAME).read_bytes()
+    # the table of word weights is most of the file and has no structure: leave it alone
+    small = [good.index(f"{name}.npy".encode()) for name in arrays]
+
+    def seal(content: dict[str, object]) -> bytes:
+        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+    def run(data: bytes) -> None:
+        packed = bytearray(good)
+        for at in range(0, len(data) - 3, 4):
+            start = small[data[at] % len(small)]
+            place = start + 256 * data[at + 2] + data[at + 1]
+            packed[min(place, len(packed) - 1)] = data[at + 3]
+        content: dict[str, object] = dict(CONTRACT)
+        content["arrays_sha256"] = hashlib.sha256(packed).hexdigest()
+        content["digest"] = hashlib.sha256(seal(content)).hexdigest()
+        (directory / NPZ_NAME).write_bytes(packed)
+        (directory / JSON_NAME).write_bytes(seal(content))
+        try:
+            load_model(directory)
+        except LengthArtifactError as error:
+            _must_say(error)
+
+    return run
+
+
+def _steps() -> Run:
+    from predictors.latency.samples import StepFileError, read_steps
+
+    return on_file(read_steps, (StepFileError,), "steps.jsonl")
+
+
+def _records() -> Run:
+    from workloads.errors import WorkloadError
+    from workloads.record_files import read_records
+
+    return on_file(read_records, (WorkloadError,), "records.jsonl")
+
+
+TARGETS: dict[str, Target] = {
+    "slo": Target(("scorpio.core.slo",), _slo, (*SLO_WORDS, *JSON_WORDS)),
+    "request": Target(("scorpio.core.slo", "scorpio.server"), _request, (*SLO_WORDS, *JSON_WORDS)),
+    "notice": Target(("scorpio.core.wire",), _notice, ("kv_infeasible", "over_quota", "&&")),
+    "control": Target(
+        ("scorpio.channel", "scorpio.core"), _control, ("scorpio-paper", "fcfs", *JSON_WORDS)
+    ),
+    "admin": Target(("scorpio.server.admin", "scorpio.channel"), _admin, JSON_WORDS),
+    "slo-file": Target(
+        ("scorpio.server.slo_config", "scorpio.settings"),
+        _slo_file,
+        ("rejection_status", "tpot_ms", "e2el_ms", "inf", "nan", "[[", "]]", '"""'),
+    ),
+    "trace": Target(
+        ("workloads",),
+        _trace,
+        ("hash_ids", "tenant", "slo_ttft_ms", "vllm_xargs", "\ufeff", *JSON_WORDS),
+    ),
+    "sharegpt": Target(("workloads.sharegpt",), _sharegpt, JSON_WORDS),
+    "sse": Target(
+        ("workloads.sse", "workloads.token_stream"),
+        _sse,
+        ("stop_reason", "completion_tokens", "token_ids", "logprobs", '"error":', *JSON_WORDS),
+    ),
+    "latency": Target(
+        ("predictors.latency.artifact", "scorpio.core.latency"),
+        _latency,
+        ("profile", "step", "prefill", "decode", *JSON_WORDS),
+    ),
+    "length": Target(("predictors.length",), _length),
+    "steps": Target(("predictors.latency.samples",), _steps, JSON_WORDS),
+    "records": Target(("workloads.record_files", "workloads.records"), _records, JSON_WORDS),
+}

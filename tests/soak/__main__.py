@@ -1,0 +1,72 @@
+"""`make soak ARGS="--minutes 100"`: the real server under load for hours, and what it holds.
+
+Writes soak.json (as it goes), soak.png and soak.md into --out; exit code 1 when a promise is
+broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from predictors.latency.artifact import this_machine
+from scorpio.live.progress import say
+from scorpio.live.signals import unwinding_signals
+from tests.engine_server import KV_BLOCKS, MODEL, serve_tiny
+from tests.soak.page import publish
+from tests.soak.record import SoakRecord
+from tests.soak.run import Periods, Soak
+from tests.soak.verdict import BROKEN, findings
+
+
+def main() -> None:
+    """One soak."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=100.0)
+    parser.add_argument("--rate", type=float, default=11.0, help="requests/s")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--policy", default="scorpio")
+    parser.add_argument("--out", type=Path, default=Path("out/soak"))
+    args = parser.parse_args()
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    record = SoakRecord(
+        command="make soak" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
+        commit=commit(),
+        date=datetime.date.today().isoformat(),
+        machine=f"{this_machine().cpu}, {this_machine().cores} cores",
+        minutes=args.minutes,
+        rate_rps=args.rate,
+        seed=args.seed,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="scorpio-soak-") as work,
+        unwinding_signals(),
+        serve_tiny(Path(work), policy=args.policy) as server,
+    ):
+        record.kv_blocks = KV_BLOCKS
+        periods = Periods(quiet_s=min(300.0, 15.0 * args.minutes))  # four looks at least
+        run = Soak(server.url, server.process, MODEL, record, periods)
+        asyncio.run(run.run(args.out / "soak.json", say))
+    page = publish(record, args.out)
+    print(page.read_text())
+    print(f"to publish: python -m tests.soak.page {args.out / 'soak.json'} --out docs/results")
+    sys.exit(any(finding.verdict == BROKEN for finding in findings(record)))
+
+
+def commit() -> str:
+    """Short name of the checked-out commit, with + when files differ from it."""
+    said = [
+        subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
+    ]
+    return (said[0] or "unknown") + ("+" if said[1] else "")
+
+
+if __name__ == "__main__":
+    main()
