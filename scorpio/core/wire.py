@@ -26,12 +26,14 @@ class RejectionNotice:
 def encode_rejection(rejection: Rejection) -> str:
     """Rejection -> `stop_reason`."""
     fields = [
-        f"{name}={math.ceil(seconds * 1000.0)}"
+        f"{name}={math.ceil(milliseconds)}"
         for name, seconds in (
             ("retry_after_ms", rejection.retry_after_s),
             ("attainable_ttft_ms", rejection.attainable_ttft_s),
         )
-        if seconds is not None and math.isfinite(seconds) and seconds >= 0.0
+        if seconds is not None
+        and math.isfinite(milliseconds := seconds * 1000.0)
+        and milliseconds >= 0.0
     ]
     return PREFIX + rejection.reason.value + ("?" + "&".join(fields) if fields else "")
 

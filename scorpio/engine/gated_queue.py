@@ -41,6 +41,12 @@ class GatedQueue(RequestQueue):
             if request.request_id in self._all and held != cannot_start(request):
                 self._place(request)
 
+    def revise(self, request_id: str) -> None:
+        """Its view has changed."""
+        request = self._all.get(request_id)
+        if request is not None:
+            self._place(request)
+
     def get(self, request_id: str) -> Request:
         """A waiting request. Raises KeyError."""
         return self._all[request_id]

@@ -20,24 +20,20 @@ from scorpio.core.slo import (
 from scorpio.core.views import RequestView
 
 MAX_TENANT_CHARS = 4096
-MAX_TRANSIT_S = 60.0
 
 
 def describe(
     request: Request,
     seq: int,
-    now_s: float,
-    wall_s: float,
+    arrival_s: float,
     classes: Mapping[str, SloClass],
     default: Slo,
     offer: Offer,
 ) -> RequestView:
-    """Facts of a request on arrival.
+    """Facts of a request on arrival (ServingClock.arrival_s).
 
-    `Request.arrival_time` is wall-clock (set in the API process), our deadlines are monotonic:
-    only the difference is used, clamped, so a stepped wall clock cannot move a deadline by more
-    than the clamp. A malformed SLO counts as the default: the HTTP layer has answered 400 to it,
-    so it can only come from callers without the middleware.
+    A malformed SLO counts as the default: the HTTP layer has answered 400 to it, so it can only
+    come from callers without the middleware.
     """
     params = request.sampling_params
     xargs: Mapping[str, object] = (params.extra_args if params is not None else None) or {}
@@ -50,11 +46,10 @@ def describe(
     except SloError:
         pass
     tenant = xargs.get(XARG_TENANT)
-    transit_s = min(max(wall_s - request.arrival_time, 0.0), MAX_TRANSIT_S)
     return RequestView(
         request_id=request.request_id,
         seq=seq,
-        arrival_s=now_s - transit_s,
+        arrival_s=arrival_s,
         prompt_tokens=request.num_prompt_tokens,
         max_tokens=request.max_tokens,
         slo=slo,

@@ -13,16 +13,19 @@ from typing import Any, TypeVar
 
 from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, StepPlan
+from scorpio.core.plan import STOCK_STEP, FinalState, Forecast, Rejection, StepPlan
 from scorpio.core.policy import Policy
+from scorpio.core.slo import OnMiss
 from scorpio.core.views import EngineLimits, RequestView, Snapshot
 from scorpio.engine import seams
 from scorpio.engine.apply import apply_plan, starting
+from scorpio.engine.choices import Choices
 from scorpio.engine.conservation import filled
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
@@ -31,6 +34,7 @@ from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe
 from scorpio.engine.running_table import Tracked
+from scorpio.engine.serving_clock import ServingClock
 from scorpio.engine.step_timer import StepTimer
 from scorpio.engine.telemetry import Telemetry
 from scorpio.engine.tracker import Tracker
@@ -74,8 +78,10 @@ class ScorpioScheduler(AsyncScheduler):
         self._policy = self._switch.policy
         self._telemetry = Telemetry(settings.run_dir, settings.unnamed_class)
         self._timer = StepTimer()
+        self._clock = ServingClock(lambda: self.now_s())
         self._tracker = Tracker(self.max_num_running_reqs)
         self._refusals = Refusals()
+        self._choices = Choices()
         self._seq = 0
         self._prefix_hits = (
             PrefixHits(self.kv_cache_manager) if self.kv_cache_manager.enable_caching else None
@@ -85,7 +91,7 @@ class ScorpioScheduler(AsyncScheduler):
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
 
     def now_s(self) -> float:
-        """The one clock. The twin overrides it with virtual time."""
+        """The one clock; what requests see of it is `ServingClock`'s. The twin overrides it."""
         return time.monotonic()
 
     def wall_s(self) -> float:
@@ -101,13 +107,28 @@ class ScorpioScheduler(AsyncScheduler):
     # -- vLLM calls these ----------------------------------------------------------------------
 
     def add_request(self, request: Request) -> None:
-        if request.request_id not in self.requests:  # else a streaming-input update
+        new = request.request_id not in self.requests  # else a streaming-input update
+        if new:
+            self._called()
             if not self.requests:
-                self._timer.woken(self.now_s())
+                self._timer.woken(self._clock.now_s())
             self._tracker.arrived(self._describe(request))
+            self._choices.arrived(request.request_id)
         super().add_request(request)
+        if new:
+            self._turn_away(request.request_id)
+
+    def set_pause_state(self, pause_state: PauseState) -> None:
+        self._called()
+        super().set_pause_state(pause_state)
+        if pause_state == PauseState.UNPAUSED:
+            self._clock.resume()
+        else:
+            self._clock.pause()
+        self._timer.interrupted()
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        self._called()
         started = time.perf_counter()
         budget = self.max_num_scheduled_tokens
         plan, snapshot = self._guarded_plan()
@@ -123,6 +144,7 @@ class ScorpioScheduler(AsyncScheduler):
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
+        self._called()
         outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
             scheduler_output, model_runner_output
         )
@@ -135,6 +157,7 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         tracked = self._tracker.ended(request.request_id)
+        self._choices.ended(request.request_id)
         if tracked is not None:
             self._note_end(request, tracked)
         return super()._free_request(request, delay_free_blocks)
@@ -143,9 +166,9 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _guarded_plan(self) -> tuple[StepPlan, Snapshot | None]:
         try:
-            now_s = self.now_s()
-            self._follow_switch(now_s)
-            if self._is_stock():
+            now_s = self._clock.now_s()
+            self._follow_switch(self.now_s())
+            if self._is_stock() or self._clock.paused:
                 return STOCK_STEP, None
             snapshot = self._snapshot()
             where = (self.waiting.table, self.requests, self._tracker.live)
@@ -205,25 +228,30 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _apply(self, plan: StepPlan, snapshot: Snapshot) -> StepPlan:
         """Carry out a checked plan through vLLM's seams; the plan that was carried out."""
-        queue, live = self.waiting, self._tracker.live
+        queue, live, plan = self.waiting, self._tracker.live, self._choices.of_plan(plan)
         ids = starting(queue, live, plan, snapshot)
         instead = filled(self, queue, ids, plan, snapshot)
         if instead is not None:
             self._telemetry.filled_steps += 1
             plan, ids = instead, starting(queue, live, instead, snapshot)
         if plan.reject:
-            self._refuse(plan)
+            self._refuse(plan.reject)
         apply_plan(self, queue, ids, plan, snapshot)
         return plan
 
-    def _refuse(self, plan: StepPlan) -> None:
-        rejections = {r.request_id: r for r in plan.reject}
-        views = {request_id: self._tracker.live[request_id].view for request_id in rejections}
-        finished = self.finish_requests(list(rejections), RequestStatus.FINISHED_ABORTED)
-        for request in finished:
-            reason = rejections[request.request_id].reason
-            self._telemetry.outcomes.refused(views[request.request_id], reason)
-        self._refusals.answer(finished, rejections, views)
+    def _refuse(self, rejections: Sequence[Rejection]) -> None:
+        counted = self._telemetry.outcomes.refused
+        self._refusals.refuse(self, rejections, self._tracker.live, counted)
+        self._choices.refused(rejections)
+
+    def _turn_away(self, request_id: str) -> None:
+        """The last choices of a request that has been refused meanwhile."""
+        try:
+            rejection = self._choices.refusal_of(request_id)
+            if rejection is not None:
+                self._refuse([rejection])
+        except Exception as error:
+            self._fall_back(error)
 
     # -- bookkeeping ---------------------------------------------------------------------------
 
@@ -236,18 +264,31 @@ class ScorpioScheduler(AsyncScheduler):
             telemetry.stock_steps += plan.stock
             telemetry.planned_steps += not plan.stock
             self._tracker.scheduled(output, self.requests)
-            now_s = self.now_s()
+            self._bind_choices(output)
             self._note_forecasts(plan.forecasts)
-            self._timer.scheduled(output, now_s, None if snapshot is None else snapshot.running)
-            telemetry.publish(now_s, self._state)
+            batch = None if snapshot is None else snapshot.running
+            self._timer.scheduled(output, self._clock.now_s(), batch)
+            telemetry.publish(self.now_s(), self._state)
         except Exception as error:
             self._fall_back(error)
+
+    def _bind_choices(self, output: SchedulerOutput) -> None:
+        """Where one choice has begun, those that wait are to be answered too."""
+        for new in output.scheduled_new_reqs:
+            for other in self._choices.begun(new.req_id):
+                known = self._tracker.live[other]
+                known.view = replace(known.view, slo=replace(known.view.slo, on_miss=OnMiss.WAIT))
+                self.waiting.revise(other)
 
     def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
         self._tracker.foretold(forecasts)
 
+    def _called(self) -> None:
+        if self._clock.called(self.has_unfinished_requests(), self._timer.longest_s):
+            self._timer.interrupted()
+
     def _after_output(self, scheduler_output: SchedulerOutput) -> None:
-        now_s = self.now_s()
+        now_s = self._clock.now_s()
         self._tracker.outputs_came(now_s)
         sample = self._timer.finished(scheduler_output, now_s)
         if sample is not None:
@@ -258,7 +299,7 @@ class ScorpioScheduler(AsyncScheduler):
             if self._switch.record_steps:
                 self._telemetry.record_step(sample)
         if not self.requests:
-            self._telemetry.publish(now_s, self._state, force=True)
+            self._telemetry.publish(self.now_s(), self._state, force=True)
 
     def _note_end(self, request: Request, tracked: Tracked) -> None:
         try:
@@ -266,7 +307,7 @@ class ScorpioScheduler(AsyncScheduler):
                 tracked.view,
                 _final_state(request),
                 tracked.first_token_s,
-                self.now_s(),
+                self._clock.now_s(),
                 request.num_output_tokens,
                 tracked.forecast,
             )
@@ -313,8 +354,11 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _describe(self, request: Request) -> RequestView:
         self._seq += 1
-        now_s, wall_s, book = self.now_s(), self.wall_s(), (self._classes, self._default_slo)
-        view = describe(request, self._seq, now_s, wall_s, *book, self._offer)
+        arrival_s = self._clock.arrival_s(self.wall_s() - request.arrival_time)
+        book = (self._classes, self._default_slo)
+        view = describe(request, self._seq, arrival_s, *book, self._offer)
+        if not self._choices.may_be_refused(request.request_id):
+            view = replace(view, slo=replace(view.slo, on_miss=OnMiss.WAIT))
         if self._is_stock():
             return view
         return self._look(lambda hits: hits.found(request, view), view)

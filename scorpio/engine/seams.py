@@ -25,6 +25,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "update_from_output": ("self", "scheduler_output", "model_runner_output"),  # :2026
     "add_request": ("self", "request"),  # :2616
     "finish_requests": ("self", "request_ids", "finished_status"),  # :2649
+    "set_pause_state": ("self", "pause_state"),
+    "has_unfinished_requests": ("self",),
     "_free_request": ("self", "request", "delay_free_blocks"),  # :2714, the one terminal hook
 }
 # Read or written on a constructed scheduler.

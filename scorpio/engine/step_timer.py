@@ -16,6 +16,8 @@ from vllm.v1.core.sched.output import SchedulerOutput
 
 from scorpio.core.views import RunningBatch, StepSample
 
+_FADE = 0.99  # of the longest step, for each one since
+
 
 @dataclass(slots=True)
 class _InFlight:
@@ -31,6 +33,12 @@ class StepTimer:
         self._in_flight: deque[_InFlight] = deque()
         self._last_output_s = float("-inf")
         self._woken_s = float("-inf")
+        self.longest_s = 0.0  # of late
+
+    def interrupted(self) -> None:
+        """The engine stood still: what is in flight says nothing about its speed."""
+        for step in self._in_flight:
+            step.sample = None
 
     def woken(self, now_s: float) -> None:
         """Call when a request reaches an engine that had none: the time before is nobody's."""
@@ -63,6 +71,7 @@ class StepTimer:
         self._last_output_s = now_s
         if step.sample is None or not now_s > started_s:
             return None
+        self.longest_s = max(now_s - started_s, _FADE * self.longest_s)
         return replace(step.sample, duration_s=now_s - started_s, woken=woken)
 
 
