@@ -70,6 +70,7 @@ def _message(notice: RejectionNotice, slo: Slo) -> str:
         notice.reason is RejectReason.TTFT_INFEASIBLE
         and attainable_ms is not None
         and math.isfinite(slo.ttft_s)
+        and attainable_ms > slo.ttft_s * 1000.0  # else it is late already: it has waited
     ):
         return f"predicted TTFT {attainable_ms / 1000:.3g} s > SLO {slo.ttft_s:.3g} s"
     text = REASONS[notice.reason].text

@@ -27,7 +27,7 @@ from scorpio.core.views import (
     Snapshot,
 )
 
-_MIN_RETRY_S = 1.0
+MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
 _MOST_UNKEPT = 64  # looked at in a step
 
 
@@ -215,46 +215,9 @@ def hopeless(
     for row in np.flatnonzero(never).tolist():
         view, fits = waiting[row], not too_long[row]
         reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
-        retry_s = _MIN_RETRY_S if fits and not never_could(view) else None
+        retry_s = MIN_RETRY_S if fits and not never_could(view) else None
         reject.append(Rejection(view.request_id, reason, None, retry_s))
     return never, reject
-
-
-def refusals(
-    waiting: WaitingTable,
-    jobs: PrefillJobs,
-    gone: IntArray,
-    supply: PrefillSupply,
-    over: FloatArray | None,
-    wasteful: Callable[[float], bool],
-    never_could: Callable[[RequestView], bool],
-) -> list[Rejection]:
-    """Refusals of those let go, each with the TTFT it would get and when to come back.
-
-    over: > 0 for jobs of tenants that have too much (None: nobody's). wasteful: may the batch not
-    be asked for this TPOT? never_could: not even an idle engine could serve it in time.
-    """
-    gone = gone[jobs.rejectable[gone]]
-    if not len(gone):
-        return []
-    stays = np.ones(len(jobs.row))
-    stays[gone] = 0.0
-    # Behind all who stay: in its own place it might be early, at the price of the others.
-    queued_s = float((jobs.work_s * stays).sum()) + jobs.work_s[gone]
-    done_s = supply.done_s(queued_s).tolist()
-    refused = []
-    for job, done in zip(gone.tolist(), done_s, strict=True):
-        view = waiting[int(jobs.row[job])]
-        retry_s = None if never_could(view) else max(done - view.deadline_s, _MIN_RETRY_S)
-        ttft_s: float | None = max(done - view.arrival_s, 0.0)
-        if over is not None and over[job] > 0.0:
-            reason = RejectReason.OVER_QUOTA
-        elif supply.decode_s > 0.0 and wasteful(view.slo.tpot_s):
-            reason, ttft_s = RejectReason.TPOT_INFEASIBLE, None  # no TTFT beside these others
-        else:
-            reason = RejectReason.TTFT_INFEASIBLE
-        refused.append(Rejection(view.request_id, reason, ttft_s, retry_s))
-    return refused
 
 
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
@@ -262,7 +225,7 @@ def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> lis
     for a batch that keeps it."""
     rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
     return [
-        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, _MIN_RETRY_S)
+        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, MIN_RETRY_S)
         for row in rows.tolist()
         if not batch.keeps_pace(waiting[row])
     ]

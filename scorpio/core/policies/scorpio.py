@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -23,6 +24,7 @@ from scorpio.core.on_time import MAX_DROPS_PER_STEP, let_go
 from scorpio.core.owed_time import OwedTime
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
 from scorpio.core.plan_budget import within
+from scorpio.core.policies.crowd import Crowd
 from scorpio.core.policies.idle_engine import IdleEngine
 from scorpio.core.policies.join_times import forecasts
 from scorpio.core.policies.light_step import LightRule, StockStep, stock_step
@@ -35,9 +37,9 @@ from scorpio.core.policies.prefill_jobs import (
     hopeless,
     prefill_jobs,
     prefill_work_s,
-    refusals,
     unkept,
 )
+from scorpio.core.policies.refusals import RefusalRule, refusals
 from scorpio.core.policies.step_decodes import StepDecodes, step_decodes
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.slack import likely_late, step_start_s
@@ -65,6 +67,7 @@ OPTIONS = {
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
+_BACK = 0.1  # of its cost, for one that was told to come back and did
 
 
 class Scorpio:
@@ -84,6 +87,7 @@ class Scorpio:
         self._planned_s = 0.0
         self._busy_until_s = math.inf  # when the step last planned was to end
         self._idle = IdleEngine(profile.step, limits)
+        self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._owed_time = OwedTime()
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
@@ -106,6 +110,7 @@ class Scorpio:
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._prefill_share.idle(start_s - self._busy_until_s)
         self._lengths.follow(snapshot.running)
+        self._crowd.follow(now_s, snapshot.waiting)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
@@ -124,7 +129,9 @@ class Scorpio:
         if len(gone):
             fixed_s = self._fixed_s(model)
             too_tight = partial(wasteful, fixed_s, tightest_s=decodes.tightest_s)
-            reject += refusals(snapshot.waiting, jobs, gone, supply, over, too_tight, never_could)
+            rule = RefusalRule(never_could, too_tight, over)
+            later = self._crowded(model, snapshot, decodes, jobs, gone, supply)
+            reject += refusals(now_s, snapshot.waiting, jobs, gone, later, self._crowd, rule)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
         reject += unkept(snapshot.waiting, jobs, self._batch(model, snapshot, decodes, start_s))
@@ -212,6 +219,9 @@ class Scorpio:
 
         def cost_s() -> FloatArray:
             cost_s = jobs.cost_s(model, self._lengths)
+            back = self._crowd.is_back(snapshot.waiting, jobs.row)
+            if back is not None:
+                cost_s = np.where(back, _BACK, 1.0) * cost_s
             return cost_s if over is None else cost_s + over * cost_s.max()
 
         def outcome(step_s: float, later_s: float) -> tuple[PrefillSupply, IntArray]:
@@ -277,6 +287,32 @@ class Scorpio:
         # A first token comes out at the end of a step: half of one later, on average.
         out_s = start_s + 0.5 * min(pace_s, _USUAL_STEP * self._calibration.model().step_s(1, 0.0))
         return PrefillSupply(out_s, step_s, decode_s, pace_s)
+
+    def _crowded(
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        decodes: StepDecodes,
+        jobs: PrefillJobs,
+        gone: IntArray,
+        supply: PrefillSupply,
+    ) -> PrefillSupply:
+        """What is left for prefill once those who stay decode beside the batch. Answers end, too:
+        in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
+        stay = np.ones(len(jobs.row), dtype=np.bool_)
+        stay[gone] = False
+        seats = self._limits.max_num_seqs - decodes.count
+        tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
+        context = min(decodes.context_tokens + float(tokens.sum()), float(self._limits.kv_tokens))
+        grown_s = model.step_s(decodes.count + len(tokens), context)
+        work_s, output = jobs.work_s[gone], self._lengths.expected(jobs.predicted[gone])
+        later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
+        lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
+        lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
+        most_s = (1.0 - max(lasting, self._prefill_share.value)) * supply.pace_s
+        decode_s = max(min(grown_s, most_s), decodes.alone_s)
+        first_s = supply.first_step_s - decodes.alone_s + decode_s
+        return replace(supply, first_step_s=first_s, decode_s=decode_s)
 
     # -- who prefills in this step -------------------------------------------------------------
 

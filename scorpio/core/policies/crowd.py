@@ -1,0 +1,118 @@
+"""When shall a refused request come back, if sixty are refused at once and all obey?
+
+What one alone would be told holds for one alone. So each refusal is booked as a promise: those
+refused after it, in this step or a later one, are told a time behind it, until it has come back or
+its time is over. How far promises count is learned from how many come back. Who does, in its time,
+is let go after those that come for the first time: else newcomers would take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.queue import WaitingTable
+from scorpio.core.views import BoolArray, IntArray, RequestView
+
+_MOST = 2048  # promises; the oldest is forgotten first
+_GRACE_S = (
+    2.0  # before and after its time, and a quarter of the wait: clients and networks are late
+)
+_GRACE = 0.25
+_WEIGHT = 0.05  # of one promise, in how many come back
+_LEAST = 0.05  # of them always count
+
+_Kind = tuple[str, int, int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """Kept for a request of this kind, until so late, that asks for its first token no earlier."""
+
+    kind: _Kind
+    first_token_s: float
+    until_s: float
+    work_s: float
+
+
+class Crowd:
+    """`obeys`: part of those told to come back that do."""
+
+    def __init__(self) -> None:
+        self._promises: dict[int, _Promise] = {}  # in the order in which they were given
+        self._of_kind: dict[_Kind, list[int]] = {}
+        self._number = 0
+        self._last_seq = -1
+        self._back: set[int] = set()  # seqs of those that wait again
+        self.obeys = 1.0
+
+    def follow(self, now_s: float, waiting: WaitingTable) -> None:
+        """Whose time is over, and who has come back?"""
+        if not self._promises:
+            self._last_seq = -1  # whoever waits now came before the next promise
+            if self._back:
+                self._back &= set(waiting.seqs().tolist())
+            return
+        for number, promise in list(self._promises.items()):
+            if promise.until_s < now_s:
+                self._end(number, came=False)
+        seqs = waiting.seqs()
+        self._back &= set(seqs.tolist())
+        new = (seqs > self._last_seq).nonzero()[0]
+        for row in new.tolist():
+            view = waiting[row]
+            if self._last_seq >= 0 and self._matches(view):
+                self._back.add(view.seq)
+        if len(new):
+            self._last_seq = int(seqs[new].max())
+
+    def is_back(self, waiting: WaitingTable, rows: IntArray) -> BoolArray | None:
+        """Which of these rows (< 0: none) came back in time? None: nobody."""
+        if not self._back:
+            return None
+        waits = rows >= 0
+        back = np.zeros(len(rows), dtype=np.bool_)
+        back[waits] = np.isin(waiting.seqs()[rows[waits]], list(self._back))
+        return back
+
+    @property
+    def booked_s(self) -> float:
+        """Prefill work of those that may still come back, as far as they do."""
+        return self.obeys * sum(promise.work_s for promise in self._promises.values())
+
+    def book(self, now_s: float, told: Iterable[tuple[RequestView, float, float]]) -> None:
+        """Each was told to come back after so many seconds, with so much work."""
+        for view, retry_s, work_s in told:
+            grace_s = _GRACE_S + _GRACE * retry_s
+            kind, slo_s = _kind(view), view.deadline_s - view.arrival_s
+            self._number += 1
+            back_s = now_s + retry_s
+            self._promises[self._number] = _Promise(
+                kind, back_s + slo_s - grace_s, back_s + grace_s, work_s
+            )
+            self._of_kind.setdefault(kind, []).append(self._number)
+            self._last_seq = max(self._last_seq, view.seq)
+        while len(self._promises) > _MOST:
+            self._end(next(iter(self._promises)), came=False)
+
+    def _matches(self, view: RequestView) -> bool:
+        for number in self._of_kind.get(_kind(view), ()):
+            if self._promises[number].first_token_s <= view.deadline_s:
+                self._end(number, came=True)
+                return True
+        return False
+
+    def _end(self, number: int, came: bool) -> None:
+        promise = self._promises.pop(number)
+        same = self._of_kind[promise.kind]
+        same.remove(number)
+        if not same:
+            del self._of_kind[promise.kind]
+        self.obeys = max(self.obeys + _WEIGHT * (came - self.obeys), _LEAST)
+
+
+def _kind(view: RequestView) -> _Kind:
+    """What a request and its next try have in common; the TTFT SLO may be what it was offered."""
+    return view.tenant, view.prompt_tokens, view.max_tokens, view.slo.tpot_s
