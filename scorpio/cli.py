@@ -16,6 +16,7 @@ from scorpio.cli_compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_se
 from scorpio.cli_errors import UsageError, one_line_errors
 from scorpio.cli_length import collect_pairs, train_from_pairs
 from scorpio.cli_parse import (
+    check_options,
     check_policies,
     command_line,
     listed,
@@ -72,6 +73,7 @@ def serve(
         if policy is not None:
             check_policies([policy])
         options = option_values(policy_option or [])
+        check_options(policy, options, context.args)
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
         from scorpio.server.serve import serve as run_server
 

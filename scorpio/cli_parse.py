@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from scorpio.cli_errors import UsageError
 
 T = TypeVar("T")
+_SETTINGS_ARGS = ("--additional-config", "--additional_config", "--config")
 
 
 def one_of(what: str, name: str, valid: Iterable[str]) -> str:
@@ -27,6 +28,24 @@ def check_policies(names: Iterable[str]) -> None:
 
     for name in names:
         one_of("policy", name, policy_names())
+
+
+def check_options(
+    policy: str | None, options: Mapping[str, float], vllm_args: Iterable[str]
+) -> None:
+    """Raises UsageError on an option that the policy does not take, before vLLM is loaded.
+
+    Without `--policy` it is the default one, unless vLLM's own arguments may name another: those
+    are looked at when vLLM has parsed them.
+    """
+    from scorpio.core.registry import DEFAULT_POLICY, check_policy
+
+    if policy is None and any(arg.startswith(_SETTINGS_ARGS) for arg in vllm_args):
+        return
+    try:
+        check_policy(policy or DEFAULT_POLICY, options)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def listed(what: str, text: str, parse: Callable[[str], T]) -> list[T]:
@@ -60,8 +79,8 @@ def parse_seed(text: str) -> int:
 
 def option_values(texts: Iterable[str]) -> dict[str, float]:
     """`NAME=NUMBER` texts. Raises UsageError."""
-    options: dict[str, float] = {}
-    for text in texts:
+    given, options = list(texts), dict[str, float]()
+    for text in given:
         name, sign, value = text.partition("=")
         try:
             if not name or not sign:
@@ -69,6 +88,8 @@ def option_values(texts: Iterable[str]) -> dict[str, float]:
             options[name] = float(value)
         except ValueError:
             raise UsageError(f"policy option '{text}' must be NAME=NUMBER") from None
+    if len(options) < len(given):
+        raise UsageError("a policy option is given twice")
     return options
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import check_policy, policy_names
+from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloClass
 
 CONFIG_KEY = "scorpio"
@@ -58,7 +58,7 @@ class ScorpioSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = "scorpio"
+    policy: str = DEFAULT_POLICY
     policy_options: dict[str, float] = Field(default_factory=dict)
     latency: dict[str, Any] | None = None
     length_model: str | None = None

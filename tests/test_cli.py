@@ -18,6 +18,7 @@ from workloads.errors import UnknownName
 REPLAY = ["replay", "--url", "http://127.0.0.1:9"]
 TWIN = ["compare", "--engine", "twin", "--gpu", "a100-llama-3.1-8b", "--policy", "fcfs"]
 PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b"]
+OPTION = ("serve", "tiny", "--policy-option")
 LIVE = ["compare", "--engine", "live", "--model", "tiny", "--trace", "cpu-demo"]
 
 
@@ -72,6 +73,12 @@ def test_wrong_names(tmp_path: Path, arguments: tuple[str, ...], reason: str) ->
     [
         (("serve", "tiny", "--policy", "nope"), "unknown policy 'nope'; valid: fcfs"),
         (("serve", "tiny", "--policy-option", "kappa"), "'kappa' must be NAME=NUMBER"),
+        ((*OPTION, "patience=1"), "scorpio has no option patience; valid: light_share"),
+        ((*OPTION, "patience_s=-1"), "scorpio option patience_s must be in [0"),
+        ((*OPTION, "patience_s=nan"), "scorpio option patience_s must be in [0"),
+        ((*OPTION, "kappa=1", "--policy", "fcfs"), "fcfs has no option kappa; valid: none"),
+        ((*OPTION, "patience_s=1", "--policy-option", "patience_s=2"), "is given twice"),
+        (("serve", "tiny", "--profile-mismatch", "x"), "valid: refuse, warn"),
         (("serve", "tiny", "--slo-config", "/no/such.toml"), "/no/such.toml: cannot read"),
         (("serve", "tiny", "--latency", "/no/such.json"), "/no/such.json: cannot read"),
         (("profile", "--url", "http://127.0.0.1:9"), "--url and --run-dir go together"),
@@ -109,14 +116,39 @@ def test_serve_passes_on_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("scorpio.server.serve.serve", fake_serve)
     vllm = ["--port", "8001", "-tp", "2", "--no-enable-prefix-caching", "--max-model-len=1k"]
     code, _ = run(
-        "serve", "tiny", *vllm[:4], "--policy", "fcfs", "--policy-option", "kappa=1.2", *vllm[4:]
+        *("serve", "tiny", *vllm[:4], "--policy", "scorpio-paper"),
+        *("--policy-option", "kappa=1.2", *vllm[4:]),
     )
     assert code == 0
     assert seen["model"] == "tiny"
     assert seen["vllm_args"] == vllm
-    assert seen["policy"] == "fcfs"
+    assert seen["policy"] == "scorpio-paper"
     assert seen["policy_options"] == {"kappa": 1.2}
     assert seen["slo_config"] is None
+
+
+def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
+    """vLLM takes half a minute; not even the server's own modules are needed."""
+    script = (
+        "import sys; from scorpio.cli import app\n"
+        "try: app(['serve', 'tiny', '--policy-option', 'nope=1'])\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'vllm', 'torch', 'pandas', 'starlette', 'scorpio.server.serve'}\n"
+        "print('CODE', code, 'HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "CODE 2 HEAVY []" in done.stdout
+    assert "scorpio has no option nope; valid: " in done.stderr
+
+
+def test_options_of_a_policy_that_vllms_arguments_may_name_wait_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scorpio.server.serve.serve", lambda *_, **__: None)
+    config = '{"scorpio": {"policy": "scorpio-paper"}}'
+    assert run(*OPTION, "kappa=1.2", "--additional-config", config) == (0, "")
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

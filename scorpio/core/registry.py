@@ -18,6 +18,8 @@ from scorpio.core.policies.sjf import Sjf
 from scorpio.core.policy import Policy
 from scorpio.core.views import EngineLimits
 
+DEFAULT_POLICY = "scorpio"
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyInputs:

@@ -32,7 +32,7 @@ from scorpio.server.serve_args import (
 from scorpio.server.slo_config import read_slo_config
 from scorpio.server.starting import ending_at_once
 from scorpio.server.vllm_api import run_openai_server
-from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
+from scorpio.settings import CONFIG_KEY, SettingsError
 
 Say = Callable[[str], None]
 NO_LENGTH_MODEL = "none"
@@ -86,7 +86,6 @@ def serve(
             profile = None if path is None else ChosenProfile.read(path, given=path == latency)
             if profile is not None:
                 scorpio["latency"] = profile.file.profile.to_dict()
-            load_settings({CONFIG_KEY: scorpio})  # what is wrong is told before vLLM is loaded
         except (SettingsError, ProfileFileError, LengthArtifactError) as error:
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.

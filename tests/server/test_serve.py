@@ -145,8 +145,8 @@ def test_serve_wires_everything(started: list[Any], tmp_path: Path) -> None:
     serve_module.serve(
         "tiny",
         ["--port", "9003"],
-        policy="fcfs",
-        policy_options={"x": 1.0},
+        policy="scorpio-paper",
+        policy_options={"kappa": 1.2},
         slo_config=slo,
         say=said.append,
     )
@@ -154,8 +154,8 @@ def test_serve_wires_everything(started: list[Any], tmp_path: Path) -> None:
     ours = args.additional_config["scorpio"]
     run_dir = Path(ours.pop("run_dir"))
     assert ours == {
-        "policy": "fcfs",
-        "policy_options": {"x": 1.0},
+        "policy": "scorpio-paper",
+        "policy_options": {"kappa": 1.2},
         "classes": {"a": {"ttft_ms": 5}},
     }
     assert Path(args.model).is_dir()
