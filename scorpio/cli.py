@@ -40,6 +40,15 @@ OutDir = Annotated[Path, typer.Option("--out", help="directory for the results")
 Trace = Annotated[str, typer.Option(help="catalog name or trace file")]
 Mix = Annotated[str, typer.Option(help="SLO mix; `trace` = as the trace itself states")]
 Rows = Annotated[str | None, typer.Option(metavar="A:B", help="a window of the trace")]
+TimeUnit = Annotated[
+    str | None, typer.Option(metavar="s|ms|us|ns", help="of a trace file; as its kind says")
+]
+BlockTokens = Annotated[
+    int | None, typer.Option(metavar="N", help="tokens to a hash id; as its kind says")
+]
+SpreadTickS = Annotated[
+    float, typer.Option(metavar="S", help="undo a clock that ticks every S seconds")
+]
 
 
 def main() -> None:
@@ -124,6 +133,9 @@ def compare(
     mix: Mix = "six",
     rate_scale: Annotated[str, typer.Option(metavar="X[,X...]", help="arrival rates")] = "1",
     seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
     tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
     lengths: Annotated[
@@ -139,7 +151,8 @@ def compare(
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out)
+        units = (time_unit, block_tokens, spread_tick_s)
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
         if engine == TWIN:
             compare_in_twin(load, gpu, bound, tune, lengths, workers)
         elif engine == LIVE:
@@ -165,6 +178,9 @@ def plan(
     mix: Mix = "six",
     rate_scale: Annotated[str, typer.Option(metavar="X", help="arrival rates")] = "1",
     seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
     lengths: Annotated[
         str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
     ] = "0.6",
@@ -175,7 +191,8 @@ def plan(
     with one_line_errors():
         from scorpio.cli_plan import plan_in_twin
 
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out)
+        units = (time_unit, block_tokens, spread_tick_s)
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
         plan_in_twin(load, gpu, lengths, workers, target, max_replicas)
 
 
@@ -242,6 +259,9 @@ def replay(
     rows: Rows = None,
     rate_scale: Annotated[float, typer.Option(help="multiplies the arrival rate")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
     model: Annotated[str | None, typer.Option(help="as the server names it; its first")] = None,
     vocab_size: Annotated[
         int, typer.Option(min=200, help="prompts are token ids below this")
@@ -252,15 +272,41 @@ def replay(
 ) -> None:
     """Send a trace to a running server, open loop, and report what became of it."""
     with one_line_errors():
-        from workloads.catalog import load_workload
+        from workloads.catalog import load_workload, trace_notice
+        from workloads.reading import Reading
 
-        requests = load_workload(trace, rows, rate_scale, seed, mix)
+        reading = Reading(time_unit, block_tokens, spread_tick_s)
+        requests = load_workload(trace, rows, rate_scale, seed, mix, reading)
+        from scorpio.live.progress import say
         from scorpio.live.replay_command import ReplayPlan, replay_server
 
+        for line in trace_notice(trace, rows, seed, reading):
+            say(line)
         plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
         from scorpio.live.publish import require_answers
 
         require_answers(replay_server(url, plan, out, command_line()))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="a trace file of any known kind, gzipped or not")],
+    out: Annotated[Path, typer.Argument(help="JSONL to write: Mooncake's form")],
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="draws the spread")] = 0,
+) -> None:
+    """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
+    with one_line_errors():
+        from workloads.convert import convert as write_canonical
+        from workloads.convert import lost_prefixes
+        from workloads.reading import Reading
+
+        found = write_canonical(source, out, Reading(time_unit, block_tokens, spread_tick_s), seed)
+        for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
+            if line is not None:
+                print(line)
 
 
 @app.command()

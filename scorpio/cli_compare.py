@@ -14,6 +14,7 @@ from scorpio.cli_parse import check_policies, command_line, listed, parse_rate, 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.twin.compare import CompareSpec
+    from workloads.reading import Reading
     from workloads.summary import Comparison
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
@@ -30,12 +31,23 @@ class Wanted:
     policies: tuple[str, ...]
     seeds: tuple[int, ...]
     out: Path
+    reading: Reading
 
 
 def wanted(
-    trace: str, rows: str | None, mix: str, rate_scale: str, policy: str, seed: str, out: Path
+    trace: str,
+    rows: str | None,
+    mix: str,
+    rate_scale: str,
+    policy: str,
+    seed: str,
+    out: Path,
+    units: tuple[str | None, int | None, float],
 ) -> Wanted:
-    """The words of a command line, lists taken apart. Raises UsageError."""
+    """The words of a command line, lists taken apart. units: --time-unit, --block-tokens,
+    --spread-tick-s. Raises UsageError and WorkloadError."""
+    from workloads.reading import Reading
+
     return Wanted(
         trace=trace,
         rows=rows,
@@ -44,7 +56,17 @@ def wanted(
         policies=tuple(listed("policy", policy, str)),
         seeds=tuple(listed("seed", seed, parse_seed)),
         out=out,
+        reading=Reading(*units),
     )
+
+
+def say_what_was_read(wanted: Wanted) -> None:
+    """Units, span and dropped requests of a trace file, on stderr. Raises WorkloadError."""
+    from scorpio.live.progress import say
+    from workloads.catalog import trace_notice
+
+    for line in trace_notice(wanted.trace, wanted.rows, wanted.seeds[0], wanted.reading):
+        say(line)
 
 
 def compare_in_twin(
@@ -56,6 +78,7 @@ def compare_in_twin(
 
     spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
     spec.check()  # before the bar: a wrong name costs one line
+    say_what_was_read(wanted)
     with progress_bar("twin") as progress:
         comparison = run_compare(spec, progress)
     print_tables(comparison.points())
@@ -83,6 +106,7 @@ def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None
         seeds=wanted.seeds,
         out_dir=wanted.out,
         rows=wanted.rows,
+        reading=wanted.reading,
         lengths=hint,
         workers=workers,
         command=command_line(),
@@ -97,7 +121,7 @@ def live_loads(wanted: Wanted) -> list[Load]:
     check_policies(wanted.policies)
     return [
         Load(
-            load_workload(wanted.trace, wanted.rows, scale, seed, wanted.mix),
+            load_workload(wanted.trace, wanted.rows, scale, seed, wanted.mix, wanted.reading),
             wanted.trace,
             wanted.mix,
             scale,
@@ -121,6 +145,7 @@ def compare_on_server(
     from scorpio.live.publish import publish
 
     loads = live_loads(wanted)
+    say_what_was_read(wanted)
     args = ONE_MACHINE if vllm_args is None else vllm_args
     profile = latency if latency is not None else ensure_profile(model, args)
     comparison = compare_live(model, loads, wanted.policies, repeats, wanted.out, args, profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorpio.cli_compare import Wanted, progress_bar, twin_spec
+from scorpio.cli_compare import Wanted, progress_bar, say_what_was_read, twin_spec
 from scorpio.cli_table import plain_table
 from workloads.capacity import FleetPoint, PolicyPlan, by_need
 
@@ -23,6 +23,7 @@ def plan_in_twin(
     load = twin_spec(wanted, gpu, lengths, workers)
     spec = PlanSpec(load, target, max_replicas)
     spec.check()  # before the bar: a wrong name costs one line
+    say_what_was_read(wanted)
     with progress_bar("plan") as progress:
         plans = run_plan(spec, progress)
     _print(plans, max_replicas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,47 @@ def test_a_malformed_trace_is_named_by_file_and_line(tmp_path: Path) -> None:
     assert code == 2
     assert f"{trace}, line 2: input_length" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def seconds_trace(tmp_path: Path) -> Path:
+    """A request a second, stated in seconds, one of them failed."""
+    trace = tmp_path / "seconds.jsonl"
+    sizes = '"input_length": 40, "output_length"'
+    lines = [f'{{"timestamp": {t}.0, {sizes}: {0 if t == 4 else 3}}}\n' for t in range(20)]
+    trace.write_text("".join(lines))
+    return trace
+
+
+@pytest.mark.parametrize("command", [TWIN, PLAN[:1] + PLAN[3:], REPLAY])
+def test_a_doubtful_unit_is_asked_for_by_every_command(tmp_path: Path, command: list[str]) -> None:
+    trace, out = seconds_trace(tmp_path), tmp_path / "out"
+    code, stderr = run(*command, "--trace", str(trace), "--out", str(out))
+    assert code == 2
+    assert "say --time-unit s" in stderr
+    assert "docs/traces.md" in stderr
+    assert not out.exists()
+    code, stderr = run(*command, "--trace", "cpu-demo", "--out", str(out), "--block-tokens", "16")
+    assert code == 2
+    assert "'cpu-demo' says its own units" in stderr
+
+
+def test_what_was_read_is_told(tmp_path: Path) -> None:
+    trace = seconds_trace(tmp_path)
+    wanted = ("--trace", str(trace), "--time-unit", "s", "--rows", "0:10")
+    _, stderr = run(*REPLAY, *wanted, "--out", str(tmp_path / "out"))
+    assert "(mooncake): 9 used, 1 failed dropped; 9 s, 1 requests/s; times are s" in stderr
+
+
+def test_convert(tmp_path: Path) -> None:
+    trace, out = seconds_trace(tmp_path), tmp_path / "out.jsonl"
+    assert run("convert", str(trace), str(out))[0] == 2
+    assert not out.exists()
+    result = CliRunner().invoke(app, ["convert", str(trace), str(out), "--time-unit", "s"])
+    assert result.exit_code == 0
+    assert "19 used, 1 failed dropped" in result.stdout
+    last = json.loads(out.read_text().splitlines()[-1])
+    assert (last["timestamp"], last["input_length"], last["output_length"]) == (19000, 40, 3)
+    assert run("convert", str(tmp_path / "absent"), str(out))[0] == 2
 
 
 def test_no_server_is_a_failure_and_leaves_nothing(tmp_path: Path) -> None:

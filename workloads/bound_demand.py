@@ -18,8 +18,6 @@ from scorpio.core.latency import StepModel
 from workloads.records import TIME_TOLERANCE_S
 from workloads.request import WorkloadRequest
 
-HASH_BLOCK_TOKENS = 512  # of the `hash_ids` of a trace
-
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
@@ -114,7 +112,7 @@ def reusable_tokens(requests: Sequence[WorkloadRequest]) -> list[int]:
     for i in sorted(range(len(requests)), key=lambda i: (requests[i].send_s, i)):
         keys = list(enumerate(requests[i].hash_ids))
         hits = next((k for k, key in enumerate(keys) if key not in seen), len(keys))
-        saved[i] = max(0, min(hits * HASH_BLOCK_TOKENS, requests[i].prompt_tokens - 1))
+        saved[i] = max(0, min(hits * requests[i].block_tokens, requests[i].prompt_tokens - 1))
         seen.update(keys)
     return saved
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workloads.convert import spread_ticks
-from workloads.errors import MissingTraceError, UnknownName, WorkloadError
+from workloads.errors import TRACE_DOCS, MissingTraceError, UnknownName, WorkloadError
+from workloads.intake import Intake, read_intake
 from workloads.mixes import MIXES_FILE, Mix, get_mix, mix_names
+from workloads.reading import AS_IT_SAYS, Reading
 from workloads.request import WorkloadRequest, with_mix, with_own_slos
 from workloads.row import TraceRow, parse_rows, rebased, slice_rows, with_unique_hash_ids
 from workloads.row import rate_scale as scale_rate
 from workloads.synthetic import Synthetic, from_table, synthetic_rows
-from workloads.trace import read_trace
 
 __all__ = [
     "DATA_VARIABLE",
@@ -59,6 +59,7 @@ def load_workload(
     rate_scale: float = 1.0,
     seed: int = 0,
     mix: str = "six",
+    reading: Reading = AS_IT_SAYS,
 ) -> list[WorkloadRequest]:
     """Requests of a workload, the first one sent at zero.
 
@@ -68,6 +69,7 @@ def load_workload(
         rate_scale: multiplies the arrival rate (a burst gets shorter and higher).
         seed: draws synthetic rows, the spread of quantised clocks, and who gets which class.
         mix: a mix of the catalog, or `trace` for the SLOs stated in the trace itself.
+        reading: what the user says of the units of a file of one's own.
 
     Raises:
         UnknownName: no such workload or mix; the message lists the valid ones.
@@ -76,7 +78,7 @@ def load_workload(
     if seed < 0:
         raise WorkloadError(f"seed must be >= 0, got {seed}")
     found_mix = None if mix == TRACE_MIX else _mix(mix)
-    window = rebased(scale_rate(_rows(name_or_path, rows, seed), rate_scale))
+    window = rebased(scale_rate(_rows(name_or_path, rows, seed, reading), rate_scale))
     return with_own_slos(window) if found_mix is None else with_mix(window, found_mix, seed)
 
 
@@ -86,21 +88,50 @@ def _mix(name: str) -> Mix:
     return get_mix(name)
 
 
-def _rows(name_or_path: str, selection: str | None, seed: int) -> list[TraceRow]:
-    if name_or_path in workload_names():
+def trace_notice(
+    name_or_path: str, rows: str | None, seed: int = 0, reading: Reading = AS_IT_SAYS
+) -> list[str]:
+    """What was read of a trace file, in which units, and what was dropped, for people; nothing for
+    a synthetic workload. Raises WorkloadError."""
+    found = _resolved(name_or_path, rows, seed, reading)
+    return found.lines(name_or_path) if isinstance(found, Intake) else []
+
+
+def _rows(name_or_path: str, selection: str | None, seed: int, reading: Reading) -> list[TraceRow]:
+    found = _resolved(name_or_path, selection, seed, reading)
+    if isinstance(found, Synthetic):
+        return _draw(found, selection, seed)
+    entry = read_entry(name_or_path) if name_or_path in workload_names() else None
+    unique = isinstance(entry, External) and entry.unique_prefixes
+    return with_unique_hash_ids(found.rows, replace_all=True) if unique else list(found.rows)
+
+
+def _resolved(
+    name_or_path: str, selection: str | None, seed: int, reading: Reading
+) -> Synthetic | Intake:
+    """What a name means: parameters to draw from, or a file, read."""
+    path = Path(name_or_path)
+    in_catalog = name_or_path in workload_names()
+    if (in_catalog or path.suffix == ".toml") and reading != AS_IT_SAYS:
+        raise WorkloadError(
+            f"'{name_or_path}' says its own units: --time-unit, --block-tokens and"
+            " --spread-tick-s are for trace files"
+        )
+    if in_catalog:
         entry = read_entry(name_or_path)
         if isinstance(entry, Synthetic):
-            return _draw(entry, selection, seed)
-        return slice_rows(_read_external(name_or_path, entry, seed), selection)
-    path = Path(name_or_path)
+            return entry
+        own = Reading(spread_tick_s=entry.spread_tick_s)
+        return read_intake(_found(name_or_path, entry), selection, own, seed)
     if not path.is_file():
-        raise UnknownName("trace or file", name_or_path, workload_names())
+        hint = f"; files: {TRACE_DOCS}"
+        raise UnknownName("trace or file", name_or_path, workload_names(), hint)
     if path.suffix == ".toml":
-        own = _entry(path)
-        if not isinstance(own, Synthetic):
+        drawn = _entry(path)
+        if not isinstance(drawn, Synthetic):
             raise WorkloadError(f"{path}: kind must be '{SYNTHETIC}'")
-        return _draw(own, selection, seed)
-    return read_trace(path, selection)
+        return drawn
+    return read_intake(path, selection, reading, seed)
 
 
 def _draw(spec: Synthetic, selection: str | None, seed: int) -> list[TraceRow]:
@@ -108,17 +139,14 @@ def _draw(spec: Synthetic, selection: str | None, seed: int) -> list[TraceRow]:
     return slice_rows(synthetic_rows(spec, end or spec.requests, seed), selection)
 
 
-def _read_external(name: str, entry: External, seed: int) -> list[TraceRow]:
+def _found(name: str, entry: External) -> Path:
     path = find_data(entry.files)
     if path is None:
         raise MissingTraceError(
             f"workload '{name}' needs the file {' or '.join(entry.files)} in the directory "
             f"${DATA_VARIABLE}: get it from {entry.source}, or use '{entry.instead}'"
         )
-    rows = read_trace(path)
-    if entry.spread_tick_s:
-        rows = spread_ticks(rows, entry.spread_tick_s, seed)
-    return with_unique_hash_ids(rows, replace_all=True) if entry.unique_prefixes else rows
+    return path
 
 
 def find_data(files: tuple[str, ...]) -> Path | None:

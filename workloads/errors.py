@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+TRACE_DOCS = "docs/traces.md"
+
 
 class WorkloadError(ValueError):
     """Base of every error of this package: its text is one line that a user can act on."""
@@ -13,8 +15,8 @@ class WorkloadError(ValueError):
 class UnknownName(WorkloadError):
     """A name that is not in a registry; the message lists the valid ones."""
 
-    def __init__(self, what: str, name: str, valid: Iterable[str]) -> None:
-        super().__init__(f"unknown {what} '{name}'; valid: {', '.join(sorted(valid))}")
+    def __init__(self, what: str, name: str, valid: Iterable[str], hint: str = "") -> None:
+        super().__init__(f"unknown {what} '{name}'; valid: {', '.join(sorted(valid))}{hint}")
         self.what = what
         self.name = name
 
@@ -29,10 +31,10 @@ class MissingTraceError(WorkloadError):
 
 
 class TraceError(WorkloadError):
-    """A malformed trace: which file, which line (from 1), and why."""
+    """A malformed trace: which file, which line (from 1), why, and where the formats are told."""
 
     def __init__(self, path: Path | str, line: int, reason: str) -> None:
-        super().__init__(f"{path}, line {line}: {reason}")
+        super().__init__(f"{path}, line {line}: {reason} (formats: {TRACE_DOCS})")
         self.path = Path(path)
         self.line = line
         self.reason = reason

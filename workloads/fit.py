@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.arrivals import gamma
-from workloads.convert import spread_ticks
 from workloads.errors import WorkloadError
 from workloads.lengths import LengthModel, sample_pairs
-from workloads.row import TraceRow, slice_rows
+from workloads.reading import Reading
+from workloads.row import TraceRow
 from workloads.trace import read_trace
 
 FloatArray = NDArray[np.float64]
@@ -189,9 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--knots", type=int, default=40)
     options = parser.parse_args(arguments)
     try:
-        rows = slice_rows(read_trace(options.trace), options.rows)
-        if options.spread_tick_s:
-            rows = spread_ticks(rows, options.spread_tick_s)
+        reading = Reading(spread_tick_s=options.spread_tick_s)
+        rows = read_trace(options.trace, options.rows, reading)
         fitted = fit(rows, options.knots)
         print(to_toml(fitted, errors(fitted, rows), len(rows)))
     except (WorkloadError, OSError) as error:

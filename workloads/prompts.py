@@ -1,6 +1,6 @@
 """Which text stands behind a length? Prompts of an exact token count that share what they should.
 
-Each 512-token block is drawn from (seed, its hash id): equal ids give equal blocks, so rows that
+Each block is drawn from (seed, its hash id): equal ids give equal blocks, so rows that
 share ids share a prefix in the engine's cache, and nothing else is shared by accident. Give every
 run against one live server its own `seed`: else the second run finds the first one's cache.
 """
@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 from workloads.errors import WorkloadError
-from workloads.row import BLOCK_TOKENS
 
 LOWEST_ID = 100  # control tokens usually have the first ids
 _OWN_BLOCK = 1  # stream of blocks that no hash id names
@@ -42,6 +41,8 @@ class Prompted(Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def hash_ids(self) -> tuple[int, ...]: ...
+    @property
+    def block_tokens(self) -> int: ...
 
 
 def prompt_token_ids(
@@ -61,7 +62,8 @@ def prompt_token_ids(
     if not 0 <= low < high <= vocab_size:
         raise WorkloadError(f"token ids need 0 <= low < high <= {vocab_size}, got {low}..{high}")
     blocks = [
-        rng.integers(low, high, BLOCK_TOKENS)[:tokens] for rng, tokens in _blocks(request, seed)
+        rng.integers(low, high, request.block_tokens)[:tokens]
+        for rng, tokens in _blocks(request, seed)
     ]
     ids: list[int] = np.concatenate(blocks).tolist()
     return ids
@@ -76,7 +78,7 @@ def prompt_text(request: Prompted, encode: Callable[[str], Sized], seed: int) ->
     parts: list[str] = []
     words: list[str] = []
     for rng, tokens in _blocks(request, seed):
-        words = rng.choice(_WORDS, BLOCK_TOKENS)[:tokens].tolist()
+        words = rng.choice(_WORDS, request.block_tokens)[:tokens].tolist()
         parts.append(_fitted("", words, tokens, encode))
     text = "".join(parts)
     if len(encode(text)) == request.prompt_tokens:
@@ -104,9 +106,10 @@ def _fitted(text: str, words: list[str], target: int, encode: Callable[[str], Si
 
 def _blocks(request: Prompted, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
     """Yield (generator, tokens) of each block, the last one partial; unnamed ones are unique."""
-    for block, start in enumerate(range(0, request.prompt_tokens, BLOCK_TOKENS)):
+    size = request.block_tokens
+    for block, start in enumerate(range(0, request.prompt_tokens, size)):
         if block < len(request.hash_ids):
             key = [seed, _NAMED_BLOCK, request.hash_ids[block]]
         else:
             key = [seed, _OWN_BLOCK, request.index, block]
-        yield np.random.default_rng(key), min(BLOCK_TOKENS, request.prompt_tokens - start)
+        yield np.random.default_rng(key), min(size, request.prompt_tokens - start)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, parse_ms
 from workloads.errors import WorkloadError
 from workloads.mixes import Mix, assign
-from workloads.row import TraceRow
+from workloads.row import BLOCK_TOKENS, TraceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class WorkloadRequest:
     tenant: str = ""
     e2e_slo_s: float = math.inf
     value: float = 1.0  # of keeping it, to the operator; never sent
+    block_tokens: int = BLOCK_TOKENS  # of the prompt, to each of `hash_ids`
 
 
 def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:
@@ -44,6 +45,7 @@ def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequ
             row.tenant,
             entry.e2e_ms / 1000.0,
             entry.value,
+            row.block_tokens,
         )
         for index, (row, entry) in enumerate(zip(rows, assign(mix, len(rows), seed), strict=True))
     ]
@@ -81,6 +83,7 @@ def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
                 tpot_s,
                 row.tenant,
                 e2e_s,
+                block_tokens=row.block_tokens,
             )
         )
     return requests
@@ -89,7 +92,15 @@ def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
 def as_trace(requests: Sequence[WorkloadRequest]) -> list[TraceRow]:
     """Back to rows that carry their promises, for `write_trace` and other people's load tools."""
     return [
-        TraceRow(r.send_s, r.prompt_tokens, r.output_tokens, r.hash_ids, _xargs(r), r.tenant)
+        TraceRow(
+            r.send_s,
+            r.prompt_tokens,
+            r.output_tokens,
+            r.hash_ids,
+            _xargs(r),
+            r.tenant,
+            r.block_tokens,
+        )
         for r in requests
     ]
 

@@ -1,14 +1,17 @@
 """How long are the prompts and answers of a ShareGPT file? Lengths only; the text goes no further.
 
 Command: python -m workloads.sharegpt SHAREGPT.json TOKENIZER.json OUT.csv
-Takes the first two turns of each conversation and filters as `vllm bench serve` does. Files in
-the wild are cut off at the end, so elements are parsed one by one up to the first broken one.
+Takes the first turn of the user that is answered, and the answer, by their roles (a system prompt
+or an answer carried over from elsewhere may come first), and filters as `vllm bench serve` does.
+Files in the wild are cut off at the end, so elements are parsed one by one up to the first broken
+one.
 OUT.csv is a `reference` log with one made-up arrival a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +19,19 @@ from pathlib import Path
 
 from workloads.atomic import write_atomic
 from workloads.errors import TraceError, WorkloadError
+from workloads.trace_text import whole_text
 
+_USER = ("human", "user")
+_ASSISTANT = ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
 SHORTEST = 4  # tokens of either side
 LONGEST_PROMPT = 1024
 LONGEST_SUM = 2048
 
 
 def conversations(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (first turn, second turn). Raises TraceError when nothing at all can be read."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    """Yield (first turn of the user, the answer to it). Raises TraceError when nothing at all can
+    be read."""
+    text = whole_text(path)
     decoder, at, found = json.JSONDecoder(), text.find("[") + 1, 0
     while at:
         while at < len(text) and text[at] in ", \t\r\n":
@@ -34,19 +41,34 @@ def conversations(path: Path) -> Iterator[tuple[str, str]]:
         except (ValueError, RecursionError):  # the end, or where the file was cut off
             break
         found += 1
-        turns = _turns(element)
-        if len(turns) >= 2:
-            yield turns[0], turns[1]
+        pair = _exchange(element)
+        if pair is not None:
+            yield pair
     if not found:
         raise TraceError(path, 1, "must be a JSON list of conversations")
 
 
-def _turns(element: object) -> list[str]:
-    turns = element.get("conversations") if isinstance(element, dict) else None
-    if not isinstance(turns, list):
+def _exchange(element: object) -> tuple[str, str] | None:
+    """The first turn of the user that is answered at once, with its answer."""
+    turns = _turns(element)
+    for (role, prompt), (next_role, answer) in itertools.pairwise(turns):
+        if role in _USER and next_role in _ASSISTANT:
+            return prompt, answer
+    return None
+
+
+def _turns(element: object) -> list[tuple[str, str]]:
+    """(role, text) of each turn, in ShareGPT's words or in OpenAI's."""
+    if not isinstance(element, dict):
         return []
-    values = [turn.get("value") if isinstance(turn, dict) else None for turn in turns]
-    return [value for value in values[:2] if isinstance(value, str)]
+    found = element.get("conversations") or element.get("messages")
+    turns = [turn for turn in found if isinstance(turn, dict)] if isinstance(found, list) else []
+    return [(_text(turn, "from", "role"), _text(turn, "value", "content")) for turn in turns]
+
+
+def _text(turn: dict[str, object], *names: str) -> str:
+    """The first of these fields that is a text."""
+    return next((value for name in names if isinstance(value := turn.get(name), str)), "")
 
 
 def kept(prompt_tokens: int, output_tokens: int) -> bool:

@@ -28,6 +28,7 @@ class Arrival:
     tenant: str = ""
     xargs: Mapping[str, object] = field(default_factory=dict)
     prefix_ids: tuple[int, ...] = ()
+    prefix_block_tokens: int = 512
     abort_s: float = math.inf
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from scorpio.twin.tuning import TUNED, grid_options, tune
 from workloads.atomic import write_atomic
 from workloads.bound import EngineLimits, upper_bound
 from workloads.errors import UnknownName, WorkloadError
+from workloads.reading import AS_IT_SAYS, Reading
 from workloads.report import write_report
 from workloads.request import WorkloadRequest
 from workloads.run_summary import RunKey
@@ -48,6 +49,7 @@ class CompareSpec:
     seeds: tuple[int, ...]
     out_dir: Path
     rows: str | None = None
+    reading: Reading = AS_IT_SAYS
     bound: bool = False
     tune: bool = False
     engine: EngineSpec | None = None
@@ -78,7 +80,7 @@ class CompareSpec:
     def workloads(self) -> list[WorkloadKey]:
         """Every load, by rate scale and seed."""
         return [
-            WorkloadKey(self.trace, self.rows, self.mix, scale, seed)
+            WorkloadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
             for scale in self.rate_scales
             for seed in self.seeds
         ]

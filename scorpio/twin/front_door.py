@@ -104,6 +104,7 @@ class FrontDoor:
             # lower is earlier; looked at by vLLM's priority policy alone
             priority=round(deadline_s * 1e3) if self._spec.policy == "priority" else 0,
             prefix_ids=arrival.prefix_ids,
+            prefix_block_tokens=arrival.prefix_block_tokens,
         )
         self._scheduler.add_request(request)
         self._ledger.submitted.add(arrival.request_id)

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.run import TwinRun, run_twin
 from workloads.catalog import load_workload
+from workloads.reading import AS_IT_SAYS, Reading
 from workloads.request import WorkloadRequest
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class WorkloadKey:
     mix: str
     rate_scale: float
     seed: int
+    reading: Reading = AS_IT_SAYS
 
     @property
     def label(self) -> str:
@@ -121,4 +123,4 @@ def run_jobs(
 
 @lru_cache(maxsize=4)
 def _load(key: WorkloadKey) -> list[WorkloadRequest]:
-    return load_workload(key.trace, key.rows, key.rate_scale, key.seed, key.mix)
+    return load_workload(key.trace, key.rows, key.rate_scale, key.seed, key.mix, key.reading)

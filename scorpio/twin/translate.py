@@ -48,6 +48,7 @@ def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int)
             tenant=r.tenant,
             xargs=_xargs(r, hint, r.index in config.never_refuse),
             prefix_ids=r.hash_ids,
+            prefix_block_tokens=r.block_tokens,
         )
         for r, hint in zip(requests, hints, strict=True)
     ]

@@ -20,6 +20,7 @@ class Request:
     index: int
     prompt_tokens: int
     hash_ids: tuple[int, ...]
+    block_tokens: int = BLOCK_TOKENS
 
 
 def common(a: list[int], b: list[int]) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,35 @@ def test_lengths_of_what_passes(tmp_path: Path) -> None:
     path.write_text(json.dumps(ITEMS, indent=1))
     assert lengths(path, lambda text: len(text.split())) == [(5, 9)]
     assert len(list(conversations(path))) == 2
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [("human", "w w"), ("gpt", "a a")],
+        [("system", "be brief"), ("human", "w w"), ("gpt", "a a"), ("human", "x"), ("gpt", "y")],
+        [("gpt", "carried over"), ("human", "w w"), ("gpt", "a a")],
+        [("human", "unanswered"), ("human", "w w"), ("gpt", "a a")],
+        [("user", "w w"), ("assistant", "a a")],
+    ],
+)
+@pytest.mark.parametrize(
+    "keys", [("conversations", "from", "value"), ("messages", "role", "content")]
+)
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_turns_are_told_by_their_roles(
+    tmp_path: Path,
+    turns: list[tuple[str, str]],
+    keys: tuple[str, str, str],
+    start: bytes,
+    pack: Callable[[bytes], bytes],
+) -> None:
+    listed, role, text = keys
+    item = {"id": "x", listed: [{role: who, text: words} for who, words in turns]}
+    path = tmp_path / "s.json"
+    path.write_bytes(pack(start + json.dumps([item]).encode()))
+    assert list(conversations(path)) == [("w w", "a a")]
 
 
 def test_a_file_cut_off_is_read_up_to_there(tmp_path: Path) -> None:
