@@ -5,6 +5,7 @@ A record file with its final name is complete. A run that was stopped leaves NAM
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ _OPTIONAL_TIMES = (
 _FLAGS = ("client_fault",)
 _TEXTS = ("slo_class", "tenant")
 _OPTIONAL_TEXTS = ("reject_reason", "error")
+_MOST = 1e300
 
 
 class RecordError(WorkloadError):
@@ -77,7 +79,10 @@ def _parse(name: str, value: object) -> Any:
     if name == "token_times_s":
         if not isinstance(value, list):
             raise ValueError("token_times_s must be a list of numbers")
-        return tuple(_number(name, item) for item in value)
+        times_s = tuple(_number(name, item) for item in value)
+        if any(later < earlier for earlier, later in itertools.pairwise(times_s)):
+            raise ValueError("token_times_s must not decrease")
+        return times_s
     if name in (*_COUNTS, *_OPTIONAL_COUNTS):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number")
@@ -96,6 +101,8 @@ def _parse(name: str, value: object) -> Any:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be a number")
+    if not -_MOST < value < _MOST:  # also NaN
+        raise ValueError(f"{name} must be finite")
     return float(value)
 
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scorpio.engine.virtual import EngineSpec
-from workloads.errors import WorkloadError
+from workloads.errors import TraceError, WorkloadError
+from workloads.reading import shown
 from workloads.records import Outcome, RequestRecord
 from workloads.request import WorkloadRequest
+from workloads.row import MAX_TOKENS
+from workloads.trace_text import decoded, raw_lines, whole_text
 
 _TIMES = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
 _COUNTS = ("input_toks", "output_toks")
+_MOST_S = 1e11  # a wall clock in milliseconds is beyond it
 _REQUESTS, _META = "_requests.jsonl", "_meta.json"
 
 
@@ -31,13 +35,14 @@ class EngineLog:
     requests: list[WorkloadRequest]
     real: list[RequestRecord]
     flags: Mapping[str, object]
+    dropped: int = 0  # requests of the log without a token of output
 
     def spec(self, base: EngineSpec) -> EngineSpec:
         """`base` with the flags that the log states."""
 
         def stated(name: str, default: int) -> int:
             value = self.flags.get(name)
-            return value if isinstance(value, int) else default
+            return value if type(value) is int and value > 0 else default
 
         return replace(
             base,
@@ -49,19 +54,11 @@ class EngineLog:
 
 def read_log(path: Path) -> EngineLog:
     """Raises WorkloadError naming the file, the line and the reason."""
-    rows = []
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"{path}: cannot read: {error}") from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                rows.append(_row(json.loads(line)))
-            except (ValueError, OverflowError, RecursionError) as error:
-                raise WorkloadError(f"{path}, line {number}: {error}") from None
+    found = list(_rows(path))
+    rows = [row for row in found if row is not None]
+    dropped = len(found) - len(rows)
     if not rows:
-        raise WorkloadError(f"{path}: holds no requests")
+        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
     rows.sort(key=lambda row: row["arrival_time"])
     # Two clocks: the shortest way from arrival to the engine's queue stands for no way at all.
     offset_s = min(row["queued_ts"] - row["arrival_time"] for row in rows)
@@ -88,19 +85,40 @@ def read_log(path: Path) -> EngineLog:
                 ended_s=max(first_s, last_s),
             )
         )
-    return EngineLog(path.name.removesuffix(_REQUESTS), requests, real, _flags(path))
+    return EngineLog(path.name.removesuffix(_REQUESTS), requests, real, _flags(path), dropped)
 
 
-def _row(raw: object) -> dict[str, float]:
+def _rows(path: Path) -> Iterator[dict[str, float] | None]:
+    try:
+        for number, line in raw_lines(path):
+            if line.strip():
+                yield _numbered(path, number, line)
+    except TraceError as error:  # unreadable; its own text speaks of traces
+        raise WorkloadError(f"{path}, line {error.line}: {error.reason}") from None
+
+
+def _numbered(path: Path, number: int, line: bytes) -> dict[str, float] | None:
+    try:
+        return _row(json.loads(decoded(line)))
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"{path}, line {number}: {error}") from None
+
+
+def _row(raw: object) -> dict[str, float] | None:
+    """The numbers of a request; None when it failed: no token of output."""
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
+    if raw.get("output_toks") == 0 and type(raw["output_toks"]) is int:
+        return None
     row: dict[str, float] = {}
     for name in (*_TIMES, *_COUNTS):
         value = raw.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{name} is missing or not a number")
-        if not math.isfinite(value) or (name in _COUNTS and value < 1):
-            raise ValueError(f"{name} is out of range: {value!r}")
+        if name in _COUNTS and not (1 <= value <= MAX_TOKENS and value == int(value)):
+            raise ValueError(f"{name} must be a whole number of tokens >= 1, got {shown(value)}")
+        if name in _TIMES and not 0.0 <= value < _MOST_S:
+            raise ValueError(f"{name} must be seconds >= 0, got {shown(value)}")
         row[name] = float(value)
     if not row["queued_ts"] <= row["first_token_ts"] <= row["last_token_ts"]:
         raise ValueError("need queued_ts <= first_token_ts <= last_token_ts")
@@ -112,7 +130,7 @@ def _flags(path: Path) -> Mapping[str, object]:
     if not path.name.endswith(_REQUESTS) or not meta.is_file():
         return {}
     try:
-        flags = json.loads(meta.read_text())["engine_kwargs"]
+        flags = json.loads(whole_text(meta))["engine_kwargs"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise WorkloadError(f"{meta}: no engine_kwargs: {error!r}") from None
     return dict(flags) if isinstance(flags, dict) else {}

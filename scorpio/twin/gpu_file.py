@@ -37,7 +37,7 @@ def gpu_model(name_or_file: str) -> GpuModel:
     except ProfileFileError as error:
         raise WorkloadError(str(error)) from None
     blocks = found.engine.get("num_gpu_blocks", DEFAULT_KV_BLOCKS)
-    if not isinstance(blocks, int) or blocks < 2:
+    if type(blocks) is not int or blocks < 2:
         raise WorkloadError(f"{path}: engine.num_gpu_blocks must be a number of blocks >= 2")
     return GpuModel(
         name=path.stem,
@@ -60,7 +60,7 @@ def stated_limits(name_or_file: str, engine: EngineSpec) -> EngineSpec:
 
     def limit(name: str, default: int) -> int:
         value = stated.get(name, default)
-        if not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise WorkloadError(f"{name_or_file}: engine.{name} must be a number >= 1")
         return value
 

@@ -94,7 +94,9 @@ def _examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> list[LogC
     what = f"gap {found.gpu.gap_s * 1e3:.2f} ms"
     if found.free == "speed":
         what = f"speed x{found.memory_factor:.2f} memory, x{found.compute_factor:.2f} compute"
+    dropped = f", {log.dropped} failed ones dropped" if log.dropped else ""
     if n == total:
-        return [LogCase(f"{what} fitted on all {n}: no examination", fidelity(log.real, twin))]
-    title = f"{what} fitted on 1-{n}, tested on {n + 1}-{total}"
+        title = f"{what} fitted on all {n}: no examination{dropped}"
+        return [LogCase(title, fidelity(log.real, twin))]
+    title = f"{what} fitted on 1-{n}, tested on {n + 1}-{total}{dropped}"
     return [LogCase(title, fidelity(log.real[n:], twin[n:]))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +146,12 @@ def test_nonsense_is_refused(share: float, bases: list[GpuModel]) -> None:
         (_line(0, 0.0, 5, 5, 1.0, 2.0) + "\n" + _line(1, 0.0, 0, 5, 1.0, 2.0), "line 2: input_to"),
         (_line(0, 0.0, 5, 5, 3.0, 2.0), "first_token_ts <= last_token_ts"),
         (_line(0, 0.0, 5, 5, 1.0, 2.0).replace("queued_ts", "queue"), "queued_ts is missing"),
+        (_line(0, 1.7e12, 5, 5, 1.0, 2.0), "arrival_time must be seconds >= 0"),
+        (_line(0, -1.8e9, 5, 5, 1.0, 2.0), "arrival_time must be seconds >= 0"),
+        (_line(0, math.nan, 5, 5, 1.0, 2.0), "arrival_time must be seconds >= 0"),
+        (_line(0, 0.0, 5, 5, 1.0, 2.0).replace(": 5,", ": 5.5,", 1), "whole number of tokens"),
+        (_line(0, 0.0, 5, 0, 1.0, 2.0), "holds no requests (1 failed ones dropped)"),
+        ("[" * 100_000, "line 1"),
     ],
 )
 def test_malformed_log_names_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -152,6 +160,22 @@ def test_malformed_log_names_the_line(tmp_path: Path, text: str, message: str) -
     with pytest.raises(WorkloadError, match=r"log\.jsonl") as caught:
         read_log(file)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_log_may_be_packed_and_hold_failed_requests(
+    tmp_path: Path, start: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = (_line(0, 0.0, 5, 4, 1.0, 2.0), _line(1, 0.5, 5, 0, 1.0, 2.0))
+    file = tmp_path / "own_requests.jsonl"
+    file.write_bytes(pack(start + "\n".join(lines).encode()))
+    meta = {"engine_kwargs": {"max_num_seqs": True, "max_num_batched_tokens": 512}}
+    (tmp_path / "own_meta.json").write_bytes(pack(start + json.dumps(meta).encode()))
+    log = read_log(file)
+    assert (len(log.requests), log.dropped) == (1, 1)
+    assert log.spec(EngineSpec()).max_num_batched_tokens == 512
+    assert log.spec(EngineSpec()).max_num_seqs == EngineSpec().max_num_seqs
 
 
 def test_fidelity_compares_the_same_requests() -> None:
