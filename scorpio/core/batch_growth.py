@@ -58,6 +58,7 @@ class GrowingBatch:
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
         self._tightest_s, self._start_s, self._fixed_s = tightest_s, start_s, fixed_s
         self._adapters = AdapterPlaces(snapshot)
+        self._first: RequestView | None = None  # its place is kept free
 
     @property
     def full(self) -> bool:
@@ -68,9 +69,22 @@ class GrowingBatch:
         """May this request join? bound: only when its own TPOT SLO is kept."""
         if self._members == 0:
             return True
-        if self.full or view.prompt_tokens >= self._kv_left or not self._adapters.free_for(view):
+        if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
             return False
+        if self._first is not None and view.adapter and not self._adapters.free_for(self._first):
+            return False  # adapters in use shall get out of use
         return not bound or self.keeps_pace(view)
+
+    def lacks_kv(self, view: RequestView) -> bool:
+        """Is there too little free KV for it, beside what is kept for the one that comes first?"""
+        kept = 0 if self._first in (None, view) else self._first.prompt_tokens
+        return view.prompt_tokens >= self._kv_left - kept
+
+    def keep_for(self, view: RequestView) -> None:
+        """From now on nobody that joins takes the blocks that this one needs, nor an adapter's
+        place from it, until it has joined itself. One at a time: the first that is named."""
+        if self._first is None:
+            self._first = view
 
     def keeps_pace(self, view: RequestView) -> bool:
         """Would its own TPOT SLO be kept beside those that are in?"""
@@ -96,6 +110,8 @@ class GrowingBatch:
         self._kv_left -= view.prompt_tokens
         self._context += view.prompt_tokens
         self._adapters.take(view)
+        if view is self._first:
+            self._first = None
         if bound:
             self._tightest_s = min(self._tightest_s, self._pace_s(view))
 

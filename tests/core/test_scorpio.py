@@ -227,13 +227,14 @@ def test_a_prefill_that_has_begun_keeps_its_turn(row: Row) -> None:
 @pytest.mark.parametrize("behind", ["begun", "wait"])
 def test_one_that_stood_behind_for_long_has_an_eighth_of_the_prefill(behind: str) -> None:
     # Sent more than patience_s ago. Its work is not in the others' way: none of them is refused.
-    old = {"arrival_s": NOW_S - 66.0}
-    running, waiting = (decode("d", 0.030),), LATER[:8]
+    since_s = NOW_S - 66.0
+    running, waiting = [decode("d", 0.030)], list(LATER[:8])
     if behind == "begun":
-        running = (*running, begun(**old))
+        running.append(begun(arrival_s=since_s))
     else:
-        waiting = (view("giant", 4000, 5.0, 0.03, on_miss=OnMiss.WAIT, seq=99, **old), *waiting)
-    scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
+        old = view("giant", 4000, 5.0, 0.03, on_miss=OnMiss.WAIT, seq=99, arrival_s=since_s)
+        waiting.insert(0, old)
+    scene = Scene(LIMITS, tuple(running), tuple((w, False) for w in waiting))
     policy = Scorpio(PROFILE, LIMITS, {})
     plans = [policy.plan(NOW_S, snapshot(policy, scene)) for _ in range(800)]
     assert not any(made.reject for made in plans)
@@ -257,6 +258,13 @@ def test_a_broken_promise_does_not_lead(on_miss: OnMiss) -> None:
     assert next(iter(plan(decode("d", 0.030), waiting=(*good, wish)).admit or ())) == "good"
     made = plan(decode("d", 0.030), waiting=(wish, view("later", 500, 5.0, 0.03, seq=2)))
     assert next(iter(made.admit or ())) == "w"
+
+
+@pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
+def test_a_pace_out_of_reach_does_not_lead_either(on_miss: OnMiss) -> None:
+    mad = view("mad", 500, 1.0, 0.001, seq=1, on_miss=on_miss)
+    made = plan(decode("d", 0.030), waiting=(mad, view("good", 500, 5.0, 0.03, seq=2)))
+    assert list(made.admit or ()) == ["good"]
 
 
 def test_who_states_no_deadline_takes_what_the_others_leave_in_order_of_arrival() -> None:
@@ -348,8 +356,8 @@ def test_a_pace_out_of_reach_binds_nobody() -> None:
     made = plan(Row(greedy, 0, False, 10, 10, 1), waiting=(other,))
     assert list(made.admit or ()) == ["other"]
     assert made.token_budget == 1001  # nor does it shorten the step
-    made = plan(decode("d", 0.030), waiting=(greedy, other))
-    assert "greedy" in (made.admit or ())
+    made = plan(decode("d", 0.030), waiting=(greedy, view("other", 20, 5.0, 0.030, seq=2)))
+    assert list(made.admit or ()) == ["other", "greedy"]
 
 
 def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
@@ -375,6 +383,37 @@ def test_a_deadline_beyond_the_patience_is_the_one_that_counts() -> None:
     assert not plan(decode("d", 0.030), waiting=(late,)).reject
     tighter = view("late", 2000, 60.0, 0.03, arrival_s=NOW_S - 59.9)
     assert plan(decode("d", 0.030), waiting=(tighter,)).reject
+
+
+def test_a_pace_that_was_given_up_binds_nobody_while_it_runs() -> None:
+    # Let in after patience_s without its 18 ms; then it runs beside a decode of 30 ms.
+    pace = view("pace", 20, tpot_s=0.018, arrival_s=NOW_S - 61.0, on_miss=OnMiss.WAIT)
+    policy = Scorpio(PROFILE, LIMITS, {"light_share": 0.0})
+    scene = Scene(LIMITS, (decode("d", 0.030),), ((pace, False),))
+    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["pace"]
+    runs = Row(pace, 1, True, 20, 20, 1)
+    scene = Scene(LIMITS, (decode("d", 0.030), runs), ((view("w", 1000, 5.0, 0.03), False),))
+    made = policy.plan(NOW_S, snapshot(policy, scene))
+    assert made.token_budget == 2 + int((0.027 - 0.0102) / 1e-4)
+    fresh = Scorpio(PROFILE, LIMITS, {"light_share": 0.0})
+    assert (fresh.plan(NOW_S, snapshot(fresh, scene)).token_budget or 0) < 100
+
+
+@pytest.mark.parametrize(("waited_s", "small"), [(4.0, ["s0", "s1"]), (6.0, [])])
+def test_a_prompt_without_room_is_not_overtaken_once_half_of_its_time_is_up(
+    waited_s: float, small: list[str]
+) -> None:
+    # 1,000 of 2,000 tokens of KV are free, and the big one needs 1,500.
+    engine = limits(max_num_seqs=8, token_budget=2048, kv_tokens=2000)
+    running = (Row(view("d", 990, arrival_s=NOW_S - 0.1), 0, False, 1000, 990, 10),)
+    big = view("big", 1500, 10.0, 0.03, arrival_s=NOW_S - waited_s)
+    waiting = (big, view("s0", 100, 30.0, seq=2), view("s1", 100, 30.0, seq=3))
+    policy = Scorpio(PROFILE, engine, {"light_share": 0.0})
+    scene = Scene(engine, running, tuple((w, False) for w in waiting))
+    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == small
+    sooner = Scene(engine, running, ((big, False), (view("s2", 100, 2.0, seq=4), False)))
+    policy = Scorpio(PROFILE, engine, {"light_share": 0.0})
+    assert list(policy.plan(NOW_S, snapshot(policy, sooner)).admit or ()) == ["s2"]
 
 
 def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:

@@ -18,13 +18,15 @@ _MAX_SCAN = 50  # that may not join, passed over in a step of 20 ms (plan_budget
 class Packed:
     """joining: waiting requests that start. order: rows of running prefills, as they are to be
     served. left, prefix: what the last of those that start still needs after this step, and the
-    tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind."""
+    tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind.
+    unbound: ids of those that start without a claim to their TPOT SLO."""
 
     joining: list[RequestView] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     left: int = 0
     prefix: int = 0
     behind_s: float = 0.0
+    unbound: list[str] = field(default_factory=list)
 
 
 def pack(
@@ -57,8 +59,12 @@ def pack(
         elif batch.takes(waiting[row], turn.bound):
             batch.join(waiting[row], turn.bound)
             packed.joining.append(waiting[row])
+            if not turn.bound:
+                packed.unbound.append(waiting[row].request_id)
         else:
-            # Nobody behind is held up, but the look ahead is bounded.
+            # Nobody behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
+            if turn.keeps and batch.lacks_kv(waiting[row]):
+                batch.keep_for(waiting[row])
             scans = 0 if batch.full else scans - 1
             continue
         part, before_s = max(chunk, 1), fill.time_s

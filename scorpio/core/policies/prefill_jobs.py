@@ -28,6 +28,7 @@ from scorpio.core.views import (
 )
 
 MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
+_KEEPS = 0.5  # of the time from arrival to deadline: from then on a prompt keeps its KV free
 _MOST_UNKEPT = 64  # looked at in a step
 
 
@@ -35,6 +36,7 @@ class Turn(NamedTuple):
     """One job when its turn has come. row: >= 0 waits, -1 - row is running. prefix: tokens in KV.
 
     behind: it stands behind all others. bound: its own TPOT SLO must be kept when it joins.
+    keeps: when it finds too little KV, nobody behind it takes what it needs.
     """
 
     row: int
@@ -42,6 +44,7 @@ class Turn(NamedTuple):
     prefix: int
     behind: bool = False
     bound: bool = True
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ class PrefillJobs:
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
-    owed: it has waited for longer than anybody should; behind: see `sorted_out`.
+    owed: it has waited for longer than anybody should. keeps: it has waited for half of its time,
+        or may have it at any time: whoever comes later does not overtake it by being smaller.
+    behind: see `sorted_out`.
     """
 
     row: IntArray
@@ -70,6 +75,7 @@ class PrefillJobs:
     value: FloatArray
     resumed: BoolArray
     owed: BoolArray
+    keeps: BoolArray
     behind: BoolArray
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
@@ -106,29 +112,36 @@ class PrefillJobs:
     def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
         """Kept jobs in order; then, as they came, those behind and those let go that are not
         refused. First of all, when `pay` is said, those of them that are owed."""
-        behind = self.behind.copy()
-        behind[gone] = ~self.rejectable[gone]
+        behind = self._all_behind(gone)
         kept = ~behind
         kept[gone] = False
-        last = behind.nonzero()[0]
-        last = last[np.argsort(self.arrival_s[last], kind="stable")]
+        last = self._by_arrival(behind)
         first = last[self.owed[last]] if pay else last[:0]
         if pay:
             last = last[~self.owed[last]]
         for job in chain(first.tolist(), kept.nonzero()[0].tolist(), last.tolist()):
             yield self._turn(job, bool(behind[job]))
 
-    def owes(self, gone: IntArray) -> bool:
-        """Does anybody behind the others wait for what is owed to it?"""
-        let_go = self.owed[gone] & ~self.rejectable[gone]
-        return bool(let_go.any() or (self.owed & self.behind).any())
+    def owed_first(self, gone: IntArray) -> IntArray:
+        """Rows of those behind the others that are owed time, the longest waiting first."""
+        owed: IntArray = self.row[self._by_arrival(self._all_behind(gone) & self.owed)]
+        return owed
+
+    def _all_behind(self, gone: IntArray) -> BoolArray:
+        behind = self.behind.copy()
+        behind[gone] = ~self.rejectable[gone]
+        return behind
+
+    def _by_arrival(self, chosen: BoolArray) -> IntArray:
+        jobs = chosen.nonzero()[0]
+        return jobs[np.argsort(self.arrival_s[jobs], kind="stable")]
 
     def _turn(self, job: int, behind: bool) -> Turn:
         # Of those without a deadline, one that is owed time gives its TPOT up, or is refused.
         untimed = math.isinf(self.deadline_s[job])
         held = untimed and (self.rejectable[job] or not self.owed[job])
         where = int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
-        return Turn(*where, behind, bool(not behind or held))
+        return Turn(*where, behind, bool(not behind or held), bool(self.keeps[job]))
 
 
 def prefill_jobs(
@@ -136,13 +149,14 @@ def prefill_jobs(
     snapshot: Snapshot,
     never: BoolArray | None,
     due_of: Callable[[RequestView], float],
-    owed_s: float,
+    start_s: float,
+    patience_s: float,
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be let go unless its answer has begun too or its client said WAIT. Who came
-    before `owed_s` has waited for long enough to be owed some time.
+    that has begun may be let go unless its answer has begun too or its client said WAIT. Who has
+    waited for `patience_s` when the step starts is owed some time.
     """
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
@@ -153,7 +167,7 @@ def prefill_jobs(
     rejectable, value = waiting.rejectable[which], waiting.value[which]
     # Who never said when has no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
-    prefix = waiting.cached_tokens[which]
+    prefix, tpot_s = waiting.cached_tokens[which], waiting.tpot_slo_s[which]
     partial = (~running.is_decode).nonzero()[0]
     if len(partial):
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
@@ -173,11 +187,17 @@ def prefill_jobs(
         rejectable = np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
+        tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
     work_s = prefill_work_s(model, tokens, prefix)
-    owed, behind = arrival_s < owed_s, np.zeros(len(row), dtype=np.bool_)
+    # A TPOT SLO out of reach even alone is a promise broken on arrival, whatever the deadline.
+    out_of_reach = tpot_s < model.step_s(1, 0.0) + model.context_token_s * (prefix + tokens)
+    broken = out_of_reach & ~rejectable & ~resumed
+    deadline_s = np.where(broken, np.minimum(deadline_s, arrival_s), deadline_s)
+    waited_s, behind = start_s - arrival_s, np.zeros(len(row), dtype=np.bool_)
+    keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
     return PrefillJobs(
         row, arrival_s, deadline_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value,
-        resumed, owed, behind,
+        resumed, waited_s > patience_s, keeps, behind,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from scorpio.core.batch_growth import GrowingBatch, wasteful
 from scorpio.core.calibration import Calibration
 from scorpio.core.chunk import StepFill
+from scorpio.core.given_up import GivenUp
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import MAX_DROPS_PER_STEP, let_go
@@ -89,7 +90,7 @@ class Scorpio:
         self._idle = IdleEngine(profile.step, limits)
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
-        self._owed_time = OwedTime()
+        self._owed_time, self._given_up = OwedTime(), GivenUp(limits.max_num_seqs)
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
 
@@ -112,7 +113,8 @@ class Scorpio:
         self._lengths.follow(snapshot.running)
         self._crowd.follow(now_s, snapshot.waiting)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
-        decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"])
+        given_up = self._given_up.follow(snapshot.running)
+        decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"], given_up)
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
         stock = self._light_rule.stock_step(model, snapshot, decodes, start_s, mean_tokens, share)
         if stock is not None:
@@ -120,8 +122,8 @@ class Scorpio:
         limit_s = self._step_limit_s(decodes)
         never_could = partial(self._idle.never, model)
         never, reject = hopeless(model, self._limits, snapshot.waiting, never_could)
-        owed_s = start_s - self._o["patience_s"]
-        jobs = prefill_jobs(model, snapshot, never, self.queue_key, owed_s)
+        patience_s = self._o["patience_s"]
+        jobs = prefill_jobs(model, snapshot, never, self.queue_key, start_s, patience_s)
         pace_s = self._pace_s(model, snapshot, decodes)
         jobs = jobs.sorted_out(self._supply(start_s, limit_s, decodes.alone_s, pace_s))
         over = self._over_share(snapshot, jobs)
@@ -134,7 +136,10 @@ class Scorpio:
             reject += refusals(now_s, snapshot.waiting, jobs, gone, later, self._crowd, rule)
             rows = jobs.row[gone].tolist()
             self._tenants.asked(snapshot.waiting[row] for row in rows if row >= 0)
-        reject += unkept(snapshot.waiting, jobs, self._batch(model, snapshot, decodes, start_s))
+        batch, owed = self._batch(model, snapshot, decodes, start_s), jobs.owed_first(gone)
+        reject += unkept(snapshot.waiting, jobs, batch)
+        for row in owed[owed >= 0][:1].tolist():
+            batch.keep_for(snapshot.waiting[row])
         turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay)
         if reject and not len(snapshot.running):
             refused, waiting = {r.request_id for r in reject}, snapshot.waiting
@@ -143,8 +148,8 @@ class Scorpio:
                 tried = waiting[row]
                 reject = [r for r in reject if r.request_id != tried.request_id]
                 turns = chain([Turn(row, tried.prefill_tokens, tried.cached_tokens)], turns)
-        owes = jobs.owes(gone)
-        return self._fill(model, snapshot, decodes, start_s, turns, owes, reject, supply)
+        owes = len(owed) > 0
+        return self._fill(model, snapshot, decodes, start_s, turns, owes, reject, supply, batch)
 
     def _batch(
         self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes, start_s: float
@@ -326,6 +331,7 @@ class Scorpio:
         owes: bool,
         reject: list[Rejection],
         supply: PrefillSupply,
+        batch: GrowingBatch,
     ) -> StepPlan:
         """The step as long as allowed: its decodes, and prefill as the turns say."""
         fill = StepFill(
@@ -335,10 +341,10 @@ class Scorpio:
             decodes.count,
             decodes.context_tokens,
         )
-        batch = self._batch(model, snapshot, decodes, start_s)
         partials = len(snapshot.running) - decodes.count
         packed = pack(snapshot, turns, partials, fill, batch)
         self._plans(start_s, fill.time_s)
+        self._given_up.join(packed.unbound)
         prefill_s = fill.time_s - decodes.alone_s
         self._owed_time.book(prefill_s, packed.behind_s, owes, decodes.most_s)
         told = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from scorpio.core.batch_growth import tightest_pace_s
 from scorpio.core.latency import StepModel
 from scorpio.core.slack import binding_pace_s, decode_slack_s
-from scorpio.core.views import FloatArray, Snapshot
+from scorpio.core.views import BoolArray, FloatArray, Snapshot
 
 _DECODES = 2.0  # times its decodes alone: a step may always be so long
 
@@ -34,16 +35,23 @@ class StepDecodes:
 
 
 def step_decodes(
-    model: StepModel, snapshot: Snapshot, start_s: float, max_step_s: float
+    model: StepModel,
+    snapshot: Snapshot,
+    start_s: float,
+    max_step_s: float,
+    given_up: BoolArray | None = None,
 ) -> StepDecodes:
     """No step is longer than `max_step_s`, so a TPOT SLO beyond it is as good as that. Where
-    decodes alone take half of it, the engine is slow: prefill then has as much time as they do."""
+    decodes alone take half of it, the engine is slow: prefill then has as much time as they do.
+    given_up: rows of the batch without a claim to their TPOT SLO."""
     running = snapshot.running
     count = int(np.count_nonzero(running.is_decode))
     # Mostly all rows are decodes: then columns are taken as they are, not copied.
     rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
     context = float(running.context_tokens[rows].sum())
     pace_s = binding_pace_s(running, start_s)
+    if given_up is not None:
+        pace_s = np.where(given_up, math.inf, pace_s)
     alone_s = model.step_s(count, context)
     most_s = max(max_step_s, _DECODES * alone_s)
     return StepDecodes(
