@@ -60,13 +60,14 @@ class TtftGuard:
         return _walk(allowed - tokens_ahead, prompt_tokens[:end], may_miss[:end])
 
     def estimates_s(
-        self, tokens_ahead: float, prompt_tokens: FloatArray, missing: IntArray
+        self, tokens_ahead: float, prompt_tokens: FloatArray, missing: IntArray, own: FloatArray
     ) -> FloatArray:
-        """Estimated TTFT, counted from now, of each missing row behind the rows that stay."""
+        """Estimated TTFT, counted from now, of each missing row behind the rows that stay, if it
+        computed its `own` tokens."""
         staying = prompt_tokens.copy()
         staying[missing] = 0.0
         before = np.cumsum(staying)[missing]
-        queued = tokens_ahead + before + prompt_tokens[missing]
+        queued = tokens_ahead + before + own
         return self.margin_s + self.model.prefill_each_s(queued)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,12 @@ class RequestView:
     def prefill_tokens(self) -> int:
         """Prompt tokens to be computed: those that are not in the prefix cache."""
         return self.prompt_tokens - self.cached_tokens
+
+    @property
+    def uncached(self) -> RequestView:
+        """The same request with nothing in the prefix cache. What its client is told is said of
+        this one: whose prompts the cache holds is nobody else's business."""
+        return replace(self, cached_tokens=0) if self.cached_tokens else self
 
     @property
     def deadline_s(self) -> float:

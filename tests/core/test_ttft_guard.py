@@ -41,7 +41,7 @@ def walk(
     may_miss = np.array([w[2] for w in waiting], dtype=np.bool_)
     columns = [c.copy() for c in (deadline_s, tokens, may_miss)]
     rows = guard.missing(now_s, ahead, deadline_s, tokens, may_miss)
-    estimates = guard.estimates_s(ahead, tokens, rows).tolist()
+    estimates = guard.estimates_s(ahead, tokens, rows, tokens[rows]).tolist()
     assert all(map(np.array_equal, columns, (deadline_s, tokens, may_miss)))
     return rows.tolist(), estimates
 

@@ -96,6 +96,11 @@ class Mooncake:
             forecast = self._forecaster.forecast(view, joined, batch)
             reason = self._misses(view, forecast, start_s, min(tightest_s, view.slo.tpot_s))
             if reason is not None and waiting.rejectable[row]:
+                # Told as if nothing of its own prompt were cached: that may be another tenant's.
+                behind = queue.plus(view.prompt_tokens)
+                forecast = self._forecaster.forecast(view.uncached, behind, batch)
+                least_s = min(tightest_s, view.slo.tpot_s)
+                reason = self._misses(view, forecast, start_s, least_s) or reason
                 reject.append(self._refusal(view, forecast, reason))
                 continue
             queue = joined

@@ -54,6 +54,8 @@ class PrefillJobs:
     deadline_s: when its client wants the first token; inf for none, -inf for one that comes first.
     work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
         one that stands behind, which takes no time from the others.
+    whole_s: that cost with nothing in the prefix cache, which is what its client may be told: whose
+        prompts are cached is nobody else's business.
     may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
@@ -69,6 +71,7 @@ class PrefillJobs:
     tokens: FloatArray
     prefix: FloatArray
     work_s: FloatArray
+    whole_s: FloatArray
     may_drop: BoolArray
     rejectable: BoolArray
     predicted: FloatArray
@@ -189,6 +192,7 @@ def prefill_jobs(
         value = np.insert(value, at, running.value[partial])
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
     work_s = prefill_work_s(model, tokens, prefix)
+    whole_s = prefill_work_s(model, tokens + prefix, 0.0)
     # A TPOT SLO out of reach even alone is a promise broken on arrival, whatever the deadline.
     out_of_reach = tpot_s < model.step_s(1, 0.0) + model.context_token_s * (prefix + tokens)
     broken = out_of_reach & ~rejectable & ~resumed
@@ -196,8 +200,8 @@ def prefill_jobs(
     waited_s, behind = start_s - arrival_s, np.zeros(len(row), dtype=np.bool_)
     keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
     return PrefillJobs(
-        row, arrival_s, deadline_s, tokens, prefix, work_s, may_drop, rejectable, predicted, value,
-        resumed, waited_s > patience_s, keeps, behind,
+        row, arrival_s, deadline_s, tokens, prefix, work_s, whole_s, may_drop, rejectable,
+        predicted, value, resumed, waited_s > patience_s, keeps, behind,
     )  # fmt: skip
 
 
@@ -235,7 +239,7 @@ def hopeless(
     for row in np.flatnonzero(never).tolist():
         view, fits = waiting[row], not too_long[row]
         reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
-        retry_s = MIN_RETRY_S if fits and not never_could(view) else None
+        retry_s = MIN_RETRY_S if fits and not never_could(view.uncached) else None
         reject.append(Rejection(view.request_id, reason, None, retry_s))
     return never, reject
 

@@ -45,7 +45,7 @@ def refusals(
     # Behind all who stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    done_s = supply.done_s(before_s + np.cumsum(jobs.work_s[gone]))
+    done_s = supply.done_s(before_s + np.cumsum(jobs.whole_s[gone]))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     refused = list(_worded(waiting, jobs, gone, ttft_s, supply, rule))
@@ -55,7 +55,7 @@ def refusals(
         (
             (view, refusal.retry_after_s, work_s)
             for view, refusal, work_s in zip(
-                views, refused, jobs.work_s[gone].tolist(), strict=True
+                views, refused, jobs.whole_s[gone].tolist(), strict=True
             )
             if refusal.retry_after_s is not None
         ),
@@ -74,7 +74,7 @@ def _worded(
     for job, offered_s in zip(gone.tolist(), ttft_s.tolist(), strict=True):
         view = waiting[int(jobs.row[job])]
         slo_s = min(view.slo.ttft_s, view.slo.e2e_s)
-        retry_s = None if rule.never_could(view) else max(offered_s - slo_s, MIN_RETRY_S)
+        retry_s = None if rule.never_could(view.uncached) else max(offered_s - slo_s, MIN_RETRY_S)
         attainable_s: float | None = offered_s
         if rule.over is not None and rule.over[job] > 0.0:
             reason = RejectReason.OVER_QUOTA

@@ -310,7 +310,7 @@ class Scorpio:
         tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
         context = min(decodes.context_tokens + float(tokens.sum()), float(self._limits.kv_tokens))
         grown_s = model.step_s(decodes.count + len(tokens), context)
-        work_s, output = jobs.work_s[gone], self._lengths.expected(jobs.predicted[gone])
+        work_s, output = jobs.whole_s[gone], self._lengths.expected(jobs.predicted[gone])
         later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
         lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
         lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)

@@ -155,7 +155,9 @@ class ScorpioPaper:
         refused = waiting.rejectable[rows]
         if not refused.any():
             return rows, []
-        estimates_s = self._ttft.estimates_s(ahead, prefill_tokens, missing)
+        # Told as if nothing of its own prompt were cached: that may be another tenant's.
+        own = waiting.prompt_tokens[rows]
+        estimates_s = self._ttft.estimates_s(ahead, prefill_tokens, missing, own)
         pairs = zip(rows[refused].tolist(), estimates_s[refused].tolist(), strict=True)
         return rows, [self._too_late(waiting[row], estimate_s) for row, estimate_s in pairs]
 
@@ -213,7 +215,7 @@ class ScorpioPaper:
     def _too_late(self, view: RequestView, estimate_s: float) -> Rejection:
         """Refusal of the TTFT guard: come back when the queue has drained by what is missing."""
         slo_s = view.slo.ttft_s
-        idle_s = self._ttft.margin_s + self._ttft.model.prefill_s(view.prefill_tokens)
+        idle_s = self._ttft.margin_s + self._ttft.model.prefill_s(view.prompt_tokens)
         return Rejection(
             view.request_id,
             RejectReason.TTFT_INFEASIBLE,
