@@ -70,6 +70,7 @@ class ScorpioSettings(BaseModel):
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: int = Field(default=DEFAULT_MOST_CHOICES, ge=1)
     trust_fairness_id: bool = False
+    isolate_cache: bool = False
     most_in_flight: int = Field(default=65_536, ge=1)
     most_in_flight_per_key: int = Field(default=16_384, ge=1)
     most_body_mib: float = Field(default=64.0, gt=0, allow_inf_nan=False)

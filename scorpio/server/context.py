@@ -91,7 +91,7 @@ def attach_server(app: Any) -> ServerContext:
     model_name = names[0] if isinstance(names, list) else str(names)
     lengths = length_service(settings, model_name)
     flights = Flights()
-    attach_watch(state, lengths, flights.heard)
+    attach_watch(state, lengths, flights.heard, settings.isolate_cache)
     return ServerContext(
         settings=settings,
         book=SloBook(

@@ -7,6 +7,7 @@ least_tpot_ms = 30                  # optional; the same
 client_on_miss = ["reject", "degrade", "wait"]   # what a request itself may choose
 most_choices = 128                  # the largest `n` or `best_of`
 trust_fairness_id = false           # true: the gateway in front sets that header, not the client
+isolate_cache = false               # true: no tenant finds another's prompts in the prefix cache
 most_in_flight = 65536              # engine requests at once in this API process, else 429
 most_in_flight_per_key = 16384      # of one API key
 most_body_mib = 64                  # of one request body, else 413
@@ -41,6 +42,7 @@ KEYS = (
     "client_on_miss",
     "most_choices",
     "trust_fairness_id",
+    "isolate_cache",
     "most_in_flight",
     "most_in_flight_per_key",
     "most_body_mib",

@@ -20,6 +20,7 @@ from typing import Any
 
 from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT, OnMiss
 from scorpio.core.wire import RejectionNotice, decode_rejection
+from scorpio.server.cache_salt import salted
 from scorpio.server.lengths import LengthService
 from scorpio.server.prompt_text import NO_TEXT, PromptText
 from scorpio.server.wire_safe import check_params
@@ -64,10 +65,13 @@ class Ticket:
 class WatchedEngine:
     """vLLM's engine client as its request handlers see it."""
 
-    def __init__(self, engine: Any, lengths: LengthService, heard: Heard) -> None:
+    def __init__(
+        self, engine: Any, lengths: LengthService, heard: Heard, isolate_cache: bool = False
+    ) -> None:
         self._engine = engine
         self._lengths = lengths
         self._heard = heard
+        self._isolate_cache = isolate_cache
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -79,6 +83,8 @@ class WatchedEngine:
         text = NO_TEXT if ticket is None else ticket.text
         if ticket is not None:
             _tell_tenant(sampling_params, ticket.tenant)
+            if self._isolate_cache:
+                prompt = salted(prompt, ticket.tenant)
         asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
         check_params(sampling_params)
         if ticket is not None and (ticket.must_wait or ticket.tokens):
@@ -122,7 +128,9 @@ async def watch(
             yield output
 
 
-def attach_watch(state: Any, lengths: LengthService, heard: Heard) -> int:
+def attach_watch(
+    state: Any, lengths: LengthService, heard: Heard, isolate_cache: bool = False
+) -> int:
     """Put a WatchedEngine between every request handler in `app.state` and the engine client.
 
     `state.engine_client` itself (health, admin routes) stays as it is. Idempotent.
@@ -131,7 +139,7 @@ def attach_watch(state: Any, lengths: LengthService, heard: Heard) -> int:
         IncompatibleServerError: no handler holds the engine client under that name any more.
     """
     engine = state.engine_client
-    watched = WatchedEngine(engine, lengths, heard)
+    watched = WatchedEngine(engine, lengths, heard, isolate_cache)
     todo = [value for value in state._state.values() if _is_handler(value)]
     seen: set[int] = set()
     attached = 0
