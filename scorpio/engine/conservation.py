@@ -7,8 +7,10 @@ is vLLM's to say. Foretold here, before vLLM is called: it has no second pass in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from scorpio.core.adapters import AdapterPlaces
@@ -49,6 +51,20 @@ def filled(
     else:
         others = []
     return StepPlan(admit=others) if idle or others else None
+
+
+def with_a_decode(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> StepPlan:
+    """The plan, or the same without skips where the decodes it does not skip cannot run anyway:
+    their last token is in flight, and no stream would move beside the prefills (invariant 8)."""
+    if not plan.skip_decode:
+        return plan
+    skipped = set(plan.skip_decode)
+    for row in np.flatnonzero(snapshot.running.is_decode).tolist():
+        request = scheduler.running[row]
+        moves = can_continue(request, scheduler.current_step, scheduler.max_model_len)
+        if moves and row not in skipped:
+            return plan
+    return replace(plan, skip_decode=())
 
 
 def _others(queue: GatedQueue, plan: StepPlan, snapshot: Snapshot) -> list[str]:

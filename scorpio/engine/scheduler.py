@@ -26,7 +26,7 @@ from scorpio.core.views import EngineLimits, RequestView, Snapshot
 from scorpio.engine import seams
 from scorpio.engine.apply import apply_plan, starting
 from scorpio.engine.choices import Choices
-from scorpio.engine.conservation import filled
+from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.plan_check import check_plan
@@ -234,6 +234,7 @@ class ScorpioScheduler(AsyncScheduler):
         if instead is not None:
             self._telemetry.filled_steps += 1
             plan, ids = instead, starting(queue, live, instead, snapshot)
+        plan = with_a_decode(self, plan, snapshot)
         if plan.reject:
             self._refuse(plan.reject)
         apply_plan(self, queue, ids, plan, snapshot)

@@ -145,6 +145,21 @@ def test_decodes_that_sit_out_run_when_all_others_await_their_last_token() -> No
     assert engine.scorpio.telemetry.filled_steps == 1
 
 
+def test_a_decode_moves_beside_prefills_though_all_that_can_are_skipped() -> None:
+    engine = Engine(EngineSpec(pipeline_depth=2))
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("short", output=2)
+    engine.add("long", output=20)
+    engine.step()
+    engine.step()  # the second and last token of `short` is in flight
+    assert engine.scheduler.requests["short"].num_output_placeholders
+    engine.add("new")
+    rows = [request.request_id for request in engine.scheduler.running]
+    policy.answer = StepPlan(skip_decode=(rows.index("long"),), admit=("new",))
+    assert set(engine.step().num_scheduled_tokens) == {"long", "new"}
+
+
 def test_a_step_that_would_be_empty_is_filled_and_refuses_no_one() -> None:
     engine = Engine(SPEC)
     refusal = Rejection("a", RejectReason.TTFT_INFEASIBLE)
