@@ -18,12 +18,10 @@ def check_choices(body: Mapping[str, object], most: int) -> None:
             raise SloError(field, f"this server gives at most {most} choices")
 
 
-def makes_several(body: Mapping[str, object]) -> bool:
-    """True when vLLM turns this body into more than one engine request (`n`, `best_of`, beam
-    search, a list of prompts, a batch of conversations), or answers before it has run at all
-    (`background`): then a refusal could only be told in part, or not at all."""
-    if any(_count(holder.get(field)) > 1 for field, holder in _holders(body)):
-        return True
+def cannot_be_refused(body: Mapping[str, object]) -> bool:
+    """True when a refusal could only be told in part, or not at all: several prompts, a batch of
+    conversations and beam search are engine requests that know nothing of each other, `background`
+    answers before it has run. (The choices of one prompt are refused together or not at all.)"""
     if body.get("use_beam_search") or body.get("background"):
         return True
     return any(_batch_size(body.get(name)) > 1 for name in _BATCHES)

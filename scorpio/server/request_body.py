@@ -16,7 +16,7 @@ from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo, SloError
 from scorpio.core.tenant_share import tenant_id
-from scorpio.server.choices import makes_several, parts
+from scorpio.server.choices import cannot_be_refused, parts
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
 from scorpio.server.slo_headers import SloBook, resolve
@@ -80,7 +80,7 @@ def fold(
     if given is not None and not isinstance(given, dict):
         return untouched  # vLLM's 400 names it
     check_xargs(key, given or {})
-    stated = resolve(headers, body, given or {}, book, account, makes_several(body))
+    stated = resolve(headers, body, given or {}, book, account, cannot_be_refused(body))
     text = prompt_text(body)
     told = (stated.slo, text, stated.tenant, stated.foreign_objective, parts(body))
     if stated.xargs == (given or {}):

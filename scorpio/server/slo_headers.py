@@ -108,12 +108,12 @@ def resolve(
     given: Mapping[str, object],
     book: SloBook,
     account: str,
-    several: bool,
+    unrefusable: bool,
 ) -> Stated:
     """Everything a request states, in one place.
 
-    given: its `vllm_xargs`. account: of its checked API key, "" without one. several: it makes
-    several engine requests; refusing some of them would answer half of it, so none is refused.
+    given: its `vllm_xargs`. account: of its checked API key, "" without one. unrefusable: a refusal
+    could not be told to its client as one, so it is served late instead.
 
     Raises:
         SloError: a malformed value; `field` is the header or body field the client used.
@@ -145,9 +145,10 @@ def resolve(
     tenant = _tenant(headers, body, given, book, account)
     if slo.any or XARG_TENANT in given or any(headers.get(name) for name in TENANT_HEADERS):
         xargs |= {XARG_TENANT: tenant} if tenant else {}
-    if several and slo.any and slo.on_miss is OnMiss.REJECT:
-        xargs[XARG_ON_MISS] = OnMiss.WAIT.value
-        slo = replace(slo, on_miss=OnMiss.WAIT)
+    if unrefusable and slo.refusable:
+        # Not WAIT: late, it would still keep its turn, and operators may give WAIT to others alone.
+        xargs[XARG_ON_MISS] = OnMiss.DEGRADE.value
+        slo = replace(slo, on_miss=OnMiss.DEGRADE)
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in book.classes for name in objectives)
     return Stated(xargs, slo, tenant, foreign)

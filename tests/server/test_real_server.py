@@ -130,7 +130,6 @@ def test_tokens_route(server: EngineServer) -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        {"n": 2},
         {"prompt": ["a", "b"]},
         {"vllm_xargs": {"slo_on_miss": "wait"}},
         {"vllm_xargs": {"slo_class": "batch"}},
@@ -142,6 +141,66 @@ def test_who_cannot_be_refused_is_served(server: EngineServer, extra: Params) ->
     assert code == 200, raw
     choices = json.loads(raw)["choices"]
     assert {c["finish_reason"] for c in choices} <= {"length", "stop"}
+
+
+@pytest.mark.parametrize("policy", ["scorpio-paper", "scorpio"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_all_choices_are_refused_as_one(server: EngineServer, stream: bool, policy: str) -> None:
+    server.switch(policy)
+    body = {"model": "tiny", "prompt": "hello", "max_tokens": 2, "n": 3, "stream": stream}
+    code, _, raw = server.call("POST", "/v1/completions", body, HOPELESS)
+    assert (code, json.loads(raw)["error"]["code"]) == (429, 429)
+    code, _, raw = server.call("POST", "/v1/completions", body)
+    assert code == 200, raw
+
+
+# Python's own json writes and reads half a surrogate pair; vLLM registers a request before it is
+# encoded for the engine.
+UNSENDABLE: list[tuple[Params, str]] = [
+    ({"user": "\ud800"}, "user"),
+    ({"stop": ["\ud800"]}, "stop"),
+    ({"vllm_xargs": {"mine": "\ud800"}}, "vllm_xargs"),
+    ({"cache_salt": "\ud800"}, "cache_salt"),
+    ({"stop_token_ids": [2**70]}, "stop_token_ids"),
+    ({"priority": 2**70}, "priority"),
+]
+
+
+@pytest.mark.parametrize(("extra", "field"), UNSENDABLE)
+def test_what_cannot_reach_the_engine_leaves_nothing_behind(
+    server: EngineServer, extra: Params, field: str
+) -> None:
+    body = {"model": "tiny", "prompt": "hello", "max_tokens": 2} | extra
+    for _ in range(5):
+        code, _, raw = server.call("POST", "/v1/completions", body, {"x-slo-ttft-ms": "60000"})
+        assert (code, json.loads(raw)["error"]["param"]) == (400, field)
+    server.wait_for(let_go(server), "an idle engine")
+
+
+def test_what_vllm_answers_is_unchanged_by_names_and_numbers(server: EngineServer) -> None:
+    """Sampling parameters of every kind can be encoded, as far as the middleware can tell."""
+    body: Params = {
+        "model": "tiny", "prompt": "hello", "max_tokens": 2, "stop": ["x"], "seed": None,
+        "logit_bias": {"5": 1.5}, "logprobs": 2, "min_p": 0.1, "top_k": 5, "bad_words": ["y"],
+        "stop_token_ids": [7], "user": "J\u00fcrgen \U0001f600", "vllm_xargs": {"mine": 1},
+        "structured_outputs": {"choice": ["a", "b"]},
+    }  # fmt: skip
+    code, _, raw = server.call("POST", "/v1/completions", body, {"x-slo-ttft-ms": "60000"})
+    assert code == 200, raw
+
+
+def test_an_objective_of_another_system_is_served(server: EngineServer) -> None:
+    header = {"x-llm-d-inference-objective": "no-such-class"}
+    body = {"model": "tiny", "prompt": "hello", "max_tokens": 2}
+    assert server.call("POST", "/v1/completions", body, header)[0] == 200
+
+
+def test_wrong_options_are_refused_before_the_answer(server: EngineServer) -> None:
+    bearer = {"authorization": f"Bearer {server.admin_token}"}
+    body = {"policy": "scorpio", "options": {"patience": 1}}
+    code, _, raw = server.call("PUT", "/scorpio/policy", body, bearer)
+    assert (code, b"patience_s" in raw) == (400, True)
+    assert server.status()["policy_options"] == {}
 
 
 @pytest.mark.parametrize("kind", ["chat", "completions"])

@@ -13,13 +13,14 @@ from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG, WITH_DEFAULT, post, xargs
 
 SEVERAL = [
-    ({"prompt": "a", "n": 2}, True),
-    ({"prompt": "a", "n": "2"}, True),
+    ({"prompt": "a", "n": 2}, False),
+    ({"prompt": "a", "n": "2"}, False),
     ({"prompt": "a", "n": 1}, False),
     ({"prompt": "a", "n": None}, False),
     ({"prompt": "a", "n": float("nan")}, False),
     ({"prompt": "a", "n": {}}, False),
-    ({"prompt": "a", "best_of": 3}, True),
+    ({"prompt": "a", "best_of": 3}, False),
+    ({"prompt": ["a", "b"], "n": 2}, True),
     ({"prompt": "a", "use_beam_search": True}, True),
     ({"prompt": ["a", "b"]}, True),
     ({"prompt": ["a"]}, False),
@@ -33,28 +34,32 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize(("body", "several"), SEVERAL)
-async def test_several_engine_requests_are_never_refused_in_part(
+async def test_what_cannot_be_refused_as_one_is_served_late(
     body: dict[str, Any], several: bool
 ) -> None:
-    wanted = {"slo_ttft_ms": 5.0} | ({"slo_on_miss": "wait"} if several else {})
+    wanted = {"slo_ttft_ms": 5.0} | ({"slo_on_miss": "degrade"} if several else {})
     assert await xargs(body, {"x-slo-ttft-ms": "5"}) == wanted
     # a default class is an SLO too; none at all is not
     got = await xargs(body, config=WITH_DEFAULT)
-    assert got == ({"slo_on_miss": "wait"} if several else {})
+    assert got == ({"slo_on_miss": "degrade"} if several else {})
     assert await xargs(body) == {}
 
 
-async def test_several_keeps_degrade_and_overrides_reject() -> None:
+async def test_several_keeps_what_it_says_but_reject() -> None:
     body = {"prompt": ["a", "b"], "vllm_xargs": {"slo_ttft_ms": 5}}
     assert (await xargs(body, {"x-scorpio-on-miss": "degrade"}))["slo_on_miss"] == "degrade"
-    assert (await xargs(body, {"x-scorpio-on-miss": "reject"}))["slo_on_miss"] == "wait"
+    assert (await xargs(body, {"x-scorpio-on-miss": "wait"}))["slo_on_miss"] == "wait"
+    assert (await xargs(body, {"x-scorpio-on-miss": "reject"}))["slo_on_miss"] == "degrade"
+    # two prompts are no way to wait where the operator keeps that to others
+    strict = CONFIG | {"client_on_miss": ["reject"]}
+    assert (await xargs(body, config=strict))["slo_on_miss"] == "degrade"
     assert (await xargs(body | {"vllm_xargs": {"slo_class": "batch"}})) == {"slo_class": "batch"}
 
 
 async def test_tokens_in_tokens_out_route_has_its_own_place() -> None:
-    body = {"token_ids": [1], "sampling_params": {"max_tokens": 2, "n": 2}}
+    body = {"token_ids": [1], "prompt": ["a", "b"], "sampling_params": {"max_tokens": 2, "n": 2}}
     _, server = await post(body, {"x-slo-ttft-ms": "5"}, path="/inference/v1/generate")
-    extra = {"slo_ttft_ms": 5.0, "slo_on_miss": "wait"}
+    extra = {"slo_ttft_ms": 5.0, "slo_on_miss": "degrade"}
     assert server.body["sampling_params"] == {"max_tokens": 2, "n": 2, "extra_args": extra}
     assert "vllm_xargs" not in server.body
 
