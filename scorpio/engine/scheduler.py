@@ -34,6 +34,7 @@ from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe
 from scorpio.engine.running_table import Tracked
+from scorpio.engine.seeds import SeedGuard
 from scorpio.engine.serving_clock import ServingClock
 from scorpio.engine.step_timer import StepTimer
 from scorpio.engine.telemetry import Telemetry
@@ -82,6 +83,7 @@ class ScorpioScheduler(AsyncScheduler):
         self._tracker = Tracker(self.max_num_running_reqs)
         self._refusals = Refusals()
         self._choices = Choices()
+        self._seeds = SeedGuard()
         self._seq = 0
         self._prefix_hits = (
             PrefixHits(self.kv_cache_manager) if self.kv_cache_manager.enable_caching else None
@@ -107,6 +109,7 @@ class ScorpioScheduler(AsyncScheduler):
     # -- vLLM calls these ----------------------------------------------------------------------
 
     def add_request(self, request: Request) -> None:
+        self._seeds.take(request)
         new = request.request_id not in self.requests  # else a streaming-input update
         if new:
             self._called()
@@ -329,6 +332,7 @@ class ScorpioScheduler(AsyncScheduler):
             "waiting": len(self.waiting),
             "waiting_not_startable": self.waiting.num_held,
             "waiting_prompt_tokens": int(self.waiting.table.prompt_tokens.sum()),
+            "seeds_dropped": self._seeds.dropped,
         }
 
     def _fall_back(self, error: Exception) -> None:

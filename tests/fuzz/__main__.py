@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from scorpio.live.progress import say
+from scorpio.live.signals import unwinding_signals
+from tests.engine_server import serve_tiny
+from tests.fuzz.campaign import Campaign, run_campaign
+from tests.fuzz.leaks import leaks
 from tests.fuzz.parsers import fuzz_parser
 from tests.fuzz.targets import TARGETS
 
@@ -21,6 +28,11 @@ def main() -> None:
     parsers.add_argument("--only", nargs="*", choices=sorted(TARGETS), default=sorted(TARGETS))
     parsers.add_argument("--out", type=Path, default=Path("out/fuzz"), help="corpora, findings")
     parsers.set_defaults(run=_parsers)
+    bodies = what.add_parser("bodies", help="hostile requests to a real server")
+    bodies.add_argument("--count", type=int, default=100_000, help="of this portion")
+    bodies.add_argument("--seed", type=int, default=1)
+    bodies.add_argument("--out", type=Path, default=Path("out/fuzz"), help="bodies.json, goes on")
+    bodies.set_defaults(run=_bodies)
     args = parser.parse_args()
     sys.exit(0 if args.run(args) else 1)
 
@@ -35,6 +47,32 @@ def _parsers(args: argparse.Namespace) -> bool:
             print(done.output)
         well &= done.passed
     return well
+
+
+def _bodies(args: argparse.Namespace) -> bool:
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    path = args.out / "bodies.json"
+    campaign = Campaign.read(path, args.seed)
+
+    def after(now: Campaign) -> None:
+        server.process.check_alive()
+        now.write(path)
+        answers = ", ".join(f"{n:,} x {status}" for status, n in sorted(now.answers.items()))
+        say(f"{now.done:,} sent in {now.hours:.2f} h: {answers}; slowest {now.slowest_s:.1f} s,"
+            f" {len(now.findings)} kinds of fault")  # fmt: skip
+
+    with (
+        tempfile.TemporaryDirectory(prefix="scorpio-fuzz-") as work,
+        unwinding_signals(),
+        serve_tiny(Path(work), policy="scorpio") as server,
+    ):
+        asyncio.run(run_campaign(campaign, server.url, args.count, after))
+        left = asyncio.run(leaks(server))
+    for number, status, text in campaign.findings:
+        print(f"shot {number}: {status} {text}")
+    for line in left:
+        print(line)
+    return not campaign.findings and not left
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import random
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -23,13 +23,11 @@ from scorpio.live.scrape import scrape
 from tests.soak.client import ANSWER_TIMEOUT_S, Ended, How, send
 from tests.soak.mix import GRAMMAR_EVERY, soak_request
 from tests.soak.processes import held_by_tree
-from tests.soak.record import Quiet, Sample, SoakRecord
+from tests.soak.quiet import KV_USED, RUNNING, WAITING, look_when_quiet
+from tests.soak.record import Sample, SoakRecord
 
 MAX_IN_FLIGHT = 256
 MAX_ERRORS_KEPT = 40
-DRAIN_LOOKS, LOOK_PERIOD_S = 100, 0.3
-_KV, _RUNNING = "vllm:kv_cache_usage_perc", "vllm:num_requests_running"
-_WAITING = "vllm:num_requests_waiting"
 Say = Callable[[str], None]
 
 
@@ -143,9 +141,9 @@ class Soak:
                 Sample(
                     t_s=round(self._t_s(), 3),
                     processes=held_by_tree(self._process.pid),
-                    running=int(now.get(_RUNNING, 0)),
-                    waiting=int(now.get(_WAITING, 0)),
-                    kv_used_fraction=now.get(_KV, 0.0),
+                    running=int(now.get(RUNNING, 0)),
+                    waiting=int(now.get(WAITING, 0)),
+                    kv_used_fraction=now.get(KV_USED, 0.0),
                     ended=dict(window.ended),
                     first_p50_s=_quantile(window.first_s, 0.5),
                     first_p95_s=_quantile(window.first_s, 0.95),
@@ -155,25 +153,13 @@ class Soak:
             )
 
     async def _look_when_quiet(self, session: aiohttp.ClientSession) -> None:
-        """The engine publishes only in a step: so a small request goes before each look."""
-        body = {"model": self._model, "prompt": "a", "max_tokens": 1}
-        look = Quiet(self._t_s(), 1.0, -1, -1)
-        for _ in range(DRAIN_LOOKS):
+        def failed(error: str) -> None:
             self._process.check_alive()
-            try:
-                async with session.post(self._url + "/v1/completions", json=body) as got:
-                    await got.read()
-            except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
-                self._note(Ended(How.FAILED, error=f"quiet look: {type(error).__name__}: {error}"))
-                continue
-            now = await asyncio.to_thread(scrape, self._url)
-            counts = int(now.get(_RUNNING, -1)), int(now.get(_WAITING, -1))
-            held = held_by_tree(self._process.pid)
-            look = Quiet(round(self._t_s(), 3), now.get(_KV, 1.0), *counts, held)
-            if look.clean:
-                break
-            await asyncio.sleep(LOOK_PERIOD_S)
-        self.record.quiet.append(look)
+            self._note(Ended(How.FAILED, error=f"quiet look: {error}"))
+
+        look = await look_when_quiet(session, self._url, self._model, failed)
+        held = held_by_tree(self._process.pid)
+        self.record.quiet.append(replace(look, t_s=round(self._t_s(), 3), processes=held))
 
     def _status(self) -> dict[str, object]:
         try:

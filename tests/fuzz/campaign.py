@@ -1,0 +1,105 @@
+"""How many hostile requests has the server stood? Portions that add up, in one record.
+
+A campaign goes on where its record ends: the next portion sends the next numbers of the same seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from tests.fuzz.bodies import shot
+from tests.fuzz.known import known_fault
+from tests.fuzz.shoot import LATE_S, Hit, shoot
+from workloads.atomic import write_atomic
+
+AT_ONCE = 12
+PORTION = 1000
+MAX_FINDINGS = 100
+_VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
+
+
+@dataclass(slots=True)
+class Campaign:
+    """What was sent and what came back. findings: number of the shot, status, text; one a kind."""
+
+    seed: int = 1
+    done: int = 0
+    answers: dict[str, int] = field(default_factory=dict)
+    late: int = 0
+    slowest_s: float = 0.0
+    hours: float = 0.0
+    known: dict[str, int] = field(default_factory=dict)
+    findings: list[tuple[int, int, str]] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, seed: int) -> Campaign:
+        """The record so far; a new one when there is none."""
+        if not path.exists():
+            return cls(seed)
+        kept = cls(**json.loads(path.read_text()))
+        if kept.seed != seed:
+            raise SystemExit(f"{path} is of seed {kept.seed}: another --out, or that seed")
+        return kept
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all."""
+        write_atomic(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    def note(self, number: int, path: str, hit: Hit) -> None:
+        """Count one answer; keep the first of each kind of fault."""
+        self.done += 1
+        status = str(hit.status)
+        self.answers[status] = self.answers.get(status, 0) + 1
+        self.slowest_s = max(self.slowest_s, round(hit.seconds, 3))
+        self.late += hit.seconds > LATE_S
+        if not hit.is_fault:
+            return
+        if (name := known_fault(hit)) is not None:
+            self.known[name] = self.known.get(name, 0) + 1
+            return
+        kind = f"{path} {status} {_VARYING.sub('#', hit.text)[:160]}"
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if self.kinds[kind] == 1 and len(self.findings) < MAX_FINDINGS:
+            self.findings.append((number, hit.status, f"{path} {hit.text}"))
+
+
+async def run_campaign(
+    campaign: Campaign, url: str, count: int, after: Callable[[Campaign], None]
+) -> None:
+    """Send the next `count` shots; `after` is called with the record after each portion."""
+    end = campaign.done + count
+    while campaign.done < end:
+        start_s = time.monotonic()
+        numbers = iter(range(campaign.done, min(campaign.done + PORTION, end)))
+        async with _session() as session:
+            work = (_send_all(campaign, session, url, numbers) for _ in range(AT_ONCE))
+            await asyncio.gather(*work)
+        campaign.hours += (time.monotonic() - start_s) / 3600.0
+        after(campaign)
+
+
+async def _send_all(
+    campaign: Campaign, session: aiohttp.ClientSession, url: str, numbers: Iterator[int]
+) -> None:
+    """Take numbers until there are no more; several of these share them."""
+    for number in numbers:
+        one = shot(campaign.seed, number)
+        campaign.note(number, one.path, await shoot(session, url, one))
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+        timeout=aiohttp.ClientTimeout(total=None),
+        max_line_size=1 << 16,
+        max_field_size=1 << 16,
+    )
