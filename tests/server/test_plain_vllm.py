@@ -1,5 +1,5 @@
-"""Does the documented command line of plain vLLM give the same server? With API keys and with
-Prometheus' multiprocess mode, which the shared server does not have."""
+"""Does the documented command line of plain vLLM give the same server? With API keys, a root path
+and Prometheus' multiprocess mode, which the shared server does not have."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         "run_dir": str(directory / "run"),
         "latency": PROFILE.to_dict(),
         "classes": {"chat": {"ttft_ms": 60000}},
+        "isolate_cache": True,
     }
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"),
         *("--model", str(tiny_model), "--served-model-name", "tiny"),
         *("--dtype", "float32", "--enforce-eager", "--max-model-len", str(MAX_MODEL_LEN)),
-        *("--distributed-executor-backend", "uni", "--api-key", "sesame"),
+        *("--distributed-executor-backend", "uni", "--api-key", "sesame", "other"),
+        # with this one vLLM alone would check no key at all
+        *("--root-path", "/", "--enable-prompt-tokens-details"),
         *("--scheduler-cls", SCHEDULER, "--middleware", MIDDLEWARE),
         *("--additional-config", json.dumps({"scorpio": ours})),
     ]
@@ -50,6 +53,24 @@ def test_it_serves_and_refuses(server: EngineServer) -> None:
         body = BODY | {"stream": stream}
         code, headers, _ = server.call("POST", "/v1/completions", body, KEY | HOPELESS)
         assert (code, headers["x-scorpio-reject-reason"]) == (429, "ttft_infeasible")
+
+
+def test_no_key_finds_the_prompts_of_another_in_the_cache(server: EngineServer) -> None:
+    other = {"authorization": "Bearer other"}
+    body = BODY | {"prompt": list(range(3, 403))}
+
+    def cached(headers: dict[str, str], **more: object) -> int:
+        code, _, raw = server.call("POST", "/v1/completions", body | more, headers)
+        assert code == 200, raw
+        details = json.loads(raw)["usage"]["prompt_tokens_details"] or {}
+        return int(details.get("cached_tokens") or 0)
+
+    assert cached(KEY) == 0
+    assert cached(KEY) > 0
+    assert cached(KEY, user="anybody") > 0
+    assert cached(other) == 0
+    assert cached(other, cache_salt="key-0") == 0
+    assert cached(KEY) > 0
 
 
 def test_without_the_api_key_the_answer_is_vllms(server: EngineServer) -> None:

@@ -385,6 +385,24 @@ def test_metrics_hold_both_halves(server: EngineServer) -> None:
         assert name in raw
 
 
+def test_no_prompt_key_or_xarg_is_in_log_metrics_or_status(server: EngineServer) -> None:
+    canary = "canary-9d3e"
+    for policy in ("scorpio-paper", "scorpio"):
+        server.switch(policy)
+        body = {
+            "model": "tiny", "prompt": canary, "max_tokens": 2, "user": canary, "stop": [canary],
+            "vllm_xargs": {"mine": canary, canary: 1, "slo_tenant": canary},
+        }  # fmt: skip
+        headers = {"authorization": f"Bearer {canary}", "x-llm-d-inference-objective": canary}
+        for more, code in ((HOPELESS, 429), ({"x-slo-ttft-ms": canary}, 400), ({}, 200)):
+            assert server.call("POST", "/v1/completions", body, headers | more)[0] == code
+    server.wait_for(let_go(server), "an idle engine")
+    files = [file for file in server.run_dir.iterdir() if file.is_file()]
+    shown = [file.read_text() for file in [*files, server.run_dir.parent / "server.log"]]
+    shown += [server.call("GET", path)[2].decode() for path in ("/metrics", "/scorpio/status")]
+    assert not [text[text.index(canary) - 200 :][:400] for text in shown if canary in text]
+
+
 def test_health_and_models_are_vllms(server: EngineServer) -> None:
     assert server.call("GET", "/health")[0] == 200
     models = json.loads(server.call("GET", "/v1/models")[2])
