@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from scorpio.core.plan import Forecast
 from scorpio.core.slo import (
@@ -15,6 +16,7 @@ from scorpio.core.slo import (
     OnMiss,
     Slo,
 )
+from scorpio.core.tenant_share import tenant_id
 from scorpio.twin.arrivals import Arrival
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.ledger import End, Entry
@@ -87,7 +89,8 @@ def _xargs(request: WorkloadRequest, hint: float | None, waits: bool) -> Mapping
     if request.slo_class:
         xargs[XARG_CLASS] = request.slo_class
     if request.tenant:
-        xargs[XARG_TENANT] = request.tenant
+        # A tenant of a trace is one whose key a server has checked, not just a name.
+        xargs[XARG_TENANT] = tenant_id(quote(request.tenant, safe=""), "")
     if waits:
         xargs[XARG_ON_MISS] = OnMiss.WAIT.value
     if hint is not None:

@@ -120,7 +120,7 @@ def test_queue_cap_answers_503() -> None:
 def test_what_the_request_carries() -> None:
     crowd = [replace(r, tenant="acme") for r in _crowd(3)]
     (first, *_) = arrivals(crowd, toy_config(), 0)
-    assert first.xargs["slo_tenant"] == "acme"
+    assert first.xargs["slo_tenant"] == "acme/"
     assert first.xargs["predicted_output_tokens"] == crowd[0].output_tokens
     slo, _ = parse_xargs({k: v for k, v in first.xargs.items() if k != "slo_class"}, {}, first.slo)
     assert slo == first.slo

@@ -192,7 +192,7 @@ def prefill_jobs(
         value = np.insert(value, at, running.value[partial])
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
     work_s = prefill_work_s(model, tokens, prefix)
-    whole_s = prefill_work_s(model, tokens + prefix, 0.0)
+    whole_s = prefill_work_s(model, tokens + prefix, np.zeros_like(tokens))
     # A TPOT SLO out of reach even alone is a promise broken on arrival, whatever the deadline.
     out_of_reach = tpot_s < model.step_s(1, 0.0) + model.context_token_s * (prefix + tokens)
     broken = out_of_reach & ~rejectable & ~resumed
