@@ -78,7 +78,7 @@ class GrowingBatch:
     def lacks_kv(self, view: RequestView) -> bool:
         """Is there too little free KV for it, beside what is kept for the one that comes first?"""
         kept = 0 if self._first in (None, view) else self._first.prompt_tokens
-        return view.prompt_tokens >= self._kv_left - kept
+        return view.prompt_tokens - view.held_tokens >= self._kv_left - kept
 
     def keep_for(self, view: RequestView) -> None:
         """From now on nobody that joins takes the blocks that this one needs, nor an adapter's
@@ -107,7 +107,7 @@ class GrowingBatch:
         """It does."""
         self._members += 1
         self._room -= 1
-        self._kv_left -= view.prompt_tokens
+        self._kv_left -= view.prompt_tokens - view.held_tokens
         self._context += view.prompt_tokens
         self._adapters.take(view)
         if view is self._first:

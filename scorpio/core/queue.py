@@ -16,7 +16,8 @@ from scorpio.core.tenant_share import tenant_key
 from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
-            "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value")  # fmt: skip
+            "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value",
+            "shared_tokens", "shared_id")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
@@ -70,6 +71,16 @@ class WaitingTable:
     def cached_tokens(self) -> FloatArray:
         """Leading prompt tokens found in the prefix cache; KV that is there, not work."""
         return self._float["cached_tokens"][: self._n]
+
+    @property
+    def shared_tokens(self) -> FloatArray:
+        """Leading prompt tokens in common with another that is still to be computed."""
+        return self._float["shared_tokens"][: self._n]
+
+    @property
+    def shared_id(self) -> FloatArray:
+        """The same for all with that beginning; 0 for none."""
+        return self._float["shared_id"][: self._n]
 
     @property
     def prefill_tokens(self) -> FloatArray:
@@ -127,7 +138,8 @@ class WaitingTable:
         row = self._find(key, view.seq)
         values = (key, view.seq, view.deadline_s, view.slo.tpot_s, view.prompt_tokens,
                   view.predicted_output_tokens, view.expected_output_tokens, view.arrival_s,
-                  view.cached_tokens, tenant_key(view.tenant), view.slo.value)  # fmt: skip
+                  view.cached_tokens, tenant_key(view.tenant), view.slo.value,
+                  view.shared_tokens, view.shared_id)  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss
@@ -140,10 +152,12 @@ class WaitingTable:
         self._n += 1
 
     def recache(self, view: RequestView) -> None:
-        """Put in a view of a waiting request that differs in `cached_tokens` alone."""
+        """Put in a view of a waiting request that differs in what is cached or shared alone."""
         row = self._row_of(view.request_id)
         self._views[row] = view
         self._float["cached_tokens"][row] = view.cached_tokens
+        self._float["shared_tokens"][row] = view.shared_tokens
+        self._float["shared_id"][row] = view.shared_id
 
     def remove(self, request_id: str) -> RequestView | None:
         """Take a request out; None when it is not here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,10 @@ class RequestView:
     predicted_output_tokens: mean length; quantiles: (q10, q50, q90) or () when unknown.
     cached_tokens: leading prompt tokens that the prefix cache held when last looked at, always
         fewer than prompt_tokens. While it waits, the engine puts a view with a newer value here.
+    held_tokens: of the cached ones, those that running requests hold: no room is needed for them.
     adapter: number of its LoRA adapter, 0 = none.
+    shared_tokens, shared_id: leading tokens in common with another that waits or is being
+        computed, and a number that all with this beginning have; 0 = none.
     """
 
     request_id: str
@@ -42,6 +46,9 @@ class RequestView:
     length_quantiles: tuple[float, ...] = ()
     cached_tokens: int = 0
     adapter: int = 0
+    held_tokens: int = 0
+    shared_tokens: int = 0
+    shared_id: int = 0
 
     @property
     def prefill_tokens(self) -> int:
@@ -117,6 +124,7 @@ class Snapshot:
 
     executing_since_s: when the step before this one began to execute, if it still does (async
         scheduling plans one step ahead); NaN when the planned step starts at once.
+    computing: `shared_id`s of beginnings that unfinished prefills compute for others.
     """
 
     running: RunningBatch
@@ -124,6 +132,7 @@ class Snapshot:
     limits: EngineLimits
     kv_free_tokens: int
     executing_since_s: float = math.nan
+    computing: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ request. The answer is a belief about work, so a stale one costs accuracy and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.queue import WaitingTable
 from scorpio.core.views import RequestView
 from scorpio.engine.running_table import Tracked
+from scorpio.engine.shared_prefixes import SharedPrefixes
 
 _BLOCKS_PER_LOOK = 64  # a second look goes so far up or down, the next one goes on from there
 # (waiting requests looked at again in each step, requests looked at again before a refusal)
@@ -25,7 +26,8 @@ _CHAINED_LOOKS, _WHOLE_LOOKS = (32, 64), (1, 8)
 
 
 class PrefixHits:
-    """`RequestView.cached_tokens` of those who wait: found on arrival, followed while they wait.
+    """`RequestView.cached_tokens` of those who wait: found on arrival, followed while they wait;
+    and what they share with each other while that is still to be computed.
 
     With full attention the cached blocks of a prompt are its first ones, without a gap (a chain of
     hashes, and vLLM frees the last block first), so a second look only walks from where the first
@@ -41,25 +43,71 @@ class PrefixHits:
             _CHAINED_LOOKS if self._chained else _WHOLE_LOOKS
         )
         self._next_row = 0
+        self._shared = SharedPrefixes()
 
     def found(self, request: Request, view: RequestView, blocks: int | None = None) -> RequestView:
         """The view as of now. blocks: walk no further than that from what it says already."""
         cached_tokens = self._tokens(request, view, blocks)
-        if cached_tokens == view.cached_tokens:
+        held_tokens = self._held(request, cached_tokens)
+        if (cached_tokens, held_tokens) == (view.cached_tokens, view.held_tokens):
             return view
-        return replace(view, cached_tokens=cached_tokens)
+        return replace(view, cached_tokens=cached_tokens, held_tokens=held_tokens)
+
+    def arrived(
+        self,
+        request: Request,
+        view: RequestView,
+        table: WaitingTable,
+        tracked: Mapping[str, Tracked],
+    ) -> RequestView:
+        """The view of a newcomer, with what it shares with others that are still to be computed."""
+        view = self.found(request, view)
+        if not self._chained or not self._manager.prefix_cache_lookup_enabled(request):
+            return view
+        blocks = max(view.prompt_tokens - 1, 0) // self._block_tokens
+        # Of its own tenant's prompts only: what a client hears shall depend on no other's.
+        salt = view.tenant.encode(errors="surrogatepass")
+        hashes = [block + salt for block in request.block_hashes[:blocks]]
+        leader = self._shared.arrived(request.request_id, hashes)
+        if leader is None:
+            return view
+        known = tracked[leader]
+        known.view = self._sharing(known.view)
+        if leader in table:
+            table.recache(known.view)
+        return self._sharing(view)
+
+    def gone(self, request_id: str) -> None:
+        """It has left the engine."""
+        self._shared.gone(request_id)
 
     def follow(
-        self, table: WaitingTable, requests: Mapping[str, Request], tracked: Mapping[str, Tracked]
-    ) -> None:
+        self,
+        table: WaitingTable,
+        requests: Mapping[str, Request],
+        tracked: Mapping[str, Tracked],
+        running: Sequence[Request],
+    ) -> set[int]:
         """Look again at some of those who wait, in turns: siblings fill the cache, others empty it.
 
-        A queue of up to 32 is looked at whole in each step.
+        A queue of up to 32 is looked at whole in each step, and all who waited for what has just
+        been computed. Returns the beginnings that are being computed for others.
         """
+        computing: set[int] = set()
+        for request in running:
+            if request.request_id not in self._shared:
+                continue
+            if request.num_computed_tokens < request.num_prompt_tokens:
+                computing |= self._shared.computing(request.request_id)
+                continue
+            for follower in self._shared.gone(request.request_id):
+                if follower in table:
+                    self._again(follower, table, requests, tracked)
         count = min(self._rows_per_step, len(table))
         for i in range(self._next_row, self._next_row + count):
             self._again(table[i % len(table)].request_id, table, requests, tracked)
         self._next_row = (self._next_row + count) % max(len(table), 1)
+        return computing
 
     def spare(
         self,
@@ -96,6 +144,19 @@ class PrefixHits:
             table.recache(view)
         return view.cached_tokens
 
+    def _sharing(self, view: RequestView) -> RequestView:
+        blocks, number = self._shared.shared(view.request_id)
+        return replace(view, shared_tokens=blocks * self._block_tokens, shared_id=number)
+
+    def _held(self, request: Request, cached_tokens: int) -> int:
+        """Of the cached tokens, those in blocks of running requests: who holds the last of them
+        holds all."""
+        if not self._chained or not cached_tokens:
+            return 0
+        last = request.block_hashes[cached_tokens // self._block_tokens - 1]
+        blocks = self._manager.block_pool.get_cached_block(last, [0])
+        return cached_tokens if blocks and blocks[0].ref_cnt > 0 else 0
+
     def _tokens(self, request: Request, view: RequestView, blocks: int | None) -> int:
         if not self._manager.prefix_cache_lookup_enabled(request):
             return 0
@@ -108,6 +169,9 @@ class PrefixHits:
         cached_block, group = self._manager.block_pool.get_cached_block, [0]
         end = min(most_tokens // self._block_tokens, len(hashes))
         n = known = min(view.cached_tokens // self._block_tokens, end)
+        shared = view.shared_tokens // self._block_tokens
+        if n < shared <= end and cached_block(hashes[shared - 1], group):
+            n = known = shared  # a chain: the ones before it were there first
         low, high = (0, end) if blocks is None else (max(n - blocks, 0), min(n + blocks, end))
         while n > low and not cached_block(hashes[n - 1], group):
             n -= 1

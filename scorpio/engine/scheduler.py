@@ -160,6 +160,7 @@ class ScorpioScheduler(AsyncScheduler):
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         tracked = self._tracker.ended(request.request_id)
+        self._look(lambda hits: hits.gone(request.request_id), None)
         self._choices.ended(request.request_id)
         if tracked is not None:
             self._note_end(request, tracked)
@@ -175,7 +176,8 @@ class ScorpioScheduler(AsyncScheduler):
                 return STOCK_STEP, None
             snapshot = self._snapshot()
             where = (self.waiting.table, self.requests, self._tracker.live)
-            self._look(lambda hits: hits.follow(*where), None)
+            none: set[int] = set()
+            snapshot.computing = self._look(lambda hits: hits.follow(*where, self.running), none)
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:
                 check_plan(plan, snapshot)
@@ -366,7 +368,8 @@ class ScorpioScheduler(AsyncScheduler):
             view = replace(view, slo=replace(view.slo, on_miss=OnMiss.WAIT))
         if self._is_stock():
             return view
-        return self._look(lambda hits: hits.found(request, view), view)
+        where = self.waiting.table, self._tracker.live
+        return self._look(lambda hits: hits.arrived(request, view, *where), view)
 
     def _view_of(self, request: Request) -> RequestView:
         return self._tracker.live[request.request_id].view

@@ -34,7 +34,7 @@ class Ask:
 
 def asks(burst: int, per_second: float, seconds: float) -> list[Ask]:
     """So many at once, or Poisson arrivals; lengths and SLOs at random."""
-    rng, made, at_s = np.random.default_rng(0), [], 0.0
+    rng, made, at_s = np.random.default_rng(0), list[Ask](), 0.0
     while len(made) < burst or (per_second and at_s < seconds):
         at_s += 0.0 if len(made) < burst else float(rng.exponential(1.0 / per_second))
         prompt = min(int(rng.lognormal(6.5, 0.8)) + 1, 12_000)

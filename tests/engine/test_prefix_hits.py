@@ -77,7 +77,8 @@ def test_the_same_as_vllm_finds_over_random_lives(seed: int) -> None:
         scorpio = engine.scorpio
         before = traces(engine)
         assert scorpio._prefix_hits is not None
-        scorpio._prefix_hits.follow(scorpio.waiting.table, scorpio.requests, scorpio._tracker.live)
+        where = scorpio.waiting.table, scorpio.requests, scorpio._tracker.live, scorpio.running
+        scorpio._prefix_hits.follow(*where)
         assert traces(engine) == before
         for request in scorpio.waiting:
             view = scorpio.waiting.table[scorpio.waiting.table._row_of(request.request_id)]
@@ -121,12 +122,15 @@ def test_nobody_is_refused_for_work_that_the_cache_has_done(reason: RejectReason
     engine, policy = engine_with()
     add(engine, "a", 64, (1, 2, 3, 4))
     policy.answer = StepPlan(admit=())
+    hits = engine.scorpio._prefix_hits
+    assert hits is not None
     for number in range(40):
         add(engine, f"w{number}", 64, (9_000 + number,))
     add(engine, "z", 80, (1, 2, 3, 4, 5))
+    hits.gone("z")  # it is not known to follow a, or it would be looked at with it
     policy.answer = StepPlan(admit=("a",))
     engine.step()
-    engine.scorpio._prefix_hits._next_row = 0  # type: ignore[union-attr]
+    hits._next_row = 0
     policy.answer = StepPlan(admit=(), reject=(Rejection("z", reason), Rejection("w1", reason)))
     engine.step()
     refused = engine.scorpio.telemetry.outcomes.total(FinalState.REJECTED)

@@ -36,17 +36,22 @@ def pack(
 
     vLLM serves running prefills (`partials` of them) before waiting requests. So a running one that
     would fit in part only yields when a waiting one goes before it, else it would take that one's
-    tokens. Who may not join the batch is passed over.
+    tokens. Who may not join the batch is passed over; so is one whose beginning another computes.
     """
     waiting = snapshot.waiting
+    begun = set(snapshot.computing)
     packed = Packed()
     scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
     for turn in turns:
-        row, tokens, prefix = turn.row, turn.tokens, turn.prefix
+        row, tokens, prefix = turn.row, turn.tokens, turn.prefix  # as it will be
         if row >= 0 and not scans:
             if partials == len(packed.order):
                 break
             continue
+        if turn.shared_id:
+            if turn.shared_id in begun:
+                continue  # it follows: nothing is computed twice beside itself
+            tokens, prefix = waiting[row].prefill_tokens, waiting[row].cached_tokens
         chunk = fill.fits(tokens, prefix)
         if chunk <= 0 and fill.tokens:
             break
@@ -59,6 +64,7 @@ def pack(
         elif batch.takes(waiting[row], turn.bound):
             batch.join(waiting[row], turn.bound)
             packed.joining.append(waiting[row])
+            begun.add(turn.shared_id)
             if not turn.bound:
                 packed.unbound.append(waiting[row].request_id)
         else:

@@ -15,6 +15,7 @@ from scorpio.core.latency import Number, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
 from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.policies.shared_work import shared_work
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import OnMiss
 from scorpio.core.supply import PrefillSupply
@@ -36,7 +37,8 @@ class Turn(NamedTuple):
     """One job when its turn has come. row: >= 0 waits, -1 - row is running. prefix: tokens in KV.
 
     behind: it stands behind all others. bound: its own TPOT SLO must be kept when it joins.
-    keeps: when it finds too little KV, nobody behind it takes what it needs.
+    keeps: when it finds too little KV, nobody behind it takes what it needs. shared_id: of a
+    beginning that others compute too; 0 = none. `tokens` is then what is left behind it.
     """
 
     row: int
@@ -45,6 +47,7 @@ class Turn(NamedTuple):
     behind: bool = False
     bound: bool = True
     keeps: bool = False
+    shared_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class PrefillJobs:
     resumed: its answer has begun, so it goes on whatever was promised.
     owed: it has waited for longer than anybody should. keeps: it has waited for half of its time,
         or may have it at any time: whoever comes later does not overtake it by being smaller.
-    behind: see `sorted_out`.
+    behind: see `sorted_out`. common_s: of work_s, for what others need too;
+        rest_s: of whole_s, what it shares with none of its tenant; shared_id: see `Turn`.
     """
 
     row: IntArray
@@ -80,13 +84,17 @@ class PrefillJobs:
     owed: BoolArray
     keeps: BoolArray
     behind: BoolArray
+    common_s: FloatArray
+    rest_s: FloatArray
+    shared_id: FloatArray
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that letting each go saves, for one unit of value: its prefill and the
         decodes it leads to; who is not refused is served later, so its decodes are not saved."""
         output = lengths.expected(self.predicted)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable
-        cost_s: FloatArray = (self.work_s + decode_s) / self.value
+        work_s = self.work_s - np.minimum(self.common_s, self.work_s)
+        cost_s: FloatArray = (work_s + decode_s) / self.value
         return cost_s
 
     def sorted_out(self, supply: PrefillSupply) -> PrefillJobs:
@@ -144,7 +152,8 @@ class PrefillJobs:
         untimed = math.isinf(self.deadline_s[job])
         held = untimed and (self.rejectable[job] or not self.owed[job])
         where = int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
-        return Turn(*where, behind, bool(not behind or held), bool(self.keeps[job]))
+        bound, keeps = bool(not behind or held), bool(self.keeps[job])
+        return Turn(*where, behind, bound, keeps, int(self.shared_id[job]))
 
 
 def prefill_jobs(
@@ -163,14 +172,16 @@ def prefill_jobs(
     """
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
-    row, due_s, tokens = np.arange(len(waiting))[which], waiting.key[which], waiting.prefill_tokens
+    row, due_s = np.arange(len(waiting))[which], waiting.key[which]
+    work = shared_work(waiting, which, snapshot.computing)
+    tokens, prefix, common, shared_id = work.tokens, work.prefix, work.common, work.shared_id
     resumed, arrival_s = waiting.started[which], waiting.arrival_s[which]
     deadline_s = np.where(resumed, -math.inf, waiting.deadline_s[which])
-    tokens, predicted = tokens[which], waiting.predicted_output_tokens[which]
+    predicted, tpot_s = waiting.predicted_output_tokens[which], waiting.tpot_slo_s[which]
     rejectable, value = waiting.rejectable[which], waiting.value[which]
     # Who never said when has no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
-    prefix, tpot_s = waiting.cached_tokens[which], waiting.tpot_slo_s[which]
+    common_s, shared = prefill_work_s(model, common, prefix), waiting.shared_tokens[which]
     partial = (~running.is_decode).nonzero()[0]
     if len(partial):
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
@@ -191,8 +202,12 @@ def prefill_jobs(
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
+        common_s, shared_id = np.insert(common_s, at, 0.0), np.insert(shared_id, at, 0.0)
+        shared = np.insert(shared, at, 0.0)
     work_s = prefill_work_s(model, tokens, prefix)
-    whole_s = prefill_work_s(model, tokens + prefix, np.zeros_like(tokens))
+    nothing = np.zeros_like(tokens)
+    whole_s = prefill_work_s(model, tokens + prefix, nothing)
+    rest_s = whole_s - prefill_work_s(model, shared, nothing)
     # A TPOT SLO out of reach even alone is a promise broken on arrival, whatever the deadline.
     out_of_reach = tpot_s < model.step_s(1, 0.0) + model.context_token_s * (prefix + tokens)
     broken = out_of_reach & ~rejectable & ~resumed
@@ -201,7 +216,7 @@ def prefill_jobs(
     keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
     return PrefillJobs(
         row, arrival_s, deadline_s, tokens, prefix, work_s, whole_s, may_drop, rejectable,
-        predicted, value, resumed, waited_s > patience_s, keeps, behind,
+        predicted, value, resumed, waited_s > patience_s, keeps, behind, common_s, rest_s, shared_id,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from scorpio.core.queue import WaitingTable
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import FloatArray, IntArray, RequestView
 
+_NONE = (0.0, -1.0)  # no beginning in common
 _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is offered
 
 
@@ -45,7 +46,8 @@ def refusals(
     # Behind all who stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    done_s = supply.done_s(before_s + np.cumsum(jobs.whole_s[gone]))
+    own_s = _own_s(waiting, jobs, gone)
+    done_s = supply.done_s(before_s + np.cumsum(own_s))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     refused = list(_worded(waiting, jobs, gone, ttft_s, supply, rule))
@@ -54,13 +56,35 @@ def refusals(
         now_s,
         (
             (view, refusal.retry_after_s, work_s)
-            for view, refusal, work_s in zip(
-                views, refused, jobs.whole_s[gone].tolist(), strict=True
-            )
+            for view, refusal, work_s in zip(views, refused, own_s.tolist(), strict=True)
             if refusal.retry_after_s is not None
         ),
     )
     return refused
+
+
+def _own_s(waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray) -> FloatArray:
+    """Work of each as its client may hear of it: whole, whatever the cache holds; what it has in
+    common with others of its own tenant that wait counts once."""
+    own_s = jobs.whole_s[gone].copy()
+    rows = jobs.row[gone]
+    if not waiting.shared_id[rows].any():
+        return own_s
+    stay = np.ones(len(jobs.row), dtype=np.bool_)
+    stay[gone] = False
+    kept = jobs.row[stay]
+    seen = set(_beginnings(waiting, kept[kept >= 0])) - {_NONE}
+    for job, beginning in enumerate(_beginnings(waiting, rows)):
+        if beginning in seen:
+            own_s[job] = jobs.rest_s[gone[job]]
+        elif beginning[0]:
+            seen.add(beginning)
+    return own_s
+
+
+def _beginnings(waiting: WaitingTable, rows: IntArray) -> list[tuple[float, float]]:
+    pairs = zip(waiting.shared_id[rows].tolist(), waiting.tenant[rows].tolist(), strict=True)
+    return [pair if pair[0] else _NONE for pair in pairs]
 
 
 def _worded(
