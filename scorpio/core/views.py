@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,7 +124,7 @@ class Snapshot:
 
     executing_since_s: when the step before this one began to execute, if it still does (async
         scheduling plans one step ahead); NaN when the planned step starts at once.
-    computing: `shared_id`s of beginnings that unfinished prefills compute for others.
+    computing: who of the unfinished prefills computes which beginning (`shared_id`) for others.
     """
 
     running: RunningBatch
@@ -132,7 +132,7 @@ class Snapshot:
     limits: EngineLimits
     kv_free_tokens: int
     executing_since_s: float = math.nan
-    computing: Collection[int] = ()
+    computing: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,18 +87,19 @@ class PrefixHits:
         requests: Mapping[str, Request],
         tracked: Mapping[str, Tracked],
         running: Sequence[Request],
-    ) -> set[int]:
+    ) -> dict[int, str]:
         """Look again at some of those who wait, in turns: siblings fill the cache, others empty it.
 
         A queue of up to 32 is looked at whole in each step, and all who waited for what has just
-        been computed. Returns the beginnings that are being computed for others.
+        been computed. Returns the beginnings that are being computed for others, and by whom.
         """
-        computing: set[int] = set()
+        computing: dict[int, str] = {}
         for request in running:
             if request.request_id not in self._shared:
                 continue
             if request.num_computed_tokens < request.num_prompt_tokens:
-                computing |= self._shared.computing(request.request_id)
+                mine = self._shared.computing(request.request_id)
+                computing |= dict.fromkeys(mine, request.request_id)
                 continue
             for follower in self._shared.gone(request.request_id):
                 if follower in table:

@@ -176,7 +176,7 @@ class ScorpioScheduler(AsyncScheduler):
                 return STOCK_STEP, None
             snapshot = self._snapshot()
             where = (self.waiting.table, self.requests, self._tracker.live)
-            none: set[int] = set()
+            none: dict[int, str] = {}
             snapshot.computing = self._look(lambda hits: hits.follow(*where, self.running), none)
             plan = self._policy.plan(now_s, snapshot)
             if not plan.stock:

@@ -105,12 +105,11 @@ def test_each_of_many_refused_hears_a_time_of_its_own() -> None:
 
 
 def test_what_it_has_waited_is_not_part_of_what_is_offered() -> None:
-    """The engine stalls for 19 s while one waits behind others."""
+    """The engine stalls for 4 s while one waits behind others."""
     engine = Timed(STEP, settings(STEP), spec=SPEC)
-    engine.add("first", 1000, 50)
-    engine.step()
-    engine.add("late", 1000, 50, slo_ttft_ms=5000.0)
-    engine.wait(19.0)
+    engine.add("first", 2048, 50)
+    engine.add("late", 2048, 50, slo_ttft_ms=3000.0)
+    engine.step(4.0)
     engine.add("other", 1000, 50, slo_ttft_ms=5000.0)
     engine.run_until(engine.time_s + 1.0)
     told = engine.refusal("late")

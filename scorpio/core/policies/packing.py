@@ -36,21 +36,27 @@ def pack(
 
     vLLM serves running prefills (`partials` of them) before waiting requests. So a running one that
     would fit in part only yields when a waiting one goes before it, else it would take that one's
-    tokens. Who may not join the batch is passed over; so is one whose beginning another computes.
+    tokens. Who may not join the batch is passed over. One whose beginning another computes waits
+    for that, and lends it its turn.
     """
     waiting = snapshot.waiting
-    begun = set(snapshot.computing)
+    begun: set[int] = set()
+    leads = _leaders(snapshot)
     packed = Packed()
     scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
     for turn in turns:
         row, tokens, prefix = turn.row, turn.tokens, turn.prefix  # as it will be
+        if row >= 0 and turn.shared_id in leads:
+            row, tokens, prefix = leads[turn.shared_id]
+        if row < 0 and -1 - row in packed.order:
+            continue
         if row >= 0 and not scans:
             if partials == len(packed.order):
                 break
             continue
-        if turn.shared_id:
+        if row >= 0 and turn.shared_id:
             if turn.shared_id in begun:
-                continue  # it follows: nothing is computed twice beside itself
+                continue  # nothing is computed twice beside itself
             tokens, prefix = waiting[row].prefill_tokens, waiting[row].cached_tokens
         chunk = fill.fits(tokens, prefix)
         if chunk <= 0 and fill.tokens:
@@ -80,3 +86,16 @@ def pack(
             packed.left, packed.prefix = tokens - part, prefix + part
             break
     return packed
+
+
+def _leaders(snapshot: Snapshot) -> dict[int, tuple[int, int, int]]:
+    """By beginning: the running prefill that computes it, as a turn has it."""
+    if not snapshot.computing:
+        return {}
+    running = snapshot.running
+    rows = {view.request_id: row for row, view in enumerate(running.views)}
+    return {
+        beginning: (-1 - row, int(running.prefill_left[row]), int(running.context_tokens[row]))
+        for beginning, request_id in snapshot.computing.items()
+        if (row := rows.get(request_id)) is not None and not running.is_decode[row]
+    }

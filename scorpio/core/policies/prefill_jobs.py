@@ -216,7 +216,8 @@ def prefill_jobs(
     keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
     return PrefillJobs(
         row, arrival_s, deadline_s, tokens, prefix, work_s, whole_s, may_drop, rejectable,
-        predicted, value, resumed, waited_s > patience_s, keeps, behind, common_s, rest_s, shared_id,
+        predicted, value, resumed, waited_s > patience_s, keeps, behind, common_s, rest_s,
+        shared_id,
     )  # fmt: skip
 
 
