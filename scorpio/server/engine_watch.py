@@ -35,6 +35,7 @@ class EngineWatch:
     def __init__(self, server: ServerContext) -> None:
         self._server = server
         self._question: asyncio.Task[Any] | None = None
+        self._status_when_asked: object = None
         self._answers = 0
 
     async def run(self) -> None:
@@ -65,25 +66,28 @@ class EngineWatch:
             await self._end_late(now_s)
 
     def _sign(self) -> object:
-        self._take_answer()
-        status = self._server.status.read() or {}
-        progress = next((status[key] for key in _PROGRESS if key in status), None)
-        # Without a status an answer is all that shows an engine at work on a long prompt.
-        return self._server.flights.heard.outputs, progress or self._answers
+        status = self._server.status.read()
+        self._take_answer(status)
+        progress = next((status[key] for key in _PROGRESS if key in status), None) if status else 0
+        return self._server.flights.heard.outputs, progress, self._answers
 
     def _ask(self) -> None:
+        self._status_when_asked = self._server.status.read()
         self._question = asyncio.create_task(self._server.engine.is_paused())
 
-    def _take_answer(self) -> None:
+    def _take_answer(self, status: object) -> None:
         question = self._question
         if question is None or not question.done():
             return
         self._question = None
         if question.cancelled() or question.exception() is not None:
             return  # the engine is dead: vLLM says so itself
-        self._answers += 1
         if question.result():
             self._server.silence.excuse()
+        elif status is self._status_when_asked:
+            # It works and its status is not written (no run_dir, a full disk): all that shows an
+            # engine at work on a long prompt is that it answers between two steps.
+            self._answers += 1
 
     async def _end_late(self, now_s: float) -> None:
         flights = self._server.flights

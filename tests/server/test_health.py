@@ -62,10 +62,22 @@ async def test_steps_without_progress_are_a_stall(tmp_path: Any) -> None:
     """The engine answers and writes its status, but nothing moves."""
     world = World(run_dir=str(tmp_path))
     world.engine.unfinished = 3
-    for beat in range(20):
+    for beat in range(40):
         status = {"heartbeat_unix_s": float(beat), "last_progress_unix_s": 7.0, "steps": beat}
         channel.write_status(tmp_path, status)
-        await world.pass_s(1.0)
+        await world.pass_s(0.5)
+    assert await world.health() == (503, "stalled")
+
+
+async def test_a_status_that_is_not_written_any_more_is_no_stall(tmp_path: Any) -> None:
+    """A full disk and a long prompt: no output, an old status, but the engine answers."""
+    world = World(run_dir=str(tmp_path))
+    world.engine.unfinished = 3
+    channel.write_status(tmp_path, {"heartbeat_unix_s": 7.0, "last_progress_unix_s": 7.0})
+    await world.pass_s(600.0)
+    assert await world.health() == (200, "ok")
+    world.engine.hung = True
+    await world.pass_s(20.0)
     assert await world.health() == (503, "stalled")
 
 
