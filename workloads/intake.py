@@ -56,7 +56,7 @@ class Source(Protocol):
     def records(self) -> Iterator[tuple[int, Any]]: ...
     def fields(self, raw: Any) -> Mapping[str, Any]: ...
     def time(self, fields: Any) -> Any: ...
-    def row(self, fields: Any, time_s: float, block_tokens: int) -> TraceRow | None: ...
+    def row(self, fields: Any, arrival_s: float, block_tokens: int) -> TraceRow | None: ...
     def blocks(self, fields: Any) -> tuple[int, int] | None: ...
 
 
@@ -176,14 +176,14 @@ def _read(
         raise TraceError(path, 1, "holds no requests")
     if found.rows_seen <= first or (end is not None and found.rows_seen < end):
         raise WorkloadError(f"{path}: rows {first}:{end or ''}: it has {found.rows_seen} rows")
-    rows, numbers = rebased(found.rows), found.numbers
+    rows, numbers = found.rows, found.numbers
     if spread_s and rows:
         rows = spread_ticks(rows, spread_s, seed)
     last = found.rows_seen if end is None else end
     kept = [row for row, number in zip(rows, numbers, strict=True) if first <= number < last]
     if not kept:
         raise TraceError(path, 1, f"holds no requests ({found.dropped} failed ones dropped)")
-    rows = rebased(kept)
+    rows = rebased(kept) if kept[0].arrival_s else kept
     return Intake(
         kind=source.kind,
         rows=tuple(rows),
@@ -200,7 +200,7 @@ class _Window:
     def __init__(self, path: Path, source: Source, unit_s: float | None, block_tokens: int) -> None:
         self._path, self._source = path, source
         self._unit_s, self._block_tokens = unit_s, block_tokens
-        self.rows: list[TraceRow] = []
+        self.rows: list[TraceRow] = []  # the first at zero
         self.numbers: list[int] = []  # of the rows, in the file
         self.dropped_numbers: list[int] = []
         self.rows_seen = 0
@@ -212,7 +212,7 @@ class _Window:
 
     def take(self, first: int, end: int | None, *, to_next_tick: bool) -> None:
         """Rows from `first` on, up to `end`, or to the first one after the instant of the last."""
-        last_s = -math.inf
+        last_s, start_s = -math.inf, None
         for number, (line, raw) in enumerate(self._source.records()):
             beyond = end is not None and number >= end
             if beyond and not to_next_tick:
@@ -225,14 +225,16 @@ class _Window:
                 time_s = _time_s(self._source, fields, self._unit_s)
                 if time_s < last_s:
                     raise ValueError(f"{self._source.time_name}: earlier than the row before")
-                row = self._source.row(fields, time_s, self._block_tokens)
+                arrival_s = 0.0 if start_s is None else time_s - start_s
+                row = self._source.row(fields, arrival_s, self._block_tokens)
             except ValueError as error:
                 raise TraceError(self._path, line, str(error)) from None
             last_s = time_s
             if row is None:
                 self.dropped_numbers.append(number)
                 continue
-            next_tick = beyond and (not self.rows or time_s > self.rows[-1].arrival_s)
+            start_s = time_s if start_s is None else start_s
+            next_tick = beyond and (not self.rows or arrival_s > self.rows[-1].arrival_s)
             self.rows.append(with_own_ids(row, number))
             self.numbers.append(number)
             if next_tick:

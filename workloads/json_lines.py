@@ -67,7 +67,7 @@ class JsonSource:
         return fields[self.time_name]
 
     def row(
-        self, fields: Mapping[str, object], time_s: float, block_tokens: int
+        self, fields: Mapping[str, object], arrival_s: float, block_tokens: int
     ) -> TraceRow | None:
         """The request; None when it failed: no token of input or output. Raises ValueError."""
         prompt, output = (_count(fields, name) for name in ("input_length", "output_length"))
@@ -77,7 +77,7 @@ class JsonSource:
         ids, xargs = _hash_ids(fields), _xargs(fields)
         if prompt == 0 or output == 0:
             return None
-        return TraceRow(time_s, prompt, output, ids, xargs, tenant, block_tokens)
+        return TraceRow(arrival_s, prompt, output, ids, xargs, tenant, block_tokens)
 
     def blocks(self, fields: Mapping[str, object]) -> tuple[int, int] | None:
         """(ids, prompt tokens) of a row that names blocks. Raises ValueError."""

@@ -103,7 +103,9 @@ class CsvSource:
         """The time as it is written, a number or a text."""
         return number_of(fields[self.time_name])
 
-    def row(self, fields: Mapping[str, str], time_s: float, block_tokens: int) -> TraceRow | None:
+    def row(
+        self, fields: Mapping[str, str], arrival_s: float, block_tokens: int
+    ) -> TraceRow | None:
         """The request; None when it failed: no token of input or output. Raises ValueError."""
         del block_tokens  # a table names no blocks
         prompt, output = (_tokens(name, fields[name]) for name in self._columns[1:])
@@ -115,7 +117,7 @@ class CsvSource:
         if prompt == 0 or output == 0:
             return None
         tenant = next((fields[name] for name in TENANT_COLUMNS if name in fields), "")
-        return TraceRow(time_s, prompt, output, tenant=tenant)
+        return TraceRow(arrival_s, prompt, output, tenant=tenant)
 
     def blocks(self, fields: Mapping[str, str]) -> tuple[int, int] | None:
         """(ids, prompt tokens); a table names no blocks."""

@@ -222,3 +222,8 @@ def test_a_failing_run_is_named(jobs: list[Job], workers: int) -> None:
     bad = replace(jobs[0], policy="lifo")
     with pytest.raises(JobFailed, match=r"lifo on .*trace.jsonl rows all mix six x1 seed 0"):
         run_jobs([*jobs[:2], bad, *jobs[2:]], workers)
+
+
+def test_blocks_of_the_trace_reach_the_engine() -> None:
+    requests = [replace(r, hash_ids=(1, 2), block_tokens=16) for r in _crowd(2)]
+    assert [a.prefix_block_tokens for a in arrivals(requests, toy_config(), 0)] == [16, 16]

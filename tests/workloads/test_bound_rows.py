@@ -164,6 +164,11 @@ def test_a_shared_prefix_is_charged_to_whoever_was_sent_first() -> None:
     assert reusable_tokens(requests) == [1024, 0, 1023]
 
 
+def test_a_shared_prefix_is_as_long_as_its_blocks() -> None:
+    requests = [request(i, float(i), 1500, 2, hash_ids=(7, 8)) for i in range(2)]
+    assert reusable_tokens([replace(r, block_tokens=16) for r in requests]) == [0, 32]
+
+
 def test_an_unbounded_column_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         LinearProgram().variable(math.inf)

@@ -51,6 +51,15 @@ def test_equal_ids_share_their_blocks_and_no_more() -> None:
     assert shorter == a[:700]
 
 
+def test_blocks_of_another_size_share_exactly_theirs() -> None:
+    a, b = (
+        prompt_token_ids(Request(i, 100, (7, 8, 9, 20 + i), block_tokens=16), 50_000, 1)
+        for i in range(2)
+    )
+    assert common(a, b) == 3 * 16
+    assert (len(a), len(b)) == (100, 100)
+
+
 def test_different_ids_share_nothing() -> None:
     prompts = [prompt_token_ids(Request(i, 600, (2 * i, 2 * i + 1)), 50_000, 1) for i in range(50)]
     firsts = {tuple(p[:16]) for p in prompts}  # 16 tokens: the smallest block vLLM caches
