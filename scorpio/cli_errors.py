@@ -20,6 +20,7 @@ _TABLE = {
     ("workloads.errors", "NotAllAnswered"): INCOMPLETE,
     ("workloads.replay_run", "ServerUnreachable"): FAILED,
     ("scorpio.server.serve_args", "ServeError"): USAGE,
+    ("scorpio.server.vllm_api", "EngineDiedError"): FAILED,
     ("scorpio.settings", "SettingsError"): USAGE,
     ("predictors.latency.artifact", "ProfileFileError"): USAGE,
     ("predictors.latency.samples", "StepFileError"): FAILED,

@@ -23,6 +23,7 @@ from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
+from scorpio.server.vllm_api import mark_engine_died
 from scorpio.settings import SettingsError
 
 logger = logging.getLogger("vllm.scorpio")
@@ -88,13 +89,16 @@ class ScorpioMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         state = scope["app"].state
-        if (timeout_s := state.vllm_config.shutdown_timeout) > 0:  # 0: vLLM cuts at once
+        drains = (timeout_s := state.vllm_config.shutdown_timeout) > 0  # 0: vLLM cuts at once
+        if drains:
             Drain(server, state.server, timeout_s).take_signals()
         watch = asyncio.create_task(EngineWatch(server).run())
         try:
             await self._app(scope, receive, send)
         finally:
             watch.cancel()
+            if drains and server.engine.errored and not server.flights.draining:
+                mark_engine_died(state.args)
 
     async def _admin(
         self, server: ServerContext, path: str, scope: Scope, receive: Receive, send: Send

@@ -108,11 +108,24 @@ def engine_facts_of_args(args: Any) -> dict[str, object]:
     return engine_facts(AsyncEngineArgs.from_cli_args(args).create_engine_config())
 
 
+class EngineDiedError(RuntimeError):
+    """The engine ended and the server with it: whoever watches over it should start another."""
+
+
+def mark_engine_died(args: Any) -> None:
+    """Said by the middleware; vLLM's server ends as if all were well. Its arguments are the one
+    object that the middleware and `run_openai_server` share."""
+    args.scorpio_engine_died = True
+
+
 def run_openai_server(args: Any) -> None:
     """vLLM's OpenAI server, in this process, until it is told to stop. Same steps as
     `vllm.entrypoints.launchers.api_server.entry.main` and its `run_server`, but for the signals
     during the start: `run_server` turns SIGTERM into KeyboardInterrupt, which then waits for an
     engine that does not listen yet (ours: scorpio/server/starting.py).
+
+    Raises:
+        EngineDiedError: it did not end because it was told to.
     """
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server_worker
@@ -128,3 +141,5 @@ def run_openai_server(args: Any) -> None:
     decorate_logs("APIServer", skip_if_decorated=True)
     listen_address, sock = setup_server(args, reuse_port=False)
     uvloop.run(run_server_worker(listen_address, sock, args))
+    if getattr(args, "scorpio_engine_died", False):
+        raise EngineDiedError("the engine died; its last words are above")

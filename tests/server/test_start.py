@@ -5,9 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from starlette.types import Message
 
 from predictors.length.ladder import LengthLadder
+from scorpio.server import context
+from scorpio.server.drain import Drain
+from scorpio.server.flights import Flights
 from scorpio.server.lengths import LengthService
 from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.ticket import Heard, WatchedEngine, attach_watch
@@ -98,3 +102,25 @@ async def test_a_length_model_that_is_not_there_stops_the_start() -> None:
     assert [m["type"] for m in sent] == ["lifespan.startup.failed"]
     assert "scorpio.length_model: length model /no/such/model" in sent[0]["message"]
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("errored", "draining", "drains", "died"),
+    [
+        (True, False, True, True),
+        (True, True, True, False),  # stopped by us
+        (False, False, True, False),
+        (True, False, False, False),  # vLLM's own end looks the same
+    ],
+)
+async def test_the_death_of_the_engine_is_told_to_the_command(
+    monkeypatch: pytest.MonkeyPatch, errored: bool, draining: bool, drains: bool, died: bool
+) -> None:
+    monkeypatch.setattr(Drain, "take_signals", lambda _self: None)
+    server = FakeServer(FakeEngine(errored=errored))
+    server.state.vllm_config.shutdown_timeout = 30 if drains else 0
+    server.state.server = SimpleNamespace()
+    middleware_flights = Flights(draining=draining)
+    monkeypatch.setattr(context, "Flights", lambda: middleware_flights)
+    await lifespan(server)
+    assert getattr(server.state.args, "scorpio_engine_died", False) is died
