@@ -29,7 +29,7 @@ from scorpio.engine.choices import Choices
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.gated_queue import GatedQueue
-from scorpio.engine.parent_watch import end_with_parent
+from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.plan_check import check_plan
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
@@ -61,7 +61,7 @@ class ScorpioScheduler(AsyncScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         seams.check_vllm()
-        end_with_parent()
+        follow_server()
         super().__init__(*args, **kwargs)
         seams.check_scheduler(self)
         seams.check_supported(self.vllm_config)

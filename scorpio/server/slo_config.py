@@ -12,6 +12,7 @@ most_in_flight = 65536              # engine requests at once in this API proces
 most_in_flight_per_key = 16384      # of one API key
 most_body_mib = 64                  # of one request body, else 413
 most_held_mib = 1024                # of all request bodies in flight, else 429
+stall_s = 15                        # /scorpio/health is 503 when work makes no progress so long
 
 [classes.interactive]               # all objectives optional, in milliseconds
 ttft_ms = 500
@@ -47,6 +48,7 @@ KEYS = (
     "most_in_flight_per_key",
     "most_body_mib",
     "most_held_mib",
+    "stall_s",
 )
 
 

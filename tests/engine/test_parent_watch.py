@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.engine.parent_watch import ENGINE, end_with_parent
+from scorpio.engine.parent_watch import ENGINE, follow_server
 from scorpio.proctree import ProcessId, tree_of, wait_gone
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -19,7 +19,7 @@ SPAWN = multiprocessing.get_context("spawn")
 def _engine(ready: Any, deaf: bool) -> None:
     if deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    end_with_parent()
+    follow_server()
     ready.send(True)
     time.sleep(120)
 
@@ -42,6 +42,16 @@ def _family(name: str, deaf: bool) -> tuple[int, set[ProcessId]]:
 @pytest.mark.parametrize("deaf", [False, True])
 def test_it_ends_with_its_server(deaf: bool) -> None:
     pid, tree = _family(f"{ENGINE}_DP0", deaf)
+    os.kill(pid, signal.SIGKILL)
+    assert not wait_gone(tree, 60.0)
+
+
+def test_ctrl_c_is_for_the_server() -> None:
+    pid, tree = _family(ENGINE, deaf=False)
+    for process in tree:
+        if process.pid != pid:
+            os.kill(process.pid, signal.SIGINT)
+    assert len(wait_gone(tree, 1.0)) == len(tree)
     os.kill(pid, signal.SIGKILL)
     assert not wait_gone(tree, 60.0)
 
