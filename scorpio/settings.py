@@ -75,10 +75,15 @@ class ScorpioSettings(BaseModel):
     most_in_flight_per_key: int = Field(default=16_384, ge=1)
     most_body_mib: float = Field(default=64.0, gt=0, allow_inf_nan=False)
     most_held_mib: float = Field(default=1024.0, gt=0, allow_inf_nan=False)
+    most_waiting: int = Field(default=32_768, ge=1)
+    most_waiting_tokens: int = Field(default=1 << 26, ge=1)
+    most_in_flight_per_tenant: int = Field(default=16_384, ge=1)
     rejection_status: Literal[429, 503] = 429
     run_dir: str | None = None
     stall_s: float = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
     breaker_limit: int = Field(default=20, ge=1)
+    breaker_window_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    breaker_quiet_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
 
     @field_validator("policy")
     @classmethod

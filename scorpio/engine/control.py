@@ -27,6 +27,7 @@ class PolicySwitch:
         self._polled_s = float("-inf")
         self._stamp: channel.Stamp = None
         self._seq = 0
+        self._control: channel.Control | None = None
         self._error = ""
         self.record_steps = False
         self._options: Mapping[str, float] = dict(settings.policy_options)
@@ -45,14 +46,15 @@ class PolicySwitch:
             return False
         self._stamp = stamp
         control = channel.read_control(self._run_dir)
-        if control is None or control.seq == self._seq:
+        if control is None or control == self._control:
             return False
+        self._control = control
         self._seq = control.seq
         self.record_steps = control.record_steps
         try:
             self.policy = self.build(control.policy, dict(control.options))
             self._options, self._error = dict(control.options), ""
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # whatever it is: the old policy stays on, and says why
             self._error = str(error)
             logger.error("Policy switch refused: %s", error)
         return True

@@ -8,6 +8,7 @@ grammar is being compiled, an old output is in flight) wait beside it until they
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -22,13 +23,19 @@ MOST_SCANNED = 1024  # waiting requests looked at, in the policy's order, to fil
 
 
 class GatedQueue(RequestQueue):
-    """`view_of` gives the immutable facts of a request, `key_of` the policy's sort key."""
+    """`view_of` gives the immutable facts of a request, `key_of` the policy's sort key. vLLM calls
+    in the middle of a step, so no error of the policy leaves from here: it is told to `failed`, and
+    such a request is sorted by its arrival."""
 
     def __init__(
-        self, view_of: Callable[[Request], RequestView], key_of: Callable[[RequestView], float]
+        self,
+        view_of: Callable[[Request], RequestView],
+        key_of: Callable[[RequestView], float],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._view_of = view_of
         self._key_of = key_of
+        self._failed = failed
         self._all: OrderedDict[str, Request] = OrderedDict()
         self._gate: deque[Request] | None = None
         self._held: dict[str, Request] = {}
@@ -54,6 +61,12 @@ class GatedQueue(RequestQueue):
     def startable(self) -> list[str]:
         """Who could start now, in stock (arrival) order."""
         return [request_id for request_id in self._all if request_id not in self._held]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all that wait."""
+        held = sum(request.num_prompt_tokens for request in self._held.values())
+        return int(self.table.prompt_tokens.sum()) + held
 
     @property
     def num_held(self) -> int:
@@ -145,4 +158,14 @@ class GatedQueue(RequestQueue):
         self._held.pop(request.request_id, None)
         view = self._view_of(request)
         started = request.status == RequestStatus.PREEMPTED or request.num_output_tokens > 0
-        self.table.add(view, self._key_of(view), started)
+        self.table.add(view, self._key(view), started)
+
+    def _key(self, view: RequestView) -> float:
+        try:
+            key = float(self._key_of(view))
+            if not math.isnan(key):
+                return key
+            raise ValueError("the policy's queue key is NaN")
+        except Exception as error:
+            self._failed(error)
+            return view.arrival_s

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from vllm.v1.request import Request
+from vllm.v1.request import Request, RequestStatus
 
+from scorpio.core.plan import FinalState
 from scorpio.core.slo import (
     XARG_TENANT,
     Offer,
@@ -59,3 +60,25 @@ def describe(
         length_quantiles=quantiles,
         adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
     )
+
+
+def plain(request: Request, seq: int, arrival_s: float, default: Slo) -> RequestView:
+    """The facts of a request whose wishes could not be read: it has none."""
+    return RequestView(
+        request_id=request.request_id,
+        seq=seq,
+        arrival_s=arrival_s,
+        prompt_tokens=request.num_prompt_tokens,
+        max_tokens=request.max_tokens,
+        slo=default,
+        adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
+    )
+
+
+def final_state(request: Request) -> FinalState:
+    """How a finished request ended."""
+    if request.status == RequestStatus.FINISHED_ABORTED:
+        return FinalState.ABORTED
+    if request.status == RequestStatus.FINISHED_ERROR:
+        return FinalState.FAILED
+    return FinalState.FINISHED

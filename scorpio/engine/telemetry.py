@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from scorpio import __version__, channel
 from scorpio.core.latency import StepModel
 from scorpio.core.profile_alarm import ProfileAlarm
 from scorpio.core.views import StepSample
+from scorpio.engine.faults import MONITORING, POLICY, Faults
 from scorpio.engine.outcomes import Outcomes
+from scorpio.engine.step_recorder import StepRecorder
 from scorpio.window import Window
 
 STATUS_PERIOD_S = 0.2
@@ -20,10 +20,13 @@ STATUS_PERIOD_S = 0.2
 class Telemetry:
     """Counts since start; published to `run_dir` at most every STATUS_PERIOD_S."""
 
-    def __init__(self, run_dir: str | None, unnamed_class: str) -> None:
+    def __init__(
+        self, run_dir: str | None, unnamed_class: str, wall_s: Callable[[], float]
+    ) -> None:
         self.run_dir = run_dir
         self.outcomes = Outcomes(unnamed_class)
-        self.fallbacks = 0
+        self.faults = Faults(wall_s)
+        self.recorder = StepRecorder(run_dir)
         self.stock_steps = 0
         self.planned_steps = 0
         self.filled_steps = 0
@@ -33,7 +36,13 @@ class Telemetry:
         self._plan_us = Window()
         self._step_error = Window()
         self._published_s = float("-inf")
-        self._steps_file: TextIO | None = None
+        self._wall_s = wall_s
+        self._progress_unix_s = wall_s()
+
+    @property
+    def fallbacks(self) -> int:
+        """Errors of the policy; such a step is stock."""
+        return self.faults.counts[POLICY]
 
     def planned(self, seconds: float) -> None:
         """Time spent in snapshot + plan + apply of one step."""
@@ -53,32 +62,36 @@ class Telemetry:
         self._step_error.restart()
         self.outcomes.restart_windows()
 
-    def record_step(self, sample: StepSample) -> None:
-        """Append one executed step to steps.jsonl (only while `scorpio profile` asks for it)."""
-        if self.run_dir is None:
-            return
-        if self._steps_file is None:
-            self._steps_file = (Path(self.run_dir) / channel.STEPS).open("a", buffering=1)
-        row = {name: getattr(sample, name) for name in StepSample.__slots__}
-        self._steps_file.write(json.dumps(row) + "\n")
-
-    def stop_recording(self) -> None:
-        """Close steps.jsonl."""
-        if self._steps_file is not None:
-            self._steps_file.close()
-            self._steps_file = None
+    def came_back(self) -> None:
+        """A step was executed, or work came to an engine that had none or was paused."""
+        self._progress_unix_s = self._wall_s()
 
     def publish(
         self, now_s: float, state: Callable[[], dict[str, object]], force: bool = False
     ) -> None:
-        """Write status.json; never raises (a full disk must not stop the engine)."""
+        """Write status.json; never raises (a full disk must not stop the engine). What fails is
+        tried again when the next one is due."""
         if self.run_dir is None or (not force and now_s - self._published_s < STATUS_PERIOD_S):
             return
         self._published_s = now_s
-        status = (
-            state()
-            | self.outcomes.state()
+        with self.watched():
+            channel.write_status(self.run_dir, state() | self._own_state())
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Monitoring inside: what fails is counted and changes nothing else."""
+        try:
+            yield
+        except Exception as error:
+            self.faults.note(MONITORING, error)
+
+    def _own_state(self) -> dict[str, object]:
+        return (
+            self.outcomes.state()
+            | self.faults.state()
             | {
+                "heartbeat_unix_s": round(self._wall_s(), 3),
+                "last_progress_unix_s": round(self._progress_unix_s, 3),
                 "policy_version": __version__,
                 "fallbacks": self.fallbacks,
                 "steps": self.steps,
@@ -92,7 +105,3 @@ class Telemetry:
                 "profile_factor": round(self.profile_alarm.factor, 3),
             }
         )
-        try:
-            channel.write_status(self.run_dir, status)
-        except OSError:
-            self.run_dir = None

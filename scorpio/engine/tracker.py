@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -10,6 +11,7 @@ from vllm.v1.request import Request
 
 from scorpio.core.plan import Forecast
 from scorpio.core.views import RequestView, RunningBatch
+from scorpio.engine.caps import account
 from scorpio.engine.running_table import RunningTable, Tracked
 
 
@@ -18,6 +20,7 @@ class Tracker:
 
     def __init__(self, max_num_seqs: int) -> None:
         self.live: dict[str, Tracked] = {}
+        self.in_flight: Counter[str] = Counter()  # by account; without zeros
         self._awaiting_first: dict[str, Request] = {}
         self._table = RunningTable(max_num_seqs)
 
@@ -29,11 +32,18 @@ class Tracker:
     def arrived(self, view: RequestView) -> None:
         """From now on it is known."""
         self.live[view.request_id] = Tracked(view)
+        self.in_flight[account(view)] += 1
 
     def ended(self, request_id: str) -> Tracked | None:
         """Forget it; None when it was not known."""
         self._awaiting_first.pop(request_id, None)
-        return self.live.pop(request_id, None)
+        tracked = self.live.pop(request_id, None)
+        if tracked is not None:
+            name = account(tracked.view)
+            self.in_flight[name] -= 1
+            if not self.in_flight[name]:
+                del self.in_flight[name]
+        return tracked
 
     def batch(self, running: list[Request]) -> RunningBatch:
         """The running list as columns."""

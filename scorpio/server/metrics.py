@@ -125,7 +125,11 @@ class EngineCollector(Collector):
                 "waiting_prompt_tokens",
             ),
             ("scorpio_running_requests", "Requests in the running batch.", "running"),
-            ("scorpio_breaker_open", "1 when the policy is off until restart.", "breaker_open"),
+            (
+                "scorpio_breaker_open",
+                "1 while the policy is off because it failed too often.",
+                "breaker_open",
+            ),
             (
                 "scorpio_profile_alarm",
                 "1 while steps are far off the latency profile.",

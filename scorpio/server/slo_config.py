@@ -10,6 +10,9 @@ trust_fairness_id = false           # true: the gateway in front sets that heade
 isolate_cache = false               # true: no tenant finds another's prompts in the prefix cache
 most_in_flight = 65536              # engine requests at once in this API process, else 429
 most_in_flight_per_key = 16384      # of one API key
+most_waiting = 32768                # requests that wait in the engine, else 429
+most_waiting_tokens = 67108864      # their prompt tokens, else 429
+most_in_flight_per_tenant = 16384   # requests of one tenant in the engine, else 429 over_quota
 most_body_mib = 64                  # of one request body, else 413
 most_held_mib = 1024                # of all request bodies in flight, else 429
 stall_s = 15                        # /scorpio/health is 503 when work makes no progress so long
@@ -46,6 +49,9 @@ KEYS = (
     "isolate_cache",
     "most_in_flight",
     "most_in_flight_per_key",
+    "most_waiting",
+    "most_waiting_tokens",
+    "most_in_flight_per_tenant",
     "most_body_mib",
     "most_held_mib",
     "stall_s",

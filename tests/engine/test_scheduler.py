@@ -10,7 +10,7 @@ import pytest
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.slo import OnMiss
 from scorpio.core.wire import decode_rejection
-from scorpio.engine.scheduler import logger
+from scorpio.engine import faults
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import (
     STOP_TOKEN,
@@ -158,22 +158,41 @@ def test_preempted_requests_come_back_first_whatever_the_plan_admits() -> None:
 def test_failing_policy_means_stock_and_a_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
     for level in ("exception", "error"):
-        monkeypatch.setattr(logger, level, lambda text, *_, **__: logged.append(text))
-    engine = Engine(scorpio={"policy": "fcfs", "breaker_limit": 3})
+        monkeypatch.setattr(faults.logger, level, lambda text, *_, **__: logged.append(text))
+    engine = Engine(scorpio={"policy": "fcfs", "breaker_limit": 3, "breaker_quiet_s": 1.0})
     policy = Scripted(RuntimeError("boom"))
     engine.scorpio.use_policy(policy)
-    engine.add("a", output=8)
+    engine.add("a", output=300)
     for _ in range(2):
         engine.step()
     assert engine.scorpio.telemetry.fallbacks == 2
     for _ in range(3):
         engine.step()
     assert engine.scorpio.telemetry.fallbacks == 3  # open: the policy is not asked any more
-    engine.drain()
-    assert engine.tokens("a") == expected(1, 8)
+    assert engine.scorpio._state()["breaker_open"] is True
     failed, switched_off = logged  # once each, however often it failed
     assert "logged once" in failed
-    assert "stock until restart" in switched_off
+    assert "done without" in switched_off
+    policy.answer = StepPlan()
+    for _ in range(110):
+        engine.step()  # a second later it is asked again
+    assert policy.seen is not None
+    assert engine.scorpio._state()["breaker_open"] is False
+    engine.drain()
+    assert engine.tokens("a") == expected(1, 300)
+    assert engine.scorpio.telemetry.fallbacks == 3
+
+
+def test_rare_failures_open_no_breaker() -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "breaker_limit": 3, "breaker_window_s": 0.05})
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", output=300)
+    for index in range(100):
+        policy.answer = RuntimeError("boom") if index % 10 == 0 else StepPlan()
+        engine.step()
+    assert engine.scorpio.telemetry.fallbacks == 10
+    assert engine.scorpio._state()["breaker_opened"] == 0
 
 
 BAD_PLANS = [

@@ -104,7 +104,7 @@ def test_an_idle_engine_follows_with_its_next_request(tmp_path: Path) -> None:
 
 
 def test_values_beyond_the_window_are_forgotten() -> None:
-    telemetry = Telemetry(None, "none")
+    telemetry = Telemetry(None, "none", lambda: 0.0)
     for seconds in (1.0, *(0.001,) * 1024):
         telemetry.planned(seconds)
     assert telemetry.last_plan_s == 0.001

@@ -1,0 +1,41 @@
+"""How much may wait in the engine, and how much of it may be one tenant's? Generous, never endless.
+
+Who comes beyond a cap is refused on arrival, SLO or none. The API process has caps of its own
+(scorpio/server/in_flight.py); these also hold for callers that come another way, and for several
+API processes together. What a waiting request holds here is its prompt as token ids, about 60 bytes
+a token with the hashes of its blocks: `waiting_tokens` bounds that memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.views import RequestView
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Waiting requests, their prompt tokens, and requests of one account from arrival to end."""
+
+    waiting: int
+    waiting_tokens: int
+    per_tenant: int
+
+    def refusal(
+        self, view: RequestView, waiting: int, waiting_tokens: int, in_flight: Counter[str]
+    ) -> Rejection | None:
+        """Of one that has just been counted in; None when there is room."""
+        if in_flight[account(view)] > self.per_tenant:
+            return Rejection(view.request_id, RejectReason.OVER_QUOTA)
+        if waiting > self.waiting or (waiting > 1 and waiting_tokens > self.waiting_tokens):
+            return Rejection(view.request_id, RejectReason.QUEUE_FULL)
+        return None
+
+
+def account(view: RequestView) -> str:
+    """Whose request it is: the account that the server has checked, "" for all it has not. A name
+    within it can be made up (scorpio.core.tenant_share)."""
+    checked, slash, _ = view.tenant.partition("/")
+    return checked if slash else ""

@@ -1,0 +1,197 @@
+"""What stands beside vLLM's scheduler, and how is it wired? The parts, and what they know together.
+
+Nothing here is called by vLLM: that is `ScorpioScheduler` (scheduler.py), which is this class with
+vLLM's methods.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.request import Request
+
+from scorpio.core.policy import Policy
+from scorpio.core.slo import OnMiss
+from scorpio.core.views import RequestView, Snapshot
+from scorpio.engine import seams
+from scorpio.engine.caps import Caps
+from scorpio.engine.choices import Choices
+from scorpio.engine.control import PolicySwitch
+from scorpio.engine.faults import POLICY, Breaker
+from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.parent_watch import follow_server
+from scorpio.engine.picture import engine_limits, snapshot
+from scorpio.engine.prefix_hits import PrefixHits
+from scorpio.engine.refusals import Refusals
+from scorpio.engine.request_facts import describe, plain
+from scorpio.engine.seeds import SeedGuard
+from scorpio.engine.serving_clock import ServingClock
+from scorpio.engine.step_timer import StepTimer
+from scorpio.engine.telemetry import Telemetry
+from scorpio.engine.tracker import Tracker
+from scorpio.settings import load_settings
+
+logger = init_logger("vllm.scorpio")
+T = TypeVar("T")
+
+
+class SchedulerWithParts(AsyncScheduler):
+    """Raises at construction (the server does not start): SettingsError, UnsupportedConfigError,
+    IncompatibleVllmError.
+    """
+
+    max_num_scheduled_tokens: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        seams.check_vllm()
+        follow_server()
+        super().__init__(*args, **kwargs)
+        seams.check_scheduler(self)
+        seams.check_supported(self.vllm_config)
+        settings = load_settings(self.vllm_config.additional_config)
+        self._classes, self._default_slo = settings.slo_book()
+        self._offer = settings.offer
+        self._limits = engine_limits(self)
+        self._switch = PolicySwitch(settings, self._limits)
+        self._policy = self._switch.policy
+        # The clocks are looked up at each call: a subclass may set them later.
+        self._telemetry = Telemetry(settings.run_dir, settings.unnamed_class, lambda: self.wall_s())
+        window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
+        self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
+        self._look_breaker = Breaker(1, window_s, quiet_s)
+        self._timer = StepTimer()
+        self._clock = ServingClock(lambda: self.now_s())
+        self._tracker = Tracker(self.max_num_running_reqs)
+        self._refusals = Refusals()
+        self._choices = Choices()
+        self._seeds = SeedGuard()
+        self._caps = Caps(
+            settings.most_waiting,
+            settings.most_waiting_tokens,
+            settings.most_in_flight_per_tenant,
+        )
+        self._seq = 0
+        self._woken = False
+        self._prefix_hits = self._new_looks()
+        self.waiting: GatedQueue = GatedQueue(
+            self._view_of, self._policy.queue_key, self._fall_back
+        )
+        if settings.latency is None and self._policy.name != "fcfs":
+            logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
+
+    def now_s(self) -> float:
+        """The one clock; what requests see of it is `ServingClock`'s. The twin overrides it."""
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        """Wall clock, only compared with `Request.arrival_time` and told to people."""
+        return time.time()
+
+    def use_policy(self, policy: Policy) -> None:
+        """From the next step on, this policy decides; who waits is re-ordered at once."""
+        self._policy = policy
+        self._telemetry.restart_windows()
+        self.waiting.rekey(policy.queue_key)
+
+    @property
+    def policy_switch(self) -> PolicySwitch:
+        """Builds policies for this engine."""
+        return self._switch
+
+    @property
+    def tracked_ids(self) -> set[str]:
+        """Requests that we still know of; never others than vLLM does (invariant 6)."""
+        return self._tracker.ids
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """Counters since start (read only)."""
+        return self._telemetry
+
+    def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
+        """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when
+        a look fails there are no more of them for a while, and the policy goes on without."""
+        if self._prefix_hits is None or self._look_breaker.is_open(self.now_s()):
+            return otherwise
+        try:
+            return ask(self._prefix_hits)
+        except Exception as error:
+            self._look_breaker.failed(self.now_s())
+            self._prefix_hits = self._new_looks()  # what it knew may be torn
+            self._telemetry.faults.note(POLICY, error)
+            return otherwise
+
+    def _new_looks(self) -> PrefixHits | None:
+        manager = self.kv_cache_manager
+        return PrefixHits(manager) if manager.enable_caching else None
+
+    def _harmless(self, request: Request) -> None:
+        try:
+            self._seeds.take(request)
+        except Exception as error:
+            self._fall_back(error)
+
+    def _is_stock(self) -> bool:
+        passive = self._policy.passive and not self._switch.record_steps
+        return passive or self._breaker.is_open(self.now_s())
+
+    def _snapshot(self) -> Snapshot:
+        self.waiting.look_again(self.deferred_waiting)
+        batch, executing_since_s = (
+            self._tracker.batch(self.running),
+            self._timer.executing_since_s(),
+        )
+        return snapshot(self, self._limits, batch, self.waiting.table, executing_since_s)
+
+    def _describe(self, request: Request) -> RequestView:
+        self._seq += 1
+        arrival_s = self._clock.arrival_s(self.wall_s() - request.arrival_time)
+        try:
+            book = (self._classes, self._default_slo)
+            view = describe(request, self._seq, arrival_s, *book, self._offer)
+        except Exception as error:
+            self._fall_back(error)
+            view = plain(request, self._seq, arrival_s, self._default_slo)
+        if not self._choices.may_be_refused(request.request_id):
+            view = replace(view, slo=replace(view.slo, on_miss=OnMiss.WAIT))
+        if self._is_stock():
+            return view
+        where = self.waiting.table, self._tracker.live
+        return self._look(lambda hits: hits.arrived(request, view, *where), view)
+
+    def _view_of(self, request: Request) -> RequestView:
+        return self._tracker.live[request.request_id].view
+
+    def _state(self) -> dict[str, object]:
+        return self._switch.state() | {
+            "breaker_open": self._breaker.is_open(self.now_s()),
+            "breaker_opened": self._breaker.opened,
+            "paused": self._clock.paused,
+            "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
+            "running": len(self.running),
+            "waiting": len(self.waiting),
+            "waiting_not_startable": self.waiting.num_held,
+            "waiting_prompt_tokens": self.waiting.prompt_tokens,
+            "seeds_dropped": self._seeds.dropped,
+        }
+
+    def _publish(self, force: bool = False) -> None:
+        self._telemetry.publish(self.now_s(), self._state, force)
+
+    def _work_came(self) -> None:
+        """To an engine that had none: from here on it should make progress, and say so."""
+        self._telemetry.came_back()
+        self._woken = True
+
+    def _called(self) -> None:
+        if self._clock.called(self.has_unfinished_requests(), self._timer.longest_s):
+            self._timer.interrupted()
+
+    def _fall_back(self, error: Exception) -> None:
+        self._telemetry.faults.note(POLICY, error)
+        self._breaker.failed(self.now_s())

@@ -1,0 +1,55 @@
+"""What does the engine look like to a policy? Its limits, and the snapshot of one step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+
+from scorpio.core.queue import WaitingTable
+from scorpio.core.views import EngineLimits, RunningBatch, Snapshot
+
+
+def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:
+    """Of a constructed scheduler."""
+    # One block is vLLM's null block; where layers differ (sliding windows) a token takes a place
+    # in several groups of blocks, and vLLM's own count is less.
+    whole = _blocks(scheduler) * scheduler.block_size
+    lora = scheduler.lora_config
+    return EngineLimits(
+        max_num_seqs=scheduler.max_num_active_reqs,
+        token_budget=scheduler.max_num_scheduled_tokens,
+        kv_tokens=min(whole, scheduler.cache_config.kv_cache_size_tokens or whole),
+        block_tokens=scheduler.block_size,
+        max_model_len=scheduler.max_model_len,
+        max_adapters=0 if lora is None else lora.max_loras,
+    )
+
+
+def snapshot(
+    scheduler: AsyncScheduler,
+    limits: EngineLimits,
+    running: RunningBatch,
+    waiting: WaitingTable,
+    executing_since_s: float,
+) -> Snapshot:
+    """As of now."""
+    free_blocks = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    if len(running):  # vLLM keeps these from whoever would join
+        free_blocks = max(free_blocks - scheduler.kv_cache_manager.watermark_blocks, 0)
+    sessions = scheduler.num_waiting_for_streaming_input
+    if sessions:  # they keep their seats between two inputs
+        limits = replace(limits, max_num_seqs=max(limits.max_num_seqs - sessions, 0))
+    return Snapshot(
+        running=running,
+        waiting=waiting,
+        limits=limits,
+        kv_free_tokens=free_blocks * limits.kv_tokens // _blocks(scheduler),
+        executing_since_s=executing_since_s,
+    )
+
+
+def _blocks(scheduler: AsyncScheduler) -> int:
+    num_blocks = scheduler.cache_config.num_gpu_blocks
+    assert num_blocks is not None
+    return num_blocks - 1
