@@ -8,6 +8,7 @@ is let go after those that come for the first time: else newcomers would take it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,12 +18,10 @@ from scorpio.core.queue import WaitingTable
 from scorpio.core.views import BoolArray, IntArray, RequestView
 
 _MOST = 2048  # promises; the oldest is forgotten first
-_GRACE_S = (
-    2.0  # before and after its time, and a quarter of the wait: clients and networks are late
-)
-_GRACE = 0.25
+_GRACE_S, _GRACE = 2.0, 0.25  # seconds and part of the wait: clients and networks are not exact
 _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
+_LOOK_S = 0.25  # between two looks at all promises
 
 _Kind = tuple[str, int, int, float]
 
@@ -44,29 +43,29 @@ class Crowd:
         self._promises: dict[int, _Promise] = {}  # in the order in which they were given
         self._of_kind: dict[_Kind, list[int]] = {}
         self._number = 0
-        self._last_seq = -1
+        self._last_seq = -1  # seen so far: only who comes after a promise comes back
+        self._look_s = -math.inf  # when to look for promises whose time is over
         self._back: set[int] = set()  # seqs of those that wait again
         self.obeys = 1.0
 
     def follow(self, now_s: float, waiting: WaitingTable) -> None:
-        """Whose time is over, and who has come back?"""
-        if not self._promises:
-            self._last_seq = -1  # whoever waits now came before the next promise
-            if self._back:
-                self._back &= set(waiting.seqs().tolist())
+        """Who has come back, and whose time is over?"""
+        if not self._promises and not self._back:
             return
+        seqs = waiting.seqs()
+        if self._back:
+            self._back &= set(seqs.tolist())
+        for row in (seqs > self._last_seq).nonzero()[0].tolist():
+            view = waiting[row]
+            self._last_seq = max(self._last_seq, view.seq)
+            if self._matches(view):
+                self._back.add(view.seq)
+        if now_s < self._look_s:
+            return
+        self._look_s = now_s + _LOOK_S
         for number, promise in list(self._promises.items()):
             if promise.until_s < now_s:
                 self._end(number, came=False)
-        seqs = waiting.seqs()
-        self._back &= set(seqs.tolist())
-        new = (seqs > self._last_seq).nonzero()[0]
-        for row in new.tolist():
-            view = waiting[row]
-            if self._last_seq >= 0 and self._matches(view):
-                self._back.add(view.seq)
-        if len(new):
-            self._last_seq = int(seqs[new].max())
 
     def is_back(self, waiting: WaitingTable, rows: IntArray) -> BoolArray | None:
         """Which of these rows (< 0: none) came back in time? None: nobody."""
@@ -82,8 +81,11 @@ class Crowd:
         """Prefill work of those that may still come back, as far as they do."""
         return self.obeys * sum(promise.work_s for promise in self._promises.values())
 
-    def book(self, now_s: float, told: Iterable[tuple[RequestView, float, float]]) -> None:
+    def book(
+        self, now_s: float, waiting: WaitingTable, told: Iterable[tuple[RequestView, float, float]]
+    ) -> None:
         """Each was told to come back after so many seconds, with so much work."""
+        self._last_seq = max(self._last_seq, int(waiting.seqs().max(initial=-1)))
         for view, retry_s, work_s in told:
             grace_s = _GRACE_S + _GRACE * retry_s
             kind, slo_s = _kind(view), view.deadline_s - view.arrival_s
@@ -93,7 +95,6 @@ class Crowd:
                 kind, back_s + slo_s - grace_s, back_s + grace_s, work_s
             )
             self._of_kind.setdefault(kind, []).append(self._number)
-            self._last_seq = max(self._last_seq, view.seq)
         while len(self._promises) > _MOST:
             self._end(next(iter(self._promises)), came=False)
 

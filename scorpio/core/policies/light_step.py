@@ -15,7 +15,7 @@ from scorpio.core.policies.step_decodes import StepDecodes
 from scorpio.core.slack import likely_late
 from scorpio.core.views import Snapshot
 
-_LIGHT_QUEUE = 8
+_LIGHT_QUEUE = 8  # requests; more are a queue, whose order matters, however fast the engine is
 _CALM = 0.8  # of the engine's time is spoken for: up to here a late decode surely recovers
 
 

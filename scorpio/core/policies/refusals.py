@@ -54,6 +54,7 @@ def refusals(
     views = [waiting[row] for row in jobs.row[gone].tolist()]
     crowd.book(
         now_s,
+        waiting,
         (
             (view, refusal.retry_after_s, work_s)
             for view, refusal, work_s in zip(views, refused, own_s.tolist(), strict=True)

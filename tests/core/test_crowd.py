@@ -1,0 +1,81 @@
+"""Which promises are open, who has come back, and how many do?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scorpio.core.policies.crowd import Crowd
+from scorpio.core.queue import WaitingTable
+from scorpio.core.slo import Slo
+from scorpio.core.views import RequestView
+
+
+def ask(seq: int, at_s: float, prompt: int = 100, ttft_s: float = 1.0) -> RequestView:
+    return RequestView(f"r{seq}", seq, at_s, prompt, 64, Slo(ttft_s, 0.05))
+
+
+def table(*views: RequestView) -> WaitingTable:
+    made = WaitingTable()
+    for view in views:
+        made.add(view, view.deadline_s)
+    return made
+
+
+def refused(*beside: RequestView) -> Crowd:
+    """One of 0.5 s of work, at time 0, told to come back in 10 s."""
+    crowd, view = Crowd(), ask(1, 0.0)
+    crowd.book(0.0, table(view, *beside), [(view, 10.0, 0.5)])
+    return crowd
+
+
+@pytest.mark.parametrize(
+    ("view", "back"),
+    [
+        (ask(2, 10.1), True),
+        (ask(2, 0.1, ttft_s=11.0), True),  # at once, with the TTFT it was offered
+        (ask(2, 0.1), False),  # it did not wait
+        (ask(2, 10.1, prompt=101), False),  # another request
+    ],
+)
+def test_who_came_back(view: RequestView, back: bool) -> None:
+    crowd = refused()
+    waiting = table(view)
+    crowd.follow(view.arrival_s, waiting)
+    found = crowd.is_back(waiting, np.array([-1, 0]))
+    assert (found is not None and found.tolist() == [False, True]) is back
+    assert (crowd.booked_s == 0.0) is back
+    waiting.remove(view.request_id)
+    crowd.follow(view.arrival_s + 0.1, waiting)
+    assert crowd.is_back(waiting, np.array([], dtype=np.int64)) is None
+
+
+def test_who_waited_beside_it_has_not_come_back() -> None:
+    beside = ask(2, 0.0, ttft_s=60.0)
+    crowd = refused(beside)
+    crowd.follow(1.0, table(beside))
+    assert crowd.is_back(table(beside), np.array([0])) is None
+
+
+def test_each_promise_counts_for_one() -> None:
+    crowd, waiting = refused(), table(ask(2, 10.0), ask(3, 10.0))
+    crowd.follow(10.0, waiting)
+    found = crowd.is_back(waiting, np.array([0, 1]))
+    assert found is not None
+    assert found.sum() == 1
+
+
+def test_promises_that_are_not_taken_count_less_and_less() -> None:
+    crowd = Crowd()
+    for number in range(100):
+        crowd.book(20.0 * number, table(), [(ask(number, 20.0 * number), 10.0, 0.5)])
+        crowd.follow(20.0 * number + 19.0, table())
+        assert crowd.booked_s == 0.0
+    crowd.book(5000.0, table(), [(ask(200, 5000.0), 10.0, 0.5)])
+    assert crowd.booked_s < 0.05
+
+
+def test_there_are_never_too_many() -> None:
+    crowd = Crowd()
+    crowd.book(0.0, table(), [(ask(number, 0.0), 10.0, 0.5) for number in range(5000)])
+    assert len(crowd._promises) == len(crowd._of_kind[next(iter(crowd._of_kind))]) <= 2048
