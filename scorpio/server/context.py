@@ -66,6 +66,11 @@ class ServerContext:
         status = self.status.read()
         return str(status["policy"]) if status and "policy" in status else self.settings.policy
 
+    @property
+    def stalled(self) -> bool:
+        """True when the engine has work and has made no progress for too long."""
+        return self.silence.silent_s >= self.settings.stall_s
+
     def may_pass(self, scope: Scope) -> bool:
         """False when vLLM is going to answer 401: then nothing about SLOs is said either."""
         return self.auth is None or self.auth.accepts(scope)

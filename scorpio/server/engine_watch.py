@@ -55,8 +55,11 @@ class EngineWatch:
         """One look; ends the requests that a frozen engine leaves without their answer."""
         server = self._server
         silence = server.silence
-        busy = server.engine.get_num_unfinished_requests() > 0
-        silence.look(now_s, busy, self._sign())
+        sign = self._sign()
+        # Once it hangs it hangs until it says something: requests that were ended here, or whose
+        # clients left, are still its work.
+        busy = self._has_work() or silence.silent_s >= LEAST_SILENCE_S
+        silence.look(now_s, busy, sign)
         if not busy or silence.silent_s < LEAST_SILENCE_S or server.engine.errored:
             return
         unanswered = self._question is not None and not self._question.done()
@@ -64,6 +67,9 @@ class EngineWatch:
             self._ask()
         elif silence.frozen(server.settings.stall_s) and server.policy != "fcfs":
             await self._end_late(now_s)
+
+    def _has_work(self) -> bool:
+        return bool(self._server.engine.get_num_unfinished_requests() > 0)
 
     def _sign(self) -> object:
         status = self._server.status.read()
@@ -82,7 +88,7 @@ class EngineWatch:
         self._question = None
         if question.cancelled() or question.exception() is not None:
             return  # the engine is dead: vLLM says so itself
-        if question.result():
+        if question.result() or not self._has_work():
             self._server.silence.excuse()
         elif status is self._status_when_asked:
             # It works and its status is not written (no run_dir, a full disk): all that shows an
@@ -118,6 +124,16 @@ async def end_requests(
     for task in done:
         if (error := task.exception()) is not None:
             logger.error("Scorpio: a request could not be ended", exc_info=error)
+
+
+def refused_at_once(server: ServerContext, *, anthropic: bool) -> Answer | None:
+    """For a new request that may be refused: 503 when the engine has stalled. Whatever else it is
+    sent piles up before it."""
+    if not server.stalled or server.policy == "fcfs":
+        return None
+    count_answered(server, 503, FROZEN)
+    said = f"the engine has said nothing for {server.silence.silent_s:.0f} s"
+    return unavailable(said, FROZEN, anthropic=anthropic)
 
 
 def unavailable(said: str, reason: str, *, anthropic: bool = False) -> Answer:

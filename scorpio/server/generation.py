@@ -18,6 +18,7 @@ from scorpio.server import metrics
 from scorpio.server.answers import Answer, RawHeaders, bad_request, error_answer, send_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.endpoints import Endpoint
+from scorpio.server.engine_watch import refused_at_once
 from scorpio.server.gate import ResponseGate
 from scorpio.server.in_flight import (
     BodyTimeoutError,
@@ -98,6 +99,9 @@ async def _through_gate(
 
     must_wait = endpoint.xargs_path is None
     may_refuse = folded.slo.refusable and not must_wait
+    if may_refuse and (answer := refused_at_once(server, anthropic=endpoint.anthropic_errors)):
+        await send_answer(send, answer)
+        return
     deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
     ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s)
     refuse = partial(_refusal, server, endpoint, folded.slo)

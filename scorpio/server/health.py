@@ -28,4 +28,4 @@ def _state(server: ServerContext) -> str:
         return "dead"
     if server.flights.draining:
         return "draining"
-    return "stalled" if server.silence.silent_s >= server.settings.stall_s else "ok"
+    return "stalled" if server.stalled else "ok"

@@ -95,14 +95,20 @@ class FakeEngine:
     hung: bool = False  # answers no question
     abort_ids: list[str] = field(default_factory=list)
     stopped_within_s: float | None = None
+    _wakes: asyncio.Event = field(default_factory=asyncio.Event)
 
     def get_num_unfinished_requests(self) -> int:
         return self.unfinished
 
     async def is_paused(self) -> bool:
-        if self.hung:
-            await asyncio.Event().wait()
+        while self.hung:
+            await self._wakes.wait()
         return self.paused
+
+    def wake(self) -> None:
+        """It answers again."""
+        self.hung = False
+        self._wakes.set()
 
     async def abort(self, request_ids: list[str]) -> None:
         self.abort_ids += request_ids

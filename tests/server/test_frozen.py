@@ -70,6 +70,30 @@ async def test_the_api_process_answers_for_a_frozen_engine(behave: Any) -> None:
     assert len(client.reply.starts) == 1
 
 
+async def test_what_hangs_hangs_until_it_speaks() -> None:
+    """Also when the requests that showed it have been ended; new ones are told at once."""
+    world = World()
+    world.engine.hung = True
+    _, first = await world.ask(body(), LATE)
+    await world.pass_s(10.0)
+    world.engine.unfinished = 0  # as the abort leaves it
+    await world.pass_s(60.0)
+    soon = Client(world.middleware, world.server)
+    reply = await soon.request("POST", PATH, body(), {"x-slo-ttft-ms": "80000000"})
+    assert (reply.status, reply.headers["x-scorpio-reject-reason"]) == (503, FROZEN)
+    assert len(world.engine.params) == 1  # it never reached the engine
+    health = await Client(world.middleware, world.server).request("GET", "/scorpio/health")
+    assert health.status == 503
+    world.engine.wake()
+    world.hold.set()
+    await first
+    await world.pass_s(2.0)
+    health = await Client(world.middleware, world.server).request("GET", "/scorpio/health")
+    assert health.status == 200
+    reply = await soon.request("POST", PATH, body(), {"x-slo-ttft-ms": "80000000"})
+    assert len(world.engine.params) == 2
+
+
 @pytest.mark.parametrize(
     ("raw", "headers"),
     [
