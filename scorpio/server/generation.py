@@ -67,6 +67,8 @@ async def _accept(
         if raw is None:
             return None
         folded = fold(raw, first_headers(scope["headers"]), endpoint, server.book, slot.account)
+        if folded.parts > (most := in_flight.most(slot.account)):
+            raise SloError("prompt", f"this server gives at most {most} answers at once")
         in_flight.take(slot, folded.parts)
     except SloError as error:
         metrics.count_malformed(server, error.field)

@@ -76,6 +76,10 @@ class InFlight:
             if not self.by_account[account]:
                 del self.by_account[account]
 
+    def most(self, account: str) -> int:
+        """Engine requests that this account may ever have in flight."""
+        return min(self.caps.requests, self.caps.per_key) if account else self.caps.requests
+
     def take(self, slot: Slot, requests: int) -> None:
         """`requests` in all for this slot. Raises QueueFullError, and takes nothing."""
         more = requests - slot.requests
