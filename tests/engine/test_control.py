@@ -183,3 +183,16 @@ def test_unwritable_run_dir_does_not_stop_the_engine(tmp_path: Path) -> None:
     engine.add("a")
     engine.drain()
     assert len(engine.tokens("a")) == 4
+
+
+def test_another_wish_under_a_number_already_seen_is_carried_out(tmp_path: Path) -> None:
+    """Whoever writes control.json by hand need not know the last number."""
+    engine = Engine(scorpio={"policy": "scorpio", "run_dir": str(tmp_path)})
+    path = tmp_path / channel.CONTROL
+    for policy in ("sjf", "fcfs"):
+        path.write_text(json.dumps({"policy": policy, "options": {}, "seq": 1}))
+        engine.add(policy, output=2)
+        engine.drain()
+        status = channel.read_status(tmp_path)
+        assert status is not None
+        assert (status["policy"], status["control_seq"]) == (policy, 1)
