@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.latency import StepModel
+from scorpio.core.owed_time import SHARE
 from scorpio.core.views import FloatArray, IntArray, RequestView, Snapshot
 
 _FIXED = 0.5  # of a pace tighter than the batch's: most that the fixed part of each step may take
@@ -37,7 +40,7 @@ def wasteful(fixed_s: float, pace_s: float, tightest_s: float) -> bool:
 class GrowingBatch:
     """The running batch, whose tightest pace is `tightest_s`, and those that join in this step.
 
-    fixed_s: of each step.
+    fixed_s: of each step. promised: requests with a deadline are about.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class GrowingBatch:
         tightest_s: float,
         start_s: float,
         fixed_s: float,
+        promised: bool,
     ) -> None:
         running = snapshot.running
         self._model, self._mean_output = model, mean_output
@@ -59,16 +63,24 @@ class GrowingBatch:
         self._tightest_s, self._start_s, self._fixed_s = tightest_s, start_s, fixed_s
         self._adapters = AdapterPlaces(snapshot)
         self._first: RequestView | None = None  # its place is kept free
+        self._limits = snapshot.limits
+        timely = np.fmin(snapshot.running.first_token_s, start_s) <= snapshot.running.deadline_s
+        timely &= np.isfinite(snapshot.running.deadline_s)
+        self._behind = len(snapshot.running) - int(np.count_nonzero(timely))
+        self._promised = promised
 
     @property
     def full(self) -> bool:
         """No seat is left, whoever asks."""
         return self._room <= 0
 
-    def takes(self, view: RequestView, bound: bool = True) -> bool:
-        """May this request join? bound: only when its own TPOT SLO is kept."""
+    def takes(self, view: RequestView, bound: bool = True, behind: bool = False) -> bool:
+        """May this request join? bound: only when its own TPOT SLO is kept. behind: only where it
+        leaves room for those that can still be good."""
         if self._members == 0:
             return True
+        if behind and self._promised and not self._leaves_room(view):
+            return False
         if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
             return False
         if self._first is not None and view.adapter and not self._adapters.free_for(self._first):
@@ -90,21 +102,19 @@ class GrowingBatch:
         """Would its own TPOT SLO be kept beside those that are in?"""
         if self._members == 0:
             return True
-        length = view.predicted_output_tokens
-        if not math.isfinite(length):
-            length = min(self._mean_output, view.max_tokens)
-        context = self._context + view.prompt_tokens + 0.5 * length
-        step_s = self._model.step_s(self._members + 1, context)
         pace_s = self._pace_s(view)
-        return step_s <= pace_s and not wasteful(self._fixed_s, pace_s, self._tightest_s)
+        return self._grown_s(view) <= pace_s and not wasteful(
+            self._fixed_s, pace_s, self._tightest_s
+        )
 
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""
         step_s = self._model.step_s(self._members, self._context)
         return max(step_s, min(step_s / (1.0 - prefill_share), self._tightest_s))
 
-    def join(self, view: RequestView, bound: bool = True) -> None:
+    def join(self, view: RequestView, bound: bool = True, behind: bool = False) -> None:
         """It does."""
+        self._behind += behind
         self._members += 1
         self._room -= 1
         self._kv_left -= view.prompt_tokens - view.held_tokens
@@ -119,3 +129,22 @@ class GrowingBatch:
         alone_s = self._model.step_s(1, view.prompt_tokens)
         binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._start_s
         return view.slo.tpot_s if binds else math.inf
+
+    def _grown_s(self, view: RequestView) -> float:
+        """A step of all decodes and this one's, its context half grown."""
+        length = view.predicted_output_tokens
+        if not math.isfinite(length):
+            length = min(self._mean_output, view.max_tokens)
+        context = self._context + view.prompt_tokens + 0.5 * length
+        return self._model.step_s(self._members + 1, context)
+
+    def _leaves_room(self, view: RequestView) -> bool:
+        """Of seats, free KV and the tightest pace, for those to come whose promise can be kept?
+        Those behind always may be their share of the batch, and one at a time all of the KV."""
+        most, kv_left = self._limits.max_num_seqs, self._kv_left - view.prompt_tokens
+        if view is not self._first and kv_left < SHARE * self._limits.kv_tokens:
+            return False
+        if self._behind < SHARE * self._members:
+            return True
+        spare_s = (1.0 - SHARE) * self._tightest_s
+        return self._room > SHARE * most and self._grown_s(view) <= spare_s

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from tests.engine.timed import Timed, settings
+from tests.engine.timed import SPEC, Timed, settings
 
 TTFT_S = 1.0
 BURST, BURST_EVERY_S = 64, 4.0
+ROOMY = replace(SPEC, num_blocks=20_000)  # seats run out before KV does
 
 
 def honest_and_others(
-    seconds: float, others: Mapping[str, object] | None, rate: float = 8.0
+    seconds: float,
+    others: Mapping[str, object] | None,
+    answer: int = 100,
+    rate: float = 8.0,
+    after_s: float = 60.0,
 ) -> tuple[Timed, list[str]]:
     """Honest requests at a steady rate, and bursts of others; then nothing more until all ended."""
-    engine, names = Timed(scorpio=settings()), list[str]()
+    engine, names = Timed(scorpio=settings(), spec=ROOMY), list[str]()
     next_s, burst_s = 0.0, 1.0
     while engine.time_s < seconds:
         while next_s <= engine.time_s:
@@ -25,10 +31,10 @@ def honest_and_others(
             next_s += 1.0 / rate
         if others is not None and burst_s <= engine.time_s:
             for number in range(BURST):
-                engine.add(f"other{burst_s}-{number}", 500, 100, **others)
+                engine.add(f"other{burst_s}-{number}", 500, answer, **others)
             burst_s += BURST_EVERY_S
         engine.run_until(min(engine.time_s + 1e-6, seconds))
-    engine.run_until(seconds + 60.0)
+    engine.run_until(seconds + after_s)
     return engine, names
 
 
@@ -54,3 +60,10 @@ def test_the_honest_keep_what_they_have_and_the_others_end(others: dict[str, obj
     assert in_time(engine, names) >= alone - 5.0
     assert all(engine.finished(name) for name in engine.outputs)
     assert not any(engine.refusal(name) for name in engine.outputs if name not in names)
+
+
+@pytest.mark.parametrize("others", [{"slo_ttft_ms": 0.001, "slo_on_miss": "wait"}, {}])
+def test_long_answers_of_others_do_not_take_all_places(others: dict[str, object]) -> None:
+    engine, names = honest_and_others(14.0, others, 3_000, 0.5, 1.0)  # 64 are all places
+    assert in_time(engine, names) >= 95.0
+    assert sum(name in engine.first_s for name in engine.outputs if name not in names) >= 50

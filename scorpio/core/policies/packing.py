@@ -67,8 +67,8 @@ def pack(
             packed.order.append(-1 - row)
         elif waiting.started[row]:
             batch.join(waiting[row])  # the engine lets preempted ones in by itself
-        elif batch.takes(waiting[row], turn.bound):
-            batch.join(waiting[row], turn.bound)
+        elif batch.takes(waiting[row], turn.bound, turn.behind):
+            batch.join(waiting[row], turn.bound, turn.behind)
             packed.joining.append(waiting[row])
             begun.add(turn.shared_id)
             if not turn.bound:

@@ -90,6 +90,7 @@ class Scorpio:
         self._idle = IdleEngine(profile.step, limits)
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
+        self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._owed_time, self._given_up = OwedTime(), GivenUp(limits.max_num_seqs)
         self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
@@ -113,6 +114,8 @@ class Scorpio:
         self._lengths.follow(snapshot.running)
         self._crowd.follow(now_s, snapshot.waiting)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
+        if np.isfinite(snapshot.waiting.deadline_s).any():
+            self._promised_s = start_s
         given_up = self._given_up.follow(snapshot.running)
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"], given_up)
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
@@ -155,7 +158,10 @@ class Scorpio:
         self, model: StepModel, snapshot: Snapshot, decodes: StepDecodes, start_s: float
     ) -> GrowingBatch:
         mean_tokens, fixed_s = self._lengths.mean_tokens, self._fixed_s(model)
-        return GrowingBatch(model, snapshot, mean_tokens, decodes.tightest_s, start_s, fixed_s)
+        promised = start_s - self._promised_s <= self._o["patience_s"]
+        return GrowingBatch(
+            model, snapshot, mean_tokens, decodes.tightest_s, start_s, fixed_s, promised
+        )
 
     def _fixed_s(self, model: StepModel) -> float:
         """Of a step, by the profile or as it is, whichever is less: no class is turned away
