@@ -35,6 +35,7 @@ class Campaign:
     answers: dict[str, int] = field(default_factory=dict)
     late: int = 0
     slowest_s: float = 0.0
+    slowest: int = 0
     hours: float = 0.0
     known: dict[str, int] = field(default_factory=dict)
     findings: list[tuple[int, int, str]] = field(default_factory=list)
@@ -59,7 +60,8 @@ class Campaign:
         self.done += 1
         status = str(hit.status)
         self.answers[status] = self.answers.get(status, 0) + 1
-        self.slowest_s = max(self.slowest_s, round(hit.seconds, 3))
+        if hit.seconds > self.slowest_s:
+            self.slowest_s, self.slowest = round(hit.seconds, 3), number
         self.late += hit.seconds > LATE_S
         if not hit.is_fault:
             return

@@ -10,7 +10,7 @@ from tests.fuzz.campaign import Campaign, run_campaign
 from tests.fuzz.leaks import leaks
 from tests.fuzz.shoot import Hit
 
-BODIES = int(os.environ.get("SCORPIO_FUZZ_BODIES", "3000"))
+BODIES = int(os.environ.get("SCORPIO_FUZZ_BODIES", "2000"))
 
 
 def test_a_shot_is_a_function_of_its_number() -> None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scorpio.proctree import tree_of
 from tests.engine_server import ENGINE_MARKS, MODEL, EngineServer
 from tests.fuzz.leaks import leaks
 from tests.soak.processes import held_by
@@ -70,8 +69,11 @@ async def test_idle_connections(engine_server: EngineServer) -> None:
     before = held_by(engine_server.process.pid).descriptors
     async with connections(engine_server, count) as pairs:
         assert len(pairs) == count
-        held = max(held_by(p.pid).descriptors for p in tree_of(engine_server.process.pid))
-        assert held >= count
+
+        def accepted() -> bool:
+            return held_by(engine_server.process.pid).descriptors >= count
+
+        await asyncio.to_thread(engine_server.wait_for, accepted, "connections to be accepted")
         await served(engine_server)
 
     def closed() -> bool:
