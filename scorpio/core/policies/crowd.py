@@ -21,6 +21,7 @@ _MOST = 2048  # promises; the oldest is forgotten first
 _GRACE_S, _GRACE = 2.0, 0.25  # seconds and part of the wait: clients and networks are not exact
 _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
+_BACK = 0.1  # of its cost counts for one that came back, where all obey
 _LOOK_S = 0.25  # between two looks at all promises
 
 _Kind = tuple[str, int, int, float]
@@ -28,9 +29,12 @@ _Kind = tuple[str, int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
-    """Kept for a request of this kind, until so late, that asks for its first token no earlier."""
+    """Kept for a request of this kind, until so late, that asks for its first token no earlier,
+    with the same SLO or one of `offered_s` or more."""
 
     kind: _Kind
+    slo_s: float
+    offered_s: float
     first_token_s: float
     until_s: float
     work_s: float
@@ -77,6 +81,12 @@ class Crowd:
         return back
 
     @property
+    def weight(self) -> float:
+        """Part of its cost that counts for one that came back: where hardly anybody obeys, it was
+        hardly meant."""
+        return 1.0 - (1.0 - _BACK) * self.obeys**2
+
+    @property
     def booked_s(self) -> float:
         """Prefill work of those that may still come back, as far as they do."""
         return self.obeys * sum(promise.work_s for promise in self._promises.values())
@@ -92,15 +102,18 @@ class Crowd:
             self._number += 1
             back_s = now_s + retry_s
             self._promises[self._number] = _Promise(
-                kind, back_s + slo_s - grace_s, back_s + grace_s, work_s
+                kind, slo_s, slo_s + retry_s, back_s + slo_s - grace_s, back_s + grace_s, work_s
             )
             self._of_kind.setdefault(kind, []).append(self._number)
         while len(self._promises) > _MOST:
             self._end(next(iter(self._promises)), came=False)
 
     def _matches(self, view: RequestView) -> bool:
+        slo_s = view.deadline_s - view.arrival_s
         for number in self._of_kind.get(_kind(view), ()):
-            if self._promises[number].first_token_s <= view.deadline_s:
+            told = self._promises[number]
+            fits = abs(slo_s - told.slo_s) < 1e-6 or slo_s >= told.offered_s - _GRACE_S
+            if fits and told.first_token_s <= view.deadline_s:
                 self._end(number, came=True)
                 return True
         return False

@@ -68,7 +68,6 @@ OPTIONS = {
 }
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in paces, up to stock's
 _USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
-_BACK = 0.1  # of its cost, for one that was told to come back and did
 
 
 class Scorpio:
@@ -232,7 +231,7 @@ class Scorpio:
             cost_s = jobs.cost_s(model, self._lengths)
             back = self._crowd.is_back(snapshot.waiting, jobs.row)
             if back is not None:
-                cost_s = np.where(back, _BACK, 1.0) * cost_s
+                cost_s = np.where(back, self._crowd.weight, 1.0) * cost_s
             return cost_s if over is None else cost_s + over * cost_s.max()
 
         def outcome(step_s: float, later_s: float) -> tuple[PrefillSupply, IntArray]:
