@@ -13,7 +13,7 @@ class PlanError(RuntimeError):
 
 
 def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
-    """Raises PlanError; invariants 3, 8 and 12 of docs/policy.md stand on it."""
+    """Raises PlanError; invariants 3, 8 and 12 (docs/guarantees.md) stand on it."""
     waiting, batch = snapshot.waiting, snapshot.running
     rejected = {r.request_id for r in plan.reject}
     if len(rejected) != len(plan.reject):

@@ -1,6 +1,6 @@
 """Is the scheduler still sane? Checked after every step when asked for.
 
-Numbers are those of the reliability list (docs/architecture.md). The streams themselves (1, 2, 3,
+Numbers are those of docs/guarantees.md. The streams themselves (1, 2, 3,
 13, 14) are checked by the ledger, always. 7, 9-11 and 15-18 are promises of a policy, tested with
 the policies; 15 is checked here as a bound on waiting when one is given.
 """

@@ -12,7 +12,7 @@ from scorpio.core.views import Snapshot
 
 
 def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
-    """RELIABILITY invariants 2, 3, 8, 12 and 32, and the fields of the plan themselves."""
+    """Invariants 2, 3, 8, 12 and 32, and the fields of the plan themselves."""
     assert_told(plan, snapshot)
     if plan.stock:
         return

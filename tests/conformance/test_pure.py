@@ -144,7 +144,7 @@ def live_through(name: str, speed: LatencyProfile, seed: int) -> MiniEngine:
 @pytest.mark.parametrize("speed", sorted(PROFILES))
 @pytest.mark.parametrize("seed", range(4))
 def test_every_request_ends_exactly_once(name: str, speed: str, seed: int) -> None:
-    """RELIABILITY invariants 1, 3, 4, and no starvation once arrivals stop."""
+    """Invariants 1, 3, 4, and no starvation once arrivals stop."""
     engine = live_through(name, PROFILES[speed], seed)
     assert not engine.rows
     assert not len(engine.waiting)

@@ -33,7 +33,7 @@ def test_rate_one_runs_every_step_and_rate_zero_never() -> None:
 
 @given(st.lists(st.lists(rates, min_size=5, max_size=5), min_size=1, max_size=200))
 def test_runs_stay_within_one_of_the_sum_of_rates(steps: list[list[float]]) -> None:
-    """RELIABILITY invariants 10 and 11, against exact fractions; rates change every step."""
+    """Invariants 10 and 11, against exact fractions; rates change every step."""
     book = CreditBook(8)
     slot = np.array([6, 0, 3, 7, 1])
     earned, ran = [Fraction(0)] * 5, [0] * 5
@@ -74,7 +74,7 @@ def test_no_drift_in_a_million_steps() -> None:
 
 
 def test_waits_at_most_the_inverse_of_the_rate() -> None:
-    """RELIABILITY invariant 9: between two runs lie at most ceil(T_i / T_min) steps."""
+    """Invariant 9: between two runs lie at most ceil(T_i / T_min) steps."""
     pairs = [(0.03, 0.05), (0.03, 0.2), (0.05, 0.07), (0.001, 0.2)]
     pairs += [(0.03, 0.03 * k) for k in (2, 3, 5, 7, 10, 100)]  # 1/3 has no exact form
     for tightest, own in pairs:

@@ -171,7 +171,7 @@ def test_running_prefills_are_members_of_the_batch() -> None:
 
 @pytest.mark.parametrize("place", [0, 3])
 def test_impossible_tpot_is_refused_at_once_wherever_it_waits(place: int) -> None:
-    """RELIABILITY invariant 16."""
+    """Invariant 16."""
     asked = [ask(f"r{i}", Slo(60.0, 0.03)) for i in range(4)]
     asked[place] = ask(f"r{place}", Slo(60.0, 0.001))
     reject = plan(*asked).reject
@@ -223,7 +223,7 @@ def test_shares_of_the_steps_by_hand() -> None:
 
 
 def test_tightest_follows_the_running_decodes_at_once() -> None:
-    """RELIABILITY invariant 7: the tight one aborts, and nobody sits out any more."""
+    """Invariant 7: the tight one aborts, and nobody sits out any more."""
     policy, slow = paper(), decode("r2", 4, Slo(9.0, 0.06))
     assert skips(policy, (decode("r1", 0), slow), 1) == [{"r2"}]
     assert skips(policy, (slow,), 5) == [set()] * 5
@@ -249,7 +249,7 @@ def test_without_tpot_slo_a_decode_still_runs_now_and_then() -> None:
 
 
 def test_an_eligible_decode_runs_within_its_share_in_a_real_mix() -> None:
-    """RELIABILITY invariant 9 over whole lives, with prefills and arrivals in between."""
+    """Invariant 9 over whole lives, with prefills and arrivals in between."""
     engine = MiniEngine(paper(), LIMITS, PROFILES["a100"])
     slos = (0.03, 0.05, 0.2, 0.08)
     for i in range(40):

@@ -77,7 +77,7 @@ def test_good_milliseconds(raw: object, seconds: float) -> None:
     )
 )
 def test_whatever_comes_in_a_usable_slo_or_an_slo_error_comes_out(raw: object) -> None:
-    """RELIABILITY invariant 21: nothing reaches arithmetic that is not a sane number."""
+    """Invariant 21: nothing reaches arithmetic that is not a sane number."""
     try:
         slo, name = parse_xargs({"slo_ttft_ms": raw, "slo_tpot_ms": raw}, CLASSES, NO_SLO)
     except SloError:

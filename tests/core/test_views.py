@@ -24,5 +24,5 @@ def test_deadline_is_absolute() -> None:
     [(7.0, 7), (50.0, 50), (51.0, 50), (math.inf, 50), (math.nan, 50), (0.0, 50), (-3.0, 50)],
 )
 def test_an_unusable_prediction_is_the_upper_bound(predicted: float, expected: float) -> None:
-    """RELIABILITY invariant 23."""
+    """Invariant 23."""
     assert view(predicted=predicted).expected_output_tokens == expected
