@@ -22,6 +22,7 @@ from tests.engine_server import KV_BLOCKS, MODEL, serve_tiny
 from tests.soak.page import publish
 from tests.soak.record import SoakRecord
 from tests.soak.run import Periods, Soak
+from tests.soak.stock import serve_stock
 from tests.soak.verdict import BROKEN, findings
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=11.0, help="requests/s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", default="scorpio")
+    parser.add_argument("--stock", action="store_true", help="vLLM without us, to compare with")
     parser.add_argument("--out", type=Path, default=Path("out/soak"))
     args = parser.parse_args()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -47,7 +49,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="scorpio-soak-") as work,
         unwinding_signals(),
-        serve_tiny(Path(work), policy=args.policy) as server,
+        serve_stock(Path(work)) if args.stock else serve_tiny(Path(work), args.policy) as server,
     ):
         record.kv_blocks = KV_BLOCKS
         periods = Periods(quiet_s=min(300.0, 15.0 * args.minutes))  # four looks at least

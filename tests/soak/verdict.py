@@ -27,7 +27,7 @@ def findings(record: SoakRecord) -> list[Finding]:
     clean = sum(look.clean for look in record.quiet)
     all_clean = clean == len(record.quiet) and clean > 0
     status = record.status
-    calm = not status.get("fallbacks", 1) and not status.get("breaker_open", True)
+    calm = not status.get("fallbacks") and not status.get("breaker_open")
     return [
         Finding("the server lives to the end", record.broke[:80] or "yes", _held(not record.broke)),
         Finding("no request fails", f"{failed} of {record.sent}", _held(failed == 0)),
@@ -36,7 +36,11 @@ def findings(record: SoakRecord) -> list[Finding]:
             f"{clean} of {len(record.quiet)} looks",
             _held(all_clean),
         ),
-        Finding("no fallback to stock scheduling", f"{status.get('fallbacks')}", _held(calm)),
+        Finding(
+            "no fallback to stock scheduling",
+            f"{status.get('fallbacks')}",
+            _held(calm) if "fallbacks" in status else OPEN,
+        ),
         *(_memory(record, name) for name in process_names(record)),
         *(_steady(record, name) for name in process_names(record)),
     ]
