@@ -43,7 +43,7 @@ class Outcome:
     digest: str = ""
     violation: str = ""
     injected: Counter[str] = field(default_factory=Counter)
-    known: Counter[int] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
@@ -54,13 +54,17 @@ class Outcome:
 
 
 def simulation_of(
-    case: Case, scheduler_cls: type[Scheduler] = WatchedScheduler, keep_log: bool = False
+    case: Case,
+    scheduler_cls: type[Scheduler] = WatchedScheduler,
+    keep_log: bool = False,
+    squeeze: bool = False,
 ) -> Simulation:
-    """The engine of a case, before its first call."""
+    """The engine of a case, before its first call. squeeze: pauses take no time."""
     swarm, calls = case.swarm(), case.calls()
     # Trouble comes when it came in the whole case.
     last_s = swarm.requests * swarm.mean_request_s / swarm.spec.max_num_seqs / swarm.load
-    return Simulation(swarm, calls, draw_trouble(swarm, last_s), scheduler_cls, keep_log)
+    trouble = draw_trouble(swarm, last_s)
+    return Simulation(swarm, calls, trouble, scheduler_cls, keep_log, squeeze)
 
 
 def run_case(

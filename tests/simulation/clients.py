@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.engine.virtual_requests import TOKEN_STRIDE, EngineCoreOutput, FinishReason
 from scorpio.twin.ledger import End, Entry, InvariantViolation, Ledger
 from tests.simulation.load import Call
@@ -18,6 +19,7 @@ class Clients(Ledger):
         super().__init__()
         self.turn: dict[str, int] = {}
         self.last_part_sent: set[str] = set()
+        self.refused_now: list[tuple[Entry, RejectionNotice]] = []  # since somebody looked
         self._families: dict[str, list[Entry]] = defaultdict(list)
 
     def call(self, call: Call) -> Entry:
@@ -36,6 +38,8 @@ class Clients(Ledger):
             self._end_turn(entry, call, now_s)
             return
         super()._finish(entry, out, now_s)
+        if entry.end is End.REJECTED and (notice := decode_rejection(out.stop_reason)) is not None:
+            self.refused_now.append((entry, notice))
         if entry.end is End.FAILED and not call.grammar_fails:
             raise InvariantViolation(f"1: {call.request_id} failed: {entry.reason}")
 

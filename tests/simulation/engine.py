@@ -23,6 +23,7 @@ from vllm.v1.request import RequestStatus
 from scorpio.engine.virtual import build_scheduler
 from scorpio.engine.virtual_requests import (
     ModelRunnerOutput,
+    Request,
     Scheduler,
     SchedulerOutput,
     abort,
@@ -34,14 +35,15 @@ from scorpio.twin.runner import FakeRunner
 from tests.simulation.clients import Clients
 from tests.simulation.load import Call
 from tests.simulation.requests import CallFactory
+from tests.simulation.run_dir import RunDir
 from tests.simulation.scheduler import WatchedScheduler
 from tests.simulation.speed import Speed
-from tests.simulation.swarm import Swarm
-from tests.simulation.trouble import Kind, Trouble
+from tests.simulation.swarm import Swarm, tick
+from tests.simulation.trouble import Kind, Trouble, pauses_of
 from tests.simulation.watch import Watch
 
 NEVER = 1 << 30  # tokens: a session's model does not stop by itself
-_NAP_S, _LONGEST_NAP_S = 1e-3, 0.5
+_NAP_S, _LONGEST_NAP_S = 2.0**-10, 0.5
 MAX_IDLE_S = 600.0
 
 
@@ -74,14 +76,17 @@ class Simulation:
         trouble: Sequence[Trouble],
         scheduler_cls: type[Scheduler] = WatchedScheduler,
         keep_log: bool = False,
+        squeeze: bool = False,
     ) -> None:
         self.swarm, self.clock = swarm, VirtualClock()
         ours = issubclass(scheduler_cls, VirtualScorpioScheduler)
-        self.scheduler = build_scheduler(
-            swarm.spec, scheduler_cls, swarm.settings() if ours else None
-        )
+        self._run_dir = RunDir() if ours and swarm.has_run_dir else None
+        told = swarm.settings(self._run_dir.path if self._run_dir else None) if ours else None
+        self.scheduler = build_scheduler(swarm.spec, scheduler_cls, told)
         if isinstance(self.scheduler, VirtualScorpioScheduler):
             self.scheduler.clock = self.clock
+        if isinstance(self.scheduler, WatchedScheduler):
+            self.scheduler.bad_keys = self.scheduler.window.bad_keys = swarm.has("bad_keys")
         self.clients = Clients()
         self.watch = Watch(swarm, self.scheduler, self.clients)
         self.steps = 0
@@ -89,6 +94,7 @@ class Simulation:
         self.lines: list[str] | None = [] if keep_log else None
         self._digest = hashlib.blake2b(digest_size=16)
         self._factory = CallFactory(swarm.spec)
+        self._on_the_way: dict[str, Request] = {}  # from the API process to the engine
         self._runner = FakeRunner()
         self._mailbox: deque[Callable[[], None]] = deque()  # EngineCore's input queue
         self._aborts: deque[str] = deque()
@@ -96,7 +102,9 @@ class Simulation:
         self._events: list[_Event] = []
         self._gpu_free_s, self._idle_since_s, self._nap_s = 0.0, math.inf, _NAP_S
         self._number = count()
+        self._sent_s = 0.0  # time of the event that is happening
         self._speed = Speed(swarm)
+        self._paused = pauses_of(trouble) if squeeze else ()
         for call in calls:
             self._at(call.arrival_s, self._arrives, call)
         for one in trouble:
@@ -104,6 +112,13 @@ class Simulation:
 
     def run(self) -> None:
         """Serve all calls and drain."""
+        try:
+            self._loop()
+        finally:
+            if self._run_dir is not None:
+                self._run_dir.remove()
+
+    def _loop(self) -> None:
         while True:
             self._happen()
             self._read_mailbox()
@@ -114,6 +129,8 @@ class Simulation:
             else:
                 break
         self.watch.drained_at(self.scheduler, self.clock.now_s)
+        if self._run_dir is not None and isinstance(self.scheduler, WatchedScheduler):
+            self._run_dir.check_drained(self.scheduler, self.watch.promises)
 
     @property
     def digest(self) -> str:
@@ -130,13 +147,18 @@ class Simulation:
     # -- what comes from outside -----------------------------------------------------------------
 
     def _at(self, when_s: float, do: Callable[..., None], *args: Any) -> None:
+        when_s = tick(when_s)
+        passed = (min(when_s, to_s) - from_s for from_s, to_s in self._paused if when_s > from_s)
+        when_s -= sum(passed)
         heapq.heappush(self._events, _Event(when_s, next(self._number), partial(do, *args)))
 
     def _happen(self) -> None:
         """All that is due by now, in the order in which it came."""
         events, now_s = self._events, self.clock.now_s
         while events and events[0].at_s <= now_s:
-            heapq.heappop(events).do()
+            event = heapq.heappop(events)
+            self._sent_s = event.at_s
+            event.do()
 
     def _read_mailbox(self) -> None:
         while self._mailbox:
@@ -149,7 +171,8 @@ class Simulation:
         if call.prompt_tokens + call.max_tokens > self.swarm.spec.effective_max_model_len:
             self.clients.close(entry, End.INVALID, self.clock.now_s)
             return
-        request = self._factory.make(call, call.arrival_s + self._wall_offset_s)
+        request = self._factory.make(call, self._sent_s + self._wall_offset_s)
+        self._on_the_way[call.request_id] = request
         reached_s = call.arrival_s + call.late_s
         self._at(reached_s, self._mailbox.append, lambda: self._submit(call, entry, request))
         if call.abort_s < math.inf:
@@ -164,6 +187,7 @@ class Simulation:
     def _submit(self, call: Call, entry: Entry, request: Any) -> None:
         output = NEVER if call.parts else call.output_tokens
         self._runner.expect(call.request_id, call.index, call.prompt_tokens, output)
+        del self._on_the_way[call.request_id]
         self.scheduler.add_request(request)
         self.clients.submitted.add(call.request_id)
         self.watch.submitted(request, self.clock.now_s)
@@ -211,13 +235,34 @@ class Simulation:
         self._note(trouble.kind.value)
         ours = isinstance(self.scheduler, WatchedScheduler)
         if trouble.kind is Kind.CLOCK:
-            if ours:
-                self.scheduler.wall_offset_s = trouble.value
+            self._set_wall_clock(float(trouble.value))
         elif trouble.kind is Kind.POLICY_FAILS:
             if ours and not self.scheduler.window.passive:
                 self.scheduler.window.fail_next += int(trouble.value)
+        elif trouble.kind in (Kind.SWITCH, Kind.DISK_BREAKS, Kind.DISK_WORKS):
+            self._touch_run_dir(trouble)
         else:
             self._mailbox.append(lambda: self._operate(trouble))
+
+    def _set_wall_clock(self, offset_s: float) -> None:
+        """Whoever is on the way from the API process is the exception that must be made: such a
+        request carries the old time, and no engine can know."""
+        if not isinstance(self.scheduler, WatchedScheduler):
+            return
+        for request in self._on_the_way.values():
+            request.arrival_time += offset_s - self.scheduler.wall_offset_s
+        self.scheduler.wall_offset_s = offset_s
+
+    def _touch_run_dir(self, trouble: Trouble) -> None:
+        """Nothing of this is an event: the engine must not do anything differently for the disk."""
+        if self._run_dir is None:
+            return
+        if trouble.kind is Kind.SWITCH:
+            self._run_dir.switch(str(trouble.value), self.steps)
+        elif trouble.kind is Kind.DISK_BREAKS:
+            self._run_dir.breaks()
+        else:
+            self._run_dir.works(self.steps)
 
     def _operate(self, trouble: Trouble) -> None:
         scheduler, kind = self.scheduler, trouble.kind
@@ -226,9 +271,7 @@ class Simulation:
             self.clock.advance_to(self.clock.now_s + float(trouble.value))
             self.watch.stood_still(float(trouble.value))
         elif kind in (Kind.RESET, Kind.RESET_ALL):
-            scheduler.reset_prefix_cache(reset_running_requests=kind is Kind.RESET_ALL)
-        elif kind is Kind.SWITCH and isinstance(scheduler, WatchedScheduler):
-            scheduler.use_policy(scheduler.policy_switch.build(str(trouble.value)))
+            self._reset_cache(kind is Kind.RESET_ALL)
         elif kind is Kind.RESUME:
             scheduler.set_pause_state(PauseState.UNPAUSED)
             self.watch.resumed(self.clock.now_s)
@@ -239,7 +282,14 @@ class Simulation:
             scheduler.set_pause_state(_PAUSES[kind])
             self.watch.paused(self.clock.now_s)
             if kind is Kind.SLEEP:
-                scheduler.reset_prefix_cache(reset_running_requests=True)
+                self._reset_cache(True)
+
+    def _reset_cache(self, running_too: bool) -> None:
+        """vLLM refuses while a session that waits for input holds blocks: its caller is told."""
+        try:
+            self.scheduler.reset_prefix_cache(reset_running_requests=running_too)
+        except RuntimeError:
+            self._note("cache reset refused by vLLM")
 
     # -- EngineCore.run_busy_loop ----------------------------------------------------------------
 

@@ -37,11 +37,13 @@ class Portion:
         self.requests += outcome.requests
         self.steps += outcome.steps
         self.virtual_s += outcome.virtual_s
-        for mine, more in ((self.injected, outcome.injected), (self.ends, outcome.ends)):
+        for mine, more in (
+            (self.injected, outcome.injected),
+            (self.ends, outcome.ends),
+            (self.known, outcome.known),
+        ):
             for kind, count in more.items():
                 mine[kind] = mine.get(kind, 0) + count
-        for number, count in outcome.known.items():
-            self.known[str(number)] = self.known.get(str(number), 0) + count
         if outcome.violation:
             self.violations.append({"seed": outcome.seed, "what": outcome.violation})
 

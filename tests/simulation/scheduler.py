@@ -5,6 +5,7 @@ Nothing here decides anything: the policy is looked at through a window that can
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from scorpio.core.plan import StepPlan
@@ -19,17 +20,24 @@ class InjectedError(RuntimeError):
 
 
 class Window:
-    """The policy, watched. `fail_next`: so many calls of `plan` raise from now on."""
+    """The policy, watched. `fail_next`: so many calls of `plan` raise from now on; `bad_keys`: some
+    requests have no usable key."""
 
     def __init__(self, policy: Policy) -> None:
         self.inner = policy
         self.name, self.passive = policy.name, policy.passive
         self.fail_next = 0
+        self.bad_keys = False
         self.failed = 0
         self.plan_made: StepPlan | None = None
         self.seen: Snapshot | None = None
 
     def queue_key(self, view: RequestView) -> float:
+        if self.bad_keys and view.seq % 7 == 3:
+            self.failed += 1
+            if view.seq % 2:
+                raise InjectedError("no key for this request")
+            return math.nan
         return self.inner.queue_key(view)
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
@@ -52,6 +60,7 @@ class WatchedScheduler(VirtualScorpioScheduler):
     """`window` is the policy of now; `wall_offset_s` is how wrong the wall clock is."""
 
     wall_offset_s = 0.0
+    bad_keys = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,6 +72,7 @@ class WatchedScheduler(VirtualScorpioScheduler):
 
     def use_policy(self, policy: Policy) -> None:
         window = policy if isinstance(policy, Window) else Window(policy)
+        window.bad_keys = self.bad_keys
         self.windows.append(window)
         super().use_policy(window)
 
@@ -71,6 +81,15 @@ class WatchedScheduler(VirtualScorpioScheduler):
         """The policy that decides now."""
         assert isinstance(self._policy, Window)
         return self._policy
+
+    @property
+    def serving_s(self) -> float:
+        """The clock that requests' deadlines are on."""
+        return self._clock.now_s()
+
+    def view_of(self, request_id: str) -> RequestView:
+        """What the adapter knows of a live request."""
+        return self._tracker.live[request_id].view
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         window = self.window

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from tests.simulation.swarm import Swarm
+from tests.simulation.swarm import Swarm, tick
 
 
 class Speed:
@@ -26,6 +26,6 @@ class Speed:
         if start_s >= self._from_s:
             mean_s *= self._factor
         if not self._noise:
-            return mean_s
+            return tick(mean_s)
         stalled_s = 20.0 * mean_s if stall < self._stall_share else 0.0
-        return mean_s * math.exp(scatter) + stalled_s
+        return tick(mean_s * math.exp(scatter) + stalled_s)

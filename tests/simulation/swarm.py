@@ -39,13 +39,19 @@ FEATURES = {
     "profile": 0.85,  # a latency profile, else none
     "misprofiled": 0.4,  # one that is off by 0.1 to 10
     "clock": 0.3,  # the wall clock steps, runs backwards or stands still
-    "disk": 0.2,  # writing the status fails for a while
+    "status": 0.2,  # a run_dir, into which the engine writes its state
+    "disk": 0.15,  # and which is gone for a while
     "switch": 0.2,  # policies are switched while requests run
     "failing": 0.15,  # the policy raises now and then
     "big": 0.25,  # prompts as long as the model allows
     "options": 0.2,  # of the policy
+    "unchunked": 0.1,  # prompts may not be cut
+    "caps": 0.15,  # on what may wait
+    "bad_keys": 0.1,  # the policy's queue key raises or is NaN
 }  # fmt: skip
 BLOCK_TOKENS = 16
+_TICKS = float(1 << 20)  # to a second
+BREAKER_QUIET_S, MOST_WAITING = 5.0, 25
 FEW, MANY = 20, 300  # requests
 
 
@@ -80,9 +86,18 @@ class Swarm:
         factor = self.profile_factor if self.has("misprofiled") else 1.0
         return profile_of(self.step, factor)
 
-    def settings(self) -> dict[str, Any]:
+    @property
+    def has_run_dir(self) -> bool:
+        """Does the engine talk to operators?"""
+        return not self.features.isdisjoint({"status", "disk", "switch"})
+
+    def settings(self, run_dir: str | None = None) -> dict[str, Any]:
         """`additional_config["scorpio"]`."""
-        told: dict[str, Any] = {"policy": self.policy}
+        told: dict[str, Any] = {"policy": self.policy, "run_dir": run_dir}
+        if self.has("failing") or self.has("bad_keys"):
+            told |= {"breaker_limit": 3, "breaker_quiet_s": BREAKER_QUIET_S}
+        if self.has("caps"):
+            told["most_waiting"] = MOST_WAITING
         if self.has("options") and self.policy == "scorpio":
             told["policy_options"] = dict(self.options)
         if (profile := self.profile) is not None:
@@ -94,6 +109,12 @@ class Swarm:
                 "slow": {"ttft_ms": 4000.0 * base_ms, "on_miss": "wait"},
             }
         return told
+
+
+def tick(seconds: float) -> float:
+    """To a multiple of 2^-20 s: sums of such times are exact, so a run that is moved in time is the
+    same run."""
+    return round(seconds * _TICKS) / _TICKS
 
 
 def profile_of(step: StepModel, factor: float) -> LatencyProfile:
@@ -146,17 +167,19 @@ def _engine(rng: Random, features: frozenset[str]) -> EngineSpec:
     blocks = min(math.ceil(least * math.exp(rng.uniform(0.0, math.log(60.0)))), 3000)
     seqs = rng.choice((1, 2, 4, 8, 8, 16, 16, 32, 64))
     budget = rng.choice((16, 32, 64, 64, 128, 256, 512, 2048))
+    whole = "unchunked" in features
     depth: Literal[1, 2] = rng.choice((1, 2))
     runner: Literal["v1", "v2"] = rng.choice(("v1", "v2"))
     threshold = rng.choice((0, 0, 0, 32))
     return EngineSpec(
         max_num_seqs=seqs,
-        max_num_batched_tokens=max(budget, seqs),
+        max_num_batched_tokens=longest if whole else max(budget, seqs),
+        enable_chunked_prefill=not whole,
         num_blocks=blocks,
         block_size=BLOCK_TOKENS,
         max_model_len=longest,
         enable_prefix_caching="prefix" in features,
-        long_prefill_token_threshold=threshold,
+        long_prefill_token_threshold=0 if whole else threshold,
         pipeline_depth=depth,
         model_runner=runner,
         max_loras=2 if "lora" in features else 0,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from random import Random
 
 from scorpio.core.registry import policy_names
-from tests.simulation.swarm import Swarm
+from tests.simulation.swarm import Swarm, tick
 
 HOUR_S = 3600.0
 
@@ -32,6 +32,9 @@ class Kind(enum.Enum):
     POLICY_FAILS = "policy fails"
 
 
+PAUSES = (Kind.PAUSE_KEEP, Kind.PAUSE_WAIT, Kind.PAUSE_ABORT, Kind.SLEEP)
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """value: seconds (pause, stop, clock), a policy's name, or how often the policy fails."""
@@ -44,9 +47,25 @@ class Trouble:
 def draw_trouble(swarm: Swarm, until_s: float) -> list[Trouble]:
     """All that befalls this engine, by time; `until_s` is about when the last request comes."""
     until_s = max(until_s, 20.0 * swarm.step.step_s(1, 0.0))
-    found = [trouble for feature, draw in _DRAWS.items() if swarm.has(feature)
-             for trouble in draw(Random(f"{swarm.seed} {feature}"), swarm, until_s)]  # fmt: skip
+    found = [
+        replace(one, at_s=tick(one.at_s))
+        for feature, draw in _DRAWS.items()
+        if swarm.has(feature)
+        for one in draw(Random(f"{swarm.seed} {feature}"), swarm, until_s)
+    ]
     return sorted(found, key=lambda trouble: (trouble.at_s, trouble.kind.value))
+
+
+def pauses_of(trouble: Iterable[Trouble]) -> list[tuple[float, float]]:
+    """(from, to) of each pause."""
+    found: list[tuple[float, float]] = []
+    since_s = 0.0
+    for one in trouble:
+        if one.kind is Kind.RESUME:
+            found.append((since_s, one.at_s))
+        elif one.kind in PAUSES:
+            since_s = one.at_s
+    return found
 
 
 def _times(rng: Random, until_s: float, most: int) -> list[float]:
@@ -67,7 +86,9 @@ def _pauses(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:
 
 def _stalls(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:
     for at_s in _times(rng, until_s, 3):
-        yield Trouble(at_s, Kind.STOPPED, math.exp(rng.uniform(math.log(0.5), math.log(60.0))))
+        yield Trouble(
+            at_s, Kind.STOPPED, tick(math.exp(rng.uniform(math.log(0.5), math.log(60.0))))
+        )
 
 
 def _resets(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:

@@ -12,17 +12,21 @@ from typing import Any
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.request import RequestStatus
 
+from scorpio.core.plan import RejectReason
+from scorpio.engine.faults import MONITORING
 from scorpio.engine.virtual_requests import Request, Scheduler, SchedulerOutput
 from scorpio.twin.invariants import Checker, awaits_last, check_blocks
 from scorpio.twin.ledger import End, Entry
 from scorpio.twin.runner import StepWork
+from tests.simulation.beliefs import Beliefs
 from tests.simulation.clients import Clients
 from tests.simulation.picture import check_picture
 from tests.simulation.promises import Promises
 from tests.simulation.scheduler import WatchedScheduler
-from tests.simulation.swarm import Swarm
+from tests.simulation.swarm import BREAKER_QUIET_S, MOST_WAITING, Swarm
 
 _FULL_EVERY = 6
+_CAPS = (RejectReason.QUEUE_FULL.value, RejectReason.OVER_QUOTA.value)
 
 
 class Watch(Checker):
@@ -37,6 +41,9 @@ class Watch(Checker):
         self._steps = 0
         self._could_run: list[Request] = []
         self._fits: Request | None = None
+        self._failed, self._failed_at_s = 0, -math.inf
+        ours_only = swarm.policy == "scorpio" and not swarm.has("switch") and self._ours
+        self._beliefs = Beliefs(swarm, clients, self.require) if ours_only else None
 
     # -- one step ----------------------------------------------------------------------------------
 
@@ -70,8 +77,24 @@ class Watch(Checker):
             self.require(
                 fallbacks <= failed, 24, f"{fallbacks} fallbacks, {failed} failures injected"
             )
-            if self._steps % _FULL_EVERY == 0 and ours.window.seen is not None:
-                check_picture(ours, ours.window.seen)
+            self._check_policy(ours, failed, now_s)
+            seen = ours.window.seen
+            if seen is not None and self._steps % _FULL_EVERY == 0:
+                check_picture(ours, seen)
+            if seen is not None and self._beliefs is not None:
+                self._beliefs.scheduled(ours, step, seen)
+
+    def _check_policy(self, ours: WatchedScheduler, failed: int, now_s: float) -> None:
+        """24: it is asked, but for a while after it failed. 34: monitoring works while the disk
+        does."""
+        if failed > self._failed:
+            self._failed, self._failed_at_s = failed, now_s
+        asked = ours.window.seen is not None or ours.window.passive
+        paused = ours.pause_state is not PauseState.UNPAUSED
+        recent = now_s - self._failed_at_s <= BREAKER_QUIET_S
+        self.require(asked or paused or recent, 24, "the policy is not asked any more")
+        errors = ours.telemetry.faults.counts[MONITORING]
+        self.require(not errors or self._swarm.has("disk"), 34, f"{errors} errors of monitoring")
 
     def _check_idle(self, scheduler: Scheduler) -> None:
         live = [r for r in self._could_run if r.request_id in scheduler.requests]
@@ -81,7 +104,11 @@ class Watch(Checker):
         self.require(not fits, 30, f"empty step, though {waits and waits.request_id} could start")
 
     def updated(self, scheduler: Scheduler, now_s: float) -> None:
-        """Membership (1, 6) and blocks (5), in one step of some."""
+        """Membership (1, 6) and blocks (5), in one step of some; what was answered (24, 25)."""
+        if self._clients.refused_now:
+            if self._beliefs is not None:
+                self._beliefs.answered(self._clients.refused_now)
+            self._clients.refused_now.clear()
         if self._steps % _FULL_EVERY == 0:
             self._check_membership(scheduler, self._clients)
             check_blocks(scheduler)
@@ -89,7 +116,12 @@ class Watch(Checker):
     # -- what happened in between ------------------------------------------------------------------
 
     def submitted(self, request: Request, now_s: float) -> None:
-        """The engine knows it."""
+        """The engine knows it. 29: nobody waits beyond the caps."""
+        if self._ours is not None and self._swarm.has("caps"):
+            waits = len(self._ours.waiting) > MOST_WAITING and request.request_id in (
+                self._ours.requests
+            )
+            self.require(not waits, 29, f"{request.request_id} waits beyond the cap")
 
     def stood_still(self, seconds: float) -> None:
         """The process was stopped."""
@@ -104,12 +136,14 @@ class Watch(Checker):
         """4, 5, 32: nothing is left, and who was refused had asked for something."""
         self.drained(scheduler, self._clients)
         self._clients.check_families(self.require)
+        if self._beliefs is not None and self._ours is not None:
+            self._beliefs.drained(self._ours, self._steps)
         for entry in self._clients.entries.values():
             self._check_end(entry)
 
     def _check_end(self, entry: Entry) -> None:
         call: Any = entry.arrival
-        unasked = entry.end is End.REJECTED and not call.asks
+        unasked = entry.end is End.REJECTED and not call.asks and entry.reason not in _CAPS
         self.require(not unasked, 32, f"{call.request_id} asked for nothing: {entry.reason}")
 
 

@@ -1,0 +1,108 @@
+"""Two runs of one seed that must agree: what may not matter is left out of the second.
+
+Costs a run each, so only some seeds have them (`every`), and only those that drew the feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scorpio.engine.virtual_requests import AsyncScheduler
+from scorpio.twin.ledger import End, Entry
+from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.promises import is_known
+from tests.simulation.swarm import Swarm
+
+_NO_SLOS = ("slo", "hostile", "classes")
+EVERY = 8  # one seed in so many has its pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """number: of the promise. applies: to which seeds. broken: "" or what was found."""
+
+    number: int
+    applies: Callable[[Swarm], bool]
+    broken: Callable[[Case], str]
+
+
+def broken_pair(case: Case) -> str:
+    """The first promise that the pairs of this seed break, "" when they keep all."""
+    swarm = case.swarm()
+    for pair in PAIRS:
+        found = pair.broken(case) if pair.applies(swarm) else ""
+        if found and not is_known(f"{pair.number}: {found}"):
+            return f"{pair.number}: {found}"
+    return ""
+
+
+def _without(case: Case, *features: str) -> Case:
+    return replace(case, off=case.off | set(features))
+
+
+def _again(case: Case) -> str:
+    digests = {run_case(case).digest for _ in range(2)}
+    return "" if len(digests) == 1 else "two runs of this seed differ"
+
+
+def _disk(case: Case) -> str:
+    """A disk that fails changes no decision."""
+    case = _without(case, "switch")  # which an operator cannot ask for without a disk
+    quiet, broken = run_case(_without(case, "disk")), run_case(case)
+    return "" if quiet.digest == broken.digest else "a disk that failed changed what was done"
+
+
+def _clock(case: Case) -> str:
+    """The wall clock changes no decision."""
+    steady, jumps = run_case(_without(case, "clock")), run_case(case)
+    return (
+        "" if steady.digest == jumps.digest else "a wall clock that was set changed what was done"
+    )
+
+
+def _pauses(case: Case) -> str:
+    """33: what waits through a pause is refused no more than without the pause."""
+    paused, squeezed = simulation_of(case), simulation_of(case, squeeze=True)
+    for simulation in (paused, squeezed):
+        simulation.run()
+    many, few = (_refused(s.clients.entries.values()) for s in (paused, squeezed))
+    return "" if many <= few + 3 + few // 3 else f"{many} refused with pauses, {few} without"
+
+
+def _unasked(case: Case) -> str:
+    """36: without SLOs nobody is served much later than by stock vLLM."""
+    # Nor what cuts one run at another place than the other.
+    plain = _without(case, *_NO_SLOS, "failing", "bad_keys", "caps", "pauses", "stalls", "resets")
+    ours, stock = simulation_of(plain), simulation_of(plain, AsyncScheduler)
+    for simulation in (ours, stock):
+        simulation.run()
+    swarm = case.swarm()
+    bound_s = 20.0 * swarm.step.step_s(1, 0.0)
+    worst = max(
+        (
+            (entry.first_s - stock.clients.entries[name].first_s, name)
+            for name, entry in ours.clients.entries.items()
+            if entry.tokens and stock.clients.entries[name].tokens
+        ),
+        default=(0.0, ""),
+    )
+    late_s, name = worst
+    last_s = stock.clock.now_s
+    # An engine that is not what its profile says has to be learned first.
+    fine = late_s <= bound_s + (0.3 if swarm.has("misprofiled") else 0.1) * last_s
+    return "" if fine else f"{name} served {late_s:.2f} s later than by stock (of {last_s:.2f} s)"
+
+
+def _refused(entries: object) -> int:
+    found: list[Entry] = list(entries)  # type: ignore[call-overload]
+    return sum(entry.end is End.REJECTED for entry in found)
+
+
+PAIRS = (
+    Pair(26, lambda swarm: swarm.seed % (4 * EVERY) == 0, _again),
+    Pair(34, lambda swarm: swarm.has("disk"), _disk),
+    Pair(20, lambda swarm: swarm.has("clock"), _clock),
+    Pair(33, lambda swarm: swarm.has("pauses") and swarm.has("slo"), _pauses),
+    Pair(36, lambda swarm: swarm.policy == "scorpio", _unasked),
+)

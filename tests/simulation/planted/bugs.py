@@ -1,0 +1,57 @@
+"""All planted bugs."""
+
+from __future__ import annotations
+
+from tests.simulation.planted import in_adapter, in_promises, in_vllm
+from tests.simulation.planted.planting import Bug, bug_class
+
+# RemembersTheDead is for a scheduler that remembers nobody: ours has bugs of its own for that.
+_IN_VLLM = (
+    *(cls for cls, _ in in_vllm.BUGS if cls is not in_vllm.RemembersTheDead),
+    in_vllm.HoldsPrefillChunk,
+    in_vllm.NeverAdmits,
+    in_vllm.AbortKeepsRequest,
+)
+# Planted, but not seen within a few thousand requests: what the simulation still has to learn.
+UNSEEN = frozenset(
+    {
+        "a broken promise leads",
+        "a pause counts as waiting",
+        "an idle engine refuses",
+        "nothing is out of reach",
+        "writers take no turns",
+    }
+)
+BUGS: dict[str, Bug] = {
+    bug.name: bug
+    for bug in (
+        *(Bug(cls.__name__, "vLLM", scheduler=bug_class(cls)) for cls in _IN_VLLM),
+        *in_adapter.BUGS,
+        *in_promises.BUGS,
+    )
+    if bug.name not in UNSEEN
+}
+
+# A seed that shows each, and no promise broken on it without the bug. All others show on seed 0.
+SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
+    "refusals are never told": 1,
+    "the gate stays shut": 1,
+    "rows of yesterday": 31,
+    "adapters have no places": 82,
+    "the wall clock is believed": 4,
+    "a skip lasts for ever": 9,
+    "steps are not filled": 8,
+    "anybody can start": 12,
+    "nobody is owed time": 175,
+    "no SLO counts as one": 7,
+    "choices are refused one by one": 3,
+    "a disk error is the policy's": 7,
+    "a disk error ends the status": 7,
+    "the breaker never closes": 49,
+    "prompts are cut that may not be": 88,
+    "ended before it is worded": 3,
+    "any key is believed": 12,
+    "far steps are ignored": 80,
+    "no caps": 108,
+    "all are told the same time": 19,
+}

@@ -1,0 +1,194 @@
+"""Faults that were found from outside, planted again: each as a patch of the code that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scorpio import channel
+from scorpio.core.calibration import Calibration
+from scorpio.core.owed_time import OwedTime
+from scorpio.core.plan import Rejection
+from scorpio.core.policies.idle_engine import IdleEngine
+from scorpio.core.policies.prefill_jobs import PrefillJobs
+from scorpio.core.slo import Slo
+from scorpio.core.views import RequestView
+from scorpio.engine.caps import Caps
+from scorpio.engine.choices import Choices
+from scorpio.engine.faults import Breaker
+from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.refusals import Refusals
+from scorpio.engine.serving_clock import ServingClock
+from scorpio.engine.telemetry import Telemetry
+from tests.simulation.planted.planting import Bug
+
+_Patch = pytest.MonkeyPatch
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def _method(owner: type, name: str, instead: Callable[..., object]) -> Callable[[_Patch], None]:
+    return lambda patch: patch.setattr(owner, name, instead)
+
+
+def _steps_not_filled(patch: _Patch) -> None:
+    patch.setattr(_module("scorpio.engine.scheduler"), "filled", lambda *args: None)
+
+
+def _anybody_can_start(patch: _Patch) -> None:
+    """And no step is filled: a plan may count on requests that vLLM will not start."""
+    _steps_not_filled(patch)
+    patch.setattr(_module("scorpio.engine.gated_queue"), "cannot_start", lambda request: False)
+
+
+def _longest_step_is_constant(patch: _Patch) -> None:
+    def step_decodes(*args: Any, **more: Any) -> Any:
+        return replace(real(*args, **more), most_s=0.25)
+
+    real = _module("scorpio.core.policies.step_decodes").step_decodes
+    patch.setattr(_module("scorpio.core.policies.scorpio"), "step_decodes", step_decodes)
+
+
+def _nobody_is_owed(patch: _Patch) -> None:
+    patch.setattr(OwedTime, "pay", property(lambda self: False))
+    growing = _module("scorpio.core.batch_growth").GrowingBatch
+    patch.setattr(growing, "keep_for", lambda self, view: None)
+
+
+def _choices_one_by_one(patch: _Patch) -> None:
+    patch.setattr(Choices, "of_plan", lambda self, plan: plan)
+    patch.setattr(Choices, "refusal_of", lambda self, request_id: None)
+    patch.setattr(Choices, "together", lambda self, rejections: list(rejections))
+    patch.setattr(Choices, "may_be_refused", lambda self, request_id: True)
+    patch.setattr(Choices, "begun", lambda self, request_id: [])
+
+
+def _prompts_cut(patch: _Patch) -> None:
+    """Where prompts may not be cut, a paced step never has room for a whole one."""
+
+    def apply_plan(scheduler: Any, queue: Any, starts: Any, plan: Any, *more: Any) -> None:
+        real(scheduler, queue, starts, plan, *more)
+        if plan.token_budget is not None:
+            least = min(plan.token_budget, scheduler.max_num_scheduled_tokens)
+            scheduler.max_num_scheduled_tokens = least
+
+    module = _module("scorpio.engine.scheduler")
+    real = module.apply_plan
+    patch.setattr(module, "apply_plan", apply_plan)
+
+
+def _ended_before_worded(patch: _Patch) -> None:
+    """A refusal whose wording fails has ended its request already."""
+
+    def refuse(self: Any, scheduler: Any, rejections: Any, tracked: Any, count: Any) -> None:
+        for number, rejection in enumerate(list(rejections)):
+            if number % 5 == 4:
+                scheduler.finish_requests([rejection.request_id], _aborted())
+                raise ValueError("a wording that fails")
+            real(self, scheduler, [rejection], tracked, count)
+
+    real = Refusals.refuse
+    patch.setattr(Refusals, "refuse", refuse)
+
+
+def _aborted() -> Any:
+    return _module("vllm.v1.request").RequestStatus.FINISHED_ABORTED
+
+
+def _keys_are_believed(patch: _Patch) -> None:
+    patch.setattr(GatedQueue, "_key", lambda self, view: float(self._key_of(view)))
+
+
+def _writers_take_no_turns(patch: _Patch) -> None:
+    patch.setattr(channel, "_turn", lambda run_dir: contextlib.nullcontext())
+
+
+def _far_steps_ignored(patch: _Patch) -> None:
+    def believable(self: Any, ratio: float, expected: float) -> float | None:
+        return ratio if expected / 4.0 <= ratio <= expected * 4.0 else None
+
+    patch.setattr(Calibration, "_believable", believable)
+
+
+def _all_told_the_same(patch: _Patch) -> None:
+    def refusals(*args: Any) -> list[Rejection]:
+        told = real(*args)
+        return [replace(told[0], request_id=r.request_id) for r in told]
+
+    module = _module("scorpio.core.policies.scorpio")
+    real = module.refusals
+    patch.setattr(module, "refusals", refusals)
+
+
+def _disk_error_counts(patch: _Patch) -> None:
+    """An OSError of the status file is taken for the policy's."""
+
+    def publish(self: Any, now_s: float, state: Any, force: bool = False) -> None:
+        if self.run_dir is not None:
+            channel.write_status(self.run_dir, {"steps": self.steps} | state())
+
+    patch.setattr(Telemetry, "publish", publish)
+
+
+def _disk_error_is_the_end(patch: _Patch) -> None:
+    def publish(self: Any, *args: Any, **more: Any) -> None:
+        before = self.faults.counts["monitoring"]
+        real(self, *args, **more)
+        if self.faults.counts["monitoring"] > before:
+            self.run_dir = None
+
+    real = Telemetry.publish
+    patch.setattr(Telemetry, "publish", publish)
+
+
+def _broken_promises_lead(patch: _Patch) -> None:
+    patch.setattr(PrefillJobs, "sorted_out", lambda self, supply: self)
+
+
+def _all_have_an_slo(patch: _Patch) -> None:
+    """And everybody a deadline, as if all had asked for a minute."""
+
+    def deadline_s(view: RequestView) -> float:
+        return view.arrival_s + min(view.slo.ttft_s, view.slo.e2e_s, 60.0)
+
+    patch.setattr(Slo, "any", property(lambda self: True))
+    patch.setattr(RequestView, "deadline_s", property(deadline_s))
+
+
+def _pauses_count(patch: _Patch) -> None:
+    patch.setattr(ServingClock, "pause", lambda self: None)
+
+
+def _breaker_stays_open(patch: _Patch) -> None:
+    patch.setattr(Breaker, "is_open", lambda self, now_s: self.opened > 0)
+
+
+BUGS = [
+    Bug("steps are not filled", "1: work conservation", _steps_not_filled),
+    Bug("anybody can start", "1: steps for requests that cannot", _anybody_can_start),
+    Bug("a broken promise leads", "2", _broken_promises_lead),
+    Bug("nobody is owed time", "3: unbounded overtaking", _nobody_is_owed, pairs=True),
+    Bug("the longest step is 0.25 s", "4", _longest_step_is_constant, pairs=True),
+    Bug("no SLO counts as one", "7", _all_have_an_slo),
+    Bug("a pause counts as waiting", "7", _pauses_count, pairs=True),
+    Bug("choices are refused one by one", "7", _choices_one_by_one),
+    Bug("a disk error is the policy's", "9", _disk_error_counts),
+    Bug("a disk error ends the status", "9", _disk_error_is_the_end),
+    Bug("the breaker never closes", "9", _breaker_stays_open),
+    Bug("prompts are cut that may not be", "10", _prompts_cut),
+    Bug("ended before it is worded", "11", _ended_before_worded),
+    Bug("any key is believed", "11", _keys_are_believed),
+    Bug("writers take no turns", "12", _writers_take_no_turns),
+    Bug("far steps are ignored", "13", _far_steps_ignored),
+    Bug("no caps", "14", _method(Caps, "refusal", lambda self, *args: None)),
+    Bug("an idle engine refuses", "23", _method(IdleEngine, "tried", lambda self, *args: None)),
+    Bug("nothing is out of reach", "24", _method(IdleEngine, "never", lambda self, *args: False)),
+    Bug("all are told the same time", "25", _all_told_the_same),
+]
