@@ -1,4 +1,4 @@
-"""What prefill is there to do, in which order, and how is a refusal worded? Parts of `scorpio`."""
+"""What prefill is there to do, and in which order?"""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.latency import Number, StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.on_time import let_go
-from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.policies.shared_work import shared_work
-from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import OnMiss
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import (
     BoolArray,
-    EngineLimits,
     FloatArray,
     IntArray,
     RequestView,
     Snapshot,
 )
 
-MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
 _KEEPS = 0.5  # of the time from arrival to deadline: from then on a prompt keeps its KV free
-_MOST_UNKEPT = 64  # looked at in a step
 
 
 class Turn(NamedTuple):
@@ -229,43 +223,3 @@ def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:
 def decode_work_s(model: StepModel, context: Number, output: Number) -> Number:
     """Time of so many decodes beside other work, from this context on."""
     return output * (model.high_token_s + model.context_token_s * (context + 0.5 * output))
-
-
-def hopeless(
-    model: StepModel,
-    limits: EngineLimits,
-    waiting: WaitingTable,
-    never_could: Callable[[RequestView], bool],
-) -> tuple[BoolArray | None, list[Rejection]]:
-    """Waiting rows (None: none) that even an idle engine could not serve now, and their refusals:
-    for ever when it never could.
-
-    A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
-    whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
-    """
-    prompts, alone_s = waiting.prompt_tokens, model.step_s(1, 0.0)
-    longest = float(prompts.max(initial=0.0))
-    tightest_s = float(waiting.tpot_slo_s.min(initial=math.inf))
-    if longest < limits.kv_tokens and alone_s + model.context_token_s * longest <= tightest_s:
-        return None, []
-    too_long = (prompts >= limits.kv_tokens) & ~waiting.started
-    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
-    never: BoolArray = too_long | (too_fast & waiting.rejectable)
-    reject = []
-    for row in np.flatnonzero(never).tolist():
-        view, fits = waiting[row], not too_long[row]
-        reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
-        retry_s = MIN_RETRY_S if fits and not never_could(view.uncached) else None
-        reject.append(Rejection(view.request_id, reason, None, retry_s))
-    return never, reject
-
-
-def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
-    """Refusals of those that stated a TPOT SLO alone and have waited for as long as anybody should
-    for a batch that keeps it."""
-    rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
-    return [
-        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, MIN_RETRY_S)
-        for row in rows.tolist()
-        if not batch.keeps_pace(waiting[row])
-    ]

@@ -1,19 +1,27 @@
-"""How is a refusal worded: why, with which TTFT would it do, and when shall it come back?"""
+"""Which requests are refused, why, with which TTFT would it do, and when shall they come back?"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scorpio.core.batch_growth import GrowingBatch
+from scorpio.core.latency import StepModel
+from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.policies.coming_step import ComingStep
 from scorpio.core.policies.crowd import Crowd
-from scorpio.core.policies.prefill_jobs import MIN_RETRY_S, PrefillJobs
+from scorpio.core.policies.prefill_jobs import PrefillJobs, decode_work_s
+from scorpio.core.policies.shed import Outcome
 from scorpio.core.queue import WaitingTable
 from scorpio.core.supply import PrefillSupply
-from scorpio.core.views import FloatArray, IntArray, RequestView
+from scorpio.core.views import BoolArray, EngineLimits, FloatArray, IntArray, RequestView
 
+_MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
+_MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common
 _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is offered
 
@@ -26,6 +34,73 @@ class RefusalRule:
     never_could: Callable[[RequestView], bool]
     wasteful: Callable[[float], bool]
     over: FloatArray | None
+
+
+def hopeless(
+    model: StepModel,
+    limits: EngineLimits,
+    waiting: WaitingTable,
+    never_could: Callable[[RequestView], bool],
+) -> tuple[BoolArray | None, list[Rejection]]:
+    """Waiting rows (None: none) that even an idle engine could not serve now, and their refusals:
+    for ever when it never could.
+
+    A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
+    whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
+    """
+    prompts, alone_s = waiting.prompt_tokens, model.step_s(1, 0.0)
+    longest = float(prompts.max(initial=0.0))
+    tightest_s = float(waiting.tpot_slo_s.min(initial=math.inf))
+    if longest < limits.kv_tokens and alone_s + model.context_token_s * longest <= tightest_s:
+        return None, []
+    too_long = (prompts >= limits.kv_tokens) & ~waiting.started
+    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
+    never: BoolArray = too_long | (too_fast & waiting.rejectable)
+    reject = []
+    for row in np.flatnonzero(never).tolist():
+        view, fits = waiting[row], not too_long[row]
+        reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
+        retry_s = _MIN_RETRY_S if fits and not never_could(view.uncached) else None
+        reject.append(Rejection(view.request_id, reason, None, retry_s))
+    return never, reject
+
+
+def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
+    """Refusals of those that stated a TPOT SLO alone and have waited for as long as anybody should
+    for a batch that keeps it."""
+    rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
+    return [
+        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, _MIN_RETRY_S)
+        for row in rows.tolist()
+        if not batch.keeps_pace(waiting[row])
+    ]
+
+
+def crowded(
+    step: ComingStep,
+    limits: EngineLimits,
+    jobs: PrefillJobs,
+    found: Outcome,
+    lengths: LengthBelief,
+    prefill_share: float,
+) -> PrefillSupply:
+    """What is left for prefill once those that stay decode beside the batch. Answers end, too:
+    in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
+    model, decodes, supply, gone = step.model, step.decodes, found.supply, found.gone
+    stay = np.ones(len(jobs.row), dtype=np.bool_)
+    stay[gone] = False
+    seats = limits.max_num_seqs - decodes.count
+    tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
+    context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
+    grown_s = model.step_s(decodes.count + len(tokens), context)
+    work_s, output = jobs.whole_s[gone], lengths.expected(jobs.predicted[gone])
+    later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
+    lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
+    lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
+    most_s = (1.0 - max(lasting, prefill_share)) * supply.pace_s
+    decode_s = max(min(grown_s, most_s), decodes.alone_s)
+    first_s = supply.first_step_s - decodes.alone_s + decode_s
+    return replace(supply, first_step_s=first_s, decode_s=decode_s)
 
 
 def refusals(
@@ -99,7 +174,7 @@ def _worded(
     for job, offered_s in zip(gone.tolist(), ttft_s.tolist(), strict=True):
         view = waiting[int(jobs.row[job])]
         slo_s = min(view.slo.ttft_s, view.slo.e2e_s)
-        retry_s = None if rule.never_could(view.uncached) else max(offered_s - slo_s, MIN_RETRY_S)
+        retry_s = None if rule.never_could(view.uncached) else max(offered_s - slo_s, _MIN_RETRY_S)
         attainable_s: float | None = offered_s
         if rule.over is not None and rule.over[job] > 0.0:
             reason = RejectReason.OVER_QUOTA
