@@ -15,15 +15,16 @@ import typer
 from scorpio.cli_compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
 from scorpio.cli_errors import UsageError, one_line_errors
 from scorpio.cli_length import collect_pairs, train_from_pairs
+from scorpio.cli_options import BlockTokens, Mix, Model, OutDir, Rows, SpreadTickS, TimeUnit, Trace
 from scorpio.cli_parse import (
     check_options,
     check_policies,
-    command_line,
     listed,
     one_of,
     option_values,
     parse_seed,
 )
+from scorpio.cli_traces import convert, replay
 
 app = typer.Typer(
     name="scorpio",
@@ -34,21 +35,6 @@ app = typer.Typer(
 )
 LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-Model = Annotated[str, typer.Option(help="smollm2, tiny, a directory or a Hub id")]
-OutDir = Annotated[Path, typer.Option("--out", help="directory for the results")]
-Trace = Annotated[str, typer.Option(help="catalog name or trace file")]
-Mix = Annotated[str, typer.Option(help="SLO mix; `trace` = as the trace itself states")]
-Rows = Annotated[str | None, typer.Option(metavar="A:B", help="a window of the trace")]
-TimeUnit = Annotated[
-    str | None, typer.Option(metavar="s|ms|us|ns", help="of a trace file; as its kind says")
-]
-BlockTokens = Annotated[
-    int | None, typer.Option(metavar="N", help="tokens to a hash id; as its kind says")
-]
-SpreadTickS = Annotated[
-    float, typer.Option(metavar="S", help="undo a clock that ticks every S seconds")
-]
 
 
 def main() -> None:
@@ -250,63 +236,8 @@ def figures(
         draw_figures(names or [], out, seeds, gap_ms, quick, workers)
 
 
-@app.command()
-def replay(
-    url: Annotated[str, typer.Option(help="any OpenAI-compatible server")],
-    trace: Trace,
-    out: OutDir,
-    mix: Mix = "six",
-    rows: Rows = None,
-    rate_scale: Annotated[float, typer.Option(help="multiplies the arrival rate")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    time_unit: TimeUnit = None,
-    block_tokens: BlockTokens = None,
-    spread_tick_s: SpreadTickS = 0.0,
-    model: Annotated[str | None, typer.Option(help="as the server names it; its first")] = None,
-    vocab_size: Annotated[
-        int, typer.Option(min=200, help="prompts are token ids below this")
-    ] = 1000,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="environment variable with an API key")
-    ] = None,
-) -> None:
-    """Send a trace to a running server, open loop, and report what became of it."""
-    with one_line_errors():
-        from workloads.catalog import load_workload, trace_notice
-        from workloads.reading import Reading
-
-        reading = Reading(time_unit, block_tokens, spread_tick_s)
-        requests = load_workload(trace, rows, rate_scale, seed, mix, reading)
-        from scorpio.live.progress import say
-        from scorpio.live.replay_command import ReplayPlan, replay_server
-
-        for line in trace_notice(trace, rows, seed, reading):
-            say(line)
-        plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
-        from scorpio.live.publish import require_answers
-
-        require_answers(replay_server(url, plan, out, command_line()))
-
-
-@app.command()
-def convert(
-    source: Annotated[Path, typer.Argument(help="a trace file of any known kind, gzipped or not")],
-    out: Annotated[Path, typer.Argument(help="JSONL to write: Mooncake's form")],
-    time_unit: TimeUnit = None,
-    block_tokens: BlockTokens = None,
-    spread_tick_s: SpreadTickS = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="draws the spread")] = 0,
-) -> None:
-    """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
-    with one_line_errors():
-        from workloads.convert import convert as write_canonical
-        from workloads.convert import lost_prefixes
-        from workloads.reading import Reading
-
-        found = write_canonical(source, out, Reading(time_unit, block_tokens, spread_tick_s), seed)
-        for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
-            if line is not None:
-                print(line)
+app.command()(replay)
+app.command()(convert)
 
 
 @app.command()

@@ -1,0 +1,68 @@
+"""`scorpio replay` and `scorpio convert`: a trace sent to a server, or in the common form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorpio.cli_errors import one_line_errors
+from scorpio.cli_options import BlockTokens, Mix, OutDir, Rows, SpreadTickS, TimeUnit, Trace
+from scorpio.cli_parse import command_line
+
+
+def replay(
+    url: Annotated[str, typer.Option(help="any OpenAI-compatible server")],
+    trace: Trace,
+    out: OutDir,
+    mix: Mix = "six",
+    rows: Rows = None,
+    rate_scale: Annotated[float, typer.Option(help="multiplies the arrival rate")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
+    model: Annotated[str | None, typer.Option(help="as the server names it; its first")] = None,
+    vocab_size: Annotated[
+        int, typer.Option(min=200, help="prompts are token ids below this")
+    ] = 1000,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="environment variable with an API key")
+    ] = None,
+) -> None:
+    """Send a trace to a running server, open loop, and report what became of it."""
+    with one_line_errors():
+        from workloads.catalog import load_workload, trace_notice
+        from workloads.reading import Reading
+
+        reading = Reading(time_unit, block_tokens, spread_tick_s)
+        requests = load_workload(trace, rows, rate_scale, seed, mix, reading)
+        from scorpio.live.progress import say
+        from scorpio.live.publish import require_answers
+        from scorpio.live.replay_command import ReplayPlan, replay_server
+
+        for line in trace_notice(trace, rows, seed, reading):
+            say(line)
+        plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
+        require_answers(replay_server(url, plan, out, command_line()))
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="a trace file of any known kind, gzipped or not")],
+    out: Annotated[Path, typer.Argument(help="JSONL to write: Mooncake's form")],
+    time_unit: TimeUnit = None,
+    block_tokens: BlockTokens = None,
+    spread_tick_s: SpreadTickS = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="draws the spread")] = 0,
+) -> None:
+    """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
+    with one_line_errors():
+        from workloads.convert import convert as write_canonical
+        from workloads.convert import lost_prefixes
+        from workloads.reading import Reading
+
+        found = write_canonical(source, out, Reading(time_unit, block_tokens, spread_tick_s), seed)
+        for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
+            if line is not None:
+                print(line)
