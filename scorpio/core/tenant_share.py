@@ -94,22 +94,24 @@ class TenantShares:
         if not self._most or not self._asked_s:
             return None
         accounts = _excess(self._account_asked_s, self._account_used_s, self._most)
-        names = {account: self._names_over(account) for account in self._account_asked_s}
+        own = self._own()
+        names = {account: self._names_over(account, own[account]) for account in own}
         if not accounts and not any(names.values()):
             return None
         over, account_of = np.zeros(len(waiting_tenant)), waiting_tenant // _NAMES
-        for account, own in names.items():
-            theirs = account_of == account
+        for account, found in names.items():
             factor = accounts.get(account, 0.0)
-            small = own.pop(-1, 0.0)
-            over[theirs] = _both(factor, small)
-            for key in [k for k in self._own(account) if small or k in own]:
-                over[waiting_tenant == key] = _both(factor, own.get(key, 0.0))
+            if not factor and not found:
+                continue
+            small = found.pop(-1, 0.0)
+            over[account_of == account] = _both(factor, small)
+            for key in [k for k in own[account] if small or k in found]:
+                over[waiting_tenant == key] = _both(factor, found.get(key, 0.0))
         return over
 
-    def _names_over(self, account: int) -> Books:
-        """Names of an account with more than their part of it, by key; -1: all small ones."""
-        keys = self._own(account)
+    def _names_over(self, account: int, keys: list[int]) -> Books:
+        """Names of an account with more than their part of it, by key; -1: all small ones. keys:
+        of those that have a share to themselves."""
         asked_s = {key: self._asked_s[key] for key in keys}
         used_s = {key: self._used_s.get(key, 0.0) for key in keys}
         all_s = self._account_asked_s[account]
@@ -119,10 +121,14 @@ class TenantShares:
             asked_s[-1], used_s[-1] = small_s, max(used, 0.0)
         return _excess(asked_s, used_s, self._most)
 
-    def _own(self, account: int) -> list[int]:
-        """Keys of the names that have a share to themselves."""
-        least_s = self._account_used_s.get(account, 0.0) * _OWN_PART
-        return [k for k, s in self._asked_s.items() if s >= least_s and k // _NAMES == account]
+    def _own(self) -> dict[int, list[int]]:
+        """By account: keys of the names that have a share to themselves."""
+        own: dict[int, list[int]] = {account: [] for account in self._account_asked_s}
+        for key, asked_s in self._asked_s.items():
+            account = key // _NAMES
+            if account in own and asked_s >= self._account_used_s.get(account, 0.0) * _OWN_PART:
+                own[account].append(key)
+        return own
 
     def _all_books(self) -> tuple[Books, ...]:
         return self._used_s, self._asked_s, self._account_used_s, self._account_asked_s

@@ -68,13 +68,18 @@ class Choices:
                 found.setdefault(other, replace(rejection, request_id=other))
         return list(found.values())
 
-    def of_plan(self, plan: StepPlan) -> StepPlan:
-        """The plan with refusals that leave no answer half refused."""
+    def of_plan(self, plan: StepPlan, idle: bool) -> StepPlan:
+        """The plan with refusals that leave no answer half refused. idle: nothing runs; where all
+        that it would start are choices of refused ones, those are spared: an engine with nothing to
+        do tries one request whatever is forecast."""
         if not plan.reject or not self._live:
             return plan
         reject = self.together(plan.reject)
         refused = {rejection.request_id for rejection in reject}
         admit = plan.admit and [i for i in plan.admit if i not in refused]
+        if idle and plan.admit and not admit:
+            tried = {_parent(i) for i in plan.admit}
+            reject, admit = [r for r in reject if _parent(r.request_id) not in tried], plan.admit
         return replace(plan, reject=reject, admit=admit)
 
     def refused(self, rejections: Iterable[Rejection]) -> None:

@@ -128,7 +128,8 @@ class ScorpioScheduler(SchedulerWithParts):
 
     def _apply(self, plan: StepPlan, seen: Snapshot) -> StepPlan:
         """Carry out a checked plan through vLLM's seams; the plan that was carried out."""
-        queue, live, plan = self.waiting, self._tracker.live, self._choices.of_plan(plan)
+        queue, live = self.waiting, self._tracker.live
+        plan = self._choices.of_plan(plan, idle=not self.running)
         ids = starting(queue, live, plan, seen)
         instead = filled(self, queue, ids, plan, seen)
         if instead is not None:

@@ -13,6 +13,9 @@ MAX_TRANSIT_S = 60.0
 # late, and the time between two steps is the host's alone: then the process did not run.
 _STOPPED_S = 5.0
 _STEPS = 20.0
+# Nor does it stop at each call: an engine whose steps are so long is slow. (How long they are is
+# not known before one has been timed, and what was taken for a stop is not.)
+_AGAIN, _FADE = 2.0, 0.99
 
 
 class ServingClock:
@@ -24,6 +27,7 @@ class ServingClock:
         self._paused_s: float | None = None  # since when
         self._seen_s = 0.0
         self._worked = False
+        self._gap_s = 0.0  # the longest of late, faded at each call
         self._stop = (0.0, 0.0)  # the last one, from and to, as `read` has it
 
     def now_s(self) -> float:
@@ -35,7 +39,9 @@ class ServingClock:
         called, though there was work then."""
         now_s = self._read()
         gap_s = now_s - self._seen_s
-        stopped = self._worked and work and gap_s > max(_STOPPED_S, _STEPS * longest_step_s)
+        usual_s = max(_STOPPED_S, _STEPS * longest_step_s, _AGAIN * self._gap_s)
+        stopped = self._worked and work and gap_s > usual_s
+        self._gap_s = max(_FADE * self._gap_s, gap_s if self._worked and work else 0.0)
         if stopped and self._paused_s is None:
             self._lose(self._seen_s, now_s)
         self._seen_s, self._worked = now_s, work
@@ -62,7 +68,7 @@ class ServingClock:
         """When a request arrived that has been on its way for `transit_s` of wall-clock time. That
         clock may have been stepped: clamped, it moves no deadline far."""
         now_s = self._read()
-        sent_s = now_s - min(max(transit_s, 0.0), MAX_TRANSIT_S)
+        sent_s = now_s - min(max(0.0, transit_s), MAX_TRANSIT_S)  # (NaN: 0)
         overlap_s = min(now_s, self._stop[1]) - max(sent_s, self._stop[0])
         waited_s = now_s - sent_s - max(overlap_s, 0.0)
         if self._paused_s is not None:

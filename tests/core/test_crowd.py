@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,25 @@ def test_there_are_never_too_many() -> None:
     crowd = Crowd()
     crowd.book(0.0, table(), [(ask(number, 0.0), 10.0, 0.5) for number in range(5000)])
     assert len(crowd._promises) == len(crowd._of_kind[next(iter(crowd._of_kind))]) <= 2048
+
+
+class Counted(dict[Any, Any]):
+    """Counts what is looked up."""
+
+    looks = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(key)
+
+
+def test_a_flood_that_never_obeys_is_not_compared_with_all_it_was_told() -> None:
+    crowd, view = Crowd(), ask(1, 0.0)
+    crowd.book(0.0, table(view), [(view, 10.0, 0.5)] * 2048)
+    crowd._promises = looks = Counted(crowd._promises)
+    crowd.follow(0.1, table(*(ask(2 + number, 0.1) for number in range(100))))
+    assert 0 < looks.looks <= 100 * 64
+    crowd.follow(10.1, waiting := table(ask(200, 10.1)))
+    found = crowd.is_back(waiting, np.array([0]))
+    assert found is not None
+    assert found.all()

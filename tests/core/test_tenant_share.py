@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +172,28 @@ def test_one_of_a_tenant_over_its_share_needs_room(room: float, refused: list[st
     scene = Scene(bounds, (Row(running, 0, False, 9, 10, 1),), ((mine, False),))
     made = policy.plan(NOW_S, snapshot(policy, scene))
     assert [r.request_id for r in made.reject] == refused
+
+
+class Counted(dict[int, float]):
+    """Counts how often it is gone through."""
+
+    passes = 0
+
+    def items(self) -> Any:
+        self.passes += 1
+        return super().items()
+
+
+def test_many_accounts_cost_one_pass_over_their_names() -> None:
+    found = TenantShares(1.25, lambda _: 1.0)
+    names = [f"key-{number}/u" for number in range(500)]
+    many = [names[0]] * 100 + names
+    rows = [Row(view(name), slot, True, 100, 100, 1) for slot, name in enumerate(many)]
+    found.served(0.0, running_batch(rows))
+    found.asked(map(view, names * 2))
+    found._asked_s = Counted(found._asked_s)
+    excess = found.over_share(np.array([float(tenant_key(name)) for name in names[:2]]))
+    assert excess is not None
+    assert excess[0] > 1.25
+    assert excess[1] == 0.0
+    assert found._asked_s.passes == 1

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from scorpio.core.policies.scorpio import Scorpio
 from tests.engine.timed import SPEC, Timed, settings
 
 TTFT_S = 1.0
@@ -67,3 +68,16 @@ def test_long_answers_of_others_do_not_take_all_places(others: dict[str, object]
     engine, names = honest_and_others(14.0, others, 3_000, 0.5, 1.0)  # 64 are all places
     assert in_time(engine, names) >= 95.0
     assert sum(name in engine.first_s for name in engine.outputs if name not in names) >= 50
+
+
+def test_who_stands_behind_is_booked_once() -> None:
+    # Eight that serve late rather than refuse; not all can be on time, and each joins once.
+    engine = Timed(scorpio=settings(policy_options={"tenant_share": 1.25}))
+    for number in range(8):
+        engine.add(f"d{number}", 2000, 50, slo_ttft_ms=300, slo_on_miss="degrade", slo_tenant="k/d")
+    for _ in range(12):
+        engine.step()
+    policy = engine.scorpio._policy
+    assert isinstance(policy, Scorpio)
+    assert policy._tenants._used_s
+    assert policy._tenants._asked_s == pytest.approx(policy._tenants._used_s)

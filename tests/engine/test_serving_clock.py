@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import pytest
 from vllm.v1.core.sched.interface import PauseState
@@ -64,6 +65,29 @@ def test_a_long_step_is_no_stop() -> None:
         engine.step(2.0)  # a very slow engine
     engine.step(20.0)
     assert engine.scorpio._clock.now_s() == engine.scorpio.virtual_s
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_an_engine_whose_first_steps_are_long_is_slow(depth: Literal[1, 2]) -> None:
+    engine = Engine(EngineSpec(pipeline_depth=depth))
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("a", output=30)
+    for _ in range(10):
+        engine.step(8.0)  # a large model on a CPU; not even vLLM's own pace is known before
+    lost_s = engine.scorpio.virtual_s - engine.scorpio._clock.now_s()
+    assert lost_s <= 8.0  # the first may have been a stop
+    assert policy.samples[-1].duration_s == pytest.approx(8.0)
+
+
+def test_an_arrival_time_that_is_no_number_is_now() -> None:
+    engine = Engine(SPEC)
+    engine.scorpio.virtual_s = 7.0
+    request = engine.request("a")
+    request.arrival_time = math.nan
+    engine.scorpio.add_request(request)
+    assert engine.scorpio._tracker.live["a"].view.arrival_s == 7.0
+    engine.drain()
 
 
 @pytest.mark.parametrize("mode", [PauseState.PAUSED_NEW, PauseState.PAUSED_ALL])

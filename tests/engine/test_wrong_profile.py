@@ -39,6 +39,17 @@ def test_an_idle_engine_serves_what_a_wrong_profile_calls_late(factor: float) ->
     assert not any(engine.refusal(name) for name in asked[17:])
 
 
+def test_an_idle_engine_tries_all_choices_of_a_request() -> None:
+    engine = Timed(STEP, settings(times(8.0)))
+    for number in range(10):
+        names = [f"{choice}_r{number}" for choice in range(2)]
+        for name in names:
+            engine.add(name, 500, 20, slo_ttft_ms=250.0)
+        engine.run_until(engine.time_s + 2.0)
+        assert not any(engine.refusal(name) for name in names)
+        assert all(engine.ttft_s(name) < 0.25 for name in names)
+
+
 def test_what_was_learned_in_a_slow_minute_ends_too() -> None:
     engine = Timed(times(10.0))
     for number in range(5):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from scorpio.core.queue import WaitingTable
 from scorpio.core.views import BoolArray, IntArray, RequestView
 
 _MOST = 2048  # promises; the oldest is forgotten first
+# Of one kind, the oldest first: a flood of requests that are alike and never obey is not compared
+# with all that it was told.
+_MOST_LOOKED_AT = 64
 _GRACE_S, _GRACE = 2.0, 0.25  # seconds and part of the wait: clients and networks are not exact
 _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
@@ -109,11 +113,12 @@ class Crowd:
             self._end(next(iter(self._promises)), came=False)
 
     def _matches(self, view: RequestView) -> bool:
-        slo_s = view.deadline_s - view.arrival_s
-        for number in self._of_kind.get(_kind(view), ()):
+        deadline_s = view.deadline_s
+        slo_s = deadline_s - view.arrival_s
+        for number in islice(self._of_kind.get(_kind(view), ()), _MOST_LOOKED_AT):
             told = self._promises[number]
             fits = abs(slo_s - told.slo_s) < 1e-6 or slo_s >= told.offered_s - _GRACE_S
-            if fits and told.first_token_s <= view.deadline_s:
+            if fits and told.first_token_s <= deadline_s:
                 self._end(number, came=True)
                 return True
         return False

@@ -149,7 +149,9 @@ class Scorpio:
         rule = RefusalRule(never_could, too_tight, between.over)
         later = crowded(step, self._limits, jobs, found, self._lengths, self._prefill_share.value)
         refused = refusals(now_s, waiting, jobs, gone, later, self._crowd, rule)
-        self._tenants.asked(waiting[row] for row in jobs.row[gone].tolist() if row >= 0)
+        # Who is let go and not refused is booked when it joins.
+        rows = jobs.row[gone[jobs.rejectable[gone]]].tolist()
+        self._tenants.asked(waiting[row] for row in rows)
         return refused
 
     def _batch(self, step: ComingStep) -> GrowingBatch:
