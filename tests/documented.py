@@ -63,5 +63,5 @@ def filled_in(text: str) -> list[str]:
     text = re.sub(r"\[any vLLM [a-z]+\]", "--port 8000", text)
     text = re.sub(r"\[,[^\]]*\]", "", text).replace("[", "").replace("]", "")
     words = [word.split("|")[0] if "{" not in word else word for word in shlex.split(text)]
-    numbers = {"X": "1", "N": "1", "NAME=NUMBER": "patience_s=1"}
+    numbers = {"X": "1", "N": "1", "S": "1", "NAME=NUMBER": "patience_s=1"}
     return [numbers.get(word, word) for word in words if word != "..."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from vllm.v1.request import Request, RequestStatus
 
@@ -47,18 +48,12 @@ def describe(
     except SloError:
         pass
     tenant = xargs.get(XARG_TENANT)
-    return RequestView(
-        request_id=request.request_id,
-        seq=seq,
-        arrival_s=arrival_s,
-        prompt_tokens=request.num_prompt_tokens,
-        max_tokens=request.max_tokens,
-        slo=slo,
+    return replace(
+        plain(request, seq, arrival_s, slo),
         slo_class=class_name,
         tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
         predicted_output_tokens=math.nan if predicted is None else predicted,
         length_quantiles=quantiles,
-        adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
     )
 
 
