@@ -93,7 +93,7 @@ class GrowingBatch:
         return view.prompt_tokens - view.held_tokens >= self._kv_left - kept
 
     def keep_for(self, view: RequestView) -> None:
-        """From now on nobody that joins takes the blocks that this one needs, nor an adapter's
+        """From now on no request that joins takes the blocks that this one needs, nor an adapter's
         place from it, until it has joined itself. One at a time: the first that is named."""
         if self._first is None:
             self._first = view

@@ -1,4 +1,4 @@
-"""Who runs without a claim to its TPOT SLO? What was let in without one gets none later."""
+"""Which requests run without a claim to their TPOT SLO? One let in without it gets none later."""
 
 from __future__ import annotations
 

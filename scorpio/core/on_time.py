@@ -33,7 +33,7 @@ def let_go(
     Rows stand in the order of service, by deadline as far as there is one (inf: never late);
     `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
     asked for only when somebody might be late. A row that could not be on time even alone drags
-    nobody else out: it is dropped itself, or stays as it is when it may not be. At most `most` go.
+    no other out: it is dropped itself, or stays as it is when it may not be. At most `most` go.
     """
     end = _reach(deadline_s, work_s, done_s)
     if end == 0:

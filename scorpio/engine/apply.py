@@ -25,8 +25,8 @@ def apply_plan(
     plan: StepPlan,
     snapshot: Snapshot,
 ) -> None:
-    """Who sits out, in which order, how many tokens, who may start (None: vLLM finds them in its
-    own order). queue: the scheduler's."""
+    """Which requests sit out, in which order, how many tokens, which may start (None: vLLM finds
+    them in its own order). queue: the scheduler's."""
     for row in (*plan.skip_decode, *plan.defer_prefill):
         # schedule() advances current_step before it compares, so +2 skips this call alone
         # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
@@ -49,9 +49,9 @@ def apply_plan(
 def starting(
     queue: GatedQueue, tracked: Mapping[str, Tracked], plan: StepPlan, snapshot: Snapshot
 ) -> list[str] | None:
-    """Who may start or resume, in order; None: vLLM finds them by itself, as nothing it does not
-    know is to be minded. An adapter keeps its place in a step it sits out; the place in the step of
-    an admitted request whose adapter has none goes to the next in the policy's order.
+    """Those that may start or resume, in order; None: vLLM finds them by itself, as nothing it does
+    not know is to be minded. An adapter keeps its place in a step it sits out; the place in the
+    step of an admitted request whose adapter has none goes to the next in the policy's order.
     """
     sits_out = bool(plan.skip_decode or plan.defer_prefill)
     if plan.admit is None and not (sits_out and snapshot.limits.max_adapters):

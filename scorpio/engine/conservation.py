@@ -29,8 +29,8 @@ def filled(
 ) -> StepPlan | None:
     """What to do instead of a plan that would schedule nothing; None = the plan is fine.
 
-    starting: those whom the plan would let start or resume, in order; None: all, as in stock. The
-    answer lets everybody run, and start in the policy's order, and refuses nobody: a step that the
+    starting: those that the plan would let start or resume, in order; None: all, as in stock. The
+    answer lets all run, and start in the policy's order, and refuses none: a step that the
     policy did not foresee is none to decide refusals from.
     """
     sits_out = {*plan.skip_decode, *plan.defer_prefill}

@@ -42,7 +42,7 @@ class GatedQueue(RequestQueue):
         self.table = WaitingTable()
 
     def look_again(self, deferred: Iterable[Request]) -> None:
-        """Who can start by now, who cannot any more? deferred: those that vLLM has passed over."""
+        """Which can start by now, which not any more? deferred: those that vLLM has passed over."""
         for request in [*self._held.values(), *deferred]:
             held = request.request_id in self._held
             if request.request_id in self._all and held != cannot_start(request):
@@ -59,7 +59,7 @@ class GatedQueue(RequestQueue):
         return self._all[request_id]
 
     def startable(self) -> list[str]:
-        """Who could start now, in stock (arrival) order."""
+        """Requests that could start now, in stock (arrival) order."""
         return [request_id for request_id in self._all if request_id not in self._held]
 
     @property
@@ -75,7 +75,7 @@ class GatedQueue(RequestQueue):
 
     def open_for(self, request_ids: Iterable[str]) -> None:
         """Present only these, in this order, until `open_all`; unknown ids are left out, and
-        what is named twice counts once. Whom vLLM must come across to end them goes first: it costs
+        what is named twice counts once. What vLLM must come across to end them goes first: it costs
         the others nothing."""
         failed = [request for request in self._held.values() if must_be_seen(request)]
         found = (self._all.get(i) for i in dict.fromkeys(request_ids) if i not in self._held)

@@ -35,7 +35,7 @@ def snapshot(
 ) -> Snapshot:
     """As of now."""
     free_blocks = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
-    if len(running):  # vLLM keeps these from whoever would join
+    if len(running):  # vLLM keeps these from those that would join
         free_blocks = max(free_blocks - scheduler.kv_cache_manager.watermark_blocks, 0)
     sessions = scheduler.num_waiting_for_streaming_input
     if sessions:  # they keep their seats between two inputs

@@ -91,7 +91,7 @@ class PrefixHits:
         """Look again at some of those who wait, in turns: siblings fill the cache, others empty it.
 
         A queue of up to 32 is looked at whole in each step, and all who waited for what has just
-        been computed. Returns the beginnings that are being computed for others, and by whom.
+        been computed. Returns the beginnings that are being computed for others, and by which.
         """
         computing: dict[int, str] = {}
         for request in running:

@@ -1,7 +1,7 @@
 """How does a refused request end? In vLLM's books at once, for its client with the next outputs.
 
 `finish_requests()` tells the client nothing; without an output of ours it would hang for ever. So
-all that can fail is done before it is called, and whoever it ended is answered whatever happens.
+all that can fail is done before it is called, and what it ended is answered whatever happens.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class ScorpioScheduler(SchedulerWithParts):
         self._choices.refused(rejections)
 
     def _turn_away(self, request_id: str) -> None:
-        """Who comes beyond a cap, and the last choices of a request that was refused meanwhile."""
+        """Requests beyond a cap, and the last choices of a request that was refused meanwhile."""
         try:
             rejection = self._choices.refusal_of(request_id)
             if rejection is None:

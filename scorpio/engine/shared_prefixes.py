@@ -35,7 +35,7 @@ class SharedPrefixes:
         return request_id in self._members
 
     def arrived(self, request_id: str, hashes: Sequence[bytes]) -> str | None:
-        """A newcomer and the hashes of its prompt; whom does it follow?"""
+        """A newcomer and the hashes of its prompt; which request does it follow?"""
         hashes = hashes[:_MOST_BLOCKS]
         depth, high = 0, len(hashes)
         while depth < high:

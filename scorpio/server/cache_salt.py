@@ -1,6 +1,6 @@
 """Whose prefix cache does a prompt use? With `isolate_cache`, its own account's and nobody else's.
 
-Whoever is served learns from its TTFT, and whoever is refused from the refusal itself, whether a
+A client that is served learns from its TTFT, and one that is refused from the refusal, whether a
 prompt was in the cache. vLLM keeps prompts with different salts apart; here the account is part of
 the salt, whatever salt the client chose, so there is nothing of others to be found.
 """

@@ -2,8 +2,8 @@
 
 What one alone would be told holds for one alone. So each refusal is booked as a promise: those
 refused after it, in this step or a later one, are told a time behind it, until it has come back or
-its time is over. How far promises count is learned from how many come back. Who does, in its time,
-is let go after those that come for the first time: else newcomers would take its place.
+its time is over. How far promises count is learned from how many come back. One that does, in
+its time, is let go after those that come for the first time: else newcomers would take its place.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Crowd:
         self._promises: dict[int, _Promise] = {}  # in the order in which they were given
         self._of_kind: dict[_Kind, list[int]] = {}
         self._number = 0
-        self._last_seq = -1  # seen so far: only who comes after a promise comes back
+        self._last_seq = -1  # seen so far: only what comes after a promise comes back
         self._look_s = -math.inf  # when to look for promises whose time is over
         self._back: set[int] = set()  # seqs of those that wait again
         self.obeys = 1.0
 
     def follow(self, now_s: float, waiting: WaitingTable) -> None:
-        """Who has come back, and whose time is over?"""
+        """Which requests have come back, and which promises are over?"""
         if not self._promises and not self._back:
             return
         seqs = waiting.seqs()
@@ -76,7 +76,7 @@ class Crowd:
                 self._end(number, came=False)
 
     def is_back(self, waiting: WaitingTable, rows: IntArray) -> BoolArray | None:
-        """Which of these rows (< 0: none) came back in time? None: nobody."""
+        """Which of these rows (< 0: none) came back in time? None: not one."""
         if not self._back:
             return None
         waits = rows >= 0

@@ -36,8 +36,8 @@ def pack(
 
     vLLM serves running prefills (`partials` of them) before waiting requests. So a running one that
     would fit in part only yields when a waiting one goes before it, else it would take that one's
-    tokens. Who may not join the batch is passed over. One whose beginning another computes waits
-    for that, and lends it its turn.
+    tokens. One that may not join the batch is passed over. One whose beginning another computes
+    waits for that, and lends it its turn.
     """
     waiting = snapshot.waiting
     begun: set[int] = set()
@@ -74,7 +74,7 @@ def pack(
             if not turn.bound:
                 packed.unbound.append(waiting[row].request_id)
         else:
-            # Nobody behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
+            # None behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
             if turn.keeps and batch.lacks_kv(waiting[row]):
                 batch.keep_for(waiting[row])
             scans = 0 if batch.full else scans - 1

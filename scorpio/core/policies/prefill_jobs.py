@@ -31,7 +31,7 @@ class Turn(NamedTuple):
     """One job when its turn has come. row: >= 0 waits, -1 - row is running. prefix: tokens in KV.
 
     behind: it stands behind all others. bound: its own TPOT SLO must be kept when it joins.
-    keeps: when it finds too little KV, nobody behind it takes what it needs. shared_id: of a
+    keeps: when it finds too little KV, none behind it takes what it needs. shared_id: of a
     beginning that others compute too; 0 = none. `tokens` is then what is left behind it.
     """
 
@@ -57,8 +57,8 @@ class PrefillJobs:
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
-    owed: it has waited for longer than anybody should. keeps: it has waited for half of its time,
-        or may have it at any time: whoever comes later does not overtake it by being smaller.
+    owed: it has waited for longer than any should. keeps: it has waited for half of its time, or
+        may have it at any time: one that comes later does not overtake it by being smaller.
     behind: see `sorted_out`. common_s: of work_s, for what others need too;
         rest_s: of whole_s, what it shares with none of its tenant; shared_id: see `Turn`.
     """
@@ -84,7 +84,7 @@ class PrefillJobs:
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that letting each go saves, for one unit of value: its prefill and the
-        decodes it leads to; who is not refused is served later, so its decodes are not saved."""
+        decodes it leads to; without a refusal it is served later, so its decodes are not saved."""
         output = lengths.expected(self.predicted)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable
         work_s = self.work_s - np.minimum(self.common_s, self.work_s)
@@ -92,7 +92,7 @@ class PrefillJobs:
         return cost_s
 
     def sorted_out(self, supply: PrefillSupply) -> PrefillJobs:
-        """The same, with those put behind that nobody else shall be late for.
+        """The same, with those put behind that no other shall be late for.
 
         One without a deadline is good whenever it comes. One that cannot be on time, and is not
         refused for that, cannot be good any more: because its time is up, or because others that
@@ -161,8 +161,8 @@ def prefill_jobs(
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be let go unless its answer has begun too or its client said WAIT. Who has
-    waited for `patience_s` when the step starts is owed some time.
+    that has begun may be let go unless its answer has begun too or its client said WAIT. One that
+    has waited for `patience_s` when the step starts is owed some time.
     """
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
@@ -173,7 +173,7 @@ def prefill_jobs(
     deadline_s = np.where(resumed, -math.inf, waiting.deadline_s[which])
     predicted, tpot_s = waiting.predicted_output_tokens[which], waiting.tpot_slo_s[which]
     rejectable, value = waiting.rejectable[which], waiting.value[which]
-    # Who never said when has no time to miss, however long the engine takes.
+    # Without a deadline there is no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
     common_s, shared = prefill_work_s(model, common, prefix), waiting.shared_tokens[which]
     partial = (~running.is_decode).nonzero()[0]
@@ -192,19 +192,16 @@ def prefill_jobs(
         resumed = np.insert(resumed, at, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = np.insert(may_drop, at, stands_back & ~has_answer)
-        rejectable = np.insert(rejectable, at, False)
+        rejectable, shared = np.insert(rejectable, at, False), np.insert(shared, at, 0.0)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
         common_s, shared_id = np.insert(common_s, at, 0.0), np.insert(shared_id, at, 0.0)
-        shared = np.insert(shared, at, 0.0)
     work_s = prefill_work_s(model, tokens, prefix)
     nothing = np.zeros_like(tokens)
     whole_s = prefill_work_s(model, tokens + prefix, nothing)
     rest_s = whole_s - prefill_work_s(model, shared, nothing)
-    # A TPOT SLO out of reach even alone is a promise broken on arrival, whatever the deadline.
-    out_of_reach = tpot_s < model.step_s(1, 0.0) + model.context_token_s * (prefix + tokens)
-    broken = out_of_reach & ~rejectable & ~resumed
+    broken = _out_of_reach(model, tpot_s, prefix + tokens) & ~rejectable & ~resumed
     deadline_s = np.where(broken, np.minimum(deadline_s, arrival_s), deadline_s)
     waited_s, behind = start_s - arrival_s, np.zeros(len(row), dtype=np.bool_)
     keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
@@ -213,6 +210,11 @@ def prefill_jobs(
         predicted, value, resumed, waited_s > patience_s, keeps, behind, common_s, rest_s,
         shared_id,
     )  # fmt: skip
+
+
+def _out_of_reach(model: StepModel, tpot_s: FloatArray, context: FloatArray) -> BoolArray:
+    """Even alone: such a promise is broken on arrival, whatever the deadline."""
+    return tpot_s < model.step_s(1, 0.0) + model.context_token_s * context
 
 
 def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:

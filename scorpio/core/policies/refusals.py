@@ -29,7 +29,7 @@ _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is
 @dataclass(frozen=True, slots=True)
 class RefusalRule:
     """never_could: not even an idle engine could serve it in time. wasteful: may the batch not be
-    asked for this TPOT? over: > 0 for jobs of tenants that have too much (None: nobody's)."""
+    asked for this TPOT? over: > 0 for jobs of tenants that have too much (None: no job's)."""
 
     never_could: Callable[[RequestView], bool]
     wasteful: Callable[[float], bool]
@@ -66,7 +66,7 @@ def hopeless(
 
 
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
-    """Refusals of those that stated a TPOT SLO alone and have waited for as long as anybody should
+    """Refusals of those that stated a TPOT SLO alone and have waited for as long as any should
     for a batch that keeps it."""
     rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
     return [

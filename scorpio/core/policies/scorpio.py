@@ -77,7 +77,7 @@ class Scorpio:
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
-        """Earliest deadline first, but nobody is overtaken by those of `patience_s` later."""
+        """Earliest deadline first, but none is overtaken by those of `patience_s` later."""
         return min(view.deadline_s, view.arrival_s + self._o["patience_s"])
 
     def observe(self, sample: StepSample) -> None:
