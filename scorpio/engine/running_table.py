@@ -75,8 +75,12 @@ class RunningTable:
     def _rebuild(self, running: list[Request], tracked: dict[str, Tracked]) -> None:
         known = {request.request_id: row for row, request in enumerate(self._rows)}
         ids = [request.request_id for request in running]
-        for request_id in known.keys() - set(ids):
-            self._free.append(self._slot_of.pop(request_id))
+        stayed = set(ids)
+        for (
+            request_id
+        ) in known:  # in order of rows: a set of texts has another order in each process
+            if request_id not in stayed:
+                self._free.append(self._slot_of.pop(request_id))
         n = len(running)
         source = np.fromiter((known.get(i, -1) for i in ids), dtype=np.int64, count=n)
         old_target, old_prompt = self._target, self._prompt

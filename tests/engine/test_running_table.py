@@ -74,3 +74,32 @@ def test_columns_match_the_oracle(depth: Any, seed: int) -> None:
     assert engine.scorpio.telemetry.fallbacks == 0
     assert policy.checked > 100
     assert policy.preempted > 0
+
+
+class Slots(Scripted):
+    """Remembers the slot of each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, int] = {}
+
+    def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
+        batch = snapshot.running
+        for view, slot in zip(batch.views, batch.slot.tolist(), strict=True):
+            self.of[view.request_id] = slot
+        return StepPlan()
+
+
+def test_slots_are_free_again_in_the_order_of_rows() -> None:
+    """Invariant 26: in the order of a set of texts, another process would learn something else."""
+    engine = Engine(EngineSpec(pipeline_depth=1, max_num_seqs=16))
+    policy = Slots()
+    engine.scorpio.use_policy(policy)
+    first, second = ([f"{name}{i}" for i in range(16)] for name in ("a", "b"))
+    for request_id in first:
+        engine.add(request_id, prompt=4, output=3)
+    engine.drain()
+    for request_id in second:
+        engine.add(request_id, prompt=4, output=3)
+    engine.drain()
+    assert [policy.of[i] for i in second] == [policy.of[i] for i in reversed(first)]
