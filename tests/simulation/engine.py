@@ -158,6 +158,7 @@ class Simulation:
         while events and events[0].at_s <= now_s:
             event = heapq.heappop(events)
             self._sent_s = event.at_s
+            self._idle_since_s = math.inf  # e.g. a grammar that took ten minutes has failed
             event.do()
 
     def _read_mailbox(self) -> None:
