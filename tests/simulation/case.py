@@ -9,14 +9,16 @@ from scorpio.engine.virtual_requests import Scheduler
 from scorpio.twin.ledger import End, InvariantViolation
 from tests.simulation.engine import Simulation, StuckError
 from tests.simulation.load import Call, draw_calls
+from tests.simulation.scenes import SCENES
 from tests.simulation.scheduler import WatchedScheduler
 from tests.simulation.swarm import Swarm, draw
-from tests.simulation.trouble import draw_trouble
+from tests.simulation.trouble import Trouble, draw_trouble
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """off: features that the seed drew and that are left out. keep: requests, None = all."""
+    """off: features that the seed drew and that are left out. keep: requests, None = all. A seed
+    below 0 is a scene's number."""
 
     seed: int
     off: frozenset[str] = frozenset()
@@ -24,12 +26,24 @@ class Case:
 
     def swarm(self) -> Swarm:
         """The configuration of the case."""
-        drawn = draw(self.seed)
+        drawn = SCENES[self.seed].swarm if self.seed < 0 else draw(self.seed)
         return replace(drawn, features=drawn.features - self.off)
 
     def calls(self) -> list[Call]:
         """Its load."""
+        if self.seed < 0:
+            calls = SCENES[self.seed].calls
+            return [c for c in calls if self.keep is None or c.index in self.keep]
         return draw_calls(self.swarm(), self.keep)
+
+    def trouble(self) -> list[Trouble]:
+        """What befalls it."""
+        swarm = self.swarm()
+        if self.seed < 0:
+            return list(SCENES[self.seed].trouble) if swarm.has("pauses") else []
+        # Trouble comes when it came in the whole case.
+        last_s = swarm.requests * swarm.mean_request_s / swarm.spec.max_num_seqs / swarm.load
+        return draw_trouble(swarm, last_s)
 
 
 @dataclass(slots=True)
@@ -60,11 +74,7 @@ def simulation_of(
     squeeze: bool = False,
 ) -> Simulation:
     """The engine of a case, before its first call. squeeze: pauses take no time."""
-    swarm, calls = case.swarm(), case.calls()
-    # Trouble comes when it came in the whole case.
-    last_s = swarm.requests * swarm.mean_request_s / swarm.spec.max_num_seqs / swarm.load
-    trouble = draw_trouble(swarm, last_s)
-    return Simulation(swarm, calls, trouble, scheduler_cls, keep_log, squeeze)
+    return Simulation(case.swarm(), case.calls(), case.trouble(), scheduler_cls, keep_log, squeeze)
 
 
 def run_case(
@@ -81,6 +91,9 @@ def run_case(
         where = _last_frame(error)
         outcome.violation = f"19: {type(error).__name__}: {error} ({where})"
     entries = simulation.clients.entries.values()
+    refused = sum(e.end is End.REJECTED for e in entries)
+    if case.seed < 0 and SCENES[case.seed].all_served and refused and not outcome.violation:
+        outcome.violation = f"37: {refused} refused, though all can be served in time"
     outcome.requests = len(entries)
     outcome.steps = simulation.steps
     outcome.virtual_s = simulation.clock.now_s

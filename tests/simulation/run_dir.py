@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 from scorpio import channel
 from tests.simulation.promises import Promises
 from tests.simulation.scheduler import WatchedScheduler
 
-_ROUNDS = 6  # two writers of a file that takes no turns meet more often than not
 _STEPS_TO_SEE = 12  # of 5 ms or more: the engine looks every 50 ms
 _SHM = Path("/dev/shm")
+_Path = str | os.PathLike[str]
 
 
 class RunDir:
@@ -43,7 +45,7 @@ class RunDir:
     def switch(self, policy: str, steps: int) -> None:
         """An operator's `PUT`; it fails when the disk does."""
         try:
-            numbers = [number for _ in range(_ROUNDS) for number in self._two_write(policy)]
+            numbers = self._two_write(policy)
         except OSError:
             self._asked = None
             return
@@ -51,15 +53,37 @@ class RunDir:
         self.told_twice |= len(set(numbers)) < len(numbers)
 
     def _two_write(self, policy: str) -> list[int]:
-        """Two operators at once, who want the same."""
-        start = threading.Barrier(2)
+        """Two operators who want the same; one has read when the other comes, and goes on once
+        that one is done or waits for its turn."""
+        came, first_one = threading.Event(), threading.get_ident()
+        second: list[Future[int]] = []
 
-        def write() -> int:
-            start.wait()
-            return channel.write_control(self.path, policy)
+        def other() -> int:
+            try:
+                return channel.write_control(self.path, policy)
+            finally:
+                came.set()
 
-        with ThreadPoolExecutor(2) as threads:
-            return [answer.result() for answer in [threads.submit(write) for _ in range(2)]]
+        def read(run_dir: _Path) -> channel.Control | None:
+            found = real_read(run_dir)
+            if threading.get_ident() == first_one:
+                second.append(threads.submit(other))
+                came.wait()
+            return found
+
+        def flock(handle: int, operation: int) -> None:
+            if threading.get_ident() != first_one:
+                came.set()
+            real_flock(handle, operation)
+
+        real_read, real_flock = channel.read_control, fcntl.flock
+        with (
+            ThreadPoolExecutor(1) as threads,
+            mock.patch.object(channel, "read_control", read),
+            mock.patch.object(fcntl, "flock", flock),
+        ):
+            first = channel.write_control(self.path, policy)
+            return [first, second[0].result()]
 
     def check_drained(self, scheduler: WatchedScheduler, promises: Promises) -> None:
         """34: the status of an engine at rest is of now, and the last switch has been made."""

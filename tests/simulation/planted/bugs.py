@@ -13,15 +13,7 @@ _IN_VLLM = (
     in_vllm.AbortKeepsRequest,
 )
 # Planted, but not seen within a few thousand requests: what the simulation still has to learn.
-UNSEEN = frozenset(
-    {
-        "a broken promise leads",
-        "a pause counts as waiting",
-        "an idle engine refuses",
-        "nothing is out of reach",
-        "writers take no turns",
-    }
-)
+UNSEEN = frozenset({"an idle engine refuses"})
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
@@ -54,4 +46,9 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "far steps are ignored": 80,
     "no caps": 108,
     "all are told the same time": 19,
+    "writers take no turns": 1,
+    "nothing is out of reach": -2,
+    "a broken promise leads": -3,
+    "a pause counts as waiting": -4,
+    "beginnings count in full": -5,
 }

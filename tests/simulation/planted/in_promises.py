@@ -16,6 +16,7 @@ from scorpio.core.owed_time import OwedTime
 from scorpio.core.plan import Rejection
 from scorpio.core.policies.idle_engine import IdleEngine
 from scorpio.core.policies.prefill_jobs import PrefillJobs
+from scorpio.core.policies.shared_work import SharedWork
 from scorpio.core.slo import Slo
 from scorpio.core.views import RequestView
 from scorpio.engine.caps import Caps
@@ -166,6 +167,16 @@ def _pauses_count(patch: _Patch) -> None:
     patch.setattr(ServingClock, "pause", lambda self: None)
 
 
+def _beginnings_count_in_full(patch: _Patch) -> None:
+    """Of requests that wait, the part of their prompts that one computes for all."""
+
+    def shared_work(waiting: Any, which: Any, computing: Any) -> SharedWork:
+        tokens, cached = waiting.prefill_tokens[which], waiting.cached_tokens[which]
+        return SharedWork(tokens, cached, 0.0 * tokens, 0.0 * tokens)
+
+    patch.setattr(_module("scorpio.core.policies.prefill_jobs"), "shared_work", shared_work)
+
+
 def _breaker_stays_open(patch: _Patch) -> None:
     patch.setattr(Breaker, "is_open", lambda self, now_s: self.opened > 0)
 
@@ -188,6 +199,7 @@ BUGS = [
     Bug("writers take no turns", "12", _writers_take_no_turns),
     Bug("far steps are ignored", "13", _far_steps_ignored),
     Bug("no caps", "14", _method(Caps, "refusal", lambda self, *args: None)),
+    Bug("beginnings count in full", "20", _beginnings_count_in_full),
     Bug("an idle engine refuses", "23", _method(IdleEngine, "tried", lambda self, *args: None)),
     Bug("nothing is out of reach", "24", _method(IdleEngine, "never", lambda self, *args: False)),
     Bug("all are told the same time", "25", _all_told_the_same),
