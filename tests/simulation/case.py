@@ -93,7 +93,7 @@ def run_case(
     entries = simulation.clients.entries.values()
     refused = sum(e.end is End.REJECTED for e in entries)
     if case.seed < 0 and SCENES[case.seed].all_served and refused and not outcome.violation:
-        outcome.violation = f"37: {refused} refused, though all can be served in time"
+        outcome.violation = f"38: {refused} refused, though all can be served in time"
     outcome.requests = len(entries)
     outcome.steps = simulation.steps
     outcome.virtual_s = simulation.clock.now_s
