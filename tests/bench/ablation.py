@@ -23,7 +23,7 @@ from scorpio.core import batch_growth
 from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
 from scorpio.core.length_belief import LengthBelief
-from scorpio.core.policies import light_step, packing, step_decodes
+from scorpio.core.policies import light_step, packing, shed, step_decodes
 from scorpio.core.policies import scorpio as policy_module
 from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio import Scorpio
@@ -108,7 +108,7 @@ BROKEN_BIND = "broken promises bind nobody"
 NOBODY = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
-    "TTFT refusal (and borrowing)": Part(patches=((policy_module, "let_go", lambda *_: NOBODY),)),
+    "TTFT refusal (and borrowing)": Part(patches=((shed, "let_go", lambda *_: NOBODY),)),
     "costliest goes (whoever misses instead)": Part(
         patches=((PrefillJobs, "cost_s", _last_first),)
     ),
