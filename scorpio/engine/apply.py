@@ -16,6 +16,7 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.views import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.running_table import Tracked
+from scorpio.engine.startable import cannot_start
 
 
 def apply_plan(
@@ -37,10 +38,10 @@ def apply_plan(
     limits = snapshot.limits
     if plan.token_budget is not None:
         budget = plan.token_budget
-        if starting and not scheduler.scheduler_config.enable_chunked_prefill:
+        if not scheduler.scheduler_config.enable_chunked_prefill:
             # A prompt starts whole or not at all: a plan that starts a part of it starts it.
-            whole = queue.get(starting[0]).num_tokens + len(scheduler.running)
-            budget = max(budget, whole)
+            whole = _first_prompt_tokens(scheduler, queue, starting)
+            budget = max(budget, whole + len(scheduler.running) if whole else 0)
         scheduler.max_num_scheduled_tokens = min(budget, limits.token_budget)
     if starting is not None:
         queue.open_for(starting)
@@ -71,6 +72,18 @@ def starting(
     passed = {*ids, *(rejection.request_id for rejection in plan.reject)}
     rest = (view for view in islice(table, MOST_SCANNED) if view.request_id not in passed)
     return joining + [view.request_id for view in places.of(rest)][: len(ids) - len(joining)]
+
+
+def _first_prompt_tokens(
+    scheduler: AsyncScheduler, queue: GatedQueue, starting: Sequence[str] | None
+) -> int:
+    """What the one that vLLM comes to first has still to compute: those that hold KV already (a
+    session with its next input) start before all others, planned or not. 0: nobody starts."""
+    for request in scheduler.kv_holding_waiting:
+        if not cannot_start(request):
+            return int(request.num_tokens - request.num_computed_tokens)
+    ids = queue.startable() if starting is None else starting
+    return queue.get(ids[0]).num_tokens if ids else 0
 
 
 def _order_running(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> None:

@@ -31,6 +31,7 @@ from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe, plain
 from scorpio.engine.seeds import SeedGuard
 from scorpio.engine.serving_clock import ServingClock
+from scorpio.engine.sessions import RefusedSessions
 from scorpio.engine.step_timer import StepTimer
 from scorpio.engine.telemetry import Telemetry
 from scorpio.engine.tracker import Tracker
@@ -69,6 +70,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._tracker = Tracker(self.max_num_running_reqs)
         self._refusals = Refusals()
         self._choices = Choices()
+        self._sessions = RefusedSessions()
         self._seeds = SeedGuard()
         self._caps = Caps(
             settings.most_waiting,

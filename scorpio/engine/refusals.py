@@ -16,6 +16,7 @@ from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.views import RequestView
 from scorpio.core.wire import encode_rejection
 from scorpio.engine.running_table import Tracked
+from scorpio.engine.sessions import parts_waiting
 
 
 class Refusals:
@@ -45,7 +46,9 @@ class Refusals:
         finally:
             ended = [entry for entry in told if entry[1].is_finished()]
             for _, request, _, stop_reason in ended:
-                self._answers.append((request.client_index, _answer(request, stop_reason)))
+                answers = 1 + parts_waiting(request)
+                for _ in range(answers):
+                    self._answers.append((request.client_index, _answer(request, stop_reason)))
             for view, _, reason, _ in ended:
                 count(view, reason)
 

@@ -143,13 +143,18 @@ class ScorpioScheduler(SchedulerWithParts):
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:
         counted = self._telemetry.outcomes.refused
+        requests = [self.requests[rejection.request_id] for rejection in rejections]
         self._refusals.refuse(self, rejections, self._tracker.live, counted)
         self._choices.refused(rejections)
+        for request, rejection in zip(requests, rejections, strict=True):
+            self._sessions.refused(request, rejection)
 
     def _turn_away(self, request_id: str) -> None:
-        """Requests beyond a cap, and the last choices of a request that was refused meanwhile."""
+        """Requests beyond a cap, and what belongs to a request that was refused meanwhile: its last
+        choices, the next part of a session."""
         try:
             rejection = self._choices.refusal_of(request_id)
+            rejection = rejection or self._sessions.refusal_of(request_id)
             if rejection is None:
                 view, queue = self._tracker.live[request_id].view, self.waiting
                 tokens, in_flight = queue.prompt_tokens, self._tracker.in_flight

@@ -68,6 +68,8 @@ REQUEST_ATTRIBUTES = (
     "num_stale_output_tokens",
     "drop_stale_output",
     "structured_output_request",
+    "resumable",
+    "streaming_queue",
     "trace_headers",
     "take_events",
 )

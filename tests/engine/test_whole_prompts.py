@@ -38,3 +38,22 @@ def test_a_part_of_a_prompt_means_all_of_it() -> None:
     engine.add("a", prompt=700)
     engine.add("b", prompt=300)
     assert engine.step().num_scheduled_tokens == {"a": 700}
+
+
+def test_a_session_with_its_next_input_starts_whole_too() -> None:
+    """It holds KV, so vLLM starts it before all others, and nobody while it does not fit."""
+    engine = Engine(SPEC)
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    session = engine.request("s", prompt=20, output=2)
+    session.resumable = True
+    engine.scheduler.add_request(session)
+    while engine.scheduler.has_requests() and not engine.scheduler.kv_holding_waiting:
+        engine.step()
+    part = engine.request("s", prompt=200)
+    part.resumable = True
+    engine.scheduler.add_request(part)
+    engine.add("a", prompt=30)
+    policy.answer = StepPlan(admit=("a",), token_budget=40)
+    assert engine.step().num_scheduled_tokens.keys() == {"s"}
+    assert engine.step().num_scheduled_tokens.keys() == {"s", "a"}

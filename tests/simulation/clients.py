@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from scorpio.core.wire import RejectionNotice, decode_rejection
@@ -13,12 +13,14 @@ from tests.simulation.load import Call
 
 class Clients(Ledger):
     """`turn` counts the answers that a streaming session has had; `last_part_sent`: sessions whose
-    client has nothing more to say."""
+    client has nothing more to say; `owed`: answers to parts of refused sessions that are to come.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.turn: dict[str, int] = {}
         self.last_part_sent: set[str] = set()
+        self.owed: Counter[str] = Counter()
         self.refused_now: list[tuple[Entry, RejectionNotice]] = []  # since somebody looked
         self._families: dict[str, list[Entry]] = defaultdict(list)
 
@@ -34,11 +36,16 @@ class Clients(Ledger):
     def _finish(self, entry: Entry, out: EngineCoreOutput, now_s: float) -> None:
         call = entry.arrival
         assert isinstance(call, Call)
+        notice = decode_rejection(out.stop_reason)
         if call.parts and entry.end is None and out.finish_reason is FinishReason.LENGTH:
             self._end_turn(entry, call, now_s)
             return
+        if call.parts and notice is not None:
+            self.owed[call.request_id] -= 1
+            if entry.end is End.REJECTED:  # vLLM waits for an answer to each part all the same
+                return
         super()._finish(entry, out, now_s)
-        if entry.end is End.REJECTED and (notice := decode_rejection(out.stop_reason)) is not None:
+        if notice is not None:
             self.refused_now.append((entry, notice))
         if entry.end is End.FAILED and not call.grammar_fails:
             raise InvariantViolation(f"1: {call.request_id} failed: {entry.reason}")
@@ -55,9 +62,21 @@ class Clients(Ledger):
                 self.close(entry, End.FINISHED, now_s)
             return
         self.turn[call.request_id] = turn + 1
+        self.owed[call.request_id] -= 1
         # vLLM drops the last token of an answer and reads the new part in its place.
         at = sum(call.parts[: turn + 1]) + (turn + 1) * (call.max_tokens - 1)
         entry.next_token = call.index * TOKEN_STRIDE + at
+
+    def part_read(self, call: Call) -> None:
+        """The engine has an input of a session: one answer more."""
+        self.owed[call.request_id] += 1
+
+    def check_sessions(self, require: Callable[[bool, int, str], None]) -> None:
+        """1: each part of a refused session was answered, or its client would wait for ever."""
+        for name, owed in self.owed.items():
+            refused = self.entries[name].end is End.REJECTED
+            answered = owed in (0, -1)  # the word that nothing more comes may have one, too
+            require(not refused or answered, 1, f"{name} was refused, {owed} parts unanswered")
 
     def check_families(self, require: Callable[[bool, int, str], None]) -> None:
         """32: choices of one request are refused together or not at all."""

@@ -39,7 +39,7 @@ from tests.simulation.run_dir import RunDir
 from tests.simulation.scheduler import WatchedScheduler
 from tests.simulation.speed import Speed
 from tests.simulation.swarm import Swarm, tick
-from tests.simulation.trouble import Kind, Trouble, pauses_of
+from tests.simulation.trouble import UNFELT, Kind, Trouble, pauses_of
 from tests.simulation.watch import Watch
 
 NEVER = 1 << 30  # tokens: a session's model does not stop by itself
@@ -52,9 +52,10 @@ class StuckError(RuntimeError):
 
 
 class _Event(NamedTuple):
-    """The number decides between two at the same time."""
+    """drawn_s: when it would be, were pauses not left out; the number decides between two."""
 
     at_s: float
+    drawn_s: float
     number: int
     do: Callable[[], None]
 
@@ -100,6 +101,7 @@ class Simulation:
         self._aborts: deque[str] = deque()
         self._in_flight: deque[_InFlight] = deque()
         self._events: list[_Event] = []
+        self._felt_s: list[float] = []  # times of those that an engine with nothing to do wakes for
         self._gpu_free_s, self._idle_since_s, self._nap_s = 0.0, math.inf, _NAP_S
         self._number = count()
         self._sent_s = 0.0  # time of the event that is happening
@@ -149,8 +151,10 @@ class Simulation:
     def _at(self, when_s: float, do: Callable[..., None], *args: Any) -> None:
         when_s = tick(when_s)
         passed = (min(when_s, to_s) - from_s for from_s, to_s in self._paused if when_s > from_s)
-        when_s -= sum(passed)
-        heapq.heappush(self._events, _Event(when_s, next(self._number), partial(do, *args)))
+        at_s = when_s - sum(passed)
+        heapq.heappush(self._events, _Event(at_s, when_s, next(self._number), partial(do, *args)))
+        if do != self._befalls or args[0].kind not in UNFELT:
+            heapq.heappush(self._felt_s, at_s)
 
     def _happen(self) -> None:
         """All that is due by now, in the order in which it came."""
@@ -191,21 +195,26 @@ class Simulation:
         del self._on_the_way[call.request_id]
         self.scheduler.add_request(request)
         self.clients.submitted.add(call.request_id)
+        if call.parts:
+            self.clients.part_read(call)
         self.watch.submitted(request, self.clock.now_s)
 
     def _sends_part(self, call: Call, entry: Entry, number: int) -> None:
-        if entry.end is None:
+        if entry.end in _LISTENING:
             part = self._factory.part(call, number, self.clock.now_s + self._wall_offset_s)
             self._mailbox.append(lambda: self._read_part(call, entry, number, part))
 
     def _read_part(self, call: Call, entry: Entry, number: int, part: Any) -> None:
-        if entry.end is not None:
+        if entry.end not in _LISTENING:
             return
+        known = call.request_id in self.scheduler.requests
         if number == len(call.parts):
             self.clients.last_part_sent.add(call.request_id)
+        else:
+            self.clients.part_read(call)
         self._note("part of a session")
         self.scheduler.add_request(part)
-        if call.request_id not in self.scheduler.requests:  # it had its last answer
+        if known and call.request_id not in self.scheduler.requests:  # it had its last answer
             self._close(entry, End.FINISHED)
 
     def _drop_aborted(self) -> None:
@@ -354,11 +363,15 @@ class Simulation:
             )
         until_s = now_s + self._nap_s
         self._nap_s = min(2.0 * self._nap_s, _LONGEST_NAP_S)
-        if self._events:
-            until_s = min(until_s, max(self._events[0].at_s, now_s))
+        while self._felt_s and self._felt_s[0] <= now_s:
+            heapq.heappop(self._felt_s)
+        if self._felt_s:
+            until_s = min(until_s, self._felt_s[0])
         self.clock.advance_to(until_s)
 
 
+# A refused session goes on sending: vLLM's API process does not end one early.
+_LISTENING = (None, End.REJECTED)
 _PAUSES = {
     Kind.PAUSE_KEEP: PauseState.PAUSED_ALL,
     Kind.SLEEP: PauseState.PAUSED_ALL,

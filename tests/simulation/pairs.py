@@ -5,12 +5,13 @@ Costs a run each, so only some seeds have them (`every`), and only those that dr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from scorpio.engine.virtual_requests import AsyncScheduler
 from scorpio.twin.ledger import End, Entry
 from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.load import Call
 from tests.simulation.promises import is_known
 from tests.simulation.swarm import Swarm
 
@@ -62,7 +63,8 @@ def _clock(case: Case) -> str:
 
 
 def _pauses(case: Case) -> str:
-    """33: what waits through a pause is refused no more than without the pause."""
+    """33: what waits through a pause is refused no more than without the pause (choices of one
+    request, which are refused together, count once)."""
     paused, squeezed = simulation_of(case), simulation_of(case, squeeze=True)
     for simulation in (paused, squeezed):
         simulation.run()
@@ -94,9 +96,9 @@ def _unasked(case: Case) -> str:
     return "" if fine else f"{name} served {late_s:.2f} s later than by stock (of {last_s:.2f} s)"
 
 
-def _refused(entries: object) -> int:
-    found: list[Entry] = list(entries)  # type: ignore[call-overload]
-    return sum(entry.end is End.REJECTED for entry in found)
+def _refused(entries: Iterable[Entry]) -> int:
+    calls = (entry.arrival for entry in entries if entry.end is End.REJECTED)
+    return len({call.parent or call.name for call in calls if isinstance(call, Call)})
 
 
 PAIRS = (

@@ -48,10 +48,11 @@ def _scene(
     features: Iterable[str] = (),
     trouble: tuple[Trouble, ...] = (),
     all_served: bool = False,
+    profile_factor: float = 1.0,
 ) -> Scene:
     told = tuple(sorted(calls, key=lambda call: call.arrival_s))
     on = frozenset({"slo", "profile", *features})
-    swarm = Swarm(seed, "scorpio", _SPEC, _STEP, on, len(told), 1.0, 1.0)
+    swarm = Swarm(seed, "scorpio", _SPEC, _STEP, on, len(told), 1.0, profile_factor)
     return Scene(swarm, told, trouble, all_served)
 
 
@@ -92,7 +93,15 @@ def _one_beginning() -> Scene:
     return _scene(-5, calls, ["prefix"], all_served=True)
 
 
+def _called_slow() -> Scene:
+    """One at a time, at an engine that a wrong profile calls seven times too slow for each."""
+    calls = [_call(i, 1.0 * i, 100, 0.08) for i in range(12)]
+    return _scene(-6, calls, ["misprofiled"], all_served=True, profile_factor=7.0)
+
+
 SCENES = {
     scene.swarm.seed: scene
-    for scene in (_out_of_reach(), _late_crowd(), _long_pause(), _one_beginning())
-}
+    for scene in (
+        _out_of_reach(), _late_crowd(), _long_pause(), _one_beginning(), _called_slow()
+    )
+}  # fmt: skip

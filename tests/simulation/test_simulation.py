@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 from scorpio.engine.virtual_requests import AsyncScheduler, SchedulerOutput
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.pairs import broken_pair
 from tests.simulation.shrink import command, page, shrink
 from tests.simulation.swarm import FEATURES, draw
+from tests.simulation.trouble import PAUSES, Kind, pauses_of
 
+_DEEPER = {Kind.RESUME: -1, **dict.fromkeys(PAUSES, 1)}
+_DISKS = (frozenset[str](), frozenset({"disk"}))
 SEEDS = record.seeds_for(0, 4_000)
 
 
@@ -34,6 +39,14 @@ def test_every_promise_is_kept() -> None:
     }
     assert wanted <= portion.injected.keys()
     assert {"finished", "rejected", "left"} <= portion.ends.keys()
+
+
+@pytest.mark.parametrize("seed", [299, 368, 376, 405])
+def test_seeds_that_broke_a_promise_keep_it(seed: int) -> None:
+    """A part of a refused session; a disk that wakes the engine; one request of 15 choices that is
+    refused after a pause; the next input of a session where prompts may not be cut."""
+    assert not run_case(Case(seed)).violation
+    assert not broken_pair(Case(seed))
 
 
 @pytest.mark.parametrize("seed", [3, 8, 19, 36])
@@ -59,6 +72,21 @@ def test_all_features_and_policies_are_drawn() -> None:
     assert set().union(*(s.features for s in swarms)) == set(FEATURES)
     assert len({s.policy for s in swarms}) == 7
     assert {s.spec.pipeline_depth for s in swarms} == {1, 2}
+
+
+def test_one_pause_ends_before_the_next_begins() -> None:
+    for seed in range(400):
+        trouble = Case(seed).trouble()
+        depth = list(accumulate(_DEEPER.get(one.kind, 0) for one in trouble))
+        assert set(depth) <= {0, 1}, seed
+        assert len(pauses_of(trouble)) == sum(one.kind is Kind.RESUME for one in trouble)
+
+
+def test_an_idle_engine_does_not_wake_for_a_disk() -> None:
+    """Seed 368 waits for a minute with nothing to run, and the disk comes back in that time."""
+    case = Case(368, frozenset({"switch"}))
+    logs = [run_case(replace(case, off=case.off | off), keep_log=True).lines for off in _DISKS]
+    assert logs[0] == logs[1]
 
 
 class Forgets(AsyncScheduler):

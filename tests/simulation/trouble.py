@@ -32,6 +32,8 @@ class Kind(enum.Enum):
     POLICY_FAILS = "policy fails"
 
 
+# Nothing of the engine's: it must not even wake for these.
+UNFELT = (Kind.CLOCK, Kind.DISK_BREAKS, Kind.DISK_WORKS)
 PAUSES = (Kind.PAUSE_KEEP, Kind.PAUSE_WAIT, Kind.PAUSE_ABORT, Kind.SLEEP)
 
 
@@ -53,7 +55,8 @@ def draw_trouble(swarm: Swarm, until_s: float) -> list[Trouble]:
         if swarm.has(feature)
         for one in draw(Random(f"{swarm.seed} {feature}"), swarm, until_s)
     ]
-    return sorted(found, key=lambda trouble: (trouble.at_s, trouble.kind.value))
+    # Of two at the same time the first drawn is first: one pause ends before the next begins.
+    return sorted(found, key=lambda trouble: trouble.at_s)
 
 
 def pauses_of(trouble: Iterable[Trouble]) -> list[tuple[float, float]]:

@@ -136,6 +136,7 @@ class Watch(Checker):
         """4, 5, 32: nothing is left, and who was refused had asked for something."""
         self.drained(scheduler, self._clients)
         self._clients.check_families(self.require)
+        self._clients.check_sessions(self.require)
         if self._beliefs is not None and self._ours is not None:
             self._beliefs.drained(self._ours, self._steps)
         for entry in self._clients.entries.values():

@@ -12,8 +12,6 @@ _IN_VLLM = (
     in_vllm.NeverAdmits,
     in_vllm.AbortKeepsRequest,
 )
-# Planted, but not seen within a few thousand requests: what the simulation still has to learn.
-UNSEEN = frozenset({"an idle engine refuses"})
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
@@ -21,7 +19,6 @@ BUGS: dict[str, Bug] = {
         *in_adapter.BUGS,
         *in_promises.BUGS,
     )
-    if bug.name not in UNSEEN
 }
 
 # A seed that shows each, and no promise broken on it without the bug. All others show on seed 0.
@@ -47,8 +44,12 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "no caps": 108,
     "all are told the same time": 19,
     "writers take no turns": 1,
+    "refused sessions are forgotten": 13,
+    "a session has one answer": 19,
+    "the next input is cut": 405,
     "nothing is out of reach": -2,
     "a broken promise leads": -3,
     "a pause counts as waiting": -4,
     "beginnings count in full": -5,
+    "an idle engine refuses": -6,
 }

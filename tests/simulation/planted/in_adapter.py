@@ -11,11 +11,12 @@ import pytest
 
 from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.plan import Rejection, RejectReason
-from scorpio.engine import apply, running_table
+from scorpio.engine import apply, refusals, running_table
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.outcomes import Outcomes
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.running_table import RunningTable
+from scorpio.engine.sessions import RefusedSessions
 from scorpio.engine.tracker import Tracker
 from tests.simulation.planted.planting import Bug
 
@@ -172,6 +173,23 @@ def _slots_of_nobody(patch: _Patch) -> None:
     patch.setattr(running_table.RunningTable, "first_token", lambda self, i, now_s: None)
 
 
+def _sessions_forgotten(patch: _Patch) -> None:
+    patch.setattr(RefusedSessions, "refusal_of", lambda self, request_id: None)
+
+
+def _one_answer_to_a_session(patch: _Patch) -> None:
+    patch.setattr(refusals, "parts_waiting", lambda request: 0)
+
+
+def _next_input_is_cut(patch: _Patch) -> None:
+    """Where prompts may not be: a session that reads on is not looked at."""
+
+    def first(scheduler: Any, queue: Any, starting: Any) -> int:
+        return queue.get(starting[0]).num_tokens if starting else 0
+
+    patch.setattr(apply, "_first_prompt_tokens", first)
+
+
 def _policy_plans(patch: _Patch, more: Any) -> None:
     """All policies plan something else, too."""
     from tests.simulation.scheduler import Window
@@ -207,5 +225,8 @@ BUGS = [
     Bug("describing a request raises", "11: an exception leaves", _describing_raises),
     Bug("counting an end raises", "11", _ended_raises),
     Bug("a skip lasts for ever", "credits", _skip_lasts_for_ever),
+    Bug("refused sessions are forgotten", "11", _sessions_forgotten),
+    Bug("a session has one answer", "11: an answer is lost", _one_answer_to_a_session),
+    Bug("the next input is cut", "1: a step is empty", _next_input_is_cut),
     Bug("a running request falls out", "vLLM's lists", _decodes_behind_prefills),
 ]
