@@ -91,6 +91,37 @@ _COUNTERS: tuple[tuple[str, str, str, list[str], str], ...] = (
 )
 
 
+# metric, help, key in the status file
+_TOTALS = (
+    ("scorpio_policy_fallback", "Steps that ran stock because the policy failed.", "fallbacks"),
+    (
+        "scorpio_filled_steps",
+        "Planned steps that would have computed nothing while a request could run.",
+        "filled_steps",
+    ),
+    (
+        "scorpio_monitoring_errors",
+        "Errors of counters, status file and step recorder; no decision depends on them.",
+        "monitoring_errors",
+    ),
+)
+_GAUGES = (
+    ("scorpio_waiting_requests", "Requests in the waiting queue.", "waiting"),
+    (
+        "scorpio_waiting_prompt_tokens",
+        "Prompt tokens of the waiting requests.",
+        "waiting_prompt_tokens",
+    ),
+    ("scorpio_running_requests", "Requests in the running batch.", "running"),
+    (
+        "scorpio_breaker_open",
+        "1 while the policy is off because it failed too often.",
+        "breaker_open",
+    ),
+    ("scorpio_profile_alarm", "1 while steps are far off the latency profile.", "profile_alarm"),
+)
+
+
 class EngineCollector(Collector):
     """One scrape of the status file."""
 
@@ -110,32 +141,11 @@ class EngineCollector(Collector):
         for kind in ("stock", "planned"):
             steps.add_metric((*base, kind), _number(status.get(f"{kind}_steps")))
         yield steps
-        fallbacks = CounterMetricFamily(
-            "scorpio_policy_fallback",
-            "Steps that ran stock because the policy failed.",
-            labels=LABELS,
-        )
-        fallbacks.add_metric(base, _number(status.get("fallbacks")))
-        yield fallbacks
-        for name, text, key in (
-            ("scorpio_waiting_requests", "Requests in the waiting queue.", "waiting"),
-            (
-                "scorpio_waiting_prompt_tokens",
-                "Prompt tokens of the waiting requests.",
-                "waiting_prompt_tokens",
-            ),
-            ("scorpio_running_requests", "Requests in the running batch.", "running"),
-            (
-                "scorpio_breaker_open",
-                "1 while the policy is off because it failed too often.",
-                "breaker_open",
-            ),
-            (
-                "scorpio_profile_alarm",
-                "1 while steps are far off the latency profile.",
-                "profile_alarm",
-            ),
-        ):
+        for name, text, key in _TOTALS:
+            counter = CounterMetricFamily(name, text, labels=LABELS)
+            counter.add_metric(base, _number(status.get(key)))
+            yield counter
+        for name, text, key in _GAUGES:
             gauge = GaugeMetricFamily(name, text, labels=LABELS)
             gauge.add_metric(base, _number(status.get(key)))
             yield gauge

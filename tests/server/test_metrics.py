@@ -34,6 +34,8 @@ STATUS = {
     "breaker_open": True,
     "stock_steps": 11,
     "planned_steps": 5,
+    "filled_steps": 2,
+    "monitoring_errors": 3,
     "schedule_us": {"p50": 100.0, "p99": 2000.0},
     "step_error": {"p50": 0.05, "p99": 0.5},
     "forecast_error": {"ttft": {"p50": 0.1, "p99": 0.75}},
@@ -104,6 +106,8 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
     assert found[f"{slack}_bucket", "chat", "1.0"] == 4.0
     assert found[f"{slack}_bucket", "chat", "+Inf"] == 7.0
     assert found["scorpio_policy_fallback_total",] == 2.0
+    assert found["scorpio_filled_steps_total",] == 2.0
+    assert found["scorpio_monitoring_errors_total",] == 3.0
     assert found["scorpio_waiting_requests",] == 3.0
     assert found["scorpio_waiting_prompt_tokens",] == 900.0
     assert found["scorpio_running_requests",] == 4.0
