@@ -107,6 +107,7 @@ XARG_ON_MISS = "slo_on_miss"
 XARG_PREDICTED = "predicted_output_tokens"
 XARG_QUANTILES = "predicted_output_quantiles"
 XARG_TENANT = "slo_tenant"
+XARG_BODY = "scorpio_body"  # of the server: which body an engine request is a part of
 
 
 def parse_ms(field: str, raw: object) -> float:

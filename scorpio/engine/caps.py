@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.views import RequestView
 
+# Nothing is known of when there will be room: a few seconds, each value in them as often as the
+# others, and neighbours apart (the stride has no factor in common with their number).
+_RETRY_MS = (1000, 5000)
+_STRIDE_MS = 379
+
 
 @dataclass(frozen=True, slots=True)
 class Caps:
@@ -28,10 +33,19 @@ class Caps:
     ) -> Rejection | None:
         """Of one that has just been counted in; None when there is room."""
         if in_flight[account(view)] > self.per_tenant:
-            return Rejection(view.request_id, RejectReason.OVER_QUOTA)
-        if waiting > self.waiting or (waiting > 1 and waiting_tokens > self.waiting_tokens):
-            return Rejection(view.request_id, RejectReason.QUEUE_FULL)
-        return None
+            reason = RejectReason.OVER_QUOTA
+        elif waiting > self.waiting or (waiting > 1 and waiting_tokens > self.waiting_tokens):
+            reason = RejectReason.QUEUE_FULL
+        else:
+            return None
+        return Rejection(view.request_id, reason, retry_after_s=spread_ms(view.seq) / 1000.0)
+
+
+def spread_ms(number: int) -> int:
+    """When to come back, for the request with this number: those turned away together must not
+    return together."""
+    least_ms, most_ms = _RETRY_MS
+    return least_ms + number * _STRIDE_MS % (most_ms - least_ms)
 
 
 def account(view: RequestView) -> str:

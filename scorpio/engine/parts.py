@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from vllm.logger import init_logger
@@ -16,7 +15,6 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request
 
 from scorpio.core.policy import Policy
-from scorpio.core.slo import OnMiss
 from scorpio.core.views import RequestView, Snapshot
 from scorpio.engine import seams
 from scorpio.engine.caps import Caps
@@ -28,7 +26,7 @@ from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.picture import engine_limits, snapshot
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
-from scorpio.engine.request_facts import describe, plain
+from scorpio.engine.request_facts import describe, plain, to_be_answered
 from scorpio.engine.seeds import SeedGuard
 from scorpio.engine.serving_clock import ServingClock
 from scorpio.engine.sessions import RefusedSessions
@@ -160,7 +158,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._fall_back(error)
             view = plain(request, self._seq, arrival_s, self._default_slo)
         if not self._choices.may_be_refused(request.request_id):
-            view = replace(view, slo=replace(view.slo, on_miss=OnMiss.WAIT))
+            view = to_be_answered(view)
         if self._is_stock():
             return view
         where = self.waiting.table, self._tracker.live

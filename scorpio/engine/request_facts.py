@@ -12,6 +12,7 @@ from scorpio.core.plan import FinalState
 from scorpio.core.slo import (
     XARG_TENANT,
     Offer,
+    OnMiss,
     Slo,
     SloClass,
     SloError,
@@ -68,6 +69,14 @@ def plain(request: Request, seq: int, arrival_s: float, default: Slo) -> Request
         slo=default,
         adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
     )
+
+
+def to_be_answered(view: RequestView) -> RequestView:
+    """The same where nothing may be refused any more: a part of its body has begun. What was to be
+    served late in any case keeps its place behind the others."""
+    if view.slo.on_miss is not OnMiss.REJECT:
+        return view
+    return replace(view, slo=replace(view.slo, on_miss=OnMiss.WAIT))
 
 
 def final_state(request: Request) -> FinalState:

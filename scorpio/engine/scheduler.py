@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from vllm.v1.core.sched.interface import PauseState
@@ -18,13 +17,12 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
-from scorpio.core.slo import OnMiss
 from scorpio.core.views import Snapshot, StepSample
 from scorpio.engine.apply import apply_plan, starting
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
-from scorpio.engine.request_facts import final_state
+from scorpio.engine.request_facts import final_state, to_be_answered
 from scorpio.engine.running_table import Tracked
 
 _PROFILE_OFF = (
@@ -46,8 +44,8 @@ class ScorpioScheduler(SchedulerWithParts):
             if not self.requests:
                 self._timer.woken(self._clock.now_s())
                 self._work_came()
+            self._choices.arrived(request)
             self._tracker.arrived(self._describe(request))
-            self._choices.arrived(request.request_id)
         super().add_request(request)
         if new:
             self._turn_away(request.request_id)
@@ -142,10 +140,10 @@ class ScorpioScheduler(SchedulerWithParts):
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:
-        counted = self._telemetry.outcomes.refused
+        counted, fates = self._telemetry.outcomes.refused, self._choices.fates(rejections)
         requests = [self.requests[rejection.request_id] for rejection in rejections]
         self._refusals.refuse(self, rejections, self._tracker.live, counted)
-        self._choices.refused(rejections)
+        self._choices.refused(fates)
         for request, rejection in zip(requests, rejections, strict=True):
             self._sessions.refused(request, rejection)
 
@@ -185,11 +183,11 @@ class ScorpioScheduler(SchedulerWithParts):
         self._woken = False
 
     def _bind_choices(self, output: SchedulerOutput) -> None:
-        """Where one choice has begun, those that wait are to be answered too."""
+        """Where one part of a body has begun, those that wait are to be answered too."""
         for new in output.scheduled_new_reqs:
             for other in self._choices.begun(new.req_id):
                 known = self._tracker.live[other]
-                known.view = replace(known.view, slo=replace(known.view.slo, on_miss=OnMiss.WAIT))
+                known.view = to_be_answered(known.view)
                 self.waiting.revise(other)
 
     def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:

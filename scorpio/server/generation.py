@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -105,7 +106,8 @@ async def _through_gate(
         await send_answer(send, answer)
         return
     deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
-    ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s)
+    body = uuid4().hex if folded.parts > 1 else ""
+    ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s, body)
     refuse = partial(_refusal, server, endpoint, folded.slo)
     gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
     token = CURRENT.set(ticket)

@@ -15,8 +15,9 @@ from typing import Final
 
 from starlette.types import Receive, Scope
 
+from scorpio.engine.caps import spread_ms
+
 BETWEEN_PARTS_S: Final = 30.0  # of a body: a client that says nothing for so long is gone
-_RETRY_MS: Final = (1000, 5000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,7 @@ class InFlight:
     def retry_after_ms(self) -> int:
         """When to come back, spread out: those turned away together must not return together."""
         self.turned_away += 1
-        least, most = _RETRY_MS
-        return least + self.turned_away * 379 % (most - least)
+        return spread_ms(self.turned_away)
 
     def hold(self, slot: Slot, count: int) -> None:
         """`count` more bytes of its body. Raises QueueFullError."""

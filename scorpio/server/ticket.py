@@ -12,13 +12,13 @@ tasks and merged generators all run in copies of the request's context.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT, OnMiss
+from scorpio.core.slo import XARG_BODY, XARG_ON_MISS, XARG_TENANT, OnMiss
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.server.cache_salt import salted
 from scorpio.server.lengths import LengthService
@@ -44,12 +44,14 @@ class Heard:
 class Ticket:
     """What is known so far. request_ids: engine requests made; tokens: one has produced a token;
     tenant: whose it is, as the server knows it; text: what its user says, for the length predictor;
-    deadline_s: when its first token is late and it may be refused for that (time.monotonic)."""
+    deadline_s: when its first token is late and it may be refused for that (time.monotonic).
+    body: a name of its own, where several engine requests are made of it."""
 
     must_wait: bool = False
     tenant: str = ""
     text: PromptText = NO_TEXT
     deadline_s: float = math.inf
+    body: str = ""
     request_ids: list[str] = field(default_factory=list)
     tokens: bool = False
     refusals: list[RejectionNotice] = field(default_factory=list)
@@ -82,7 +84,7 @@ class WatchedEngine:
         ticket = CURRENT.get()
         text = NO_TEXT if ticket is None else ticket.text
         if ticket is not None:
-            _tell_tenant(sampling_params, ticket.tenant)
+            _tell(sampling_params, {XARG_TENANT: ticket.tenant, XARG_BODY: ticket.body})
             if self._isolate_cache:
                 prompt = salted(prompt, ticket.tenant)
         asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
@@ -100,11 +102,13 @@ class WatchedEngine:
         return watch(stream, ticket, self._heard)
 
 
-def _tell_tenant(sampling_params: Any, tenant: str) -> None:
-    """Whatever a body of any shape says, the engine hears the server's word about whose it is."""
+def _tell(sampling_params: Any, words: Mapping[str, str]) -> None:
+    """Whatever a body of any shape says, of these the engine hears the server's word."""
     extra = dict(sampling_params.extra_args or {})
-    if extra.pop(XARG_TENANT, "") != tenant:
-        sampling_params.extra_args = extra | ({XARG_TENANT: tenant} if tenant else {}) or None
+    if any(extra.get(key, "") != word for key, word in words.items()):
+        others = {key: value for key, value in extra.items() if key not in words}
+        told = {key: word for key, word in words.items() if word}
+        sampling_params.extra_args = others | told or None
 
 
 async def watch(

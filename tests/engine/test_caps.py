@@ -76,14 +76,16 @@ def test_a_tenants_requests_in_flight_are_bounded_whatever_names_it_makes_up() -
     engine.assert_drained()
 
 
-def test_choices_are_turned_away_together() -> None:
+@pytest.mark.parametrize("body", [{}, {"scorpio_body": "7f"}])
+def test_parts_of_a_body_are_turned_away_together(body: Any) -> None:
     policy = Scripted(StepPlan(admit=()))
     engine = capped(policy, most_waiting=4)
     engine.add("a", output=30)
     engine.step()
-    for name in ("b", "0_x", "1_x", "2_x", "3_x"):
-        engine.add(name)
-    names = [f"{index}_x" for index in range(4)]
+    engine.add("b")
+    names = [f"cmpl-{index}" if body else f"{index}_x" for index in range(4)]
+    for name in names:
+        engine.add(name, **body)
     policy.answer = StepPlan()
     engine.drain()
     assert reasons(engine, names) == [RejectReason.QUEUE_FULL] * 4
@@ -98,6 +100,19 @@ def test_once_a_choice_has_begun_the_others_are_let_in() -> None:
         engine.add(f"{index}_x")
     engine.drain()
     assert reasons(engine, [f"{index}_x" for index in range(4)]) == [None] * 4
+
+
+def test_those_turned_away_together_are_not_to_come_back_together() -> None:
+    engine = capped(most_waiting=1)
+    names = [f"r{index}" for index in range(61)]
+    for name in names:
+        engine.add(name)
+    engine.drain()
+    told = [decode_rejection(engine.outputs[name][-1].stop_reason) for name in names[1:]]
+    times_ms = sorted(notice.retry_after_ms or 0 for notice in told if notice is not None)
+    assert len(set(times_ms)) == 60
+    assert (times_ms[0] < 1500, times_ms[-1] > 4500) == (True, True)
+    assert all(1000 <= ms <= 5000 for ms in times_ms)
 
 
 def test_the_caps_are_on_by_default_and_checked() -> None:

@@ -80,6 +80,32 @@ def test_ids_that_only_look_alike_are_strangers() -> None:
     assert set(engine.step().num_scheduled_tokens) == {"cmpl-2_x"}
 
 
+def test_prompts_of_one_body_are_refused_together_or_not_at_all() -> None:
+    refusal = Rejection("cmpl-a", LATE, 2.0, 3.0)
+    policy = Scripted(StepPlan(admit=("other",), reject=(refusal,)))
+    engine = engine_with(policy)
+    engine.add("other", output=20)
+    for name in ("cmpl-a", "0_cmpl-b", "1_cmpl-b"):
+        engine.add(name, scorpio_body="x")
+    engine.add("cmpl-c", scorpio_body="y", slo_ttft_ms=60_000)
+    engine.step()
+    policy.answer = StepPlan(admit=("cmpl-c",))
+    engine.add("cmpl-d", scorpio_body="x")  # of the same body, later
+    engine.add("cmpl-e", scorpio_body="y", slo_ttft_ms=60_000)
+    engine.add("cmpl-f", scorpio_body="y", slo_ttft_ms=60_000, slo_on_miss="degrade")
+    engine.step()
+    assert len(stop_reasons(engine, "cmpl-a", "0_cmpl-b", "1_cmpl-b", "cmpl-d")) == 1
+    live = engine.scorpio._tracker.live
+    misses = [live[f"cmpl-{part}"].view.slo.on_miss.value for part in "ef"]
+    assert misses == ["wait", "degrade"]  # one of the body runs: the others are to be answered
+    policy.answer = StepPlan(admit=(), reject=(Rejection("cmpl-e", LATE),))
+    engine.step()
+    policy.answer = StepPlan()
+    engine.drain()
+    assert [len(engine.tokens(f"cmpl-{part}")) for part in "cef"] == [4, 4, 4]
+    assert not engine.scorpio._choices._parents
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_under_overload_every_answer_is_whole(depth: Any) -> None:
     spec = EngineSpec(pipeline_depth=depth, max_num_batched_tokens=512, num_blocks=4000,
@@ -102,11 +128,12 @@ def test_under_overload_every_answer_is_whole(depth: Any) -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    choices = Choices()
+    choices, engine = Choices(), Engine()
     for number in range(10_000):
         name = f"0_r{number}"
-        choices.arrived(name)
+        choices.arrived(engine.request(name))
         choices.begun(name)
         choices.ended(name)
     assert len(choices._fates) <= 4096
     assert not choices._live
+    assert not choices._parents

@@ -175,3 +175,34 @@ async def test_without_the_key_nothing_is_said_about_slos() -> None:
     )
     assert reply.status == 200  # of the fake, which checks no key
     assert server.bodies == [json.dumps(CHAT).encode()]
+
+
+@pytest.mark.parametrize(
+    ("body", "several"),
+    [({"prompt": ["a", "b"]}, True), ({"prompt": "a", "n": 2}, True), ({"prompt": "a"}, False)],
+)
+async def test_the_engine_is_told_which_requests_are_of_one_body(
+    body: dict[str, Any], several: bool
+) -> None:
+    async def behave(server: FakeServer, raw: bytes, receive: Any, send: Any) -> None:
+        given = json.loads(raw)["vllm_xargs"]
+        for name in ("id-0", "id-1"):
+            stream = server.handler.engine_client.generate("p", fake.SamplingParams(given), name)
+            assert [item async for item in stream]
+        await fake.start(send, "application/json")
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    server = FakeServer(FakeEngine([tokens(1) for _ in range(4)]), CONFIG, behave=behave)
+    raw = json.dumps(body | {"vllm_xargs": {"scorpio_body": "forged", "other": 1}}).encode()
+    middleware = fake.ScorpioMiddleware(server)
+    for _ in range(2):
+        reply = await client(server, middleware).request("POST", "/v1/completions", raw)
+        assert reply.status == 200
+    extras = [params.extra_args or {} for params in server.engine.params]
+    assert all(extra["other"] == 1 for extra in extras)
+    names = [extra.get("scorpio_body") for extra in extras]
+    if several:
+        assert names[0] == names[1] != names[2] == names[3]
+        assert "forged" not in names
+    else:
+        assert names == [None] * 4
