@@ -83,8 +83,6 @@ class GrowingBatch:
             return False
         if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
             return False
-        if self._first is not None and view.adapter and not self._adapters.free_for(self._first):
-            return False  # adapters in use shall get out of use
         return not bound or self.keeps_pace(view)
 
     def lacks_kv(self, view: RequestView) -> bool:
@@ -97,6 +95,7 @@ class GrowingBatch:
         place from it, until it has joined itself. One at a time: the first that is named."""
         if self._first is None:
             self._first = view
+            self._adapters.keep_for(view)
 
     def keeps_pace(self, view: RequestView) -> bool:
         """Would its own TPOT SLO be kept beside those that are in?"""

@@ -10,8 +10,12 @@ import pytest
 from scorpio.core.plan import StepPlan
 from scorpio.core.registry import policy_names
 from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual_requests import AsyncScheduler
 from tests.conformance.snapshots import policy_for
-from tests.engine.driver import Engine, Scripted
+from tests.engine.driver import Engine, Scripted, VirtualScheduler
+from tests.engine.timed import Timed, settings
+
+PATIENCE_S = 2.0
 
 
 def lora_spec(max_loras: int, depth: Any = 1, blocks: int = 400) -> EngineSpec:
@@ -55,3 +59,36 @@ def test_every_policy_serves_more_adapters_than_fit(name: str, depth: Any) -> No
     for index in range(60):
         assert engine.outputs[f"r{index}"][-1].finish_reason is not None, index
     engine.assert_drained()
+
+
+def patient(spec: EngineSpec, cls: type[AsyncScheduler] = VirtualScheduler) -> Timed:
+    return Timed(scorpio=settings(policy_options={"patience_s": PATIENCE_S}), cls=cls, spec=spec)
+
+
+@pytest.mark.parametrize("per_s", [8.0, 40.0])
+def test_an_adapter_gets_a_place_though_others_are_always_in_use(per_s: float) -> None:
+    """At light load too, where steps are stock's: vLLM passes over it for as long as others come
+    whose adapters have places."""
+    engine, number, longest = patient(lora_spec(2)), 0, 60
+    while engine.time_s < 20.0 and "third" not in engine.first_s:
+        while number / per_s <= engine.time_s:
+            engine.add(f"r{number}", 20, longest, adapter=1 + number % 2)
+            number += 1
+        if number > 4 and "third" not in engine.born_s:
+            engine.add("third", 20, adapter=3)
+        engine.step()
+    # Who has waited for patience_s, and then the longest running answer.
+    assert engine.ttft_s("third") <= PATIENCE_S + longest * 0.02 + 0.1
+
+
+def test_one_place_gets_free_while_the_others_stay_in_use() -> None:
+    """Were all to get free for one that waits, most of the batch would stand empty."""
+    ended_s = []
+    for cls in (VirtualScheduler, AsyncScheduler):
+        engine, rng = patient(lora_spec(2), cls), random.Random(1)
+        for index in range(300):
+            engine.add(f"r{index}", 20, rng.randint(5, 60), adapter=1 + index % 4)
+        while engine.scheduler.has_requests():
+            engine.step()
+        ended_s.append(engine.time_s)
+    assert ended_s[0] <= 1.1 * ended_s[1]

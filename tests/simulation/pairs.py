@@ -5,17 +5,23 @@ Costs a run each, so only some seeds have them (`every`), and only those that dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from scorpio.engine.virtual_requests import AsyncScheduler
 from scorpio.twin.ledger import End, Entry
 from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.engine import Simulation
 from tests.simulation.load import Call
 from tests.simulation.promises import is_known
 from tests.simulation.swarm import Swarm
 
 _NO_SLOS = ("slo", "hostile", "classes")
+# What cuts one run at another place than the other, and what has an order of its own: another
+# policy, and time between client and engine (stock counts from the engine on, we from the client).
+_UNLIKE = (
+    "failing", "bad_keys", "caps", "pauses", "stalls", "noise", "resets", "switch", "late",
+)  # fmt: skip
 EVERY = 8  # one seed in so many has its pairs
 
 
@@ -73,27 +79,36 @@ def _pauses(case: Case) -> str:
 
 
 def _unasked(case: Case) -> str:
-    """36: without SLOs nobody is served much later than by stock vLLM."""
-    # Nor what cuts one run at another place than the other.
-    plain = _without(case, *_NO_SLOS, "failing", "bad_keys", "caps", "pauses", "stalls", "resets")
+    """36: without SLOs no request is served much later than by stock vLLM."""
+    plain = _without(case, *_NO_SLOS, *_UNLIKE)
     ours, stock = simulation_of(plain), simulation_of(plain, AsyncScheduler)
     for simulation in (ours, stock):
         simulation.run()
-    swarm = case.swarm()
-    bound_s = 20.0 * swarm.step.step_s(1, 0.0)
-    worst = max(
-        (
-            (entry.first_s - stock.clients.entries[name].first_s, name)
-            for name, entry in ours.clients.entries.items()
-            if entry.tokens and stock.clients.entries[name].tokens
-        ),
-        default=(0.0, ""),
-    )
-    late_s, name = worst
-    last_s = stock.clock.now_s
+    swarm, last_s = case.swarm(), stock.clock.now_s
     # An engine that is not what its profile says has to be learned first.
-    fine = late_s <= bound_s + (0.3 if swarm.has("misprofiled") else 0.1) * last_s
+    bound_s = 20.0 * swarm.step.step_s(1, 0.0)
+    bound_s += (0.3 if swarm.has("misprofiled") else 0.1) * last_s
+    late_s, name = max(_later(ours, stock), default=(0.0, ""))
+    if swarm.has("lora"):
+        # vLLM passes over who finds no place for its adapter, for as long as others come that do:
+        # what one gains by our order another loses, so the longest wait counts.
+        late_s, name = _longest_wait(ours)[0] - _longest_wait(stock)[0], _longest_wait(ours)[1]
+    fine = late_s <= bound_s
     return "" if fine else f"{name} served {late_s:.2f} s later than by stock (of {last_s:.2f} s)"
+
+
+def _later(ours: Simulation, stock: Simulation) -> Iterator[tuple[float, str]]:
+    """By how much, and who."""
+    for name, entry in ours.clients.entries.items():
+        if entry.tokens and stock.clients.entries[name].tokens:
+            yield entry.first_s - stock.clients.entries[name].first_s, name
+
+
+def _longest_wait(simulation: Simulation) -> tuple[float, str]:
+    """For a first token, and whose."""
+    entries = simulation.clients.entries.items()
+    waits = ((e.first_s - e.arrival.arrival_s, name) for name, e in entries if e.tokens)
+    return max(waits, default=(0.0, ""))
 
 
 def _refused(entries: Iterable[Entry]) -> int:

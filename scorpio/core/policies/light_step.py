@@ -43,10 +43,11 @@ def stock_step(
 @dataclass(frozen=True, slots=True)
 class LightRule:
     """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step
-    may be expected to make late for good, in calm times."""
+    may be expected to make late for good, in calm times. patience_s: the policy's option."""
 
     share: float
     debt: float
+    patience_s: float
 
     def stock_step(
         self,
@@ -66,6 +67,9 @@ class LightRule:
             return None
         if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
             return None  # hits are no work, but they need their blocks
+        waited_s = start_s - float(waiting.arrival_s.min(initial=math.inf))
+        if limits.max_adapters and waited_s > self.patience_s:
+            return None  # vLLM passes one over for as long as its adapter finds no place
         work, cached = waiting.prefill_tokens, waiting.cached_tokens
         backlog = float(running.prefill_left.sum()) + float(work.sum())
         prefix = float((work * cached).sum())

@@ -78,7 +78,6 @@ def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> lis
 
 def crowded(
     step: ComingStep,
-    limits: EngineLimits,
     jobs: PrefillJobs,
     found: Outcome,
     lengths: LengthBelief,
@@ -87,9 +86,10 @@ def crowded(
     """What is left for prefill once those that stay decode beside the batch. Answers end, too:
     in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
     model, decodes, supply, gone = step.model, step.decodes, found.supply, found.gone
+    limits = step.snapshot.limits  # a session between two inputs keeps its seat
     stay = np.ones(len(jobs.row), dtype=np.bool_)
     stay[gone] = False
-    seats = limits.max_num_seqs - decodes.count
+    seats = max(limits.max_num_seqs - decodes.count, 0)
     tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
     context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
     grown_s = model.step_s(decodes.count + len(tokens), context)

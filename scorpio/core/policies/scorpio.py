@@ -73,7 +73,9 @@ class Scorpio:
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._owed_time, self._given_up = OwedTime(), GivenUp(limits.max_num_seqs)
-        self._light_rule = LightRule(self._o["light_share"], self._o["light_debt"])
+        self._light_rule = LightRule(
+            self._o["light_share"], self._o["light_debt"], self._o["patience_s"]
+        )
         self._tenants = TenantShares(self._o["tenant_share"], self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
@@ -147,7 +149,7 @@ class Scorpio:
         fixed_s = self._fixed_s(step.model)
         too_tight = partial(wasteful, fixed_s, tightest_s=step.decodes.tightest_s)
         rule = RefusalRule(never_could, too_tight, between.over)
-        later = crowded(step, self._limits, jobs, found, self._lengths, self._prefill_share.value)
+        later = crowded(step, jobs, found, self._lengths, self._prefill_share.value)
         refused = refusals(now_s, waiting, jobs, gone, later, self._crowd, rule)
         # Who is let go and not refused is booked when it joins.
         rows = jobs.row[gone[jobs.rejectable[gone]]].tolist()
