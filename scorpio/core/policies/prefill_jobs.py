@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from scorpio.core.views import (
     Snapshot,
 )
 
+_TURNS = 64  # looked at together
 _KEEPS = 0.5  # of the time from arrival to deadline: from then on a prompt keeps its KV free
 
 
@@ -51,16 +51,13 @@ class PrefillJobs:
     deadline_s: when its client wants the first token; inf for none, -inf for one that comes first.
     work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
         one that stands behind, which takes no time from the others.
-    whole_s: that cost with nothing in the prefix cache, which is what its client may be told: whose
-        prompts are cached is nobody else's business.
+    common: of tokens, those that others need too. shared_id: see `Turn`.
     may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
-    owed: it has waited for longer than any should. keeps: it has waited for half of its time, or
-        may have it at any time: one that comes later does not overtake it by being smaller.
-    behind: see `sorted_out`. common_s: of work_s, for what others need too;
-        rest_s: of whole_s, what it shares with none of its tenant; shared_id: see `Turn`.
+    behind: see `sorted_out`. start_s: of the step; one that has waited for `patience_s` by then
+        has waited for longer than any should: it is owed time.
     """
 
     row: IntArray
@@ -69,27 +66,32 @@ class PrefillJobs:
     tokens: FloatArray
     prefix: FloatArray
     work_s: FloatArray
-    whole_s: FloatArray
+    common: FloatArray
+    shared_id: FloatArray
     may_drop: BoolArray
     rejectable: BoolArray
     predicted: FloatArray
     value: FloatArray
     resumed: BoolArray
-    owed: BoolArray
-    keeps: BoolArray
     behind: BoolArray
-    common_s: FloatArray
-    rest_s: FloatArray
-    shared_id: FloatArray
+    start_s: float
+    patience_s: float
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that letting each go saves, for one unit of value: its prefill and the
         decodes it leads to; without a refusal it is served later, so its decodes are not saved."""
         output = lengths.expected(self.predicted)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable
-        work_s = self.work_s - np.minimum(self.common_s, self.work_s)
+        common_s = prefill_work_s(model, self.common, self.prefix)
+        work_s = self.work_s - np.minimum(common_s, self.work_s)
         cost_s: FloatArray = (work_s + decode_s) / self.value
         return cost_s
+
+    def whole_s(self, model: StepModel, chosen: IntArray) -> FloatArray:
+        """Cost of these with nothing in the prefix cache, which is what their clients may be told:
+        whose prompts are cached is nobody else's business."""
+        tokens = (self.tokens + self.prefix)[chosen]
+        return prefill_work_s(model, tokens, np.zeros_like(tokens))
 
     def sorted_out(self, supply: PrefillSupply) -> PrefillJobs:
         """The same, with those put behind that no other shall be late for.
@@ -98,13 +100,15 @@ class PrefillJobs:
         refused for that, cannot be good any more: because its time is up, or because others that
         may be neither refused nor put off by their own word have a better claim.
         """
-        lost = supply.soonest_s(self.work_s) > self.deadline_s
-        behind: BoolArray = (np.isinf(self.deadline_s) | lost & ~self.rejectable) & ~self.resumed
-        firm = ~(behind | self.rejectable | self.may_drop | self.resumed)
-        if firm.any():
+        behind: BoolArray = np.isinf(self.deadline_s) & ~self.resumed
+        asks = (~(self.rejectable | self.resumed)).nonzero()[0]
+        behind[asks] |= supply.soonest_s(self.work_s[asks]) > self.deadline_s[asks]
+        firm = asks[~(behind | self.may_drop)[asks]]
+        if len(firm):
             deadline_s, work_s = self.deadline_s[firm], self.work_s[firm]
-            late = let_go(deadline_s, work_s, work_s.copy, firm[firm], supply.done_s)
-            behind[firm.nonzero()[0][late]] = True
+            droppable = np.ones(len(firm), dtype=np.bool_)
+            late = let_go(deadline_s, work_s, work_s.copy, droppable, supply.done_s)
+            behind[firm[late]] = True
         if not behind.any():
             return self
         return replace(
@@ -121,15 +125,20 @@ class PrefillJobs:
         kept = ~behind
         kept[gone] = False
         last = self._by_arrival(behind)
-        first = last[self.owed[last]] if pay else last[:0]
-        if pay:
-            last = last[~self.owed[last]]
-        for job in chain(first.tolist(), kept.nonzero()[0].tolist(), last.tolist()):
-            yield self._turn(job, bool(behind[job]))
+        owed = int(np.count_nonzero(self.owed(last))) if pay else 0
+        for jobs in (last[:owed], kept.nonzero()[0], last[owed:]):
+            for job in _one_by_one(jobs):
+                yield self._turn(job, bool(behind[job]))
 
     def owed_first(self, gone: IntArray) -> IntArray:
         """Rows of those behind the others that are owed time, the longest waiting first."""
-        owed: IntArray = self.row[self._by_arrival(self._all_behind(gone) & self.owed)]
+        last = self._by_arrival(self._all_behind(gone))
+        rows: IntArray = self.row[last[self.owed(last)]]
+        return rows
+
+    def owed(self, jobs: IntArray) -> BoolArray:
+        """Which of these have waited for longer than any should?"""
+        owed: BoolArray = self.start_s - self.arrival_s[jobs] > self.patience_s
         return owed
 
     def _all_behind(self, gone: IntArray) -> BoolArray:
@@ -142,12 +151,21 @@ class PrefillJobs:
         return jobs[np.argsort(self.arrival_s[jobs], kind="stable")]
 
     def _turn(self, job: int, behind: bool) -> Turn:
+        deadline_s, waited_s = float(self.deadline_s[job]), self.start_s - self.arrival_s[job]
         # Of those without a deadline, one that is owed time gives its TPOT up, or is refused.
-        untimed = math.isinf(self.deadline_s[job])
-        held = untimed and (self.rejectable[job] or not self.owed[job])
+        untimed = math.isinf(deadline_s)
+        held = untimed and (self.rejectable[job] or waited_s <= self.patience_s)
         where = int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])
-        bound, keeps = bool(not behind or held), bool(self.keeps[job])
-        return Turn(*where, behind, bound, keeps, int(self.shared_id[job]))
+        # One that may have it at any time, or has waited for half of its time, is not overtaken by
+        # one that comes later and is smaller.
+        keeps = untimed or waited_s >= _KEEPS * (deadline_s - self.arrival_s[job])
+        return Turn(*where, behind, bool(not behind or held), bool(keeps), int(self.shared_id[job]))
+
+
+def _one_by_one(jobs: IntArray) -> Iterator[int]:
+    """As they are asked for: of a long queue a step serves the head."""
+    for first in range(0, len(jobs), _TURNS):
+        yield from jobs[first : first + _TURNS].tolist()
 
 
 def prefill_jobs(
@@ -175,7 +193,6 @@ def prefill_jobs(
     rejectable, value = waiting.rejectable[which], waiting.value[which]
     # Without a deadline there is no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
-    common_s, shared = prefill_work_s(model, common, prefix), waiting.shared_tokens[which]
     partial = (~running.is_decode).nonzero()[0]
     if len(partial):
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
@@ -192,23 +209,18 @@ def prefill_jobs(
         resumed = np.insert(resumed, at, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = np.insert(may_drop, at, stands_back & ~has_answer)
-        rejectable, shared = np.insert(rejectable, at, False), np.insert(shared, at, 0.0)
+        rejectable = np.insert(rejectable, at, False)
         predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
         value = np.insert(value, at, running.value[partial])
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
-        common_s, shared_id = np.insert(common_s, at, 0.0), np.insert(shared_id, at, 0.0)
-    work_s = prefill_work_s(model, tokens, prefix)
-    nothing = np.zeros_like(tokens)
-    whole_s = prefill_work_s(model, tokens + prefix, nothing)
-    rest_s = whole_s - prefill_work_s(model, shared, nothing)
-    broken = _out_of_reach(model, tpot_s, prefix + tokens) & ~rejectable & ~resumed
-    deadline_s = np.where(broken, np.minimum(deadline_s, arrival_s), deadline_s)
-    waited_s, behind = start_s - arrival_s, np.zeros(len(row), dtype=np.bool_)
-    keeps = np.isinf(deadline_s) | (waited_s >= _KEEPS * (deadline_s - arrival_s))
+        common, shared_id = np.insert(common, at, 0.0), np.insert(shared_id, at, 0.0)
+    firm = (~(rejectable | resumed)).nonzero()[0]
+    broken = firm[_out_of_reach(model, tpot_s[firm], (prefix + tokens)[firm])]
+    deadline_s[broken] = np.minimum(deadline_s[broken], arrival_s[broken])
+    work_s, behind = prefill_work_s(model, tokens, prefix), np.zeros(len(row), dtype=np.bool_)
     return PrefillJobs(
-        row, arrival_s, deadline_s, tokens, prefix, work_s, whole_s, may_drop, rejectable,
-        predicted, value, resumed, waited_s > patience_s, keeps, behind, common_s, rest_s,
-        shared_id,
+        row, arrival_s, deadline_s, tokens, prefix, work_s, common, shared_id, may_drop, rejectable,
+        predicted, value, resumed, behind, start_s, patience_s,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.policies.coming_step import ComingStep
 from scorpio.core.policies.crowd import Crowd
-from scorpio.core.policies.prefill_jobs import PrefillJobs, decode_work_s
+from scorpio.core.policies.prefill_jobs import PrefillJobs, decode_work_s, prefill_work_s
 from scorpio.core.policies.shed import Outcome
 from scorpio.core.queue import WaitingTable
 from scorpio.core.supply import PrefillSupply
@@ -68,7 +68,8 @@ def hopeless(
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
     """Refusals of those that stated a TPOT SLO alone and have waited for as long as any should
     for a batch that keeps it."""
-    rows = jobs.row[jobs.owed & jobs.behind & jobs.rejectable][:_MOST_UNKEPT]
+    behind = (jobs.behind & jobs.rejectable).nonzero()[0]
+    rows = jobs.row[behind[jobs.owed(behind)]][:_MOST_UNKEPT]
     return [
         Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, _MIN_RETRY_S)
         for row in rows.tolist()
@@ -93,7 +94,7 @@ def crowded(
     tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
     context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
     grown_s = model.step_s(decodes.count + len(tokens), context)
-    work_s, output = jobs.whole_s[gone], lengths.expected(jobs.predicted[gone])
+    work_s, output = jobs.whole_s(model, gone), lengths.expected(jobs.predicted[gone])
     later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
     lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
     lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
@@ -105,6 +106,7 @@ def crowded(
 
 def refusals(
     now_s: float,
+    model: StepModel,
     waiting: WaitingTable,
     jobs: PrefillJobs,
     gone: IntArray,
@@ -121,7 +123,7 @@ def refusals(
     # Behind all who stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    own_s = _own_s(waiting, jobs, gone)
+    own_s = _own_s(model, waiting, jobs, gone)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
@@ -139,10 +141,12 @@ def refusals(
     return refused
 
 
-def _own_s(waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray) -> FloatArray:
+def _own_s(
+    model: StepModel, waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray
+) -> FloatArray:
     """Work of each as its client may hear of it: whole, whatever the cache holds; what it has in
     common with others of its own tenant that wait counts once."""
-    own_s = jobs.whole_s[gone].copy()
+    own_s = jobs.whole_s(model, gone)
     rows = jobs.row[gone]
     if not waiting.shared_id[rows].any():
         return own_s
@@ -152,7 +156,8 @@ def _own_s(waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray) -> FloatArr
     seen = set(_beginnings(waiting, kept[kept >= 0])) - {_NONE}
     for job, beginning in enumerate(_beginnings(waiting, rows)):
         if beginning in seen:
-            own_s[job] = jobs.rest_s[gone[job]]
+            shared = float(waiting.shared_tokens[rows[job]])
+            own_s[job] -= prefill_work_s(model, shared, 0.0)
         elif beginning[0]:
             seen.add(beginning)
     return own_s

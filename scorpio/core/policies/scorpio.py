@@ -97,7 +97,7 @@ class Scorpio:
         self._lengths.follow(snapshot.running)
         self._crowd.follow(now_s, snapshot.waiting)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
-        if np.isfinite(snapshot.waiting.deadline_s).any():
+        if snapshot.waiting.deadline_s.min(initial=math.inf) < math.inf:
             self._promised_s = start_s
         given_up = self._given_up.follow(snapshot.running)
         decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"], given_up)
@@ -150,7 +150,7 @@ class Scorpio:
         too_tight = partial(wasteful, fixed_s, tightest_s=step.decodes.tightest_s)
         rule = RefusalRule(never_could, too_tight, between.over)
         later = crowded(step, jobs, found, self._lengths, self._prefill_share.value)
-        refused = refusals(now_s, waiting, jobs, gone, later, self._crowd, rule)
+        refused = refusals(now_s, step.model, waiting, jobs, gone, later, self._crowd, rule)
         # Who is let go and not refused is booked when it joins.
         rows = jobs.row[gone[jobs.rejectable[gone]]].tolist()
         self._tenants.asked(waiting[row] for row in rows)
