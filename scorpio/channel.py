@@ -118,7 +118,7 @@ def _replace(path: Path, content: Mapping[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump(content, file)
+            file.write(json.dumps(content))  # in one go: `dump` takes ten times as long
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

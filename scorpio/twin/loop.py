@@ -1,8 +1,6 @@
 """What happens next? EngineCore's busy loop over the real scheduler, in virtual time.
 
-`step()` and `step_with_batch_queue()` of vllm/v1/engine/core.py (0.32) are followed line by line:
-depth 1 waits for each output; depth 2 schedules step k+1 while step k runs, so a request that
-arrives during step k is first seen by step k+2. The GPU runs steps in order, back to back.
+How scheduling and outputs take turns is stepping.py. The GPU runs steps in order, back to back.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import ModelRunnerOutput, Scheduler, SchedulerOutput
+from scorpio.engine.virtual_requests import Scheduler
 from scorpio.twin.arrivals import Arrival
 from scorpio.twin.clock import VirtualClock
 from scorpio.twin.event_log import EventLog
@@ -24,6 +21,7 @@ from scorpio.twin.ledger import Ledger
 from scorpio.twin.noise import StepNoise
 from scorpio.twin.runner import FakeRunner
 from scorpio.twin.step_models import GpuModel
+from scorpio.twin.stepping import InFlight, engine_step
 from scorpio.twin.timeline import Timeline
 
 IDLE_NAP_S = 1e-3  # EngineCore sleeps this long when it has requests but nothing to run
@@ -32,13 +30,6 @@ MAX_IDLE_S = 600.0  # nothing scheduled for so long: the policy has locked itsel
 
 class TwinStuckError(RuntimeError):
     """Requests are alive, but no step has scheduled anything for MAX_IDLE_S."""
-
-
-@dataclass(slots=True)
-class _InFlight:
-    step: SchedulerOutput
-    output: ModelRunnerOutput
-    ready_s: float
 
 
 class TwinLoop:
@@ -61,7 +52,7 @@ class TwinLoop:
         self.schedule_s: list[float] = []
         self.update_s = 0.0
         self._spec, self._gpu, self._noise, self._checker = spec, gpu, noise, checker
-        self._in_flight: deque[_InFlight] = deque()
+        self._in_flight: deque[InFlight] = deque()
         self._runner = FakeRunner()
         self._door = FrontDoor(scheduler, spec, self._runner, self.ledger, log, checker)
         self._gpu_free_s = clock.now_s
@@ -85,30 +76,15 @@ class TwinLoop:
     # -- EngineCore.run_busy_loop --------------------------------------------------------------
 
     def _engine_step(self) -> None:
-        executed = self._step_pipelined() if self._spec.pipeline_depth == 2 else self._step()
+        has, depth = self.scheduler.has_requests, self._spec.pipeline_depth
+        executed = engine_step(self._in_flight, depth, has, self._schedule, self._receive)
         self.timeline.sample(self.clock.now_s, self.scheduler, self.ledger)
         if executed:
             self._idle_since_s = math.inf
         elif self.scheduler.has_requests():
             self._nap()
 
-    def _step(self) -> bool:
-        flight = self._schedule()
-        self._receive(flight)
-        return flight.step.total_num_scheduled_tokens > 0
-
-    def _step_pipelined(self) -> bool:
-        executed = False
-        if self.scheduler.has_requests():
-            flight = self._schedule()
-            executed = flight.step.total_num_scheduled_tokens > 0
-            self._in_flight.append(flight)
-            if len(self._in_flight) < 2 and (executed or self.scheduler.has_requests()):
-                return executed
-        self._receive(self._in_flight.popleft())
-        return executed
-
-    def _schedule(self) -> _InFlight:
+    def _schedule(self) -> InFlight:
         clock, checker = self.clock, self._checker
         if checker is not None:
             checker.before_schedule(self.scheduler)
@@ -129,9 +105,9 @@ class TwinLoop:
             self.preemptions += 1
         if checker is not None:
             checker.after_schedule(self.scheduler, step, work)
-        return _InFlight(step, output, ready_s)
+        return InFlight(step, output, ready_s)
 
-    def _receive(self, flight: _InFlight) -> None:
+    def _receive(self, flight: InFlight) -> None:
         clock = self.clock
         clock.advance_to(max(clock.now_s, flight.ready_s))
         # Before the outputs: the API process saw these requests first.

@@ -5,6 +5,7 @@ make simulate N=200000 ARGS=--fresh     # from seed 0, not recorded
 python -m tests.simulation replay 42    # one seed, its log and its digest
 python -m tests.simulation shrink 42    # the smallest case that breaks the same promise
 python -m tests.simulation report       # what has been simulated so far
+python -m tests.simulation report --write docs/simulation.md    # the same into its marked block
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ def main(arguments: list[str]) -> int:
     if args.act == "run":
         return _run(args.requests, args.workers, args.record, args.fresh)
     if args.act == "report":
-        print(record.report(record.read(args.record)))
+        table = record.report(record.read(args.record))
+        if args.write is None:
+            print(table)
+        else:
+            record.write_table(args.write, table)
         return 0
     case = Case(args.seed, frozenset(args.off), args.keep)
     if args.act == "shrink":
@@ -67,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--requests", type=int, default=PORTION)
     run.add_argument("--workers", type=int, default=pool.WORKERS)
     run.add_argument("--fresh", action="store_true", help="from seed 0, without the record")
-    acts.add_parser("report")
+    report = acts.add_parser("report")
+    report.add_argument("--write", type=Path, help="a page with the marks of record.MARKS")
     for act in ("replay", "shrink"):
         one = acts.add_parser(act)
         one.add_argument("seed", type=int)

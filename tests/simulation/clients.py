@@ -85,3 +85,10 @@ class Clients(Ledger):
             stayed = sum(entry.end in (End.FINISHED, End.FAILED) for entry in entries)
             part = bool(refused and stayed)
             require(not part, 32, f"{refused} choices of {parent} refused, {stayed} served")
+
+
+def client_request(entry: Entry) -> str:
+    """Name of the request that a client made: all choices of one have the same."""
+    call = entry.arrival
+    assert isinstance(call, Call)
+    return call.parent or call.name

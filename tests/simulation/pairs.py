@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from scorpio.engine.virtual_requests import AsyncScheduler
 from scorpio.twin.ledger import End, Entry
 from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.clients import client_request
 from tests.simulation.engine import Simulation
-from tests.simulation.load import Call
 from tests.simulation.promises import is_known
 from tests.simulation.swarm import Swarm
 
@@ -112,8 +112,7 @@ def _longest_wait(simulation: Simulation) -> tuple[float, str]:
 
 
 def _refused(entries: Iterable[Entry]) -> int:
-    calls = (entry.arrival for entry in entries if entry.end is End.REJECTED)
-    return len({call.parent or call.name for call in calls if isinstance(call, Call)})
+    return len({client_request(entry) for entry in entries if entry.end is End.REJECTED})
 
 
 PAIRS = (

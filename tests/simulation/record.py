@@ -13,6 +13,7 @@ from tests.simulation.case import Outcome
 from tests.simulation.swarm import draw
 
 RECORD = Path("out/simulation/record.jsonl")
+MARKS = ("<!-- report: begin -->\n", "<!-- report: end -->\n")
 
 
 @dataclass(slots=True)
@@ -96,6 +97,7 @@ def report(portions: Iterable[Portion]) -> str:
     violations = [v for portion in all_of for v in portion.violations]
     numbers = Counter(str(v["what"]).partition(":")[0] for v in violations)
     rows = [
+        ("commits", ", ".join(dict.fromkeys(p.commit for p in all_of))),
         ("requests", f"{sum(p.requests for p in all_of):,}"),
         ("seeds", f"{sum(p.seeds for p in all_of):,}"),
         ("steps", f"{sum(p.steps for p in all_of):,}"),
@@ -107,3 +109,12 @@ def report(portions: Iterable[Portion]) -> str:
         *((f"of number {number}", f"{count:,}") for number, count in sorted(numbers.items())),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def write_table(page: Path, table: str) -> None:
+    """Between the marks of a page, instead of what is there. Raises ValueError without them."""
+    before, begin, rest = page.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end):
+        raise ValueError(f"{page} has no {MARKS[0]!r} ... {MARKS[1]!r}")
+    page.write_text(f"{before}{begin}{table}\n{end}{after}")

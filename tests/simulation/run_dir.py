@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from tests.simulation.scheduler import WatchedScheduler
 
 _STEPS_TO_SEE = 12  # of 5 ms or more: the engine looks every 50 ms
 _SHM = Path("/dev/shm")
+_NAME = re.compile(r"r\d{5}|fresh-\d+")  # as tests/simulation/load.py draws them
 _Path = str | os.PathLike[str]
 
 
@@ -86,7 +88,8 @@ class RunDir:
             return [first, second[0].result()]
 
     def check_drained(self, scheduler: WatchedScheduler, promises: Promises) -> None:
-        """34: the status of an engine at rest is of now, and the last switch has been made."""
+        """34: the status of an engine at rest is of now, and the last switch has been made. 28: it
+        holds no name of a request or a tenant."""
         promises.require(not self.told_twice, 34, "two switches were told the same number")
         if not os.path.isdir(self.path):
             return
@@ -95,6 +98,8 @@ class RunDir:
         if status is None or not steps:
             promises.require(not steps, 34, f"no status after {steps} steps")
             return
+        names = _NAME.findall(str(status))
+        promises.require(not names, 28, f"the status names {names[:3]}")
         behind = steps - int(status["steps"])
         rested = steps - self._mended_at < _STEPS_TO_SEE  # since before it could be written
         promises.require(behind <= 4 or rested, 34, f"the status is {behind} of {steps} steps old")

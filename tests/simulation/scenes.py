@@ -7,10 +7,10 @@ below -1, which stands for no seed at all.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scorpio.core.latency import StepModel
-from scorpio.core.slo import XARG_ON_MISS
+from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT
 from scorpio.engine.virtual import EngineSpec
 from tests.simulation.load import Call
 from tests.simulation.swarm import BLOCK_TOKENS, Swarm
@@ -34,12 +34,13 @@ _SPEC = EngineSpec(
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """trouble: where the scene has its feature `pauses`. all_served: all can be, in time."""
+    """trouble: where the scene has its feature `pauses`. served: those whose name begins like this
+    are refused only against the promise of that number."""
 
     swarm: Swarm
     calls: tuple[Call, ...]
     trouble: tuple[Trouble, ...] = ()
-    all_served: bool = False
+    served: tuple[str, int] | None = None
 
 
 def _scene(
@@ -47,13 +48,16 @@ def _scene(
     calls: Iterable[Call],
     features: Iterable[str] = (),
     trouble: tuple[Trouble, ...] = (),
-    all_served: bool = False,
+    served: tuple[str, int] | None = None,
     profile_factor: float = 1.0,
+    spec: EngineSpec = _SPEC,
+    patience_s: float = 60.0,
 ) -> Scene:
     told = tuple(sorted(calls, key=lambda call: call.arrival_s))
     on = frozenset({"slo", "profile", *features})
-    swarm = Swarm(seed, "scorpio", _SPEC, _STEP, on, len(told), 1.0, profile_factor)
-    return Scene(swarm, told, trouble, all_served)
+    options = {"tenant_share": 1.0, "patience_s": patience_s}
+    swarm = Swarm(seed, "scorpio", spec, _STEP, on, len(told), 1.0, profile_factor, options)
+    return Scene(swarm, told, trouble, served)
 
 
 def _call(index: int, at_s: float, prompt: int, ttft_s: float, miss: str = "reject") -> Call:
@@ -61,6 +65,10 @@ def _call(index: int, at_s: float, prompt: int, ttft_s: float, miss: str = "reje
     if miss != "reject":
         xargs[XARG_ON_MISS] = miss
     return Call(index, at_s, prompt, 4, 8, xargs=xargs, name=f"r{index:05d}", asks=True)
+
+
+def _of(tenant: str, call: Call) -> Call:
+    return replace(call, xargs={**call.xargs, XARG_TENANT: tenant})
 
 
 def _out_of_reach() -> Scene:
@@ -90,18 +98,49 @@ def _one_beginning() -> Scene:
              prefix_ids=beginning)
         for i in range(40)
     ]  # fmt: skip
-    return _scene(-5, calls, ["prefix"], all_served=True)
+    return _scene(-5, calls, ["prefix"], served=("r", 38))
+
+
+def _flood() -> Scene:
+    """One account offers several times what the engine can do, each request under a name of its
+    own; another little, of which none is refused once both are known."""
+    flood = [_of(f"flood/{i}", _call(i, 0.004 * i, 100, 1.0)) for i in range(1000)]
+    few = [_of("few/-", _call(1000 + i, 0.2 * i, 100, 1.0)) for i in range(20)]
+    few = [replace(call, name=f"few{i:02d}") if i >= 5 else call for i, call in enumerate(few)]
+    return _scene(-7, [*flood, *few], ["tenants", "options"], served=("few", 27))
+
+
+def _one_large() -> Scene:
+    """A prompt that needs most of the KV pool, late from the start, beside small ones that come
+    as fast as the pool gets free and can all be on time."""
+    small = [
+        replace(_call(i, 0.02 * i, 60, 30.0), output_tokens=40, max_tokens=48) for i in range(1000)
+    ]
+    large = _call(1000, 1.0, 1100, 0.01, "wait")
+    pool = replace(_SPEC, num_blocks=1 + 90)
+    return _scene(-8, [*small, large], ["options"], spec=pool, patience_s=2.0)
+
+
+def _tight_paces() -> Scene:
+    """A steady batch of a dozen and more, and now and then a request whose pace it could not keep:
+    half of them may be refused, half wait with their deadline in front of all others."""
+    steady = [
+        replace(_call(i, 0.025 * i, 60, 30.0), output_tokens=40, max_tokens=48) for i in range(200)
+    ]
+    tight = [_call(200 + i, 0.5 + 0.3 * i, 60, 15.0, ("reject", "wait")[i % 2]) for i in range(12)]
+    pace = {"slo_tpot_ms": 10.4}
+    tight = [replace(call, output_tokens=8, xargs={**call.xargs, **pace}) for call in tight]
+    return _scene(-9, [*steady, *tight])
 
 
 def _called_slow() -> Scene:
     """One at a time, at an engine that a wrong profile calls seven times too slow for each."""
     calls = [_call(i, 1.0 * i, 100, 0.08) for i in range(12)]
-    return _scene(-6, calls, ["misprofiled"], all_served=True, profile_factor=7.0)
+    return _scene(-6, calls, ["misprofiled"], served=("r", 38), profile_factor=7.0)
 
 
-SCENES = {
-    scene.swarm.seed: scene
-    for scene in (
-        _out_of_reach(), _late_crowd(), _long_pause(), _one_beginning(), _called_slow()
-    )
-}  # fmt: skip
+_ARRANGED = (
+    _out_of_reach(), _late_crowd(), _long_pause(), _one_beginning(), _called_slow(), _flood(),
+    _one_large(), _tight_paces(),
+)  # fmt: skip
+SCENES = {scene.swarm.seed: scene for scene in _ARRANGED}

@@ -6,6 +6,7 @@ Nothing here decides anything: the policy is looked at through a window that can
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from scorpio.core.plan import StepPlan
@@ -13,6 +14,8 @@ from scorpio.core.policy import Policy
 from scorpio.core.views import RequestView, Snapshot, StepSample
 from scorpio.engine.virtual_requests import SchedulerOutput
 from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+
+Look = Callable[[float, Snapshot, StepPlan, Policy], None]
 
 
 class InjectedError(RuntimeError):
@@ -29,6 +32,7 @@ class Window:
         self.fail_next = 0
         self.bad_keys = False
         self.failed = 0
+        self.look: Look | None = None
         self.plan_made: StepPlan | None = None
         self.seen: Snapshot | None = None
 
@@ -47,6 +51,8 @@ class Window:
             self.failed += 1
             raise InjectedError("the policy fails, as the simulation wishes")
         self.plan_made = self.inner.plan(now_s, snapshot)
+        if self.look is not None:
+            self.look(now_s, snapshot, self.plan_made, self.inner)
         return self.plan_made
 
     def observe(self, sample: StepSample) -> None:
@@ -61,6 +67,7 @@ class WatchedScheduler(VirtualScorpioScheduler):
 
     wall_offset_s = 0.0
     bad_keys = False
+    _plan_look: Look | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,9 +79,13 @@ class WatchedScheduler(VirtualScorpioScheduler):
 
     def use_policy(self, policy: Policy) -> None:
         window = policy if isinstance(policy, Window) else Window(policy)
-        window.bad_keys = self.bad_keys
+        window.bad_keys, window.look = self.bad_keys, self._plan_look
         self.windows.append(window)
         super().use_policy(window)
+
+    def watch_plans(self, look: Look) -> None:
+        """Show it every plan, before anything is done with it."""
+        self._plan_look = self.window.look = look
 
     @property
     def window(self) -> Window:

@@ -12,7 +12,10 @@ from typing import Any
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.request import RequestStatus
 
-from scorpio.core.plan import RejectReason
+from scorpio.core.plan import RejectReason, StepPlan
+from scorpio.core.policies.scorpio import Scorpio
+from scorpio.core.policy import Policy
+from scorpio.core.views import Snapshot
 from scorpio.engine.faults import MONITORING
 from scorpio.engine.virtual_requests import Request, Scheduler, SchedulerOutput
 from scorpio.twin.invariants import Checker, awaits_last, check_blocks
@@ -20,7 +23,9 @@ from scorpio.twin.ledger import End, Entry
 from scorpio.twin.runner import StepWork
 from tests.simulation.beliefs import Beliefs
 from tests.simulation.clients import Clients
+from tests.simulation.overtaking import Overtaking
 from tests.simulation.picture import check_picture
+from tests.simulation.plans import Plans
 from tests.simulation.promises import Promises
 from tests.simulation.scheduler import WatchedScheduler
 from tests.simulation.swarm import BREAKER_QUIET_S, MOST_WAITING, Swarm
@@ -44,8 +49,16 @@ class Watch(Checker):
         self._failed, self._failed_at_s = 0, -math.inf
         ours_only = swarm.policy == "scorpio" and not swarm.has("switch") and self._ours
         self._beliefs = Beliefs(swarm, clients, self.require) if ours_only else None
+        self._plans, self._overtaking = Plans(swarm), Overtaking(swarm)
+        if self._ours is not None:
+            self._ours.watch_plans(self._planned)
 
     # -- one step ----------------------------------------------------------------------------------
+
+    def _planned(self, now_s: float, seen: Snapshot, plan: StepPlan, policy: Policy) -> None:
+        self._plans.look(now_s, seen, plan, policy)
+        if isinstance(policy, Scorpio) and self._overtaking.applies:
+            self._overtaking.planned(now_s, seen)
 
     def before_schedule(self, scheduler: Scheduler) -> None:
         """Who could run in this step?"""
@@ -78,6 +91,8 @@ class Watch(Checker):
                 fallbacks <= failed, 24, f"{fallbacks} fallbacks, {failed} failures injected"
             )
             self._check_policy(ours, failed, now_s)
+            self._plans.tell(self.require)
+            self._overtaking.scheduled(step, self.require)
             seen = ours.window.seen
             if seen is not None and self._steps % _FULL_EVERY == 0:
                 check_picture(ours, seen)

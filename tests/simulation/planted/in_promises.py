@@ -8,16 +8,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scorpio import channel
+from scorpio.core.batch_growth import GrowingBatch
 from scorpio.core.calibration import Calibration
+from scorpio.core.credits import CreditBook
 from scorpio.core.owed_time import OwedTime
 from scorpio.core.plan import Rejection
 from scorpio.core.policies.idle_engine import IdleEngine
 from scorpio.core.policies.prefill_jobs import PrefillJobs
 from scorpio.core.policies.shared_work import SharedWork
 from scorpio.core.slo import Slo
+from scorpio.core.tenant_share import TenantShares
+from scorpio.core.tpot_guard import TpotGuard
 from scorpio.core.views import RequestView
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
@@ -59,8 +64,7 @@ def _longest_step_is_constant(patch: _Patch) -> None:
 
 def _nobody_is_owed(patch: _Patch) -> None:
     patch.setattr(OwedTime, "pay", property(lambda self: False))
-    growing = _module("scorpio.core.batch_growth").GrowingBatch
-    patch.setattr(growing, "keep_for", lambda self, view: None)
+    patch.setattr(GrowingBatch, "keep_for", lambda self, view: None)
 
 
 def _choices_one_by_one(patch: _Patch) -> None:
@@ -177,6 +181,30 @@ def _beginnings_count_in_full(patch: _Patch) -> None:
     patch.setattr(_module("scorpio.core.policies.prefill_jobs"), "shared_work", shared_work)
 
 
+def _head_holds_up(patch: _Patch) -> None:
+    """Behind one that may not join none may."""
+
+    def takes(self: Any, view: RequestView, *how: Any) -> bool:
+        self.shut = getattr(self, "shut", False) or not real(self, view, *how)
+        return not self.shut
+
+    real = GrowingBatch.takes
+    patch.setattr(GrowingBatch, "takes", takes)
+
+
+def _credits_are_kept(patch: _Patch) -> None:
+    """By the slot, whoever has it next."""
+    patch.setattr(CreditBook, "reset", lambda self, slot: None)
+
+
+def _half_the_credit(patch: _Patch) -> None:
+    def step(self: Any, slot: Any, rate: Any) -> Any:
+        return real(self, slot, np.where(rate < 1.0, 0.5 * rate, rate))
+
+    real = CreditBook.step
+    patch.setattr(CreditBook, "step", step)
+
+
 def _breaker_stays_open(patch: _Patch) -> None:
     patch.setattr(Breaker, "is_open", lambda self, now_s: self.opened > 0)
 
@@ -185,7 +213,7 @@ BUGS = [
     Bug("steps are not filled", "1: work conservation", _steps_not_filled),
     Bug("anybody can start", "1: steps for requests that cannot", _anybody_can_start),
     Bug("a broken promise leads", "2", _broken_promises_lead),
-    Bug("nobody is owed time", "3: unbounded overtaking", _nobody_is_owed, pairs=True),
+    Bug("nobody is owed time", "3: unbounded overtaking", _nobody_is_owed),
     Bug("the longest step is 0.25 s", "4", _longest_step_is_constant, pairs=True),
     Bug("no SLO counts as one", "7", _all_have_an_slo),
     Bug("a pause counts as waiting", "7", _pauses_count, pairs=True),
@@ -201,6 +229,12 @@ BUGS = [
     Bug("no caps", "14", _method(Caps, "refusal", lambda self, *args: None)),
     Bug("beginnings count in full", "20", _beginnings_count_in_full),
     Bug("an idle engine refuses", "23", _method(IdleEngine, "tried", lambda self, *args: None)),
+    Bug("half the credit", "9", _half_the_credit),
+    Bug("credits are kept", "11", _credits_are_kept),
+    Bug("the first holds up the queue", "17", _head_holds_up),
+    Bug("any pace will do", "18", _method(GrowingBatch, "keeps_pace", lambda self, view: True)),
+    Bug("the published guard lets all in", "18", _method(TpotGuard, "admits", lambda *a: True)),
+    Bug("shares are not looked at", "27", _method(TenantShares, "over_share", lambda *a: None)),
     Bug("nothing is out of reach", "24", _method(IdleEngine, "never", lambda self, *args: False)),
     Bug("all are told the same time", "25", _all_told_the_same),
 ]
