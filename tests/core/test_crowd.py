@@ -103,3 +103,58 @@ def test_a_flood_that_never_obeys_is_not_compared_with_all_it_was_told() -> None
     found = crowd.is_back(waiting, np.array([0]))
     assert found is not None
     assert found.all()
+
+
+def test_promises_weigh_by_how_many_obey() -> None:
+    crowd = refused()
+    assert crowd.obeys == 1.0
+    assert crowd.booked_s == 0.5
+    assert crowd.weight == pytest.approx(0.1)  # all obey: a tenth of its cost counts
+    crowd.follow(60.0, table())
+    assert crowd.obeys == pytest.approx(0.95)
+    assert crowd.weight == pytest.approx(1.0 - 0.9 * 0.95**2)
+    crowd.book(60.0, table(), [(ask(2, 60.0), 10.0, 0.5)])
+    assert crowd.booked_s == pytest.approx(0.5 * 0.95)
+    crowd.follow(70.0, table(ask(3, 70.0)))
+    assert crowd.obeys == pytest.approx(0.95 + 0.05 * 0.05)
+
+
+@pytest.mark.parametrize(("at_s", "open_"), [(14.49, True), (14.51, False)])
+def test_a_promise_is_kept_for_its_time_and_a_grace(at_s: float, open_: bool) -> None:
+    crowd = refused()  # 10 s, and 2 s and a quarter of the wait
+    crowd.follow(at_s, table())
+    assert (crowd.booked_s > 0.0) is open_
+
+
+@pytest.mark.parametrize(("at_s", "back"), [(5.51, True), (5.49, False)])
+def test_who_comes_back_too_early_has_not_obeyed(at_s: float, back: bool) -> None:
+    crowd, waiting = refused(), table(ask(2, at_s))
+    crowd.follow(at_s, waiting)
+    assert (crowd.is_back(waiting, np.array([0])) is not None) is back
+
+
+@pytest.mark.parametrize(("ttft_s", "back"), [(9.01, True), (8.99, False)])
+def test_the_ttft_it_was_offered_is_about_the_slo_and_the_wait(ttft_s: float, back: bool) -> None:
+    crowd, waiting = refused(), table(ask(2, 0.1, ttft_s=ttft_s))
+    crowd.follow(0.1, waiting)
+    assert (crowd.is_back(waiting, np.array([0])) is not None) is back
+
+
+def test_all_promises_are_looked_at_four_times_a_second() -> None:
+    crowd = refused()
+    crowd.book(0.0, table(), [(ask(2, 0.0), 10.1, 0.5)])  # its time is over at 14.625 s
+    crowd.follow(14.51, table())
+    crowd.follow(14.70, table())  # not looked at again
+    assert crowd.booked_s == pytest.approx(0.5 * 0.95)
+    crowd.follow(14.77, table())
+    assert crowd.booked_s == 0.0
+
+
+def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_kind() -> None:
+    crowd, first = Crowd(), ask(1, 0.0)
+    crowd.book(0.0, table(first), [(first, 10.0, 0.5), (ask(2, 0.0, prompt=7), 10.0, 0.5)])
+    waiting = table(ask(3, 10.0), ask(4, 10.0, prompt=7), ask(5, 10.0, prompt=7))
+    crowd.follow(10.0, waiting)
+    found = crowd.is_back(waiting, np.array([0, 1, 2, -1]))
+    assert found is not None
+    assert found.tolist() == [True, True, False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -37,3 +38,15 @@ def test_the_scheduler_does_so_on_this_cpu() -> None:
     assert request.sampling_params.seed is None
     engine.drain()
     engine.assert_drained()
+
+
+def test_the_operator_is_told_once_and_the_rest_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    guard, engine = SeedGuard(True), Engine()
+    with caplog.at_level(logging.WARNING, logger="vllm.scorpio"):
+        for number in range(3):
+            guard.take(seeded(engine, f"r{number}", 1.0))
+    assert guard.dropped == 3
+    assert [r.message[:6] for r in caplog.records if "seed" in r.message] == ["`seed`"]

@@ -1,0 +1,91 @@
+"""Which mutants survived, and why is that no loss? One row a mutant, the last one counts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.simulation.mutate.mutants import PACKAGES, Mutant, place
+
+BEGIN, END = "<!-- mutants: begin -->", "<!-- mutants: end -->"
+REASONS = Path(__file__).with_name("survivors.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A mutant's verdict. killed_by: "" = it survived. left: tests that were not asked."""
+
+    path: str
+    line: int
+    index: int
+    change: str
+    killed_by: str
+    took_s: float
+    tests: int = 0
+    left: int = 0
+
+    @property
+    def mutant(self) -> Mutant:
+        """What was judged."""
+        return Mutant(self.path, self.line, self.index, self.change)
+
+    @property
+    def package(self) -> str:
+        """scorpio/core or scorpio/engine."""
+        return "/".join(self.path.split("/")[:2])
+
+
+def read(path: Path) -> dict[str, Row]:
+    """By mutant."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {row.mutant.key: row for row in (Row(**json.loads(line)) for line in lines)}
+
+
+def add(path: Path, row: Row) -> None:
+    """At the end of the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+def reasons() -> dict[tuple[str, str, str, str], str]:
+    """Why a survivor is none to fear: by file, function, statement and change."""
+    found = json.loads(REASONS.read_text()) if REASONS.exists() else []
+    return {(r["path"], r["where"], r["code"], r["change"]): r["reason"] for r in found}
+
+
+def report(rows: list[Row]) -> str:
+    """Kill rate by package and the survivors, as Markdown."""
+    total, killed = (
+        Counter(r.package for r in rows),
+        Counter(r.package for r in rows if r.killed_by),
+    )
+    known, lines = reasons(), ["| package | mutants | killed | |", "|---|---|---|---|"]
+    for package in PACKAGES:
+        if count := total[package]:
+            share = f"{100 * killed[package] / count:.1f} %"
+            lines.append(f"| `{package}` | {count} | {killed[package]} | {share} |")
+    lines += [
+        "",
+        "Survivors, each with the reason why no test can or need tell it from the code:",
+        "",
+    ]
+    lines += ["| where | statement | change | reason |", "|---|---|---|---|"]
+    for row in sorted((r for r in rows if not r.killed_by), key=lambda r: (r.path, r.line)):
+        where, code = place(row.mutant)
+        reason = known.get((row.path, where, code, row.change), "")
+        cell = code.replace("|", "\\|")
+        lines.append(
+            f"| `{row.path.removeprefix('scorpio/')}` {where} | `{cell}` | {row.change} "
+            f"| {reason} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_into(page: Path, text: str) -> None:
+    """Between the two marks of the page."""
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
