@@ -17,28 +17,30 @@ from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.queue import WaitingTable
 from scorpio.core.views import RequestView
+from scorpio.engine.running_table import Tracked
 from scorpio.engine.startable import cannot_start, must_be_seen
 
 MOST_SCANNED = 1024  # waiting requests looked at, in the policy's order, to fill a step
 
 
 class GatedQueue(RequestQueue):
-    """`view_of` gives the immutable facts of a request, `key_of` the policy's sort key. vLLM calls
+    """`tracked_of` gives what is known of a request, `key_of` the policy's sort key. vLLM calls
     in the middle of a step, so no error of the policy leaves from here: it is told to `failed`, and
     such a request is sorted by its arrival."""
 
     def __init__(
         self,
-        view_of: Callable[[Request], RequestView],
+        tracked_of: Callable[[Request], Tracked],
         key_of: Callable[[RequestView], float],
         failed: Callable[[Exception], None],
     ) -> None:
-        self._view_of = view_of
+        self._tracked_of = tracked_of
         self._key_of = key_of
         self._failed = failed
         self._all: OrderedDict[str, Request] = OrderedDict()
         self._gate: deque[Request] | None = None
         self._held: dict[str, Request] = {}
+        self._again: set[str] = set()
         self.table = WaitingTable()
 
     def look_again(self, deferred: Iterable[Request]) -> None:
@@ -95,6 +97,10 @@ class GatedQueue(RequestQueue):
                 self._place(request)
 
     def add_request(self, request: Request) -> None:
+        """Queued already: a session whose answer ended while it was preempted. vLLM then takes its
+        old entry away (scheduler.py:2298), and with it, in its own queue, the new one."""
+        if request.request_id in self._all:
+            self._again.add(request.request_id)
         self._all[request.request_id] = request
         self._place(request)
 
@@ -127,6 +133,9 @@ class GatedQueue(RequestQueue):
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
         gone = {request.request_id for request in requests} & self._all.keys()
+        again = gone & self._again
+        self._again -= again
+        gone -= again
         for request_id in gone:
             del self._all[request_id]
             self._held.pop(request_id, None)
@@ -149,16 +158,17 @@ class GatedQueue(RequestQueue):
             self.table.remove(request.request_id)
 
     def _place(self, request: Request) -> None:
-        """In the table, or beside it; once, whatever vLLM does (a session that stops while it is
-        preempted is queued twice)."""
+        """In the table, or beside it; once, however often vLLM queues it."""
         self.table.remove(request.request_id)
         if cannot_start(request):
             self._held[request.request_id] = request
             return
         self._held.pop(request.request_id, None)
-        view = self._view_of(request)
-        started = request.status == RequestStatus.PREEMPTED or request.num_output_tokens > 0
-        self.table.add(view, self._key(view), started)
+        tracked = self._tracked_of(request)
+        # A session that reads on has no outputs any more (scheduler.py:1654), but had some.
+        had_tokens = request.num_output_tokens > 0 or not math.isnan(tracked.first_token_s)
+        started = request.status == RequestStatus.PREEMPTED or had_tokens
+        self.table.add(tracked.view, self._key(tracked.view), started)
 
     def _key(self, view: RequestView) -> float:
         try:

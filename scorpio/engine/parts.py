@@ -27,6 +27,7 @@ from scorpio.engine.picture import engine_limits, snapshot
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe, plain, to_be_answered
+from scorpio.engine.running_table import Tracked
 from scorpio.engine.seeds import SeedGuard
 from scorpio.engine.serving_clock import ServingClock
 from scorpio.engine.sessions import RefusedSessions
@@ -79,7 +80,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._woken = False
         self._prefix_hits = self._new_looks()
         self.waiting: GatedQueue = GatedQueue(
-            self._view_of, self._policy.queue_key, self._fall_back
+            self._tracked_of, self._policy.queue_key, self._fall_back
         )
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
@@ -164,8 +165,8 @@ class SchedulerWithParts(AsyncScheduler):
         where = self.waiting.table, self._tracker.live
         return self._look(lambda hits: hits.arrived(request, view, *where), view)
 
-    def _view_of(self, request: Request) -> RequestView:
-        return self._tracker.live[request.request_id].view
+    def _tracked_of(self, request: Request) -> Tracked:
+        return self._tracker.live[request.request_id]
 
     def _state(self) -> dict[str, object]:
         return self._switch.state() | {

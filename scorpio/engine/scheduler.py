@@ -14,7 +14,7 @@ from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
+from vllm.v1.request import Request, StreamingUpdate
 
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
 from scorpio.core.views import Snapshot, StepSample
@@ -49,6 +49,16 @@ class ScorpioScheduler(SchedulerWithParts):
         super().add_request(request)
         if new:
             self._turn_away(request.request_id)
+
+    def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
+        """A session that was preempted when its answer ended reads on behind what it has read and
+        said; vLLM, which goes by the tokens in its KV, would forget all of it."""
+        lost = session.num_computed_tokens == 0
+        if lost:
+            session.num_computed_tokens = session.num_tokens - 1  # as it was before
+        super()._update_request_as_session(session, update)
+        if lost:
+            session.num_computed_tokens = 0
 
     def set_pause_state(self, pause_state: PauseState) -> None:
         self._called()

@@ -27,6 +27,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "finish_requests": ("self", "request_ids", "finished_status"),  # :2649
     "set_pause_state": ("self", "pause_state"),
     "has_unfinished_requests": ("self",),
+    "_update_request_as_session": ("self", "session", "update"),  # :1640
     "_free_request": ("self", "request", "delay_free_blocks"),  # :2714, the one terminal hook
 }
 # Read or written on a constructed scheduler.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from vllm.v1.request import RequestStatus
 
 from scorpio.core.plan import Rejection, RejectReason, StepPlan
 from scorpio.core.wire import decode_rejection
@@ -74,4 +75,35 @@ def test_parts_that_wait_behind_a_refused_one_are_answered() -> None:
     assert refusals(engine, "s") == [RejectReason.TTFT_INFEASIBLE] * 3
     policy.answer = StepPlan()
     engine.drain()
+    engine.assert_drained()
+
+
+@pytest.mark.parametrize("read_on", [False, True])
+def test_a_session_that_is_preempted_when_its_answer_ends_goes_on(read_on: bool) -> None:
+    """Stock vLLM 0.32 takes it out of its queue for good, and forgets what it has read.
+    read_on: its next input is there when the answer ends."""
+    engine = Engine(EngineSpec(pipeline_depth=2, max_num_seqs=2, num_blocks=1 + 4))
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    engine.add("grows", prompt=30, output=20)
+    session = engine.request("s", prompt=29, output=3)
+    session.resumable = True
+    engine.scheduler.add_request(session)
+    if read_on:
+        send(engine, "s", known=True, prompt=2, output=3)
+    while session.num_output_tokens < 2:
+        engine.step()
+    while session.num_output_tokens and session.status != RequestStatus.WAITING_FOR_STREAMING_REQ:
+        engine.step()
+    assert session.num_preemptions == 1
+    if not read_on:
+        send(engine, "s", known=True, prompt=2, output=3)
+    assert session.num_output_tokens == 0
+    assert session.num_tokens == session.num_prompt_tokens == 29 + 2 + 2
+    engine.step()
+    assert policy.seen is not None
+    assert policy.seen.waiting.started.tolist() == [True]  # so it may not be refused
+    send(engine, "s", more=False, known=True)
+    engine.drain()
+    assert len(engine.tokens("s")) == 6
     engine.assert_drained()
