@@ -190,6 +190,22 @@ def _next_input_is_cut(patch: _Patch) -> None:
     patch.setattr(apply, "_first_prompt_tokens", first)
 
 
+def _session_lost(patch: _Patch) -> None:
+    """That is preempted when its answer ends: stock vLLM."""
+
+    def remove_requests(self: Any, requests: Any) -> None:
+        self._again.clear()
+        real(self, requests)
+
+    real = GatedQueue.remove_requests
+    patch.setattr(GatedQueue, "remove_requests", remove_requests)
+
+
+def _session_forgets(patch: _Patch) -> None:
+    """What it has read, by then: stock vLLM as well."""
+    patch.delattr(adapter.ScorpioScheduler, "_update_request_as_session")
+
+
 def _policy_plans(patch: _Patch, more: Any) -> None:
     """All policies plan something else, too."""
     from tests.simulation.scheduler import Window
@@ -227,6 +243,8 @@ BUGS = [
     Bug("a skip lasts for ever", "credits", _skip_lasts_for_ever),
     Bug("refused sessions are forgotten", "11", _sessions_forgotten),
     Bug("a session has one answer", "11: an answer is lost", _one_answer_to_a_session),
+    Bug("a session is lost", "vLLM's lists", _session_lost),
+    Bug("a session forgets", "vLLM's lists", _session_forgets),
     Bug("the next input is cut", "1: a step is empty", _next_input_is_cut),
     Bug("a running request falls out", "vLLM's lists", _decodes_behind_prefills),
 ]
