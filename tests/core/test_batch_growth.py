@@ -82,7 +82,7 @@ def test_all_seats_are_given() -> None:
         assert batch.takes(ask(name))
         batch.join(ask(name))
     assert batch.full
-    assert not batch.takes(ask("c"))
+    assert batch.takes(ask("c")) is False
 
 
 def test_kv_is_free_until_those_that_join_have_taken_it() -> None:
@@ -196,7 +196,7 @@ def late(slot: int) -> Row:
 def test_those_behind_leave_an_eighth_of_the_kv() -> None:
     batch = growing(kv_free=1500)
     assert batch.takes(ask(tokens=500), behind=True)
-    assert not batch.takes(ask(tokens=501), behind=True)
+    assert batch.takes(ask(tokens=501), behind=True) is False
     assert batch.takes(ask(tokens=501))
     assert growing(kv_free=1500, promised=False).takes(ask(tokens=501), behind=True)
     batch.keep_for(first := ask("first", tokens=1400))

@@ -126,7 +126,7 @@ def test_a_promise_is_kept_for_its_time_and_a_grace(at_s: float, open_: bool) ->
     assert (crowd.booked_s > 0.0) is open_
 
 
-@pytest.mark.parametrize(("at_s", "back"), [(5.51, True), (5.49, False)])
+@pytest.mark.parametrize(("at_s", "back"), [(5.5, True), (5.49, False)])
 def test_who_comes_back_too_early_has_not_obeyed(at_s: float, back: bool) -> None:
     crowd, waiting = refused(), table(ask(2, at_s))
     crowd.follow(at_s, waiting)

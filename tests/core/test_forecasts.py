@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
+from scorpio.core.latency import StepModel
 from scorpio.core.plan import Forecast, StepPlan
+from scorpio.core.policies.join_forecast import Batch, Forecaster, Queue
 from scorpio.core.policies.scorpio import Scorpio
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.registry import policy_names
@@ -158,3 +161,17 @@ def test_no_prefill_is_seen_in_a_stall_or_before_a_pause() -> None:
     assert share.value == busy > 0.5
     share.idle(60.0)
     assert share.value < 0.01
+
+
+def test_prefill_goes_on_when_decodes_fill_the_whole_budget() -> None:
+    """One token a step then: by hand, 10 tokens in 10 steps of 10 ms."""
+    step = StepModel(0.010, 0.0, 0.0, 1e9, 0.0, 0.0, 0.0)
+    caster = Forecaster(step, limits(max_num_seqs=9, token_budget=8))
+    none = np.array([])
+    batch = Batch(8, 8, none, 0.0, 0.010, none)
+    told = caster.forecast(ask(1, NO_SLO, 10), Queue().plus(10.0), batch)
+    assert told.ttft_s == pytest.approx(0.1)
+    batch = Batch(6, 6, none, 0.0, 0.010, none)
+    assert caster.forecast(ask(1, NO_SLO, 10), Queue().plus(10.0), batch).ttft_s == pytest.approx(
+        0.05
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.slo import NO_SLO, OnMiss, Slo
 from scorpio.core.views import RequestView, StepSample
@@ -107,3 +109,41 @@ def test_seats_are_waited_for() -> None:
     scene = Scene(engine, (busy,), ((ask("r2", Slo(1.0, math.inf)), False),))
     (refused,) = policy.plan(NOW_S, snapshot(policy, scene)).reject
     assert refused.attainable_ttft_s == pytest.approx(0.02 + 1.167, abs=0.001)
+
+
+def test_attention_of_the_queue_ahead_by_hand() -> None:
+    """Prompts attend to themselves and to what is cached of them."""
+    step = StepModel(0.0116, 5.3e-5, 5.3e-5, 1e9, 1e-8, 2e-8, 0.0)
+    speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
+    engine = limits(max_num_seqs=8, token_budget=600, kv_tokens=100_000)
+    policy = policy_for("mooncake", engine, speed)
+    running = (Row(ask("r1", NO_SLO, 500), 0, True, 0, 500, 0),)
+    first = replace(ask("r2", NO_SLO, 1200), cached_tokens=200)
+    second = replace(ask("r3", NO_SLO, 400), cached_tokens=100)
+    policy.plan(NOW_S, snapshot(policy, Scene(engine, running, ((first, False),))))
+    waiting = ((first, False), (second, False))
+    (told,) = policy.plan(NOW_S, snapshot(policy, Scene(engine, running, waiting))).forecasts
+    # 500 + 1000 + 300 tokens in three steps, and the margin.
+    attention_s = 1e-8 * (500**2 + 1000**2 + 300**2) + 2e-8 * (1000 * 200 + 300 * 100)
+    assert told.request_id == "r3"
+    assert told.ttft_s == pytest.approx(0.02 + 3 * 0.0116 + 1800 * 5.3e-5 + attention_s)
+
+
+def test_decodes_take_their_part_of_the_token_budget() -> None:
+    step = StepModel(0.010, 0.0, 0.0, 1e9, 0.0, 0.0, 0.0)
+    speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
+    engine = limits(max_num_seqs=300, token_budget=600, kv_tokens=1_000_000)
+    for count, steps in ((100, 2.0), (0, 1000 / 600)):
+        policy = policy_for("mooncake", engine, speed)
+        running = tuple(decode(i) for i in range(count))
+        scene = Scene(engine, running, ((ask("r900", NO_SLO, 1000), False),))
+        (told,) = policy.plan(NOW_S, snapshot(policy, scene)).forecasts
+        assert told.ttft_s == pytest.approx(0.02 + steps * 0.010)
+
+
+def test_a_pace_out_of_reach_is_no_promise_to_keep() -> None:
+    # 11.6 + 0.03 ms alone: 11 ms bind nobody, so a third one may join them.
+    asked = ask("r2", Slo(9.0, 0.011, on_miss=OnMiss.WAIT)), ask("r3", Slo(9.0, 0.05))
+    made = plan(*asked)
+    assert made.stock
+    assert [told.request_id for told in made.forecasts] == ["r2", "r3"]

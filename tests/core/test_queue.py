@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,3 +165,46 @@ def test_many_are_removed_at_once_and_strangers_are_left_alone() -> None:
     assert table.seqs().tolist() == list(range(39, 0, -2))
     assert "q0" not in table
     assert table.remove("q1") is not None
+
+
+@pytest.mark.parametrize("on_miss", OnMiss)
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("slo", [Slo(1.0), Slo()])
+def test_who_may_be_refused_or_put_off(slo: Slo, on_miss: OnMiss, started: bool) -> None:
+    """Nobody after its first token, and nobody who asked for nothing."""
+    table = WaitingTable()
+    table.add(make_view(1, slo=replace(slo, on_miss=on_miss)), 0.0, started)
+    new = not started
+    assert table.started.tolist() == [started]
+    assert table.rejectable.tolist() == [new and on_miss is OnMiss.REJECT and slo.any]
+    assert table.degradable.tolist() == [new and on_miss is OnMiss.DEGRADE]
+
+
+def test_a_key_that_is_no_number_and_a_name_that_waits_are_turned_away() -> None:
+    table = WaitingTable()
+    table.add(make_view(1), 0.0)
+    with pytest.raises(ValueError, match="NaN"):
+        table.add(make_view(2), math.nan)
+    with pytest.raises(ValueError, match="already waiting"):
+        table.add(make_view(1), 5.0)
+    assert table.seqs().tolist() == [1]
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_unknown_names_are_left_alone(count: int) -> None:
+    table = WaitingTable()
+    for seq in range(50):
+        table.add(make_view(seq), float(seq))
+    table.remove_many([f"r{seq}" for seq in range(count)] + ["gone"])
+    assert table.seqs().tolist() == list(range(count, 50))
+    assert [view.seq for view in table] == list(range(count, 50))
+    assert table.prompt_tokens.tolist() == [10.0 + seq for seq in range(count, 50)]
+    assert table.remove("gone") is None
+
+
+def test_prefill_is_the_prompt_less_what_is_cached() -> None:
+    table = WaitingTable()
+    table.add(make_view(5, cached_tokens=4), 0.0)
+    assert table.prefill_tokens.tolist() == [11.0]
+    table.prefill_tokens[0] = 0.0  # a copy
+    assert table.prefill_tokens.tolist() == [11.0]

@@ -66,17 +66,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _judge(wanted: list[Mutant], args: argparse.Namespace, record: Path) -> None:
+    """Each by the tests that could notice it and have not let it live before."""
     known = reach.read_reach(args.folder / "reach.jsonl")
+    before = {key: set(row.asked) for key, row in read(record).items()}
     fresh = {m.key for m in wanted if judge.at_import(m, known)}
-    tests = {m.key: judge.tests_of(m, known, m.key in fresh) for m in wanted}
+    tests = {m.key: [t for t in judge.tests_of(m, known, m.key in fresh)
+                     if t.mark not in before.get(m.key, ())] for m in wanted}  # fmt: skip
     paid = {m.key: judge.within(tests[m.key], args.budget_s) for m in wanted}
 
-    def done(mutant: Mutant, verdict: judge.Verdict, took_s: float) -> None:
-        left = 0 if verdict.killed_by else len(tests[mutant.key]) - len(paid[mutant.key])
-        add(record, Row(mutant.path, mutant.line, mutant.index, mutant.change,
-                        verdict.killed_by, took_s, verdict.tests, left))  # fmt: skip
-        code = "" if verdict.killed_by else " | ".join(place(mutant))
-        print(f"{mutant.path}:{mutant.line} {mutant.change}: {verdict.killed_by or 'SURVIVED'} "
+    def done(mutant: Mutant, killer: str, took_s: float) -> None:
+        key, left = mutant.key, len(tests[mutant.key]) - len(paid[mutant.key])
+        asked = sorted({t.mark for t in paid[key]} | before.get(key, set()))
+        how = (killer, took_s) if killer else (killer, took_s, tuple(asked), left)
+        add(record, Row(mutant.path, mutant.line, mutant.index, mutant.change, *how))
+        code = "" if killer else " | ".join(place(mutant))
+        print(f"{mutant.path}:{mutant.line} {mutant.change}: {killer or 'SURVIVED'} "
               f"{took_s:.1f} s {code}", file=sys.stderr, flush=True)  # fmt: skip
 
     def work(part: list[Mutant]) -> None:

@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -29,15 +28,6 @@ from tests.simulation.mutate.reach import ARGUMENTS, IMPORT, SEEDS, TESTS, Reach
 _SPARE_CPU_S, _LIMIT_S, _SPARE_BYTES = 20.0, 2400, 4 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """killed_by: "" = it survived. left: tests for which the budget did not suffice."""
-
-    killed_by: str
-    tests: int = 0
-    left: int = 0
-
-
 # With these a function may need one variable less of those around it: its code does not fit then.
 _DROPS = ("call dropped", "None returned")
 
@@ -47,7 +37,8 @@ _GENERAL = ("tests/conformance/test_values.py", "tests/core/test_options.py")
 
 
 Say = Callable[[str], None]
-Done = Callable[[Mutant, Verdict, float], None]
+# What killed it, "" = nothing did, and how long that took.
+Done = Callable[[Mutant, str, float], None]
 
 
 def tests_of(mutant: Mutant, reach: dict[str, Reach], fresh: bool) -> list[Reach]:
@@ -101,7 +92,7 @@ def judge_imported(mutant: Mutant, tests: list[Reach], done: Done) -> None:
                     return
         say("")
 
-    done(mutant, _forked(child, tests), time.monotonic() - started)
+    done(mutant, _forked(child), time.monotonic() - started)
 
 
 def _names(test: str, mutant: Mutant) -> bool:
@@ -129,7 +120,7 @@ class _Loop:
         gc.freeze()  # shared with the children
         for mutant, tests in self._mutants:
             started = time.monotonic()
-            verdict = _forked(partial(_in_place, mutant, tests, items, functions), tests)
+            verdict = _forked(partial(_in_place, mutant, tests, items, functions))
             self._done(mutant, verdict, time.monotonic() - started)
         return True
 
@@ -238,7 +229,7 @@ def _run(tests: list[Reach], items: dict[str, pytest.Item], say: Say) -> str:
     return ""
 
 
-def _forked(child: Callable[[Say], None], tests: list[Reach]) -> Verdict:
+def _forked(child: Callable[[Say], None]) -> str:
     """What the child says first; nothing: it died, and with it the mutant."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -248,7 +239,7 @@ def _forked(child: Callable[[Say], None], tests: list[Reach]) -> Verdict:
     with os.fdopen(reader) as answers:
         said = answers.read()
     _, status = os.waitpid(pid, 0)
-    return Verdict(said[1:] if said else f"it did not end ({status})", len(tests))
+    return said[1:] if said else f"it did not end ({status})"
 
 
 def _child(child: Callable[[Say], None], writer: int) -> None:

@@ -38,6 +38,11 @@ class Reach:
     cpu_s: float
     hits: frozenset[str]
 
+    @property
+    def mark(self) -> str:
+        """Another one once the test was edited."""
+        return f"{self.test} {self.digest}"
+
 
 def preload() -> None:
     """What takes long to import and is not ours; the same examples in every run."""

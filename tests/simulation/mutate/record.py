@@ -15,7 +15,8 @@ REASONS = Path(__file__).with_name("survivors.json")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A mutant's verdict. killed_by: "" = it survived. left: tests that were not asked."""
+    """A mutant's verdict. killed_by: "" = it survived. asked: the tests that let it live. left: how
+    many more could have killed it, for which the budget did not suffice."""
 
     path: str
     line: int
@@ -23,7 +24,7 @@ class Row:
     change: str
     killed_by: str
     took_s: float
-    tests: int = 0
+    asked: tuple[str, ...] = ()
     left: int = 0
 
     @property
@@ -40,7 +41,9 @@ class Row:
 def read(path: Path) -> dict[str, Row]:
     """By mutant."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {row.mutant.key: row for row in (Row(**json.loads(line)) for line in lines)}
+    rows = (json.loads(line) for line in lines)
+    known = [Row(**row | {"asked": tuple(row.get("asked", ()))}) for row in rows]
+    return {row.mutant.key: row for row in known}
 
 
 def add(path: Path, row: Row) -> None:
