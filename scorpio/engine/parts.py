@@ -20,6 +20,7 @@ from scorpio.engine import seams
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
 from scorpio.engine.control import PolicySwitch
+from scorpio.engine.crash_dump import withhold_client_text
 from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.parent_watch import follow_server
@@ -50,6 +51,7 @@ class SchedulerWithParts(AsyncScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         seams.check_vllm()
         follow_server()
+        withhold_client_text()
         super().__init__(*args, **kwargs)
         seams.check_scheduler(self)
         seams.check_supported(self.vllm_config)

@@ -27,7 +27,8 @@ from scorpio.engine.running_table import Tracked
 
 _PROFILE_OFF = (
     "Steps take %.2g times what the latency profile says: is it of another model, machine or set "
-    "of flags? Run `scorpio profile`; until then `scorpio` goes by what steps took"
+    "of flags? Run `scorpio profile`; until then `scorpio` goes by what steps took (logged once; "
+    "scorpio_profile_alarm tells)"
 )
 
 

@@ -33,6 +33,7 @@ class Telemetry:
         self.steps = 0
         self.last_plan_s = 0.0
         self.profile_alarm = ProfileAlarm()
+        self._told_slow: set[bool] = set()
         self._plan_us = Window()
         self._step_error = Window()
         self._published_s = float("-inf")
@@ -51,10 +52,16 @@ class Telemetry:
 
     def compare_step(self, sample: StepSample, model: StepModel) -> bool:
         """How far off is the latency profile for a step that has just been executed? True: it is so
-        far off for so long that the operator should know."""
+        far off for so long that the operator should know. Steps too slow are told once, and steps
+        too fast: on a machine that others use the alarm comes and goes."""
         predicted_s = model.sample_s(sample)
         self._step_error.add(abs(predicted_s - sample.duration_s) / sample.duration_s)
-        return self.profile_alarm.observe(sample.duration_s, predicted_s)
+        began = self.profile_alarm.observe(sample.duration_s, predicted_s)
+        slow = self.profile_alarm.factor > 1.0
+        if not began or slow in self._told_slow:
+            return False
+        self._told_slow.add(slow)
+        return True
 
     def restart_windows(self) -> None:
         """Another policy: what planning costs is looked at from here on."""
