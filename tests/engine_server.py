@@ -144,7 +144,9 @@ def write_inputs(directory: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def serve_tiny(directory: Path, policy: str = "scorpio-paper") -> Iterator[EngineServer]:
+def serve_tiny(
+    directory: Path, policy: str = "scorpio-paper", *more: str
+) -> Iterator[EngineServer]:
     """`python -m scorpio serve tiny` with classes, a fixed latency profile and a small KV pool."""
     slo, latency = write_inputs(directory)
     command = [
@@ -155,7 +157,7 @@ def serve_tiny(directory: Path, policy: str = "scorpio-paper") -> Iterator[Engin
         # Half of what eight sequences may need, and chunks shorter than a prompt: preemption and
         # chunked prefill are everyday things here.
         *("--num-gpu-blocks-override", str(KV_BLOCKS), "--max-num-batched-tokens", "128"),
-        *("--distributed-executor-backend", "uni", "--enable-scale-out"),
+        *("--distributed-executor-backend", "uni", "--enable-scale-out", *more),
     ]
     with running(directory, command) as server:
         yield server

@@ -81,6 +81,7 @@ class Shot:
     headers: dict[str, str]
     body: bytes
     cut: int = 0
+    method: str = "POST"
 
 
 def shot(seed: int, number: int) -> Shot:
@@ -89,7 +90,7 @@ def shot(seed: int, number: int) -> Shot:
     path = chance.choices(list(ROUTES), _WEIGHTS)[0]
     body = {"model": MODEL, **chance.choice(ROUTES[path])}
     changed = mutated(chance, body, KEYS) if chance.random() < 0.9 else body
-    _cut_work(changed)
+    cut_work(changed)
     headers = {"content-type": "application/json", "authorization": f"Bearer {CANARY}-key"}
     if chance.random() < 0.3:
         for _ in range(chance.randint(1, 3)):
@@ -117,7 +118,7 @@ def _damaged(chance: random.Random, raw: bytes) -> bytes:
     return b"" if act < 0.85 else raw.replace(b'"', b"'", chance.randint(1, 4))
 
 
-def _cut_work(value: Any) -> None:
+def cut_work(value: Any) -> None:
     """Counts that are valid and large become small; all others stay as they are."""
     todo = [value]
     while todo:

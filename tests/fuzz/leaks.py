@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -29,13 +30,27 @@ async def leaks(server: EngineServer) -> list[str]:
 
 def canaries(server: EngineServer) -> list[str]:
     """Where the client's own words came up: log, metrics, status, files of the run directory."""
-    places = {
-        "metrics": server.call("GET", "/metrics")[2].decode(errors="replace"),
-        "status": json.dumps(server.status()),
-        "log": server.process.log_path.read_text(errors="replace"),
-    }
-    for path in server.run_dir.iterdir():
-        places[path.name] = path.read_text(errors="replace")
+    return _lines_with_a_word(
+        {
+            "metrics": server.call("GET", "/metrics")[2].decode(errors="replace"),
+            "status": json.dumps(server.status()),
+            **_files(server),
+        }
+    )
+
+
+def canaries_left(server: EngineServer) -> list[str]:
+    """The same of a server that has ended."""
+    return _lines_with_a_word(_files(server))
+
+
+def _files(server: EngineServer) -> dict[str, str]:
+    paths = [server.process.log_path]
+    paths += server.run_dir.iterdir() if server.run_dir.exists() else ()
+    return {path.name: path.read_text(errors="replace") for path in paths}
+
+
+def _lines_with_a_word(places: Mapping[str, str]) -> list[str]:
     lines = [
         f"{place}: {line[:200]}"
         for place, text in places.items()

@@ -85,7 +85,7 @@ class Gun:
         return status, raw
 
     def _request(self, one: Shot) -> bytes:
-        lines = [f"POST {one.path} HTTP/1.1", f"host: {self._host}"]
+        lines = [f"{one.method} {one.path} HTTP/1.1", f"host: {self._host}"]
         lines += [f"{name}: {value}" for name, value in one.headers.items()]
         lines += [f"content-length: {len(one.body)}", "", ""]
         return "\r\n".join(lines).encode() + one.body[: len(one.body) - one.cut]

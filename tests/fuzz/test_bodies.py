@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.engine_server import ENGINE_MARKS, EngineServer
 from tests.fuzz.bodies import CANARY, shot
 from tests.fuzz.campaign import Campaign, run_campaign
 from tests.fuzz.leaks import leaks
 from tests.fuzz.shoot import Hit
 
-BODIES = int(os.environ.get("SCORPIO_FUZZ_BODIES", "2000"))
+BODIES = int(os.environ.get("SCORPIO_FUZZ_BODIES", "100000" if "CI" in os.environ else "2000"))
 
 
 def test_a_shot_is_a_function_of_its_number() -> None:
@@ -35,6 +37,7 @@ class TestOnTheEngine:
 
     pytestmark = ENGINE_MARKS
 
+    @pytest.mark.timeout(2400)
     async def test_bodies(self, engine_server: EngineServer) -> None:
         campaign = Campaign()
         await run_campaign(campaign, engine_server.url, BODIES, lambda now: None)
