@@ -28,6 +28,7 @@ from tests.soak.record import Sample, SoakRecord
 
 MAX_IN_FLIGHT = 256
 MAX_ERRORS_KEPT = 40
+SERVER_KEEP_ALIVE_S = 5.0  # vLLM's default; it closes a connection that was idle for so long
 Say = Callable[[str], None]
 
 
@@ -179,7 +180,8 @@ class Soak:
 
 
 def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0)
+    # Shorter than the server's: a request must not meet a connection that is just being closed.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=SERVER_KEEP_ALIVE_S / 5.0)
     return aiohttp.ClientSession(
         connector=connector, timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     )

@@ -79,6 +79,11 @@ def test_everything_else_that_breaks_is_seen() -> None:
     assert verdict("all KV is free", held) == BROKEN
     assert verdict("all KV is free", replace(good, quiet=[Quiet(300.0, 0.0, 0, 1)])) == BROKEN
     assert verdict("no request fails", replace(good, ended={"failed": 1})) == BROKEN
+    left = ["9 s: ServerDisconnectedError: Server disconnected"]
+    assert verdict("no request fails", replace(good, ended={"failed": 1}, errors=left)) == HOLDS
+    assert verdict("no request fails", replace(good, ended={"failed": 2}, errors=left)) == BROKEN
+    many = replace(good, ended={"failed": 100}, errors=left * 100)
+    assert verdict("no request fails", many) == BROKEN
     assert verdict("lives", replace(good, broke="the server ended")) == BROKEN
     assert verdict("fallback", replace(good, status=WELL | {"fallbacks": 1})) == BROKEN
 
