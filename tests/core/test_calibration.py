@@ -288,3 +288,12 @@ def test_whatever_is_seen_the_model_is_finite_and_near_the_profile(
             assert 0.999 * LEAST * static <= getattr(found, name) <= 1.001 * MOST * static
         for tokens in (0, 1e9):
             assert 1.0 <= calibration.margin(tokens) <= 2.0
+
+
+def test_speed_is_known_after_twenty_steps() -> None:
+    calibration, made = Calibration(MODEL), StepSample(0, 0.0, 0.0, 10, 1000, 0.0)
+    known = []
+    for _ in range(FIRST + 1):
+        known.append(calibration.known)
+        calibration.observe(replace(made, duration_s=MODEL.sample_s(made)))
+    assert known == [False] * FIRST + [True]

@@ -175,3 +175,10 @@ def test_prefill_goes_on_when_decodes_fill_the_whole_budget() -> None:
     assert caster.forecast(ask(1, NO_SLO, 10), Queue().plus(10.0), batch).ttft_s == pytest.approx(
         0.05
     )
+
+
+def test_a_prompt_takes_a_whole_step_however_short() -> None:
+    step = StepModel(0.010, 0.0, 0.0, 1e9, 0.0, 0.0, 0.0)
+    none = np.array([])
+    caster, idle = Forecaster(step, WIDE), Batch(0, 0, none, 0.0, 0.010, none)
+    assert caster.forecast(ask(1, NO_SLO, 1), Queue().plus(1.0), idle).ttft_s == 0.010

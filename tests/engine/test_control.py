@@ -12,8 +12,10 @@ from vllm.config.multimodal import MultiModalConfig
 
 from scorpio import channel
 from scorpio.engine import seams
+from scorpio.engine.control import POLL_PERIOD_S, PolicySwitch
 from scorpio.engine.virtual import EngineSpec, build_vllm_config
 from scorpio.settings import SettingsError, load_settings
+from tests.conformance.snapshots import limits
 from tests.engine.driver import Engine, Scripted
 
 
@@ -196,3 +198,37 @@ def test_another_wish_under_a_number_already_seen_is_carried_out(tmp_path: Path)
         status = channel.read_status(tmp_path)
         assert status is not None
         assert (status["policy"], status["control_seq"]) == (policy, 1)
+
+
+def test_a_wish_that_is_written_again_builds_no_new_policy(tmp_path: Path) -> None:
+    """Its state (speed, lengths, shares) would be lost."""
+    switch = PolicySwitch(load_settings({"scorpio": {"run_dir": str(tmp_path)}}), limits())
+    assert switch.poll(0.0, idle=True) is False
+    path, wish = tmp_path / channel.CONTROL, {"policy": "scorpio", "options": {}, "seq": 1}
+    path.write_text(json.dumps(wish))
+    assert switch.poll(POLL_PERIOD_S / 2, idle=False) is False  # not so soon
+    assert switch.poll(POLL_PERIOD_S / 2, idle=True) is True
+    policy = switch.policy
+    for content in (json.dumps(wish, indent=1), "{torn", json.dumps(wish)):
+        path.write_text(content)
+        assert switch.poll(0.2, idle=True) is False
+    assert switch.policy is policy
+    path.write_text(json.dumps(wish | {"seq": 2}))
+    assert switch.poll(0.2 + POLL_PERIOD_S / 2, idle=False) is False
+    assert switch.poll(0.3 + POLL_PERIOD_S, idle=False) is True
+
+
+def test_without_a_folder_there_is_no_switch() -> None:
+    assert PolicySwitch(load_settings({}), limits()).poll(0.0, idle=True) is False
+
+
+def test_changed_lookups_fail_closed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, wanted = next(iter(seams.LOOKUPS.items()))
+    monkeypatch.setitem(seams.LOOKUPS, path, ("self", "other"))
+    with pytest.raises(seams.IncompatibleVllmError) as changed:
+        Engine()
+    assert f"KVCacheManager.{path}{wanted} (needs ('self', 'other'))" in str(changed.value)
+    monkeypatch.setitem(seams.LOOKUPS, path, wanted)
+    monkeypatch.setitem(seams.LOOKUPS, "no_such.thing", ())
+    with pytest.raises(seams.IncompatibleVllmError, match=r"no_such\.thing is gone"):
+        Engine()

@@ -25,7 +25,7 @@ from tests.simulation.mutate.probes import Finder
 from tests.simulation.mutate.reach import ARGUMENTS, IMPORT, SEEDS, TESTS, Reach, order, run_seed
 
 # A mutant that loops for ever is killed, too: by processor time, or it hangs, or it fills memory.
-_SPARE_CPU_S, _LIMIT_S, _SPARE_BYTES = 20.0, 2400, 4 << 30
+_SPARE_CPU_S, _LIMIT_S, _SPARE_BYTES = 4.0, 2400, 4 << 30
 
 
 # With these a function may need one variable less of those around it: its code does not fit then.
