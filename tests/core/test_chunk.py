@@ -63,3 +63,10 @@ def test_it_fits_and_one_more_would_not(
     fill.add(n, prefix)
     assert fill.time_s >= before_s
     assert fill.time_s == pytest.approx(time_s(n))
+
+
+def test_tokens_that_cost_nothing_below_the_knee() -> None:
+    """By hand: 10 free ones, then 1 ms each."""
+    model = StepModel(0.010, 0.0, 0.001, 10.0, 0.0, 0.0, 0.0)
+    assert StepFill(model, 0.060, 1000, 0, 0.0).fits(100) == 60
+    assert StepFill(model, 0.0101, 1000, 0, 0.0).fits(100) == 10

@@ -81,6 +81,7 @@ def test_there_are_never_too_many() -> None:
     crowd = Crowd()
     crowd.book(0.0, table(), [(ask(number, 0.0), 10.0, 0.5) for number in range(5000)])
     assert len(crowd._promises) == len(crowd._of_kind[next(iter(crowd._of_kind))]) <= 2048
+    assert crowd.obeys == 0.05  # those forgotten did not come back
 
 
 class Counted(dict[Any, Any]):

@@ -266,3 +266,15 @@ def test_an_eligible_decode_runs_within_its_share_in_a_real_mix() -> None:
             waits[name] = waits.get(name, 0) + 1 if name in skipped else 0
             assert waits[name] < math.ceil(row.view.slo.tpot_s / min(slos) - 1e-9)
     assert all(life.produced == life.will_produce for life in engine.lives.values())
+
+
+def test_four_steps_of_prompts_are_named_and_no_more() -> None:
+    for first, named in ((1024, ["r1"]), (1023, ["r1", "r2"])):
+        engine = limits(max_num_seqs=8, token_budget=256, kv_tokens=100_000)
+        policy = policy_for("scorpio-paper", engine)
+        views = [RequestView(f"r{n}", n, NOW_S, tokens, 50, Slo())
+                 for n, tokens in ((1, first), (2, 10), (3, 10))]  # fmt: skip
+        made = policy.plan(
+            NOW_S, snapshot(policy, Scene(engine, (), tuple((v, False) for v in views)))
+        )
+        assert list(made.admit or ()) == named

@@ -1,0 +1,90 @@
+"""What does it cost to let a request go, and what do decodes make up? By hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from scorpio.core.latency import StepModel
+from scorpio.core.length_belief import LengthBelief
+from scorpio.core.policies.coming_step import ComingStep
+from scorpio.core.policies.crowd import Crowd
+from scorpio.core.policies.prefill_jobs import decode_work_s, prefill_jobs, prefill_work_s
+from scorpio.core.policies.shed import Competition, _borrowed_s, _cost_s, _recovery_s
+from scorpio.core.policies.step_decodes import step_decodes
+from scorpio.core.queue import WaitingTable
+from scorpio.core.slo import Slo
+from scorpio.core.views import EngineLimits, FloatArray, RequestView, Snapshot
+from tests.conformance.snapshots import Row, running_batch
+
+MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
+START_S = 100.0
+
+
+def ask(seq: int, tokens: int = 100, arrival_s: float = START_S) -> RequestView:
+    return RequestView(
+        f"r{seq}", seq, arrival_s, tokens, 64, Slo(5.0), predicted_output_tokens=40.0
+    )
+
+
+def scene(
+    waiting: Sequence[RequestView],
+    running: Sequence[Row] = (),
+    crowd: Crowd | None = None,
+    over: FloatArray | None = None,
+    share: float = 0.0,
+) -> tuple[ComingStep, Competition]:
+    table = WaitingTable()
+    for view in waiting:
+        table.add(view, view.deadline_s)
+    seen = Snapshot(running_batch(list(running)), table, EngineLimits(8, 100, 8000, 16, 4096), 8000)
+    jobs = prefill_jobs(MODEL, seen, None, lambda view: view.deadline_s, START_S, 60.0)
+    step = ComingStep(MODEL, seen, step_decodes(MODEL, seen, START_S, 0.25), START_S)
+    options = {"catch_up": 0.85}
+    return step, Competition(jobs, over, crowd or Crowd(), LengthBelief(8), share, options)
+
+
+def cost_s(tokens: int) -> float:
+    output = float(LengthBelief(8).expected(np.array([40.0]))[0])
+    return prefill_work_s(MODEL, float(tokens), 0.0) + decode_work_s(MODEL, float(tokens), output)
+
+
+def test_a_request_costs_its_prefill_and_its_answer() -> None:
+    assert _cost_s(*scene([ask(1), ask(2, 200)])) == pytest.approx([cost_s(100), cost_s(200)])
+
+
+def test_one_that_was_told_to_come_back_costs_less() -> None:
+    crowd, told = Crowd(), ask(1, arrival_s=50.0)
+    crowd.book(50.0, WaitingTable(), [(told, 50.0, 0.1)])
+    step, between = scene([ask(2), ask(3, 200)], crowd=crowd)
+    crowd.follow(START_S, step.snapshot.waiting)
+    assert crowd.is_back(step.snapshot.waiting, np.array([0])) is not None
+    assert _cost_s(step, between) == pytest.approx([crowd.weight * cost_s(100), cost_s(200)])
+
+
+def test_one_of_a_tenant_with_too_much_costs_more_than_any_other() -> None:
+    found = _cost_s(*scene([ask(1), ask(2, 200)], over=np.array([1.5, 0.0])))
+    assert found == pytest.approx([cost_s(100) + 1.5 * cost_s(200), cost_s(200)])
+
+
+@pytest.mark.parametrize(
+    ("share", "made_up_s"),
+    [(0.0, 0.05 - 0.012), (0.5, 0.05 - 0.024), (0.9, 0.15 * 0.05)],  # 15 % of its pace at least
+)
+def test_decodes_make_up_what_steps_leave_of_their_pace(share: float, made_up_s: float) -> None:
+    view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.05))
+    step, between = scene([ask(1)], [Row(view, 0, False, 100, 100, 3)], share=share)
+    assert step.decodes.alone_s == pytest.approx(0.012)
+    assert _recovery_s(step, between) == pytest.approx([made_up_s])
+
+
+def test_steps_are_borrowed_up_to_the_one_stock_would_make() -> None:
+    step, between = scene([ask(1, 60)])
+    assert _borrowed_s(step, 0.02, between.jobs) == pytest.approx([0.04, 0.07])
+    assert _borrowed_s(step, 0.05, between.jobs) == pytest.approx([0.07])
+    assert _borrowed_s(step, math.inf, between.jobs) == pytest.approx([0.07])
+    step, between = scene([ask(1, 900)])  # in steps of 100 tokens
+    assert _borrowed_s(step, 0.02, between.jobs) == pytest.approx([0.04, 0.11])
