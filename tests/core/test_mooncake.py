@@ -147,3 +147,10 @@ def test_a_pace_out_of_reach_is_no_promise_to_keep() -> None:
     made = plan(*asked)
     assert made.stock
     assert [told.request_id for told in made.forecasts] == ["r2", "r3"]
+
+
+def test_preempted_ones_are_not_judged_and_hold_up_no_verdict() -> None:
+    policy = policy_for("mooncake", LIMITS)
+    back, new = ask("r1", Slo(9.0)), ask("r2", Slo(9.0))
+    made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), ((back, True), (new, False)))))
+    assert [told.request_id for told in made.forecasts] == ["r2"]

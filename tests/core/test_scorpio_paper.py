@@ -278,3 +278,13 @@ def test_four_steps_of_prompts_are_named_and_no_more() -> None:
             NOW_S, snapshot(policy, Scene(engine, (), tuple((v, False) for v in views)))
         )
         assert list(made.admit or ()) == named
+
+
+def test_who_is_late_behind_preempted_ones_is_the_one_refused() -> None:
+    policy = policy_for("scorpio-paper", LIMITS)
+    back, late = (RequestView(f"r{n}", n, NOW_S, 5000, 50, Slo(0.01)) for n in (1, 2))
+    late = dataclasses.replace(late, slo=Slo(0.2))
+    later = RequestView("r3", 3, NOW_S, 10, 50, Slo(600.0))
+    waiting = ((back, True), (late, False), (later, False))
+    made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), waiting)))
+    assert [told.request_id for told in made.reject] == ["r2"]

@@ -13,10 +13,12 @@ from scorpio.core.length_belief import LengthBelief
 from scorpio.core.policies.coming_step import ComingStep
 from scorpio.core.policies.crowd import Crowd
 from scorpio.core.policies.prefill_jobs import decode_work_s, prefill_jobs, prefill_work_s
-from scorpio.core.policies.shed import Competition, _borrowed_s, _cost_s, _recovery_s
+from scorpio.core.policies.refusals import crowded
+from scorpio.core.policies.shed import Competition, Outcome, _borrowed_s, _cost_s, _recovery_s
 from scorpio.core.policies.step_decodes import step_decodes
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import Slo
+from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import EngineLimits, FloatArray, RequestView, Snapshot
 from tests.conformance.snapshots import Row, running_batch
 
@@ -88,3 +90,36 @@ def test_steps_are_borrowed_up_to_the_one_stock_would_make() -> None:
     assert _borrowed_s(step, math.inf, between.jobs) == pytest.approx([0.07])
     step, between = scene([ask(1, 900)])  # in steps of 100 tokens
     assert _borrowed_s(step, 0.02, between.jobs) == pytest.approx([0.04, 0.11])
+
+
+@pytest.mark.parametrize(
+    ("pace_s", "share", "decode_s"),
+    [
+        (0.100, 0.0, 0.014),  # two decodes of 200 tokens
+        (0.020, 0.35, 0.013),  # what the usual prefill leaves
+        (0.020, 0.90, 0.012),  # but no less than the decodes of now
+    ],
+)
+def test_later_steps_have_the_decodes_of_those_that_stay(
+    pace_s: float, share: float, decode_s: float
+) -> None:
+    found = later(pace_s, share)
+    assert found.decode_s == pytest.approx(decode_s)
+    assert found.first_step_s == pytest.approx(0.1 - 0.012 + decode_s)
+    assert found.pace_s == pace_s
+
+
+def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
+    """Its part of all work that is no fixed cost."""
+    output = float(LengthBelief(8).expected(np.array([40.0]))[0])
+    part = 0.1 / (0.1 + decode_work_s(MODEL, 100.0, output)) * (1.0 - 0.011 / 0.015)
+    assert 0.012 < (1.0 - part) * 0.015 < 0.014
+    assert later(0.015, 0.0).decode_s == pytest.approx((1.0 - part) * 0.015)
+
+
+def later(pace_s: float, share: float) -> PrefillSupply:
+    """One decode runs; of two prompts of 100 tokens one is let go."""
+    view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.5))
+    step, between = scene([ask(1), ask(2)], [Row(view, 0, False, 100, 100, 3)])
+    found = Outcome(PrefillSupply(START_S, 0.1, 0.012, pace_s), np.array([1]))
+    return crowded(step, between.jobs, found, LengthBelief(8), share)

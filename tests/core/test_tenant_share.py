@@ -197,3 +197,15 @@ def test_many_accounts_cost_one_pass_over_their_names() -> None:
     assert excess[0] > 1.25
     assert excess[1] == 0.0
     assert found._asked_s.passes == 1
+
+
+def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
+    """Attention too: 1 us a token and prefix, 10 us a token of a decode's context."""
+    step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
+    speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
+    policy = Scorpio(speed, limits(), {})
+    asked = replace(view("a"), predicted_output_tokens=40.0)
+    output = float(policy._lengths.expected(np.array([40.0]))[0])
+    assert policy._request_s(asked) == pytest.approx(
+        100 * (0.001 + 1e-6 * 50) + output * (0.001 + 1e-5 * (100 + 0.5 * output)), rel=1e-12
+    )

@@ -77,7 +77,7 @@ def _judge(wanted: list[Mutant], args: argparse.Namespace, record: Path) -> None
     def done(mutant: Mutant, killer: str, took_s: float) -> None:
         key, left = mutant.key, len(tests[mutant.key]) - len(paid[mutant.key])
         asked = sorted({t.mark for t in paid[key]} | before.get(key, set()))
-        how = (killer, took_s) if killer else (killer, took_s, tuple(asked), left)
+        how = (killer, took_s) if killer else (killer, took_s, tuple(asked), left, *place(mutant))
         add(record, Row(mutant.path, mutant.line, mutant.index, mutant.change, *how))
         code = "" if killer else " | ".join(place(mutant))
         print(f"{mutant.path}:{mutant.line} {mutant.change}: {killer or 'SURVIVED'} "

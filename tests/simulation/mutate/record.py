@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from tests.simulation.mutate.mutants import PACKAGES, Mutant, place
 
@@ -16,7 +17,8 @@ REASONS = Path(__file__).with_name("survivors.json")
 @dataclass(frozen=True, slots=True)
 class Row:
     """A mutant's verdict. killed_by: "" = it survived. asked: the tests that let it live. left: how
-    many more could have killed it, for which the budget did not suffice."""
+    many more could have killed it, for which the budget did not suffice. where, code: its function
+    and statement, which stay when lines move."""
 
     path: str
     line: int
@@ -26,6 +28,8 @@ class Row:
     took_s: float
     asked: tuple[str, ...] = ()
     left: int = 0
+    where: str = ""
+    code: str = ""
 
     @property
     def mutant(self) -> Mutant:
@@ -77,9 +81,9 @@ def report(rows: list[Row]) -> str:
     ]
     lines += ["| where | statement | change | reason |", "|---|---|---|---|"]
     for row in sorted((r for r in rows if not r.killed_by), key=lambda r: (r.path, r.line)):
-        where, code = place(row.mutant)
+        where, code = (row.where, row.code) if row.code else place(row.mutant)
         reason = known.get((row.path, where, code, row.change), "")
-        cell = code.replace("|", "\\|")
+        cell = shorten(code.replace("|", "\\|"), 100, placeholder=" ...")
         lines.append(
             f"| `{row.path.removeprefix('scorpio/')}` {where} | `{cell}` | {row.change} "
             f"| {reason} |"
