@@ -85,3 +85,19 @@ def test_prefills_and_unfinished_answers_teach_nothing() -> None:
         row = Row(request, 0, joined, 10, 10, produced)
         belief.follow(snapshot(policy, Scene(limits(), (row,), ())).running)
     assert belief.mean_tokens == before
+
+
+def test_before_any_answer_predictions_are_trusted_a_little_more_than_by_half() -> None:
+    belief = LengthBelief(4)
+    assert belief.slope == 0.6
+    low, high = expected(belief, 10.0, 40.0)
+    assert high / low == pytest.approx(4.0**0.6)
+
+
+def test_an_answer_of_one_token_is_an_answer() -> None:
+    belief, policy = LengthBelief(LIMITS.max_num_seqs), Scorpio(PROFILE, LIMITS, {})
+    before = belief.mean_tokens
+    for name, joined, produced in (("a", True, 0), ("a", False, 1), ("b", True, 0)):
+        row = Row(view(name, 10), 0, joined, 10, 10, produced)
+        belief.follow(snapshot(policy, Scene(limits(), (row,), ())).running)
+    assert belief.mean_tokens < before

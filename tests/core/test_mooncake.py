@@ -9,9 +9,10 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import RejectReason, StepPlan
+from scorpio.core.policies.mooncake import Mooncake
 from scorpio.core.slo import NO_SLO, OnMiss, Slo
 from scorpio.core.views import RequestView, StepSample
-from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
+from tests.conformance.snapshots import NOW_S, PROFILES, Row, Scene, limits, policy_for, snapshot
 
 LIMITS = limits(max_num_seqs=300, token_budget=2048, kv_tokens=1_000_000)
 
@@ -154,3 +155,8 @@ def test_preempted_ones_are_not_judged_and_hold_up_no_verdict() -> None:
     back, new = ask("r1", Slo(9.0)), ask("r2", Slo(9.0))
     made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), ((back, True), (new, False)))))
     assert [told.request_id for told in made.forecasts] == ["r2"]
+
+
+def test_what_is_possible_alone_is_asked_of_an_empty_context() -> None:
+    policy = Mooncake(PROFILES["a100"], LIMITS, {})
+    assert policy._possible_tpot_s == PROFILES["a100"].step.step_s(1, 0.0)

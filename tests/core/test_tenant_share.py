@@ -209,3 +209,11 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
     assert policy._request_s(asked) == pytest.approx(
         100 * (0.001 + 1e-6 * 50) + output * (0.001 + 1e-5 * (100 + 0.5 * output)), rel=1e-12
     )
+
+
+def test_the_fixed_part_of_a_step_is_the_profiles_or_todays_whichever_is_less() -> None:
+    step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
+    speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
+    policy = Scorpio(speed, limits(), {})
+    assert policy._fixed_s(replace(step, base_s=0.005)) == pytest.approx(0.006)
+    assert policy._fixed_s(replace(step, base_s=0.050)) == pytest.approx(0.011)

@@ -153,3 +153,11 @@ def test_who_comes_during_a_pause_has_waited_before_it(transit_s: float, waited_
     hand, clock = after(lambda h, c: c.pause())
     hand.at_s += 10.0
     assert clock.arrival_s(transit_s) == 1000.0 - waited_s
+
+
+def test_paused_is_said_between_pause_and_resume() -> None:
+    clock, said = Hand().clock(), list[bool]()
+    for act in (lambda: None, clock.pause, clock.resume):
+        act()
+        said.append(clock.paused)
+    assert said == [False, True, False]

@@ -9,7 +9,9 @@ from vllm.v1.core.sched.interface import PauseState
 
 from scorpio import channel
 from scorpio.core.plan import StepPlan
+from scorpio.engine.virtual import EngineSpec
 from tests.engine.driver import Engine, Scripted
+from tests.engine.test_startable import add_with_grammar
 
 
 def test_steps_are_stock_or_planned() -> None:
@@ -69,3 +71,42 @@ def test_nothing_is_planned_during_a_pause() -> None:
     engine.scheduler.set_pause_state(PauseState.PAUSED_NEW)
     engine.step()
     assert policy.seen is None
+
+
+def test_a_switch_is_in_the_status_at_once(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path)})
+    engine.add("a", output=50)
+    engine.step(0.06)
+    channel.write_control(tmp_path, "sjf")
+    for _ in range(2):
+        engine.step(0.06)  # it is looked for every 50 ms
+    status: Any = channel.read_status(tmp_path)
+    assert status["policy"] == "sjf"
+
+
+def test_what_waits_counts_whether_it_can_start_or_not() -> None:
+    engine = Engine()
+    engine.scorpio.use_policy(Scripted(StepPlan(admit=[])))
+    engine.add("first", output=50)
+    engine.step()
+    engine.add("plain", prompt=40)
+    add_with_grammar(engine, "held", prompt=30)
+    assert engine.scorpio.waiting.prompt_tokens == 70
+    assert engine.scorpio.waiting.num_held == 1
+
+
+def test_blocks_that_vllm_keeps_from_newcomers_are_not_free() -> None:
+    """A watermark of a tenth of 100 blocks, beside a batch; an empty engine has all of them."""
+    engine = Engine(EngineSpec(pipeline_depth=1, num_blocks=101, watermark=0.1, max_model_len=256,
+                               max_num_seqs=8, max_num_batched_tokens=64))  # fmt: skip
+    policy = Scripted()
+    engine.scorpio.use_policy(policy)
+    free = []
+    for name in ("a", "b"):
+        engine.add(name, prompt=16, output=50)
+        engine.step()
+        assert policy.seen is not None
+        free.append(policy.seen.kv_free_tokens)
+    assert free[0] == 1600
+    assert free[1] == 1600 - 16 * (1 + engine.scheduler.kv_cache_manager.watermark_blocks)
+    assert engine.scheduler.kv_cache_manager.watermark_blocks == 10
