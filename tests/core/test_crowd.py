@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scorpio.core.policies.crowd import Crowd
+from scorpio.core.policies.crowd import Crowd, Told
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import Slo
 from scorpio.core.views import RequestView
@@ -27,7 +27,7 @@ def table(*views: RequestView) -> WaitingTable:
 def refused(*beside: RequestView) -> Crowd:
     """One of 0.5 s of work, at time 0, told to come back in 10 s."""
     crowd, view = Crowd(), ask(1, 0.0)
-    crowd.book(0.0, table(view, *beside), [(view, 10.0, 0.5)])
+    crowd.book(0.0, table(view, *beside), [Told(view, 11.0, 10.0, 0.5)])
     return crowd
 
 
@@ -59,6 +59,29 @@ def test_who_waited_beside_it_has_not_come_back() -> None:
     assert crowd.is_back(table(beside), np.array([0])) is None
 
 
+@pytest.mark.parametrize("where", ["waits", "runs"])
+def test_one_that_was_not_refused_after_all_was_promised_nothing(where: str) -> None:
+    """The engine drops a refusal when it knows more than the plan: nobody disobeyed."""
+    crowd, view = refused(), ask(1, 0.0)
+    waiting, running = (table(view), []) if where == "waits" else (table(), [view])
+    crowd.follow(0.1, waiting, running)
+    assert crowd.booked_s == 0.0
+    crowd.follow(60.0, table())
+    assert crowd.obeys == 1.0
+
+
+def test_one_that_is_out_of_reach_is_promised_what_it_was_offered_alone() -> None:
+    for back, came in ((ask(2, 0.1, ttft_s=11.0), True), (ask(2, 30.0), False)):
+        crowd, view = Crowd(), ask(1, 0.0)
+        crowd.book(0.0, table(view), [Told(view, 11.0, None, 0.5)])
+        waiting = table(back)
+        crowd.follow(back.arrival_s, waiting)
+        assert (crowd.is_back(waiting, np.array([0])) is not None) is came
+        crowd.follow(60.0, waiting)
+        assert crowd.obeys == 1.0
+        assert crowd.booked_s == 0.0
+
+
 def test_each_promise_counts_for_one() -> None:
     crowd, waiting = refused(), table(ask(2, 10.0), ask(3, 10.0))
     crowd.follow(10.0, waiting)
@@ -70,16 +93,16 @@ def test_each_promise_counts_for_one() -> None:
 def test_promises_that_are_not_taken_count_less_and_less() -> None:
     crowd = Crowd()
     for number in range(100):
-        crowd.book(20.0 * number, table(), [(ask(number, 20.0 * number), 10.0, 0.5)])
+        crowd.book(20.0 * number, table(), [Told(ask(number, 20.0 * number), 11.0, 10.0, 0.5)])
         crowd.follow(20.0 * number + 19.0, table())
         assert crowd.booked_s == 0.0
-    crowd.book(5000.0, table(), [(ask(200, 5000.0), 10.0, 0.5)])
+    crowd.book(5000.0, table(), [Told(ask(200, 5000.0), 11.0, 10.0, 0.5)])
     assert crowd.booked_s < 0.05
 
 
 def test_there_are_never_too_many() -> None:
     crowd = Crowd()
-    crowd.book(0.0, table(), [(ask(number, 0.0), 10.0, 0.5) for number in range(5000)])
+    crowd.book(0.0, table(), [Told(ask(number, 0.0), 11.0, 10.0, 0.5) for number in range(5000)])
     assert len(crowd._promises) == len(crowd._of_kind[next(iter(crowd._of_kind))]) <= 2048
     assert crowd.obeys == 0.05  # those forgotten did not come back
 
@@ -96,7 +119,7 @@ class Counted(dict[Any, Any]):
 
 def test_a_flood_that_never_obeys_is_not_compared_with_all_it_was_told() -> None:
     crowd, view = Crowd(), ask(1, 0.0)
-    crowd.book(0.0, table(view), [(view, 10.0, 0.5)] * 2048)
+    crowd.book(0.0, table(view), [Told(view, 11.0, 10.0, 0.5)] * 2048)
     crowd._promises = looks = Counted(crowd._promises)
     crowd.follow(0.1, table(*(ask(2 + number, 0.1) for number in range(100))))
     assert 0 < looks.looks <= 100 * 64
@@ -114,7 +137,7 @@ def test_promises_weigh_by_how_many_obey() -> None:
     crowd.follow(60.0, table())
     assert crowd.obeys == pytest.approx(0.95)
     assert crowd.weight == pytest.approx(1.0 - 0.9 * 0.95**2)
-    crowd.book(60.0, table(), [(ask(2, 60.0), 10.0, 0.5)])
+    crowd.book(60.0, table(), [Told(ask(2, 60.0), 11.0, 10.0, 0.5)])
     assert crowd.booked_s == pytest.approx(0.5 * 0.95)
     crowd.follow(70.0, table(ask(3, 70.0)))
     assert crowd.obeys == pytest.approx(0.95 + 0.05 * 0.05)
@@ -143,7 +166,7 @@ def test_the_ttft_it_was_offered_is_about_the_slo_and_the_wait(ttft_s: float, ba
 
 def test_all_promises_are_looked_at_four_times_a_second() -> None:
     crowd = refused()
-    crowd.book(0.0, table(), [(ask(2, 0.0), 10.1, 0.5)])  # its time is over at 14.625 s
+    crowd.book(0.0, table(), [Told(ask(2, 0.0), 11.1, 10.1, 0.5)])  # its time is over at 14.625 s
     crowd.follow(14.51, table())
     crowd.follow(14.70, table())  # not looked at again
     assert crowd.booked_s == pytest.approx(0.5 * 0.95)
@@ -153,7 +176,9 @@ def test_all_promises_are_looked_at_four_times_a_second() -> None:
 
 def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_kind() -> None:
     crowd, first = Crowd(), ask(1, 0.0)
-    crowd.book(0.0, table(first), [(first, 10.0, 0.5), (ask(2, 0.0, prompt=7), 10.0, 0.5)])
+    crowd.book(
+        0.0, table(first), [Told(v, 11.0, 10.0, 0.5) for v in (first, ask(2, 0.0, prompt=7))]
+    )
     waiting = table(ask(3, 10.0), ask(4, 10.0, prompt=7), ask(5, 10.0, prompt=7))
     crowd.follow(10.0, waiting)
     found = crowd.is_back(waiting, np.array([0, 1, 2, -1]))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,10 +32,20 @@ _LOOK_S = 0.25  # between two looks at all promises
 _Kind = tuple[str, int, int, float]
 
 
+class Told(NamedTuple):
+    """One refused: its first token could come `offered_s` after it asks again at once; with its own
+    SLO after `retry_s` (None: that is not promised). work_s: of its prompt."""
+
+    view: RequestView
+    offered_s: float
+    retry_s: float | None
+    work_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Promise:
     """Kept for a request of this kind, until so late, that asks for its first token no earlier,
-    with the same SLO or one of `offered_s` or more."""
+    with the same SLO (NaN: that was not promised) or one of `offered_s` or more."""
 
     kind: _Kind
     slo_s: float
@@ -54,13 +65,22 @@ class Crowd:
         self._last_seq = -1  # seen so far: only what comes after a promise comes back
         self._look_s = -math.inf  # when to look for promises whose time is over
         self._back: set[int] = set()  # seqs of those that wait again
+        self._latest: dict[int, int] = {}  # promises of the last plan, by the seq of the refused
         self.obeys = 1.0
 
-    def follow(self, now_s: float, waiting: WaitingTable) -> None:
-        """Which requests have come back, and which promises are over?"""
+    def follow(
+        self, now_s: float, waiting: WaitingTable, running: Iterable[RequestView] = ()
+    ) -> None:
+        """Which requests have come back, and which promises are over? One that is still here was
+        not refused after all (the engine knows more than the plan), so it was promised nothing."""
         if not self._promises and not self._back:
             return
         seqs = waiting.seqs()
+        if self._latest:
+            here = {*seqs.tolist(), *(view.seq for view in running)}
+            for seq in here & self._latest.keys():
+                self._forget(self._latest[seq])
+            self._latest.clear()
         if self._back:
             self._back &= set(seqs.tolist())
         for row in (seqs > self._last_seq).nonzero()[0].tolist():
@@ -95,20 +115,23 @@ class Crowd:
         """Prefill work of those that may still come back, as far as they do."""
         return self.obeys * sum(promise.work_s for promise in self._promises.values())
 
-    def book(
-        self, now_s: float, waiting: WaitingTable, told: Iterable[tuple[RequestView, float, float]]
-    ) -> None:
-        """Each was told to come back after so many seconds, with so much work."""
+    def book(self, now_s: float, waiting: WaitingTable, told: Iterable[Told]) -> None:
+        """Each was told so."""
         self._last_seq = max(self._last_seq, int(waiting.seqs().max(initial=-1)))
-        for view, retry_s, work_s in told:
-            grace_s = _GRACE_S + _GRACE * retry_s
+        for view, offered_s, retry_s, work_s in told:
             kind, slo_s = _kind(view), view.deadline_s - view.arrival_s
+            if retry_s is None:
+                retry_s, slo_s = 0.0, math.nan
+            else:
+                offered_s = slo_s + retry_s
+            grace_s = _GRACE_S + _GRACE * retry_s
+            first_token_s, until_s = now_s + offered_s - grace_s, now_s + retry_s + grace_s
             self._number += 1
-            back_s = now_s + retry_s
             self._promises[self._number] = _Promise(
-                kind, slo_s, slo_s + retry_s, back_s + slo_s - grace_s, back_s + grace_s, work_s
+                kind, slo_s, offered_s, first_token_s, until_s, work_s
             )
             self._of_kind.setdefault(kind, []).append(self._number)
+            self._latest[view.seq] = self._number
         while len(self._promises) > _MOST:
             self._end(next(iter(self._promises)), came=False)
 
@@ -124,12 +147,19 @@ class Crowd:
         return False
 
     def _end(self, number: int, came: bool) -> None:
-        promise = self._promises.pop(number)
+        """Of those that were told when to come it is learned how many do."""
+        if came or not math.isnan(self._promises[number].slo_s):
+            self.obeys = max(self.obeys + _WEIGHT * (came - self.obeys), _LEAST)
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        promise = self._promises.pop(number, None)
+        if promise is None:
+            return
         same = self._of_kind[promise.kind]
         same.remove(number)
         if not same:
             del self._of_kind[promise.kind]
-        self.obeys = max(self.obeys + _WEIGHT * (came - self.obeys), _LEAST)
 
 
 def _kind(view: RequestView) -> _Kind:

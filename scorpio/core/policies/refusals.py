@@ -13,7 +13,7 @@ from scorpio.core.latency import StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.policies.coming_step import ComingStep
-from scorpio.core.policies.crowd import Crowd
+from scorpio.core.policies.crowd import Crowd, Told
 from scorpio.core.policies.prefill_jobs import PrefillJobs, decode_work_s, prefill_work_s
 from scorpio.core.policies.shed import Outcome
 from scorpio.core.queue import WaitingTable
@@ -21,6 +21,9 @@ from scorpio.core.supply import PrefillSupply
 from scorpio.core.views import BoolArray, EngineLimits, FloatArray, IntArray, RequestView
 
 _MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
+# The load may have fallen so long after it has been worked off: a guess, which leaves the crowd
+# spread within the 30 s that HTTP tells.
+_LOAD_FALLS_S = 20.0
 _MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common
 _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is offered
@@ -127,17 +130,19 @@ def refusals(
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
-    refused = list(_worded(waiting, jobs, gone, ttft_s, supply, rule))
+    # The first of all behind a running step. More than its SLO: out of reach until the load falls.
+    first_s = _CUSHION * (own_s / supply.share + supply.pace_s)
     views = [waiting[row] for row in jobs.row[gone].tolist()]
-    crowd.book(
-        now_s,
-        waiting,
-        (
-            (view, refusal.retry_after_s, work_s)
-            for view, refusal, work_s in zip(views, refused, own_s.tolist(), strict=True)
-            if refusal.retry_after_s is not None
-        ),
+    slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
+    retry_s = np.maximum(ttft_s - slo_s, _MIN_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
+    refused = list(_worded(views, gone, ttft_s, retry_s, supply, rule))
+    times = zip(views, refused, own_s.tolist(), (first_s > slo_s).tolist(), strict=True)
+    told = (
+        Told(view, ttft, None if far else refusal.retry_after_s, work)
+        for (view, refusal, work, far), ttft in zip(times, ttft_s.tolist(), strict=True)
+        if refusal.retry_after_s is not None
     )
+    crowd.book(now_s, waiting, told)
     return refused
 
 
@@ -169,17 +174,16 @@ def _beginnings(waiting: WaitingTable, rows: IntArray) -> list[tuple[float, floa
 
 
 def _worded(
-    waiting: WaitingTable,
-    jobs: PrefillJobs,
+    views: list[RequestView],
     gone: IntArray,
     ttft_s: FloatArray,
+    retry_s: FloatArray,
     supply: PrefillSupply,
     rule: RefusalRule,
 ) -> Iterator[Rejection]:
-    for job, offered_s in zip(gone.tolist(), ttft_s.tolist(), strict=True):
-        view = waiting[int(jobs.row[job])]
-        slo_s = min(view.slo.ttft_s, view.slo.e2e_s)
-        retry_s = None if rule.never_could(view.uncached) else max(offered_s - slo_s, _MIN_RETRY_S)
+    times = zip(views, gone.tolist(), ttft_s.tolist(), retry_s.tolist(), strict=True)
+    for view, job, offered_s, later_s in times:
+        again_s = None if rule.never_could(view.uncached) else later_s
         attainable_s: float | None = offered_s
         if rule.over is not None and rule.over[job] > 0.0:
             reason = RejectReason.OVER_QUOTA
@@ -187,4 +191,4 @@ def _worded(
             reason, attainable_s = RejectReason.TPOT_INFEASIBLE, None  # none beside these others
         else:
             reason = RejectReason.TTFT_INFEASIBLE
-        yield Rejection(view.request_id, reason, attainable_s, retry_s)
+        yield Rejection(view.request_id, reason, attainable_s, again_s)

@@ -95,7 +95,7 @@ class Scorpio:
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._prefill_share.idle(start_s - self._busy_until_s)
         self._lengths.follow(snapshot.running)
-        self._crowd.follow(now_s, snapshot.waiting)
+        self._crowd.follow(now_s, snapshot.waiting, snapshot.running.views)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
         if snapshot.waiting.deadline_s.min(initial=math.inf) < math.inf:
             self._promised_s = start_s
