@@ -78,7 +78,7 @@ def _first_prompt_tokens(
     scheduler: AsyncScheduler, queue: GatedQueue, starting: Sequence[str] | None
 ) -> int:
     """What the one that vLLM comes to first has still to compute: those that hold KV already (a
-    session with its next input) start before all others, planned or not. 0: nobody starts."""
+    session with its next input) start before all others, planned or not. 0: none starts."""
     for request in scheduler.kv_holding_waiting:
         if not cannot_start(request):
             return int(request.num_tokens - request.num_computed_tokens)

@@ -1,4 +1,4 @@
-"""Who comes, who leaves, who says more? vLLM's API process, and EngineCore's two input queues."""
+"""Which requests come, go on or leave? vLLM's API process, and EngineCore's two input queues."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Door:
                 self._watch.after_abort(self._scheduler, request_id)
 
     def close(self, entry: Entry, end: End) -> None:
-        """Its client hears no more."""
+        """Its client is told no more."""
         self._clients.close(entry, end, self._clock.now_s)
         self._log(f"{entry.arrival.request_id} {entry.tokens} {end.value}")
 
     def set_wall_clock(self, offset_s: float) -> None:
-        """Whoever is on the way from the API process is the exception that must be made: such a
+        """A request on the way from the API process is the exception that must be made: such a
         request carries the old time, and no engine can know."""
         if not isinstance(self._scheduler, WatchedScheduler):
             return

@@ -20,11 +20,11 @@ from tests.simulation.swarm import Swarm
 
 _SMALL = 1e-6
 _FAR = 3.0  # times its SLO that a step takes: out of reach for any engine
-_IN_A_ROW = 8  # plans that start nobody
+_IN_A_ROW = 8  # plans that start no request
 
 
 class Plans:
-    """Of one run: credits earned and spent by slot, plans in a row that started nobody."""
+    """Of one run: credits earned and spent by slot, plans in a row that started no request."""
 
     def __init__(self, swarm: Swarm) -> None:
         slots = swarm.spec.max_num_seqs
@@ -32,7 +32,7 @@ class Plans:
         self._step_s = swarm.step.step_s(1, 0.0)
         unsteady = ("misprofiled", "noise", "throttled", "stalls", "pauses", "switch")
         self._exact = swarm.has("profile") and not any(map(swarm.has, unsteady))
-        self._started_nobody = 0
+        self._plans_without = 0
         self._broken: list[tuple[int, str]] = []
 
     def look(self, now_s: float, seen: Snapshot, plan: StepPlan, policy: Policy) -> None:
@@ -108,7 +108,7 @@ class Plans:
     # -- scorpio -----------------------------------------------------------------------------------
 
     def _check_paces(self, now_s: float, seen: Snapshot, plan: StepPlan, policy: Scorpio) -> None:
-        """18: whoever may be refused joins only where a step of all decodes keeps its own pace."""
+        """18: one that may be refused joins only where a step of all decodes keeps its pace."""
         if plan.stock or not plan.admit:
             return
         model, batch, waiting = policy._calibration.model(), seen.running, seen.waiting
@@ -136,15 +136,15 @@ class Plans:
         paced = batch.tpot_slo_s.min(initial=math.inf) < math.inf
         seat = len(batch) < seen.limits.max_num_seqs and not seen.limits.max_adapters
         if started or paced or not seat or not len(waiting):
-            self._started_nobody = 0
+            self._plans_without = 0
             return
         kept = float(waiting.prompt_tokens.max())  # for one that is owed time
         refused = {rejection.request_id for rejection in plan.reject}
         could = next((view for view in waiting if self._could(view, seen, kept, now_s)
                       and view.request_id not in refused), None)  # fmt: skip
-        self._started_nobody = 0 if could is None else self._started_nobody + 1
-        few = self._started_nobody <= _IN_A_ROW
-        self._require(few, 17, f"nobody starts, though {could and could.request_id} has room")
+        self._plans_without = 0 if could is None else self._plans_without + 1
+        few = self._plans_without <= _IN_A_ROW
+        self._require(few, 17, f"no request starts, though {could and could.request_id} has room")
 
     def _could(self, view: RequestView, seen: Snapshot, kept: float, now_s: float) -> bool:
         room = view.prompt_tokens + kept + 2 * seen.limits.block_tokens <= seen.kv_free_tokens

@@ -72,7 +72,7 @@ def _of(tenant: str, call: Call) -> Call:
 
 
 def _out_of_reach() -> Scene:
-    """A few at a time who ask for a tenth of a step."""
+    """A few at a time that ask for a tenth of a step."""
     return _scene(-2, [_call(i, 1.0 * (i // 4), 100, 0.001) for i in range(24)])
 
 
