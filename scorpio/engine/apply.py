@@ -6,6 +6,7 @@ Nothing is decided here. Refusals, which end requests, are `ScorpioScheduler._re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -45,6 +46,18 @@ def apply_plan(
         scheduler.max_num_scheduled_tokens = min(budget, limits.token_budget)
     if starting is not None:
         queue.open_for(starting)
+
+
+def keeping_adapters(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> StepPlan:
+    """The plan, or the same with none that sits out, where one may start beside it that holds KV (a
+    session with its next input): vLLM starts it by itself, and would give it the place of an
+    adapter that sits out. A step later the batch would hold one too many, and end the engine."""
+    if not snapshot.limits.max_adapters or not (plan.skip_decode or plan.defer_prefill):
+        return plan
+    for request in scheduler.kv_holding_waiting:
+        if request.lora_request is not None and not cannot_start(request):
+            return replace(plan, skip_decode=(), defer_prefill=())
+    return plan
 
 
 def starting(

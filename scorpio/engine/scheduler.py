@@ -18,7 +18,7 @@ from vllm.v1.request import Request, StreamingUpdate
 
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
 from scorpio.core.views import Snapshot, StepSample
-from scorpio.engine.apply import apply_plan, starting
+from scorpio.engine.apply import apply_plan, keeping_adapters, starting
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
@@ -139,6 +139,7 @@ class ScorpioScheduler(SchedulerWithParts):
         """Carry out a checked plan through vLLM's seams; the plan that was carried out."""
         queue, live = self.waiting, self._tracker.live
         plan = self._choices.of_plan(plan, idle=not self.running)
+        plan = keeping_adapters(self, plan, seen)
         ids = starting(queue, live, plan, seen)
         instead = filled(self, queue, ids, plan, seen)
         if instead is not None:

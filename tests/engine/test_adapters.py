@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from vllm.v1.request import RequestStatus
 
 from scorpio.core.plan import StepPlan
 from scorpio.core.registry import policy_names
@@ -40,6 +41,30 @@ def test_an_adapter_that_sits_out_a_step_keeps_its_place(admit: list[str] | None
     assert engine.scorpio.telemetry.fallbacks == 0
     assert all(outs[-1].finish_reason is not None for outs in engine.outputs.values())
     engine.assert_drained()
+
+
+def test_a_session_that_reads_on_takes_no_place_of_one_that_sits_out() -> None:
+    """It holds KV, so vLLM starts it by itself, whatever a plan lets in."""
+    engine = Engine(lora_spec(1))
+    policy = Scripted(StepPlan())
+    engine.scorpio.use_policy(policy)
+    session = engine.request("s", 20, 2, adapter=1)
+    session.resumable = True
+    engine.scheduler.add_request(session)
+    while session.status != RequestStatus.WAITING_FOR_STREAMING_REQ:
+        engine.step()
+    engine.add("long", 200, adapter=2)
+    engine.step()
+    part = engine.request("s", 20, 2)
+    part.resumable = True
+    engine.scheduler.add_request(part)
+    policy.answer = StepPlan(defer_prefill=[0])
+    assert engine.step().num_scheduled_tokens.keys() == {"long"}
+    policy.answer = StepPlan()
+    for _ in range(20):
+        engine.step()
+    assert len(engine.tokens("long")) == 4
+    assert engine.scorpio.telemetry.fallbacks == 0
 
 
 @pytest.mark.parametrize("depth", [1, 2])

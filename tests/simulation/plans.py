@@ -29,6 +29,7 @@ class Plans:
     def __init__(self, swarm: Swarm) -> None:
         slots = swarm.spec.max_num_seqs
         self._earned, self._ran = np.zeros(slots), np.zeros(slots)
+        self._credits_of: ScorpioPaper | None = None
         self._step_s = swarm.step.step_s(1, 0.0)
         unsteady = ("misprofiled", "noise", "throttled", "stalls", "pauses", "switch")
         self._exact = swarm.has("profile") and not any(map(swarm.has, unsteady))
@@ -63,6 +64,9 @@ class Plans:
         """9, 10, 11: what a decode has earned in the batch (its share of each step) and not spent
         on running is between 0 and 1, from the step in which it joined."""
         batch = seen.running
+        if policy is not self._credits_of:  # switched on, or once more
+            self._credits_of = policy
+            self._earned[:] = self._ran[:] = 0.0
         joined = batch.slot[batch.joined]
         self._earned[joined] = self._ran[joined] = 0.0
         rows = np.flatnonzero(batch.is_decode)

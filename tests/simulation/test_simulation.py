@@ -45,11 +45,12 @@ def test_every_promise_is_kept() -> None:
     assert {"finished", "rejected", "left"} <= portion.ends.keys()
 
 
-@pytest.mark.parametrize("seed", [299, 368, 376, 405, 585, 1025])
+@pytest.mark.parametrize("seed", [299, 365, 368, 376, 405, 585, 1025, 1287])
 def test_seeds_that_broke_a_promise_keep_it(seed: int) -> None:
     """A part of a refused session; a disk that wakes the engine; one request of 15 choices that is
     refused after a pause; the next input of a session where prompts may not be cut; choices that
-    are told the same; a session that is preempted when its answer ends."""
+    are told the same; a session that is preempted when its answer ends, one that takes the place of
+    an adapter; credits of a policy that is switched on once more."""
     assert not run_case(Case(seed)).violation
     assert not broken_pair(Case(seed))
 

@@ -53,6 +53,7 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "refused sessions are forgotten": 13,
     "a session has one answer": 19,
     "the next input is cut": 405,
+    "sessions take places": 1287,
     "a session is lost": 1025,
     "a session forgets": 1025,
     "nothing is out of reach": -2,

@@ -206,6 +206,11 @@ def _session_forgets(patch: _Patch) -> None:
     patch.delattr(adapter.ScorpioScheduler, "_update_request_as_session")
 
 
+def _sessions_take_places(patch: _Patch) -> None:
+    """Of adapters that sit out a step."""
+    patch.setattr(adapter, "keeping_adapters", lambda scheduler, plan, snapshot: plan)
+
+
 def _policy_plans(patch: _Patch, more: Any) -> None:
     """All policies plan something else, too."""
     from tests.simulation.scheduler import Window
@@ -243,6 +248,7 @@ BUGS = [
     Bug("a skip lasts for ever", "credits", _skip_lasts_for_ever),
     Bug("refused sessions are forgotten", "11", _sessions_forgotten),
     Bug("a session has one answer", "11: an answer is lost", _one_answer_to_a_session),
+    Bug("sessions take places", "vLLM's asserts", _sessions_take_places),
     Bug("a session is lost", "vLLM's lists", _session_lost),
     Bug("a session forgets", "vLLM's lists", _session_forgets),
     Bug("the next input is cut", "1: a step is empty", _next_input_is_cut),
