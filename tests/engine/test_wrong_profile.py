@@ -7,7 +7,7 @@ import pytest
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import RejectReason
 from scorpio.core.wire import RejectionNotice
-from scorpio.engine import scheduler
+from scorpio.engine import parts
 from tests.engine.timed import STEP, Timed, settings
 
 IDLE_S = 0.06  # what the engine really needs for 500 tokens: 10 ms and 0.1 ms each
@@ -96,7 +96,7 @@ def test_steps_far_off_the_profile_are_an_alarm(monkeypatch: pytest.MonkeyPatch)
     engine = Timed(times(8.0))
     seen = []
     told: list[object] = []
-    monkeypatch.setattr(scheduler.logger, "warning", lambda _, factor: told.append(factor))
+    monkeypatch.setattr(parts.logger, "warning", lambda _, factor: told.append(factor))
     for turn, true in enumerate((times(8.0), STEP, times(0.2), STEP, times(8.0))):
         engine.true = true
         for number in range(8):

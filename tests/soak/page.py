@@ -35,9 +35,12 @@ def markdown(record: SoakRecord) -> str:
         "",
         f"After the warm-up ({len(kept)} samples; slopes by least squares, 95 % interval):",
         "",
-        "| process | RSS first, last MiB | RSS MiB/h | anonymous MiB/h |",
-        "|---|---|---|---|",
+        "| process | RSS first, last MiB | RSS MiB/h | anonymous MiB/h | RSS MiB/h, last half |",
+        "|---|---|---|---|---|",
         *(_process_row(record, name) for name in process_names(record)),
+        "",
+        "A leak goes on in the last half; a step up when more requests than ever are in flight does"
+        " not come again.",
         "",
         "| latency, finished requests | first third s | last third s | drift ms/h |",
         "|---|---|---|---|",
@@ -62,7 +65,8 @@ def _process_row(record: SoakRecord, name: str) -> str:
     kept = record.after_warm_up
     first, last = (s.processes[name].rss_mib for s in (kept[0], kept[-1]))
     slopes = [slope_text(rss_slope(record, name, anonymous)) for anonymous in (False, True)]
-    return f"| {name} | {first:.1f}, {last:.1f} | {slopes[0]} | {slopes[1]} |"
+    slopes.append(slope_text(rss_slope(record, name, last_half=True)))
+    return f"| {name} | {first:.1f}, {last:.1f} | {' | '.join(slopes)} |"
 
 
 def _latency_row(kept: list[Sample], what: str, pick: Callable[[Sample], float | None]) -> str:

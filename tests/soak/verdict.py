@@ -64,14 +64,17 @@ def process_names(record: SoakRecord) -> list[str]:
     return [n for n in kept[0].processes if all(n in s.processes for s in kept)] if kept else []
 
 
-def rss_slope(record: SoakRecord, name: str, anonymous: bool = False) -> Slope | None:
-    """MiB per hour of one process after the warm-up."""
+def rss_slope(
+    record: SoakRecord, name: str, anonymous: bool = False, last_half: bool = False
+) -> Slope | None:
+    """MiB per hour of one process after the warm-up, or in the last half of what is after it."""
+    kept = record.after_warm_up
 
     def held(sample: Sample) -> float:
         process = sample.processes[name]
         return process.anonymous_mib if anonymous else process.rss_mib
 
-    return slope_of(record.after_warm_up, held)
+    return slope_of(kept[len(kept) // 2 :] if last_half else kept, held)
 
 
 def slope_of(samples: Sequence[Sample], value: Callable[[Sample], float | None]) -> Slope | None:
