@@ -108,6 +108,8 @@ class EngineLimits:
     """Fixed limits of the engine: sequences, tokens per step, KV pool in tokens, block size.
 
     max_adapters: different LoRA adapters per step (vLLM's max_loras); 0 = LoRA is off.
+    long_prompt_tokens: of one prompt, the most per step (vLLM's long_prefill_token_threshold);
+        0 = as many as fit.
     """
 
     max_num_seqs: int
@@ -116,6 +118,7 @@ class EngineLimits:
     block_tokens: int
     max_model_len: int
     max_adapters: int = 0
+    long_prompt_tokens: int = 0
 
 
 @dataclass(slots=True)

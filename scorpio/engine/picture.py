@@ -23,6 +23,7 @@ def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:
         block_tokens=scheduler.block_size,
         max_model_len=scheduler.max_model_len,
         max_adapters=0 if lora is None else lora.max_loras,
+        long_prompt_tokens=scheduler.scheduler_config.long_prefill_token_threshold,
     )
 
 

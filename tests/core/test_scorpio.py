@@ -75,6 +75,27 @@ def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
     assert plan(decode("d", 0.030), waiting=waiting, light_debt=0.014).stock
 
 
+@pytest.mark.parametrize(
+    ("slo_s", "tokens"),
+    # With an SLO 0.25 s, of which the step without prefill takes 10 ms.
+    [((math.inf, math.inf), 8192), ((60.0, math.inf), 2400), ((math.inf, 60.0), 2400)],
+)
+def test_while_no_slo_is_stated_steps_are_long(slo_s: tuple[float, float], tokens: int) -> None:
+    wide = replace(LIMITS, token_budget=8192)
+    policy = Scorpio(PROFILE, wide, {"light_share": 0.0})
+    scene = Scene(wide, (), ((view("w", 10_000, *slo_s), False),))
+    assert policy.plan(NOW_S, snapshot(policy, scene)).token_budget == tokens
+
+
+def test_a_step_counts_on_no_more_of_a_long_prompt_than_the_operator_allows() -> None:
+    few = replace(LIMITS, long_prompt_tokens=32)
+    waiting = tuple((view(f"w{n}", 500, 5.0, 1.0, seq=n), False) for n in range(4))
+    policy = Scorpio(PROFILE, few, {"light_share": 0.0})
+    made = policy.plan(NOW_S, snapshot(policy, Scene(few, (), waiting)))
+    assert list(made.admit or ()) == ["w0", "w1", "w2", "w3"]
+    assert made.token_budget == 4 * 32
+
+
 def test_chunk_ends_before_the_next_token_is_due() -> None:
     # Slack 30 ms, 3 ms of it reserve; 27 ms minus 10.1 ms for the decode leaves 16.9 ms: rounded,
     # a little less than 169 tokens of the prompt, so 168; and one for the decode.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from scorpio.core.latency import StepModel
 from scorpio.core.owed_time import SHARE
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import AsyncScheduler
@@ -77,6 +80,22 @@ def test_several_start_one_after_the_other() -> None:
     engine = run(VirtualScheduler, {"slo_ttft_ms": 0.001, "slo_on_miss": "wait"},
                  {"slo_ttft_ms": 20_000.0}, 60.0, 3)  # fmt: skip
     assert all(engine.ttft_s(f"big{n}") <= w_max_s(n + 1) for n in range(3))
+
+
+@pytest.mark.parametrize("threshold", [0, 64])
+def test_without_slos_steps_are_as_long_as_stock_s(threshold: int) -> None:
+    """Long prompts on an engine that needs seconds for a full step; a part of each in a step, where
+    the operator wants that."""
+    slow, ended_s = StepModel(0.08, 0.0, 1e-3, 0.0, 0.0, 0.0, 0.0), []
+    spec = replace(SPEC, max_num_seqs=8, long_prefill_token_threshold=threshold)
+    for cls in (VirtualScheduler, AsyncScheduler):
+        engine = Timed(slow, settings(slow), cls, spec)
+        for number in range(24):
+            engine.add(f"r{number}", 700, 8)
+        while engine.scheduler.has_requests():
+            engine.step()
+        ended_s.append(engine.time_s)
+    assert ended_s[0] <= 1.02 * ended_s[1]
 
 
 def test_without_slos_nobody_starts_much_later_than_under_stock() -> None:

@@ -41,6 +41,7 @@ def pack(
     """
     waiting = snapshot.waiting
     begun: set[int] = set()
+    most = snapshot.limits.long_prompt_tokens or snapshot.limits.token_budget
     leads = _leaders(snapshot)
     packed = Packed()
     scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
@@ -58,11 +59,12 @@ def pack(
             if turn.shared_id in begun:
                 continue  # nothing is computed twice beside itself
             tokens, prefix = waiting[row].prefill_tokens, waiting[row].cached_tokens
-        chunk = fill.fits(tokens, prefix)
+        wanted = min(tokens, most)  # of one prompt; the rest of the step is for the next
+        chunk = fill.fits(wanted, prefix)
         if chunk <= 0 and fill.tokens:
             break
         if row < 0:
-            if chunk < tokens and packed.joining:
+            if chunk < wanted and packed.joining:
                 break
             packed.order.append(-1 - row)
         elif waiting.started[row]:
@@ -82,8 +84,8 @@ def pack(
         part, before_s = max(chunk, 1), fill.time_s
         fill.add(part, prefix)
         packed.behind_s += turn.behind * (fill.time_s - before_s)
-        if chunk < tokens:
-            packed.left, packed.prefix = tokens - part, prefix + part
+        packed.left, packed.prefix = tokens - part, prefix + part
+        if chunk < wanted:
             break
     return packed
 

@@ -32,7 +32,7 @@ from scorpio.core.policies.packing import pack
 from scorpio.core.policies.prefill_jobs import Turn, decode_work_s, prefill_jobs, prefill_work_s
 from scorpio.core.policies.refusals import RefusalRule, crowded, hopeless, refusals, unkept
 from scorpio.core.policies.shed import Competition, Outcome, over_share, shed
-from scorpio.core.policies.step_decodes import StepDecodes, step_decodes
+from scorpio.core.policies.step_decodes import StepDecodes, asks, step_decodes
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.slack import step_start_s
 from scorpio.core.supply import PrefillSupply
@@ -100,7 +100,9 @@ class Scorpio:
         if snapshot.waiting.deadline_s.min(initial=math.inf) < math.inf:
             self._promised_s = start_s
         given_up = self._given_up.follow(snapshot.running)
-        decodes = step_decodes(model, snapshot, start_s, self._o["max_step_s"], given_up)
+        decodes = step_decodes(
+            model, snapshot, start_s, self._most_s(model, snapshot, start_s), given_up
+        )
         step = ComingStep(model, snapshot, decodes, start_s)
         mean_tokens, share = self._lengths.mean_tokens, self._prefill_share.value
         stock = self._light_rule.stock_step(model, snapshot, decodes, start_s, mean_tokens, share)
@@ -158,11 +160,14 @@ class Scorpio:
 
     def _batch(self, step: ComingStep) -> GrowingBatch:
         mean_tokens, fixed_s = self._lengths.mean_tokens, self._fixed_s(step.model)
-        promised = step.start_s - self._promised_s <= self._o["patience_s"]
-        tightest_s = step.decodes.tightest_s
+        promised, tightest_s = self._promised(step.start_s), step.decodes.tightest_s
         return GrowingBatch(
             step.model, step.snapshot, mean_tokens, tightest_s, step.start_s, fixed_s, promised
         )
+
+    def _promised(self, start_s: float) -> bool:
+        """Are requests with a deadline about?"""
+        return start_s - self._promised_s <= self._o["patience_s"]
 
     def _fixed_s(self, model: StepModel) -> float:
         """Of a step, by the profile or as it is, whichever is less: no class is turned away
@@ -188,6 +193,15 @@ class Scorpio:
         late_s = stock.all_s - stock.step_s
         told = forecasts(joining, step.start_s + stock.step_s, tpot_s, late_s)
         return StepPlan(stock=True, forecasts=told)
+
+    def _most_s(self, model: StepModel, snapshot: Snapshot, start_s: float) -> float:
+        """No step is longer; as long as no SLO is stated, none is short for the sake of one."""
+        if self._promised(start_s) or asks(snapshot):
+            return self._o["max_step_s"]
+        limits = self._limits
+        full_s = prefill_work_s(model, limits.token_budget, limits.max_model_len)
+        decodes_s = model.step_s(limits.max_num_seqs, limits.kv_tokens)
+        return max(self._o["max_step_s"], full_s + decodes_s)
 
     def _step_limit_s(self, decodes: StepDecodes) -> float:
         """TPOT guard, per step: no decode that can still make it turns late."""

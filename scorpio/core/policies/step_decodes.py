@@ -64,3 +64,12 @@ def step_decodes(
         running.value[rows],
         most_s,
     )
+
+
+def asks(snapshot: Snapshot) -> bool:
+    """Does any of those that run or wait state an SLO?"""
+    running, waiting = snapshot.running, snapshot.waiting
+    stated_s = (
+        running.tpot_slo_s, running.deadline_s, waiting.tpot_slo_s, waiting.deadline_s,
+    )  # fmt: skip
+    return any(bool(np.isfinite(slo_s).any()) for slo_s in stated_s)
