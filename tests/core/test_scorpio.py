@@ -96,6 +96,18 @@ def test_a_step_counts_on_no_more_of_a_long_prompt_than_the_operator_allows() ->
     assert made.token_budget == 4 * 32
 
 
+def test_one_that_is_refused_for_its_tpot_does_not_join_in_the_same_plan() -> None:
+    """Its pace wastes most of the engine, until one joins that was preempted and is tighter."""
+    old_s = NOW_S - 100.0
+    preempted = view("tighter", 20, tpot_s=0.014, arrival_s=old_s, seq=1)
+    tight = view("tight", 20, tpot_s=0.015, arrival_s=old_s, seq=2)
+    scene = Scene(LIMITS, (decode("d", 0.050),), ((preempted, True), (tight, False)))
+    policy = Scorpio(PROFILE, LIMITS, {"light_share": 0.0})
+    made = policy.plan(NOW_S, snapshot(policy, scene))
+    assert [r.request_id for r in made.reject] == ["tight"]
+    assert not made.admit
+
+
 def test_chunk_ends_before_the_next_token_is_due() -> None:
     # Slack 30 ms, 3 ms of it reserve; 27 ms minus 10.1 ms for the decode leaves 16.9 ms: rounded,
     # a little less than 169 tokens of the prompt, so 168; and one for the decode.

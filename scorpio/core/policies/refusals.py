@@ -68,16 +68,20 @@ def hopeless(
     return never, reject
 
 
-def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> list[Rejection]:
-    """Refusals of those that stated a TPOT SLO alone and have waited for as long as any should
-    for a batch that keeps it."""
+def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> IntArray:
+    """Those that stated a TPOT SLO alone and have waited for as long as any should for a batch
+    that keeps it. They are refused."""
     behind = (jobs.behind & jobs.rejectable).nonzero()[0]
-    rows = jobs.row[behind[jobs.owed(behind)]][:_MOST_UNKEPT]
-    return [
-        Rejection(waiting[row].request_id, RejectReason.TPOT_INFEASIBLE, None, _MIN_RETRY_S)
-        for row in rows.tolist()
-        if not batch.keeps_pace(waiting[row])
-    ]
+    owed = behind[jobs.owed(behind)][:_MOST_UNKEPT]
+    late = [job for job in owed.tolist() if not batch.keeps_pace(waiting[int(jobs.row[job])])]
+    return np.array(late, dtype=np.int64)
+
+
+def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[Rejection]:
+    """Refusals of those whose TPOT SLO the batch does not keep."""
+    reason = RejectReason.TPOT_INFEASIBLE
+    views = (waiting[row] for row in jobs.row[late].tolist())
+    return [Rejection(view.request_id, reason, None, _MIN_RETRY_S) for view in views]
 
 
 def crowded(

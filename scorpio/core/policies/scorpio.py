@@ -30,7 +30,14 @@ from scorpio.core.policies.light_step import LightRule, StockStep
 from scorpio.core.policies.options import Option, parse_options
 from scorpio.core.policies.packing import pack
 from scorpio.core.policies.prefill_jobs import Turn, decode_work_s, prefill_jobs, prefill_work_s
-from scorpio.core.policies.refusals import RefusalRule, crowded, hopeless, refusals, unkept
+from scorpio.core.policies.refusals import (
+    RefusalRule,
+    crowded,
+    hopeless,
+    refusals,
+    too_tight,
+    unkept,
+)
 from scorpio.core.policies.shed import Competition, Outcome, over_share, shed
 from scorpio.core.policies.step_decodes import StepDecodes, asks, step_decodes
 from scorpio.core.prefill_share import PrefillShare
@@ -121,8 +128,12 @@ class Scorpio:
         found = shed(step, limit_s, between)
         supply, gone = found
         reject += self._refuse(now_s, step, between, found, never_could)
-        batch, owed = self._batch(step), jobs.owed_first(gone)
-        reject += unkept(snapshot.waiting, jobs, batch)
+        batch = self._batch(step)
+        late = unkept(snapshot.waiting, jobs, batch)
+        if len(late):
+            reject += too_tight(snapshot.waiting, jobs, late)
+            gone = np.concatenate([gone, late])  # the batch may keep their pace once others joined
+        owed = jobs.owed_first(gone)
         for row in owed[owed >= 0][:1].tolist():
             batch.keep_for(snapshot.waiting[row])
         turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay)
@@ -149,8 +160,8 @@ class Scorpio:
         if not len(gone):
             return []
         fixed_s = self._fixed_s(step.model)
-        too_tight = partial(wasteful, fixed_s, tightest_s=step.decodes.tightest_s)
-        rule = RefusalRule(never_could, too_tight, between.over)
+        wastes = partial(wasteful, fixed_s, tightest_s=step.decodes.tightest_s)
+        rule = RefusalRule(never_could, wastes, between.over)
         later = crowded(step, jobs, found, self._lengths, self._prefill_share.value)
         refused = refusals(now_s, step.model, waiting, jobs, gone, later, self._crowd, rule)
         # Who is let go and not refused is booked when it joins.
