@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 from tests.simulation.case import Outcome
@@ -78,8 +79,9 @@ def append(path: Path, portion: Portion) -> None:
         file.write(json.dumps(asdict(portion)) + "\n")
 
 
+@cache
 def commit() -> str:
-    """Which code this is."""
+    """Which code this is; asked once, as the tree may move on while a run goes on."""
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
