@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scorpio.core.slo import (
     MAX_SLO_MS,
     NO_SLO,
+    Offer,
     OnMiss,
     Slo,
     SloClass,
@@ -155,3 +156,16 @@ def test_any_is_true_with_one_finite_objective() -> None:
     assert Slo(ttft_s=1.0).any
     assert Slo(tpot_s=1.0).any
     assert Slo(e2e_s=1.0).any
+
+
+def test_who_asks_for_more_than_is_offered_is_told_what_is() -> None:
+    offer = Offer(0.25, 0.03)
+    offer.check(Slo(0.25, 0.03))
+    offer.check(Slo())
+    for slo, field, least in (
+        (Slo(0.249), "slo_ttft_ms", "250"),
+        (Slo(1.0, 0.029), "slo_tpot_ms", "30"),
+        (Slo(1.0, 1.0, 0.2), "slo_e2el_ms", "250"),
+    ):
+        with pytest.raises(SloError, match=f"{field}.*this server offers {least} ms at best"):
+            offer.check(slo)

@@ -17,6 +17,7 @@ from tests.engine.test_startable import add_with_grammar
 def test_steps_are_stock_or_planned() -> None:
     engine = Engine()
     telemetry = engine.scorpio.telemetry
+    assert telemetry.last_plan_s == 0.0
     engine.add("a", output=20)
     for _ in range(3):
         engine.step()

@@ -77,3 +77,15 @@ def test_the_operator_is_told_that_nothing_is_timed(
     with caplog.at_level(logging.WARNING, logger="vllm.scorpio"):
         Engine(scorpio=settings)
     assert sum("No latency profile" in record.message for record in caplog.records) == told
+
+
+def test_a_cap_that_fails_turns_nobody_away_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no number")
+
+    engine = Engine()
+    monkeypatch.setattr(type(engine.scorpio._caps), "refusal", broken)
+    engine.add("a", output=2)
+    assert engine.scorpio.telemetry.fallbacks == 1
+    engine.drain()
+    assert len(engine.tokens("a")) == 2
