@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from scorpio.core.policies.crowd import Crowd, Told
+from scorpio.core.policies.scorpio import Scorpio
 from scorpio.core.queue import WaitingTable
 from scorpio.core.slo import Slo
 from scorpio.core.views import RequestView
+from tests.conformance.snapshots import NOW_S, Scene, snapshot
+from tests.core.test_scorpio import LIMITS, PROFILE
+from tests.core.test_scorpio import view as prompt
 
 
 def ask(seq: int, at_s: float, prompt: int = 100, ttft_s: float = 1.0) -> RequestView:
@@ -184,3 +188,16 @@ def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_
     found = crowd.is_back(waiting, np.array([0, 1, 2, -1]))
     assert found is not None
     assert found.tolist() == [True, True, False, False]
+
+
+def test_the_policy_follows_who_comes_back() -> None:
+    policy = Scorpio(PROFILE, LIMITS, {})
+    asked = tuple(prompt(f"r{n}", 400, 0.3, arrival_s=NOW_S) for n in range(1, 31))
+    made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), tuple((v, False) for v in asked))))
+    assert made.reject
+    assert policy._crowd.booked_s > 0.0
+    late_s = NOW_S + 500.0
+    one = prompt("r99", 400, 600.0, arrival_s=late_s)
+    policy.plan(late_s, snapshot(policy, Scene(LIMITS, (), ((one, False),))))
+    assert policy._crowd.booked_s == 0.0
+    assert policy._crowd.obeys < 1.0
