@@ -11,7 +11,7 @@ import pytest
 from scorpio.core.latency import StepModel
 from scorpio.core.length_belief import LengthBelief
 from scorpio.core.policies.coming_step import ComingStep
-from scorpio.core.policies.crowd import Crowd
+from scorpio.core.policies.crowd import Crowd, Told
 from scorpio.core.policies.prefill_jobs import decode_work_s, prefill_jobs, prefill_work_s
 from scorpio.core.policies.refusals import crowded
 from scorpio.core.policies.shed import Competition, Outcome, _borrowed_s, _cost_s, _recovery_s
@@ -60,7 +60,7 @@ def test_a_request_costs_its_prefill_and_its_answer() -> None:
 
 def test_one_that_was_told_to_come_back_costs_less() -> None:
     crowd, told = Crowd(), ask(1, arrival_s=50.0)
-    crowd.book(50.0, WaitingTable(), [(told, 50.0, 0.1)])
+    crowd.book(50.0, WaitingTable(), [Told(told, 55.0, 50.0, 0.1)])
     step, between = scene([ask(2), ask(3, 200)], crowd=crowd)
     crowd.follow(START_S, step.snapshot.waiting)
     assert crowd.is_back(step.snapshot.waiting, np.array([0])) is not None
