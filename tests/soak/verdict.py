@@ -10,7 +10,10 @@ from tests.soak.slope import Slope, slope_per_hour
 
 RSS_LIMIT_MIB_H = 1.0
 # aiohttp's words for a connection that ended before the first byte of an answer
-_UNHEARD = ("ServerDisconnectedError: ", "ClientOSError: [Errno 104]")
+_UNHEARD = (
+    *("ServerDisconnectedError: ", "ClientOSError: [Errno 104]"),
+    "ClientOSError: [Errno None] Can not write request body",
+)
 HOLDS, BROKEN, OPEN = "holds", "**broken**", "cannot tell"
 
 
