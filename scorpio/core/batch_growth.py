@@ -16,8 +16,10 @@ import numpy as np
 from scorpio.core.adapters import AdapterPlaces
 from scorpio.core.latency import StepModel
 from scorpio.core.owed_time import SHARE
-from scorpio.core.views import FloatArray, IntArray, RequestView, Snapshot
+from scorpio.core.queue import WaitingTable
+from scorpio.core.views import BoolArray, FloatArray, IntArray, RequestView, Snapshot
 
+_SHORT = 50  # waiting requests: so many are looked at one by one anyway (packing.py)
 _FIXED = 0.5  # of a pace tighter than the batch's: most that the fixed part of each step may take
 
 
@@ -106,6 +108,20 @@ class GrowingBatch:
             self._fixed_s, pace_s, self._tightest_s
         )
 
+    def out_of_pace(self, waiting: WaitingTable) -> BoolArray | None:
+        """Rows whose own TPOT SLO is not kept beside those that are in, whoever else joins. None:
+        not one, or a queue so short that each can be asked."""
+        if self._members == 0 or len(waiting) <= _SHORT:
+            return None
+        tpot_s, prompts = waiting.tpot_slo_s, waiting.prompt_tokens
+        token_s, grown_s = self._model.context_token_s, self._grown_by_s(0.0)
+        if tpot_s.min() >= grown_s + token_s * prompts.max():
+            return None
+        binds = (tpot_s >= self._model.step_s(1, 0.0) + token_s * prompts) & ~waiting.started
+        binds &= waiting.deadline_s >= self._start_s
+        rows: BoolArray = binds & (tpot_s < grown_s + token_s * prompts)
+        return rows
+
     def tpot_s(self, prefill_share: float) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""
         step_s = self._model.step_s(self._members, self._context)
@@ -134,8 +150,10 @@ class GrowingBatch:
         length = view.predicted_output_tokens
         if not math.isfinite(length):
             length = min(self._mean_output, view.max_tokens)
-        context = self._context + view.prompt_tokens + 0.5 * length
-        return self._model.step_s(self._members + 1, context)
+        return self._grown_by_s(view.prompt_tokens + 0.5 * length)
+
+    def _grown_by_s(self, tokens: float) -> float:
+        return self._model.step_s(self._members + 1, self._context + tokens)
 
     def _leaves_room(self, view: RequestView) -> bool:
         """Of seats, free KV and the tightest pace, for those to come whose promise can be kept?

@@ -96,6 +96,17 @@ def test_a_step_counts_on_no_more_of_a_long_prompt_than_the_operator_allows() ->
     assert made.token_budget == 4 * 32
 
 
+def test_the_look_down_the_queue_is_not_spent_on_those_the_batch_cannot_keep() -> None:
+    """A hundred that may not be refused, all due earlier; a step of three decodes takes 10.3 ms."""
+    wait = OnMiss.WAIT
+    first = [view(f"w{n}", 5, 50.0, 0.0102, seq=n, on_miss=wait) for n in range(100)]
+    last = view("last", 5, 55.0, 0.050, seq=200)
+    running = (decode("d", 0.050), decode("e", 0.050, slot=1))
+    scene = Scene(LIMITS, running, tuple((v, False) for v in (*first, last)))
+    policy = Scorpio(PROFILE, LIMITS, {"light_share": 0.0})
+    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["last"]
+
+
 def test_one_that_is_refused_for_its_tpot_does_not_join_in_the_same_plan() -> None:
     """Its pace wastes most of the engine, until one joins that was preempted and is tighter."""
     old_s = NOW_S - 100.0

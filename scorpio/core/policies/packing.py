@@ -84,7 +84,8 @@ def pack(
         part, before_s = max(chunk, 1), fill.time_s
         fill.add(part, prefix)
         packed.behind_s += turn.behind * (fill.time_s - before_s)
-        packed.left, packed.prefix = tokens - part, prefix + part
+        rest = tokens - part
+        packed.left, packed.prefix = (rest, prefix + part) if rest > 0 else (0, 0)
         if chunk < wanted:
             break
     return packed

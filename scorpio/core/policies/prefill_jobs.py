@@ -118,12 +118,15 @@ class PrefillJobs:
             may_drop=self.may_drop & ~behind,
         )
 
-    def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
+    def turns(self, gone: IntArray, pay: bool, passed: BoolArray | None = None) -> Iterator[Turn]:
         """Kept jobs in order; then, as they came, those behind and those let go that are not
-        refused. First of all, when `pay` is said, those of them that are owed."""
+        refused. First of all, when `pay` is said, those of them that are owed. passed: waiting
+        rows without a turn among those kept, for they could not join."""
         behind = self._all_behind(gone)
         kept = ~behind
         kept[gone] = False
+        if passed is not None:
+            kept &= (self.row < 0) | ~passed[np.maximum(self.row, 0)]
         last = self._by_arrival(behind)
         owed = int(np.count_nonzero(self.owed(last))) if pay else 0
         for jobs in (last[:owed], kept.nonzero()[0], last[owed:]):

@@ -136,7 +136,8 @@ class Scorpio:
         owed = jobs.owed_first(gone)
         for row in owed[owed >= 0][:1].tolist():
             batch.keep_for(snapshot.waiting[row])
-        turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay)
+        passed = batch.out_of_pace(snapshot.waiting)
+        turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay, passed)
         if reject and not len(snapshot.running):
             refused, waiting = {r.request_id for r in reject}, snapshot.waiting
             row = self._idle.tried(model, known, waiting, refused, start_s)
