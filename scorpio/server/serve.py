@@ -53,7 +53,7 @@ def serve(
 ) -> None:
     """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
 
-    Called by scorpio/cli.py:
+    Called by scorpio/cli/app.py:
         serve(MODEL, [unknown options as they were typed], policy=..., slo_config=..., ...)
     The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from predictors.latency.artifact import ProfileFile, read_profile, this_machine, write_profile
-from scorpio.cli import app
+from scorpio.cli.app import app
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
 from scorpio.live.admin import Admin
 from scorpio.live.demo import POLICIES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scorpio.cli import app
+from scorpio.cli.app import app
 from tests.live.fake_engine import FakeEngine, in_thread
 
 LOAD = ("--trace", "cpu-demo", "--rows", "0:6", "--mix", "cpu", "--rate-scale", "20")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from scorpio.cli import app
+from scorpio.cli.app import app
 from scorpio.server.vllm_api import parse_serve_args
 from tests.documented import ROOT, Command, commands, filled_in
 from tests.engine_server import ENGINE_MARKS, EngineServer

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scorpio.cli import app
+from scorpio.cli.app import app
 from scorpio.engine.virtual import EngineSpec
 from scorpio.twin.calibrate import calibrate, replay_log, scaled
 from scorpio.twin.engine_log import EngineLog, read_log

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scorpio.cli import app
+from scorpio.cli.app import app
 from scorpio.engine.virtual import EngineSpec
 from scorpio.twin.compare import CompareSpec
 from scorpio.twin.noise import NO_NOISE

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import command_line, one_of
-from scorpio.cli_table import plain_table
+from scorpio.cli.errors import UsageError
+from scorpio.cli.parse import command_line, one_of
+from scorpio.cli.table import plain_table
 
 if TYPE_CHECKING:
     from scorpio.twin.log_report import LogCase

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scorpio.cli import app
-from scorpio.cli_errors import UsageError, exit_code
-from scorpio.cli_parse import listed, one_of, option_values, parse_rate, parse_seed
+from scorpio.cli.app import app
+from scorpio.cli.errors import UsageError, exit_code
+from scorpio.cli.parse import listed, one_of, option_values, parse_rate, parse_seed
 from workloads.errors import UnknownName
 
 REPLAY = ["replay", "--url", "http://127.0.0.1:9"]
@@ -172,7 +172,7 @@ def test_serve_passes_on_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) 
 def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
     """vLLM takes half a minute; not even the server's own modules are needed."""
     script = (
-        "import sys; from scorpio.cli import app\n"
+        "import sys; from scorpio.cli.app import app\n"
         "try: app(['serve', 'tiny', '--policy-option', 'nope=1'])\n"
         "except SystemExit as end: code = end.code\n"
         "heavy = {'vllm', 'torch', 'pandas', 'starlette', 'scorpio.server.serve'}\n"
@@ -212,7 +212,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from scorpio.cli import app\n"
+        "import sys; from scorpio.cli.app import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'vllm', 'torch', 'pandas', 'numpy', 'scipy', 'matplotlib', 'aiohttp'}\n"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scorpio.cli_compare import progress_bar
-from scorpio.cli_parse import command_line
-from scorpio.cli_table import plain_table
+from scorpio.cli.compare import progress_bar
+from scorpio.cli.parse import command_line
+from scorpio.cli.table import plain_table
 
 _CURVES = ("t_s", "count")  # for the plot, not for a table
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import check_policies, command_line, listed, parse_rate, parse_seed
+from scorpio.cli.errors import UsageError
+from scorpio.cli.parse import check_policies, command_line, listed, parse_rate, parse_seed
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load

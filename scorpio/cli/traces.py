@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli_errors import one_line_errors
-from scorpio.cli_options import BlockTokens, Mix, OutDir, Rows, SpreadTickS, TimeUnit, Trace
-from scorpio.cli_parse import command_line
+from scorpio.cli.errors import one_line_errors
+from scorpio.cli.options import BlockTokens, Mix, OutDir, Rows, SpreadTickS, TimeUnit, Trace
+from scorpio.cli.parse import command_line
 
 
 def replay(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from scorpio.cli_errors import UsageError
+from scorpio.cli.errors import UsageError
 
 T = TypeVar("T")
 _SETTINGS_ARGS = ("--additional-config", "--additional_config", "--config")

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli_compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
-from scorpio.cli_errors import UsageError, one_line_errors
-from scorpio.cli_length import collect_pairs, train_from_pairs
-from scorpio.cli_options import BlockTokens, Mix, Model, OutDir, Rows, SpreadTickS, TimeUnit, Trace
-from scorpio.cli_parse import (
+from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
+from scorpio.cli.errors import UsageError, one_line_errors
+from scorpio.cli.length import collect_pairs, train_from_pairs
+from scorpio.cli.options import BlockTokens, Mix, Model, OutDir, Rows, SpreadTickS, TimeUnit, Trace
+from scorpio.cli.parse import (
     check_options,
     check_policies,
     listed,
@@ -24,7 +24,7 @@ from scorpio.cli_parse import (
     option_values,
     parse_seed,
 )
-from scorpio.cli_traces import convert, replay
+from scorpio.cli.traces import convert, replay
 
 app = typer.Typer(
     name="scorpio",
@@ -146,7 +146,7 @@ def compare(
 
             require_answers(compare_on_server(load, model, repeats, latency))
         else:
-            from scorpio.cli_both import compare_on_both
+            from scorpio.cli.both import compare_on_both
 
             compare_on_both(load, model, repeats, latency, workers)
 
@@ -175,7 +175,7 @@ def plan(
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
     with one_line_errors():
-        from scorpio.cli_plan import plan_in_twin
+        from scorpio.cli.plan import plan_in_twin
 
         units = (time_unit, block_tokens, spread_tick_s)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
@@ -195,7 +195,7 @@ def calibrate(
 ) -> None:
     """A GPU model for the twin from a real engine's log, with its error on the unseen part."""
     with one_line_errors():
-        from scorpio.cli_fidelity import calibrate_to
+        from scorpio.cli.fidelity import calibrate_to
 
         calibrate_to(log, out, base, free, fitted_share, kv_blocks)
 
@@ -210,7 +210,7 @@ def fidelity(
 ) -> None:
     """How close is the twin to a real engine's log? Gap fitted on a part, and as published."""
     with one_line_errors():
-        from scorpio.cli_fidelity import print_fidelity
+        from scorpio.cli.fidelity import print_fidelity
 
         print_fidelity(log, gpu, fitted_share, out)
 
@@ -230,7 +230,7 @@ def figures(
 ) -> None:
     """The figures of the SCORPIO paper, from the twin: its engine and a modern one."""
     with one_line_errors():
-        from scorpio.cli_figures import draw_figures
+        from scorpio.cli.figures import draw_figures
 
         seeds = tuple(listed("seed", seed, parse_seed))
         draw_figures(names or [], out, seeds, gap_ms, quick, workers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from scorpio.cli_errors import UsageError
+from scorpio.cli.errors import UsageError
 
 
 def collect_pairs(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorpio.cli_compare import Wanted, progress_bar, say_what_was_read, twin_spec
-from scorpio.cli_table import plain_table
+from scorpio.cli.compare import Wanted, progress_bar, say_what_was_read, twin_spec
+from scorpio.cli.table import plain_table
 from workloads.capacity import FleetPoint, PolicyPlan, by_need
 
 

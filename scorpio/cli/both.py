@@ -10,10 +10,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from scorpio.cli_compare import Wanted, compare_on_server, live_loads, progress_bar, twin_spec
-from scorpio.cli_errors import UsageError
-from scorpio.cli_parse import command_line
-from scorpio.cli_table import plain_table
+from scorpio.cli.compare import Wanted, compare_on_server, live_loads, progress_bar, twin_spec
+from scorpio.cli.errors import UsageError
+from scorpio.cli.parse import command_line
+from scorpio.cli.table import plain_table
 from workloads.agreement import TOLERANCE, Agreement, agreement
 
 # Said to both engines, so that no default of either decides.
