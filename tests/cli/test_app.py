@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,10 @@ def test_exit_codes() -> None:
     assert exit_code(UnknownName("mix", "x", ["y"])) == 2
     assert exit_code(UsageError("x")) == 2
     assert exit_code(ValueError("a bug")) is None
+
+
+def test_version_names_what_a_bug_report_needs() -> None:
+    result = CliRunner().invoke(app, ["version"])
+    assert re.fullmatch(
+        r"scorpio \d+\.\d+\.\d+, vllm(-cpu)? 0\.\d+\.\d+\S*, Python 3\.\d+\.\d+\n", result.stdout
+    )
