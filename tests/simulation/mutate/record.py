@@ -76,13 +76,13 @@ def report(rows: list[Row]) -> str:
             lines.append(f"| `{package}` | {count} | {killed[package]} | {share} |")
     lines += [
         "",
-        "Survivors, each with the reason why no test can or need tell it from the code:",
+        "Survivors, with the reason why no test can or need tell them from the code, or open:",
         "",
     ]
     lines += ["| where | statement | change | reason |", "|---|---|---|---|"]
     for row in sorted((r for r in rows if not r.killed_by), key=lambda r: (r.path, r.line)):
         where, code = (row.where, row.code) if row.code else place(row.mutant)
-        reason = known.get((row.path, where, code, row.change), "")
+        reason = known.get((row.path, where, code, row.change), f"open; {row.left} tests not asked")
         cell = shorten(code.replace("|", "\\|"), 100, placeholder=" ...")
         lines.append(
             f"| `{row.path.removeprefix('scorpio/')}` {where} | `{cell}` | {row.change} "
