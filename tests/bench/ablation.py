@@ -27,7 +27,7 @@ from scorpio.core.policies import light_step, packing, shed, step_decodes
 from scorpio.core.policies import scorpio as policy_module
 from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio import Scorpio
-from scorpio.core.views import FloatArray, IntArray, Snapshot
+from scorpio.core.views import BoolArray, FloatArray, IntArray, Snapshot
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
@@ -51,8 +51,8 @@ class _Reordered(PrefillJobs):
 
     key: Callable[[Turn], Any]
 
-    def turns(self, gone: IntArray, pay: bool) -> Iterator[Turn]:
-        return iter(sorted(PrefillJobs.turns(self, gone, pay), key=self.key))
+    def turns(self, gone: IntArray, pay: bool, passed: BoolArray | None = None) -> Iterator[Turn]:
+        return iter(sorted(PrefillJobs.turns(self, gone, pay, passed), key=self.key))
 
 
 def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
@@ -69,9 +69,11 @@ def _begun_stay(*args: Any) -> PrefillJobs:
     return replace(made, may_drop=made.may_drop & (made.row >= 0))
 
 
-def _all_at_once(jobs: PrefillJobs, gone: IntArray, pay: bool) -> Iterator[Turn]:
-    """Who is owed something takes every step until it has it."""
-    return _TURNS(jobs, gone, True)
+def _all_at_once(
+    jobs: PrefillJobs, gone: IntArray, pay: bool, passed: BoolArray | None = None
+) -> Iterator[Turn]:
+    """A request that is owed something takes every step until it has it."""
+    return _TURNS(jobs, gone, True, passed)
 
 
 _TURNS = PrefillJobs.turns
