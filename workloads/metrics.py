@@ -51,7 +51,6 @@ def summarise(
     tokens = sum(record.output_tokens for record in records)
     lateness_ms = percentiles(record.lateness_s * 1000.0 for record in records)
     void_reason = _void_reason(records, lateness_ms["p99"])
-    single = [r for r in records if r.outcome is Outcome.FINISHED and r.output_tokens == 1]
     return RunSummary(
         **asdict(key),
         offered_rps=_per_second(len(records), window_s),
@@ -68,32 +67,40 @@ def summarise(
         failed_by_error=_errors(records),
         violations=violations(records),
         by_class=by_class(records),
-        single_token={"sent": len(single), "good": sum(record.good for record in single)},
+        single_token=_single_token(records),
         ttft_ms=ttft_percentiles_ms(records),
         tpot_ms=tpot_percentiles_ms(records),
         output_tokens_per_s=_per_second(tokens, duration_s),
-        preemptions=(
-            sum(record.preemptions for record in records)
-            if engine.preemptions is None
-            else engine.preemptions
-        ),
+        preemptions=_preemptions(records) if engine.preemptions is None else engine.preemptions,
         steps=engine.steps,
-        schedule_us={
-            name: None if engine.schedule_us is None else engine.schedule_us.get(name)
-            for name in ("p50", "p99")
-        },
+        schedule_us={name: (engine.schedule_us or {}).get(name) for name in ("p50", "p99")},
         wall_s=engine.wall_s,
         window_s=window_s,
         duration_s=duration_s,
-        rejection_ms=percentiles(
-            (record.ended_s - record.send_s) * 1000.0
-            for record in records
-            if record.outcome is Outcome.REJECTED and record.ended_s is not None
-        ),
+        rejection_ms=_rejection_ms(records),
         client_lateness_ms=lateness_ms,
         void=void_reason is not None,
         void_reason=void_reason,
         value_goodput=_per_second(sum(r.value for r in records if r.good), window_s),
+    )
+
+
+def _single_token(records: Iterable[RequestRecord]) -> dict[str, int]:
+    """Those without a TPOT."""
+    single = [r for r in records if r.outcome is Outcome.FINISHED and r.output_tokens == 1]
+    return {"sent": len(single), "good": sum(record.good for record in single)}
+
+
+def _preemptions(records: Iterable[RequestRecord]) -> int:
+    return sum(record.preemptions for record in records)
+
+
+def _rejection_ms(records: Iterable[RequestRecord]) -> Percentiles:
+    """How long it took to refuse."""
+    return percentiles(
+        (record.ended_s - record.send_s) * 1000.0
+        for record in records
+        if record.outcome is Outcome.REJECTED and record.ended_s is not None
     )
 
 

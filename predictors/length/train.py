@@ -76,12 +76,7 @@ def train_length(data: Path, out: Path, *, seed: int = 0, say: Say = _silent) ->
     scores, linear = _scores(bags, targets, fit)
     rows = np.concatenate((np.stack([f.dense for f in features]), scores), axis=1)
     truth = pairs.truth_z
-    boosters = []
-    for level in LEVELS:
-        say(f"trees of quantile {level:g}")
-        options = {**TREE_OPTIONS, "alpha": level}
-        sheet = lightgbm.Dataset(rows[fit], truth[fit])
-        boosters.append(lightgbm.train(options, sheet, TREES))
+    boosters = [_booster(level, rows[fit], truth[fit], say) for level in LEVELS]
     say("conversion and check")
     with tempfile.TemporaryDirectory(prefix="scorpio-length-") as scratch:
         arrays = convert([booster.model_to_string() for booster in boosters], Path(scratch))
@@ -117,6 +112,13 @@ def train_length(data: Path, out: Path, *, seed: int = 0, say: Say = _silent) ->
     }
     write_report(out, report)
     return report
+
+
+def _booster(level: float, rows: FloatArray, truth: FloatArray, say: Say) -> lightgbm.Booster:
+    """Trees of one quantile."""
+    say(f"trees of quantile {level:g}")
+    options = {**TREE_OPTIONS, "alpha": level}
+    return lightgbm.train(options, lightgbm.Dataset(rows, truth), TREES)
 
 
 def _versions() -> dict[str, str]:
