@@ -41,6 +41,8 @@ MS_HEADERS: dict[str, tuple[str, ...]] = {
 CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 ON_MISS_HEADER = "x-scorpio-on-miss"
+# vLLM looks into these without looking at them first (v1/engine/output_processor.py): a 500.
+TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 MOST_NAME_CHARS = 256
 # Every name under which a value of ours can be malformed; others are the client's own words.
 FIELDS = frozenset(
@@ -49,7 +51,7 @@ FIELDS = frozenset(
         *(name for names in MS_HEADERS.values() for name in names),
         *TENANT_HEADERS,
         *(ON_MISS_HEADER, XARG_CLASS, XARG_ON_MISS, XARG_TENANT, XARG_PREDICTED),
-        *("n", "best_of", "user", "vllm_xargs", "extra_args"),
+        *("n", "best_of", "user", "vllm_xargs", "extra_args", *TRANSFERS),
     )
 )
 
@@ -119,6 +121,9 @@ def resolve(
         SloError: a malformed value; `field` is the header or body field the client used.
     """
     check_choices(body, book.most_choices)
+    for transfer in TRANSFERS:
+        if not isinstance(given.get(transfer), Mapping | None):
+            raise SloError(transfer, "must be an object")
     xargs = dict(given)
     said_in: dict[str, str] = {}
     for field, names in MS_HEADERS.items():

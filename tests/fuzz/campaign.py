@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.fuzz.bodies import shot
+from tests.fuzz.bodies import Shot, shot
 from tests.fuzz.known import known_fault
 from tests.fuzz.shoot import LATE_S, Gun, Hit
 from workloads.atomic import write_atomic
@@ -53,7 +53,7 @@ class Campaign:
         """Whole or not at all."""
         write_atomic(path, json.dumps(asdict(self), indent=1) + "\n")
 
-    def note(self, number: int, path: str, hit: Hit) -> None:
+    def note(self, number: int, one: Shot, hit: Hit) -> None:
         """Count one answer; keep the first of each kind of fault."""
         self.done += 1
         status = str(hit.status)
@@ -63,13 +63,13 @@ class Campaign:
         self.late += hit.seconds > LATE_S
         if not hit.is_fault:
             return
-        if (name := known_fault(hit)) is not None:
+        if (name := known_fault(one, hit)) is not None:
             self.known[name] = self.known.get(name, 0) + 1
             return
-        kind = f"{path} {status} {_VARYING.sub('#', hit.text)[:160]}"
+        kind = f"{one.path} {status} {_VARYING.sub('#', hit.text)[:160]}"
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if self.kinds[kind] == 1 and len(self.findings) < MAX_FINDINGS:
-            self.findings.append((number, hit.status, f"{path} {hit.text}"))
+            self.findings.append((number, hit.status, f"{one.path} {hit.text}"))
 
 
 async def run_campaign(
@@ -91,6 +91,6 @@ async def _send_all(campaign: Campaign, url: str, numbers: Iterator[int]) -> Non
     try:
         for number in numbers:
             one = shot(campaign.seed, number)
-            campaign.note(number, one.path, await gun.shoot(one))
+            campaign.note(number, one, await gun.shoot(one))
     finally:
         gun.close()

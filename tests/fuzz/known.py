@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from tests.fuzz.bodies import Shot
 from tests.fuzz.shoot import Hit
 
-# name -> (status, a part of the answer)
-KNOWN: dict[str, tuple[int, str]] = {
-    "structured_outputs is no object": (500, "object has no attribute 'get'"),
+# name -> (status, a part of the answer, parts that the body has, one of each group)
+_Fault = tuple[int, str, tuple[tuple[bytes, ...], ...]]
+KNOWN: dict[str, _Fault] = {
+    "structured_outputs is no object": (500, "object has no attribute 'get'", ()),
+    "a tool without a function": (500, "'function'", ((b'"tools"',), (b'"tool_choice"',))),
+    "a grammar and allowed_token_ids without a token in common": (
+        500,
+        "Internal server error",
+        ((b'"allowed_token_ids"',), (b'"structured_outputs"', b'"response_format"', b'"tools"')),
+    ),
 }
 
 
-def known_fault(hit: Hit) -> str | None:
+def known_fault(shot: Shot, hit: Hit) -> str | None:
     """The name of a documented fault, or None."""
-    for name, (status, part) in KNOWN.items():
-        if hit.status == status and part in hit.text:
+    for name, (status, part, groups) in KNOWN.items():
+        has = all(any(word in shot.body for word in group) for group in groups)
+        if hit.status == status and part in hit.text and has:
             return name
     return None

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.engine_server import ENGINE_MARKS, EngineServer
-from tests.fuzz.bodies import CANARY, shot
+from tests.fuzz.bodies import CANARY, Shot, shot
 from tests.fuzz.campaign import Campaign, run_campaign
 from tests.fuzz.leaks import leaks
 from tests.fuzz.shoot import Hit
@@ -26,7 +26,7 @@ def test_faults_are_told_apart() -> None:
     campaign = Campaign()
     for number, hit in enumerate([Hit(200, 0.1), Hit(400, 6.0), Hit(500, 0.1, "x 17"),
                                   Hit(500, 0.1, "x 18"), Hit(0, 60.0, "hung")]):  # fmt: skip
-        campaign.note(number, "/v1/completions", hit)
+        campaign.note(number, Shot("/v1/completions", {}, b"{}"), hit)
     assert campaign.answers == {"200": 1, "400": 1, "500": 2, "0": 1}
     assert [number for number, _, _ in campaign.findings] == [2, 4]
     assert (campaign.late, campaign.done) == (2, 5)

@@ -24,7 +24,7 @@ async def test_every_documented_route(engine_server: EngineServer) -> None:
     headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
     campaign, gun = Campaign(), Gun(engine_server.url)
     for number, one in enumerate(shots(json.loads(raw), EXAMPLES, headers)):
-        campaign.note(number, one.path, await gun.shoot(one))
+        campaign.note(number, one, await gun.shoot(one))
     gun.close()
     assert campaign.findings == []
     assert campaign.done >= EXAMPLES

@@ -50,6 +50,8 @@ from tests.server.posting import CHAT, CONFIG, PATH, WITH_DEFAULT, post, xargs
         ({"x-gateway-inference-fairness-id": "team-a"}, {}, {"slo_tenant": "team-a"}),
         ({"x-slo-ttft-ms": "500, 700"}, {}, {"slo_ttft_ms": 500.0}),
         ({}, {"predicted_output_tokens": 12}, {"predicted_output_tokens": 12}),
+        ({}, {"kv_transfer_params": {"a": 1}}, {"kv_transfer_params": {"a": 1}}),
+        ({}, {"kv_transfer_params": None}, {"kv_transfer_params": None}),
     ],
 )
 async def test_precedence(
@@ -135,6 +137,8 @@ async def test_service_tier_comes_last_and_may_be_mapped_elsewhere() -> None:
         ({}, {"slo_on_miss": "panic"}, "slo_on_miss"),
         ({}, {"predicted_output_tokens": "many"}, "predicted_output_tokens"),
         ({}, {"slo_tenant": 5}, "slo_tenant"),
+        ({}, {"kv_transfer_params": ["a"]}, "kv_transfer_params"),
+        ({}, {"ec_transfer_params": 0.5}, "ec_transfer_params"),
     ],
 )
 async def test_malformed_is_400_naming_the_field(

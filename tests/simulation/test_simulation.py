@@ -22,7 +22,7 @@ from tests.simulation.trouble import PAUSES, Kind, pauses_of
 _DEEPER = {Kind.RESUME: -1, **dict.fromkeys(PAUSES, 1)}
 _DISKS = (frozenset[str](), frozenset({"disk"}))
 # In CI as many as are known to be clean; `make simulate N=200000 ARGS=--fresh` goes on from there.
-REQUESTS = 25_000 if os.environ.get("CI") else 4_000
+REQUESTS = 200_000 if os.environ.get("CI") else 4_000
 SEEDS = record.seeds_for(0, REQUESTS)
 
 
