@@ -23,7 +23,7 @@ def markdown(record: SoakRecord) -> str:
         "# Soak",
         "",
         f"`{record.command}`, commit {record.commit}, {record.date}, {record.machine}:"
-        f" {record.minutes:g} minutes at {record.rate_rps:g} requests/s, seed {record.seed}, model"
+        f" {_length(record)} at {record.rate_rps:g} requests/s, seed {record.seed}, model"
         f" `tiny`, {record.kv_blocks} KV blocks.",
         "",
         f"{record.sent:,} requests ({record.grammar:,} with a grammar): {ended}. Client held back:"
@@ -118,6 +118,12 @@ def figure(record: SoakRecord) -> bytes:
             axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
         latency.set_xlabel("minutes")
         return finish(drawing, "soak", "A soak of the real server.").png
+
+
+def _length(record: SoakRecord) -> str:
+    if record.cut_off:
+        return f"{record.ran_minutes:.0f} of {record.minutes:g} minutes"
+    return f"{record.minutes:g} minutes"
 
 
 def publish(record: SoakRecord, directory: Path) -> Path:

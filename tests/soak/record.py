@@ -69,6 +69,17 @@ class SoakRecord:
     broke: str = ""
 
     @property
+    def ran_minutes(self) -> float:
+        """Until the last look; less than `minutes` when the run was cut off or the server broke."""
+        times_s = [*(s.t_s for s in self.samples), *(q.t_s for q in self.quiet)]
+        return max(times_s, default=0.0) / 60.0
+
+    @property
+    def cut_off(self) -> bool:
+        """The run ended before its time, and not for the server's sake."""
+        return not self.broke and self.ran_minutes < 0.95 * self.minutes
+
+    @property
     def after_warm_up(self) -> list[Sample]:
         """Ten minutes are warm-up, of a short run the first quarter."""
         warm_s = min(WARM_UP_S, WARM_UP_SHARE * 60.0 * self.minutes)

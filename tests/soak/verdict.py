@@ -33,7 +33,7 @@ def findings(record: SoakRecord) -> list[Finding]:
     status = record.status
     calm = not status.get("fallbacks") and not status.get("breaker_open")
     return [
-        Finding("the server lives to the end", record.broke[:80] or "yes", _held(not record.broke)),
+        _to_the_end(record),
         _failures(record),
         Finding(
             "without load all KV is free and no request is left",
@@ -59,6 +59,13 @@ def _failures(record: SoakRecord) -> Finding:
     if unheard:
         seen += f"; {unheard} more met an idle connection as the server closed it"
     return Finding("no request fails", seen, _held(unheard == failed <= record.sent / 1000))
+
+
+def _to_the_end(record: SoakRecord) -> Finding:
+    what = "the server lives to the end"
+    if record.cut_off:
+        return Finding(what, f"the run was cut off after {record.ran_minutes:.0f} minutes", OPEN)
+    return Finding(what, record.broke[:80] or "yes", _held(not record.broke))
 
 
 def process_names(record: SoakRecord) -> list[str]:
