@@ -10,11 +10,12 @@ _Fault = tuple[int, str, tuple[tuple[bytes, ...], ...]]
 KNOWN: dict[str, _Fault] = {
     "structured_outputs is no object": (500, "object has no attribute 'get'", ()),
     "a tool without a function": (500, "'function'", ((b'"tools"',), (b'"tool_choice"',))),
-    "a grammar and allowed_token_ids without a token in common": (
+    "a grammar that leaves the model no token": (
         500,
         "Internal server error",
-        ((b'"allowed_token_ids"',), (b'"structured_outputs"', b'"response_format"', b'"tools"')),
+        ((b'"structured_outputs"', b'"response_format"', b'"tools"'),),
     ),
+    "trace_decode_token_ids is empty": (500, '"message":""', ((b'"trace_decode_token_ids": []',),)),
 }
 
 

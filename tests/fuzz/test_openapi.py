@@ -14,7 +14,7 @@ from tests.fuzz.openapi import shots
 from tests.fuzz.shoot import Gun
 
 pytestmark = [*ENGINE_MARKS, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-EXAMPLES = int(os.environ.get("SCORPIO_FUZZ_OPENAPI", "1000" if "CI" in os.environ else "300"))
+EXAMPLES = int(os.environ.get("SCORPIO_FUZZ_OPENAPI", "400" if "CI" in os.environ else "300"))
 
 
 async def test_every_documented_route(engine_server: EngineServer) -> None:
