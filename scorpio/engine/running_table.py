@@ -76,9 +76,8 @@ class RunningTable:
         known = {request.request_id: row for row, request in enumerate(self._rows)}
         ids = [request.request_id for request in running]
         stayed = set(ids)
-        for (
-            request_id
-        ) in known:  # in order of rows: a set of texts has another order in each process
+        # In order of rows: a set of texts has another order in each process.
+        for request_id in known:
             if request_id not in stayed:
                 self._free.append(self._slot_of.pop(request_id))
         n = len(running)

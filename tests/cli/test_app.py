@@ -170,18 +170,23 @@ def test_serve_passes_on_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) 
     assert seen["slo_config"] is None
 
 
-def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
-    """vLLM takes half a minute; not even the server's own modules are needed."""
+def fresh(arguments: list[str], heavy: set[str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; it ends by saying which of these modules were loaded."""
     script = (
         "import sys; from scorpio.cli.app import app\n"
-        "try: app(['serve', 'tiny', '--policy-option', 'nope=1'])\n"
+        f"try: app({arguments!r})\n"
         "except SystemExit as end: code = end.code\n"
-        "heavy = {'vllm', 'torch', 'pandas', 'starlette', 'scorpio.server.serve'}\n"
-        "print('CODE', code, 'HEAVY', sorted(heavy & set(sys.modules)))"
+        f"print('CODE', code, 'HEAVY', sorted({heavy!r} & set(sys.modules)))"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
+
+
+def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
+    """vLLM takes half a minute; not even the server's own modules are needed."""
+    heavy = {"vllm", "torch", "pandas", "starlette", "scorpio.server.serve"}
+    done = fresh(["serve", "tiny", "--policy-option", "nope=1"], heavy)
     assert "CODE 2 HEAVY []" in done.stdout
     assert "scorpio has no option nope; valid: " in done.stderr
 
@@ -212,16 +217,8 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import sys; from scorpio.cli.app import app\n"
-        "try: app(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'vllm', 'torch', 'pandas', 'numpy', 'scipy', 'matplotlib', 'aiohttp'}\n"
-        "print('HEAVY', sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    heavy = {"vllm", "torch", "pandas", "numpy", "scipy", "matplotlib", "aiohttp"}
+    done = fresh(["--help"], heavy)
     assert "HEAVY []" in done.stdout
     for command in ("serve", "replay", "compare", "profile", "demo"):
         assert command in done.stdout

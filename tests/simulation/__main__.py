@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case
+from tests.simulation.marked_block import fill
 from tests.simulation.shrink import page, shrink
 
 PORTION = 20_000  # requests to a line of the record
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         if args.write is None:
             print(table)
         else:
-            record.write_table(args.write, table)
+            fill(args.write, "report", table + "\n")
         return 0
     case = Case(args.seed, frozenset(args.off), args.keep)
     if args.act == "shrink":

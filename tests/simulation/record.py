@@ -14,7 +14,6 @@ from tests.simulation.case import Outcome
 from tests.simulation.swarm import draw
 
 RECORD = Path("out/simulation/record.jsonl")
-MARKS = ("<!-- report: begin -->\n", "<!-- report: end -->\n")
 
 
 @dataclass(slots=True)
@@ -111,12 +110,3 @@ def report(portions: Iterable[Portion]) -> str:
         *((f"of number {number}", f"{count:,}") for number, count in sorted(numbers.items())),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-def write_table(page: Path, table: str) -> None:
-    """Between the marks of a page, instead of what is there. Raises ValueError without them."""
-    before, begin, rest = page.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not (begin and end):
-        raise ValueError(f"{page} has no {MARKS[0]!r} ... {MARKS[1]!r}")
-    page.write_text(f"{before}{begin}{table}\n{end}{after}")

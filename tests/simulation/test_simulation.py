@@ -14,6 +14,7 @@ import pytest
 from scorpio.engine.virtual_requests import AsyncScheduler, SchedulerOutput
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.marked_block import fill
 from tests.simulation.pairs import broken_pair
 from tests.simulation.shrink import command, page, shrink
 from tests.simulation.swarm import FEATURES, draw
@@ -155,8 +156,16 @@ def test_the_record_adds_up(tmp_path: Path) -> None:
     assert sum(p.seeds for p in portions) == together
     table = record.report(portions)
     assert f"| requests | {sum(p.requests for p in portions):,} |" in table
-    written = tmp_path / "page.md"
-    written.write_text("before\n" + "old\n".join(record.MARKS) + "after\n")
+    written, marks = tmp_path / "page.md", ("<!-- report: begin -->\n", "<!-- report: end -->\n")
+    written.write_text("before\n" + "old\n".join(marks) + "after\n")
     for _ in range(2):
-        record.write_table(written, table)
-        assert written.read_text() == "before\n" + f"{table}\n".join(record.MARKS) + "after\n"
+        fill(written, "report", f"{table}\n")
+        assert written.read_text() == "before\n" + f"{table}\n".join(marks) + "after\n"
+
+
+def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n<!-- report: begin -->\n")
+    with pytest.raises(ValueError, match="report: end"):
+        fill(page, "report", "new\n")
+    assert page.read_text() == "nothing\n<!-- report: begin -->\n"

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.simulation.marked_block import fill
 from tests.simulation.mutate import judge, reach
 from tests.simulation.mutate.mutants import Mutant, place, sample
-from tests.simulation.mutate.record import Row, add, read, report, write_into
+from tests.simulation.mutate.record import Row, add, read, report
 
 FOLDER = Path("out/simulation")
 
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     rows = list(read(record).values())
     print(report(rows))
     if args.write:
-        write_into(args.write, report(rows))
+        fill(args.write, "mutants", report(rows))
     return 0
 
 

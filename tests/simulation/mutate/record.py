@@ -10,7 +10,6 @@ from textwrap import shorten
 
 from tests.simulation.mutate.mutants import PACKAGES, Mutant, place
 
-BEGIN, END = "<!-- mutants: begin -->", "<!-- mutants: end -->"
 REASONS = Path(__file__).with_name("survivors.json")
 
 
@@ -89,10 +88,3 @@ def report(rows: list[Row]) -> str:
             f"| {reason} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def write_into(page: Path, text: str) -> None:
-    """Between the two marks of the page."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{text}{END}{after}")

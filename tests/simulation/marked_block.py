@@ -1,0 +1,18 @@
+"""Which part of a page does a command fill? What stands between its two marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Put `text`, which ends in a newline, between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+
+    Raises ValueError when the page has no such marks; it stays as it is then.
+    """
+    marks = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, begin, rest = page.read_text().partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not (begin and end):
+        raise ValueError(f"{page} has no {marks[0]!r} ... {marks[1]!r}")
+    page.write_text(f"{before}{begin}{text}{end}{after}")
