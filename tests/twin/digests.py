@@ -1,0 +1,35 @@
+"""Did a change of form change anything? One digest per policy and load: `python -m tests.twin.digests`.
+
+Run it before and after. Two lists that are the same to the letter mean that every policy did
+exactly the same, step by step, on loads from light to overload.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from scorpio.core.registry import policy_names
+from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from tests.bench.window import engine
+
+# A chat load near the knee, the same far above it, and agents whose prompts begin alike. They are
+# synthetic: they come with the project.
+LOADS = (
+    WorkloadKey("azure-conv-synth", "0:300", "six", 1.1, 0),
+    WorkloadKey("azure-conv-synth", "0:300", "six", 2.4, 1),
+    WorkloadKey("agents-synth", "0:200", "six", 2.0, 2),
+)
+
+
+def main() -> int:
+    """Prints `policy trace scale digest`, a line each."""
+    config = engine("a100-llama-3.1-8b")
+    jobs = [Job(config, load, policy) for policy in policy_names() for load in LOADS]
+    for job, run in zip(jobs, run_jobs(jobs), strict=True):
+        load = job.workload
+        print(f"{job.policy:16} {load.trace:18} x{load.rate_scale:<4g} {run.event_digest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
