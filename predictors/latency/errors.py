@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from predictors.latency.samples import StepTable
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 _MIN_REPEATS = 4
 

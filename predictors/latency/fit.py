@@ -16,6 +16,7 @@ from predictors.latency.errors import ErrorStats, errors_by_kind, repeat_error
 from predictors.latency.predict import predict_mixed, predict_paper
 from predictors.latency.regression import fit_with_knee, knee_candidates
 from predictors.latency.samples import StepTable
+from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import (
     DecodeModel,
     LatencyProfile,
@@ -24,7 +25,7 @@ from scorpio.core.latency import (
     decode_from_step,
     prefill_from_step,
 )
-from scorpio.core.views import BoolArray, FloatArray, StepSample
+from scorpio.core.snapshot import StepSample
 
 MIN_STEPS = 20
 _MIN_PURE_STEPS = 8  # fewer decode-only (prefill-only) steps: derive that form from the mixed one

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from predictors.latency.samples import StepTable
+from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.views import FloatArray
 
 
 def predict_mixed(profile: LatencyProfile, steps: StepTable) -> FloatArray:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import nnls
 
-from scorpio.core.views import BoolArray, FloatArray
+from scorpio.core.arrays import BoolArray, FloatArray
 
 MAX_TRIMMED_SHARE = 0.1
 _TRIM_MADS = 6.0

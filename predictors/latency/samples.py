@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scorpio.core.views import BoolArray, FloatArray, IntArray, StepSample
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.snapshot import StepSample
 
 _FIELDS = tuple(f.name for f in fields(StepSample) if f.default is MISSING)  # those measured
 _COUNTS = frozenset({"prefill_tokens", "num_decodes", "decode_context_tokens"})

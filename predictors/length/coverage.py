@@ -7,7 +7,7 @@ from collections import deque
 from typing import Final
 
 from predictors.length.quantiles import LEVELS
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 WINDOW: Final = 256
 NEEDED: Final = 64  # outcomes before any verdict

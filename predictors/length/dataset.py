@@ -19,7 +19,7 @@ import numpy as np
 from predictors.length.hashing import text_hash
 from predictors.length.quantiles import MAX_TOKENS
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 SHARES: Final = (0.65, 0.15, 0.20)  # to fit, to calibrate, to test
 FEWEST_PAIRS: Final = 200

@@ -24,7 +24,7 @@ from predictors.length.ladder import LengthLadder, Source
 from predictors.length.model import LengthModel
 from predictors.length.quantiles import LEVELS, LengthDistribution
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 BUCKETS = 5
 _MEDIAN = LEVELS.index(0.5)

@@ -16,7 +16,7 @@ import numpy as np
 
 from predictors.length.hashing import distinct, excerpt, ngram_buckets, text_hash
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 VERSION: Final = 1
 

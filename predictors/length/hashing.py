@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scorpio.core.views import IntArray
+from scorpio.core.arrays import IntArray
 
 HEAD_BYTES: Final = 768  # instructions stand at the start of a prompt or at its end
 TAIL_BYTES: Final = 256

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from predictors.length.quantiles import LEVELS, MAX_TOKENS
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 BINS_PER_OCTAVE: Final = 4
 BINS: Final = 20 * BINS_PER_OCTAVE + 1

@@ -21,7 +21,7 @@ from predictors.length.hashing import text_hash
 from predictors.length.histogram import HistogramTable, Key
 from predictors.length.quantiles import LEVELS, MAX_TOKENS, MAX_Z, LengthDistribution
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 NEEDED_ANSWERS: Final = 30.0  # faded weight below which a histogram says nothing
 FAILURES_ALLOWED: Final = 10  # exceptions in a row after which the trained model is left alone

@@ -19,7 +19,7 @@ from predictors.length.hashing import BUCKET_BITS
 from predictors.length.quantiles import Calibration
 from predictors.length.request import LengthRequest
 from predictors.length.trees import TreeEnsemble
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 BUCKETS: Final = 1 << BUCKET_BITS
 SHORT_TOKENS: Final = (30, 200, 500)  # thresholds of the short/long scores

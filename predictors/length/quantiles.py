@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 LEVELS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 MAX_TOKENS: Final = 1 << 20

@@ -30,7 +30,7 @@ from predictors.length.model import BUCKETS, ROW_LENGTH, SHORT_TOKENS, bag_weigh
 from predictors.length.quantiles import LEVELS, conformal
 from predictors.length.report import write_report
 from predictors.length.trees import checked_ensemble
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 FOLDS: Final = 5
 RIDGE_ALPHA: Final = 3.0

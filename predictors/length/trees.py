@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 MAX_DEPTH: Final = 12
 MAX_NODES: Final = 1_000_000

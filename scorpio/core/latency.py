@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from scorpio.core.views import FloatArray, StepSample
+from scorpio.core.arrays import FloatArray
+from scorpio.core.snapshot import StepSample
 
 Number = TypeVar("Number", float, FloatArray)  # one request, or a column of them
 

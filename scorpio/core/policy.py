@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from scorpio.core.plan import StepPlan
-from scorpio.core.views import RequestView, Snapshot, StepSample
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot, StepSample
 
 
 class Policy(Protocol):

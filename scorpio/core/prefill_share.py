@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 
 _MEMORY_S = 10.0  # how long a step counts,
 _MEMORY_STEPS = 50.0  # or so many steps, where these take longer

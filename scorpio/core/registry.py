@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scorpio.core.latency import UNMEASURED, LatencyProfile
-from scorpio.core.policies.fcfs import Fcfs
-from scorpio.core.policies.mooncake import Mooncake
-from scorpio.core.policies.options import parse_options
-from scorpio.core.policies.paper_options import PaperOptions
-from scorpio.core.policies.priority_edf import PriorityEdf
-from scorpio.core.policies.qoserve import Qoserve
-from scorpio.core.policies.scorpio import Scorpio
-from scorpio.core.policies.scorpio_paper import ScorpioPaper
-from scorpio.core.policies.sjf import Sjf
+from scorpio.core.options import parse_options
+from scorpio.core.policies.paper.options import PaperOptions
+from scorpio.core.policies.paper.policy import ScorpioPaper
+from scorpio.core.policies.rivals.edf import PriorityEdf
+from scorpio.core.policies.rivals.fcfs import Fcfs
+from scorpio.core.policies.rivals.mooncake.policy import Mooncake
+from scorpio.core.policies.rivals.qoserve.policy import Qoserve
+from scorpio.core.policies.rivals.sjf import Sjf
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
-from scorpio.core.views import EngineLimits
+from scorpio.core.snapshot import EngineLimits
 
 DEFAULT_POLICY = "scorpio"
 

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from scorpio.core.views import FloatArray, IntArray, RunningBatch
+from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.snapshot import RunningBatch
 
 
 def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float) -> float:

@@ -12,9 +12,9 @@ from itertools import islice
 import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
-from scorpio.core.adapters import AdapterPlaces
+from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import StepPlan
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.startable import cannot_start

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from scorpio.core.plan import Rejection, RejectReason
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
 
 # Nothing is known of when there will be room: a few seconds, each value in them as often as the
 # others, and neighbours apart (the stride has no factor in common with their number).
@@ -50,6 +50,6 @@ def spread_ms(number: int) -> int:
 
 def account(view: RequestView) -> str:
     """Whose request it is: the account that the server has checked, "" for all it has not. A name
-    within it can be made up (scorpio.core.tenant_share)."""
+    within it can be made up (scorpio.core.policies.scorpio.fair_share)."""
     checked, slash, _ = view.tenant.partition("/")
     return checked if slash else ""

@@ -10,7 +10,7 @@ from scorpio import channel
 from scorpio.core.latency import UNMEASURED
 from scorpio.core.policy import Policy
 from scorpio.core.registry import PolicyInputs, make_policy
-from scorpio.core.views import EngineLimits
+from scorpio.core.snapshot import EngineLimits
 from scorpio.settings import ScorpioSettings
 
 logger = init_logger("vllm.scorpio")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request, RequestStatus
 
-from scorpio.core.queue import WaitingTable
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
+from scorpio.core.waiting import WaitingTable
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.startable import cannot_start, must_be_seen
 

@@ -13,7 +13,7 @@ from collections import Counter
 
 from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, Forecast, RejectReason
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
 from scorpio.window import Window
 
 

@@ -15,7 +15,8 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request
 
 from scorpio.core.policy import Policy
-from scorpio.core.views import RequestView, Snapshot
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine import seams
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
-from scorpio.core.queue import WaitingTable
-from scorpio.core.views import EngineLimits, RunningBatch, Snapshot
+from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot
+from scorpio.core.waiting import WaitingTable
 
 
 def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:

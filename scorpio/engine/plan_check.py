@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scorpio.core.plan import StepPlan
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 
 
 class PlanError(RuntimeError):

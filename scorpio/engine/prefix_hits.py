@@ -15,8 +15,8 @@ from vllm.v1.core.single_type_kv_cache_manager import FullAttentionManager
 from vllm.v1.request import Request
 
 from scorpio.core.plan import RejectReason, StepPlan
-from scorpio.core.queue import WaitingTable
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
+from scorpio.core.waiting import WaitingTable
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.shared_prefixes import SharedPrefixes
 

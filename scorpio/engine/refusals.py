@@ -13,7 +13,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.plan import Rejection, RejectReason
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
 from scorpio.core.wire import encode_rejection
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.sessions import parts_waiting

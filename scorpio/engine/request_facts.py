@@ -9,6 +9,7 @@ from dataclasses import replace
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.plan import FinalState
+from scorpio.core.request import RequestView
 from scorpio.core.slo import (
     XARG_TENANT,
     Offer,
@@ -20,7 +21,6 @@ from scorpio.core.slo import (
     parse_predicted_tokens,
     parse_xargs,
 )
-from scorpio.core.views import RequestView
 
 MAX_TENANT_CHARS = 4096
 

@@ -14,8 +14,10 @@ from operator import attrgetter
 import numpy as np
 from vllm.v1.request import Request
 
+from scorpio.core.arrays import FloatArray
 from scorpio.core.plan import Forecast
-from scorpio.core.views import FloatArray, RequestView, RunningBatch
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import RunningBatch
 
 _computed = attrgetter("num_computed_tokens")
 

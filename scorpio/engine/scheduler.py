@@ -17,7 +17,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, StreamingUpdate
 
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
-from scorpio.core.views import Snapshot, StepSample
+from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.apply import apply_plan, keeping_adapters, starting
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.parts import SchedulerWithParts, logger

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scorpio import channel
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 
 
 class StepRecorder:

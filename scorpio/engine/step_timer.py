@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from vllm.v1.core.sched.output import SchedulerOutput
 
-from scorpio.core.views import RunningBatch, StepSample
+from scorpio.core.snapshot import RunningBatch, StepSample
 
 _FADE = 0.99  # of the longest step, for each one since
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from scorpio import __version__, channel
 from scorpio.core.latency import StepModel
 from scorpio.core.profile_alarm import ProfileAlarm
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 from scorpio.engine.faults import MONITORING, POLICY, Faults
 from scorpio.engine.outcomes import Outcomes
 from scorpio.engine.step_recorder import StepRecorder

@@ -10,7 +10,8 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.request import Request
 
 from scorpio.core.plan import Forecast
-from scorpio.core.views import RequestView, RunningBatch
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import RunningBatch
 from scorpio.engine.caps import account
 from scorpio.engine.running_table import RunningTable, Tracked
 

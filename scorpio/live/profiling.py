@@ -16,7 +16,7 @@ from predictors.latency.profile import Prober, Progress, ServedModel, drive, pro
 from predictors.latency.samples import StepTable, read_steps
 from scorpio import channel
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 from scorpio.live.capacity import estimate_capacity
 
 DESIGN_BUDGET_S = 75.0

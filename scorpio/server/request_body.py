@@ -15,7 +15,7 @@ from typing import Any
 from starlette.types import Message, Receive
 
 from scorpio.core.slo import Slo, SloError
-from scorpio.core.tenant_share import tenant_id
+from scorpio.core.tenants import tenant_id
 from scorpio.server.choices import cannot_be_refused, parts
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text

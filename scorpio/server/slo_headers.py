@@ -27,7 +27,7 @@ from scorpio.core.slo import (
     parse_predicted_tokens,
     parse_xargs,
 )
-from scorpio.core.tenant_share import tenant_id
+from scorpio.core.tenants import tenant_id
 from scorpio.server.choices import check_choices
 from scorpio.settings import DEFAULT_MOST_CHOICES
 

@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from predictors.length.ladder import LengthLadder, Source
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 from scorpio.twin.config import LengthHint
 from workloads.request import WorkloadRequest
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from predictors.latency.fit import fit_profile
 from scorpio.core.latency import DecodeModel, LatencyProfile, PrefillModel, StepModel
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 from scorpio.twin.noise import NoiseSpec, StepNoise
 from scorpio.twin.runner import StepWork
 from scorpio.twin.step_models import GpuModel

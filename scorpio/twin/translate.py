@@ -16,7 +16,7 @@ from scorpio.core.slo import (
     OnMiss,
     Slo,
 )
-from scorpio.core.tenant_share import tenant_id
+from scorpio.core.tenants import tenant_id
 from scorpio.twin.arrivals import Arrival
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.ledger import End, Entry

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from scorpio.core import batch_growth
-from scorpio.core.batch_growth import GrowingBatch
-from scorpio.core.calibration import Calibration
-from scorpio.core.length_belief import LengthBelief
-from scorpio.core.policies import light_step, packing, shed, step_decodes
-from scorpio.core.policies import scorpio as policy_module
-from scorpio.core.policies.prefill_jobs import PrefillJobs, Turn, prefill_jobs
-from scorpio.core.policies.scorpio import Scorpio
-from scorpio.core.views import BoolArray, FloatArray, IntArray, Snapshot
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.policies.scorpio import admission, packing, shed, step_decodes, stock_step
+from scorpio.core.policies.scorpio import policy as policy_module
+from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
+from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
+from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.policy import Scorpio
+from scorpio.core.snapshot import Snapshot
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
@@ -139,8 +139,8 @@ PARTS: Mapping[str, Part] = {
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
     ),
-    FIXED: Part(patches=((batch_growth, "_FIXED", 1.0),)),
-    "_LIGHT_QUEUE = 1,000": Part(patches=((light_step, "_LIGHT_QUEUE", 1000),)),
+    FIXED: Part(patches=((admission, "_FIXED", 1.0),)),
+    "_LIGHT_QUEUE = 1,000": Part(patches=((stock_step, "_LIGHT_QUEUE", 1000),)),
     "_MAX_SCAN = 1": Part(patches=((packing, "_MAX_SCAN", 1),)),
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scorpio.core.views import BoolArray, FloatArray
+from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.twin.config import LengthHint
 from scorpio.twin.noise import NoiseSpec
 from tests.bench.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.registry import policy_names
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import AsyncScheduler
 from tests.engine.driver import Engine

@@ -23,7 +23,7 @@ from predictors.length.dataset import read_pairs
 from predictors.length.evaluate import mae, pinball, ranks
 from predictors.length.features import extract
 from predictors.length.quantiles import LEVELS
-from scorpio.core.views import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray, IntArray
 
 MOST_TOKENS = 128
 TIMED = 100

@@ -17,9 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from scorpio.core.calibration import Calibration
+from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
-from scorpio.core.views import BoolArray, FloatArray, StepSample
+from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.snapshot import StepSample
 from scorpio.twin.compare import CompareSpec
 from scorpio.twin.run import run_twin
 

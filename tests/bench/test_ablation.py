@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scorpio.core.policies.options import parse_options
-from scorpio.core.policies.scorpio import OPTIONS
+from scorpio.core.options import parse_options
+from scorpio.core.policies.scorpio.policy import OPTIONS
 from scorpio.twin.run import run_twin
 from tests.bench.ablation import PARTS, replaced
 from tests.twin.driving import promised, toy_config

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.plan import FinalState, StepPlan
 from scorpio.core.policy import Policy
-from scorpio.core.queue import WaitingTable
-from scorpio.core.views import EngineLimits, RequestView, Snapshot, StepSample
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
+from scorpio.core.waiting import WaitingTable
 from tests.conformance.rules import assert_lawful
 from tests.conformance.snapshots import Row, running_batch
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from scorpio.core.plan import RejectReason, StepPlan
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 
 
 def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:

@@ -15,10 +15,11 @@ from scorpio.core.latency import (
     prefill_from_step,
 )
 from scorpio.core.policy import Policy
-from scorpio.core.queue import WaitingTable
 from scorpio.core.registry import PolicyInputs, make_policy
+from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
-from scorpio.core.views import EngineLimits, RequestView, RunningBatch, Snapshot
+from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot
+from scorpio.core.waiting import WaitingTable
 
 NOW_S = 1000.0
 MAX_MODEL_LEN = 4096

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.plan import FinalState
 from scorpio.core.registry import PolicyInputs, make_policy, policy_names
+from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
-from scorpio.core.views import RequestView, StepSample
+from scorpio.core.snapshot import StepSample
 from tests.conformance.mini_engine import MiniEngine
 from tests.conformance.rules import assert_lawful, frozen
 from tests.conformance.snapshots import (

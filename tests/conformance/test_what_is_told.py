@@ -9,8 +9,8 @@ import pytest
 
 from scorpio.core.plan import Rejection
 from scorpio.core.registry import policy_names
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import RequestView
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
 
 BOUNDS = limits(max_num_seqs=16, token_budget=2048, kv_tokens=100_000)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.core.policies import mooncake, qoserve, scorpio, sjf
-from scorpio.core.policies.options import Option, parse_options
-from scorpio.core.policies.paper_options import PaperOptions
+from scorpio.core.options import Option, parse_options
+from scorpio.core.policies.paper.options import PaperOptions
+from scorpio.core.policies.rivals import sjf
+from scorpio.core.policies.rivals.mooncake import policy as mooncake
+from scorpio.core.policies.rivals.qoserve import policy as qoserve
+from scorpio.core.policies.scorpio import policy as scorpio
 from scorpio.core.registry import check_policy, policy_names
 
 TABLES = {

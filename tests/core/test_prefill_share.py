@@ -7,7 +7,7 @@ import math
 import pytest
 
 from scorpio.core.prefill_share import PrefillShare
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 
 
 def step(took_s: float = 0.1, prefill: int = 64) -> StepSample:

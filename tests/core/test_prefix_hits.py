@@ -8,10 +8,10 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import StepPlan
-from scorpio.core.queue import WaitingTable
 from scorpio.core.registry import PolicyInputs, make_policy
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import RequestView
+from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, snapshot
 
 # 10 ms a step, 0.1 ms a token, attention to a prefix too small to matter to a first token.

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from scorpio.core.plan import STOCK_STEP
-from scorpio.core.policies.paper_options import PaperOptions
+from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.registry import PolicyInputs, make_policy, policy_names
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import RequestView
 from tests.conformance.snapshots import (
     NOW_S,
     PROFILES,

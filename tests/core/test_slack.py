@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from scorpio.core.request import RequestView
 from scorpio.core.slack import (
     binding_pace_s,
     decode_slack_s,
@@ -15,7 +16,6 @@ from scorpio.core.slack import (
     step_start_s,
 )
 from scorpio.core.slo import NO_SLO, Slo
-from scorpio.core.views import RequestView
 from tests.conformance.snapshots import Row, running_batch
 
 

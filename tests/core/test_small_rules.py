@@ -6,14 +6,15 @@ import math
 
 import pytest
 
-from scorpio.core.adapters import AdapterPlaces
-from scorpio.core.owed_time import SHARE, OwedTime
+from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import Forecast
-from scorpio.core.plan_budget import within
-from scorpio.core.policies.join_times import forecasts
-from scorpio.core.queue import WaitingTable
+from scorpio.core.policies.scorpio.deficit import SHARE, OwedTime
+from scorpio.core.policies.scorpio.forecasts import forecasts
+from scorpio.core.policies.scorpio.plan_budget import within
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import EngineLimits, RequestView, Snapshot
+from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
 
 

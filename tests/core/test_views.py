@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from scorpio.core.request import RequestView
 from scorpio.core.slo import NO_SLO, Slo
-from scorpio.core.views import RequestView
 
 
 def view(slo: Slo = NO_SLO, predicted: float = math.nan) -> RequestView:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scorpio.core.plan import StepPlan
-from scorpio.core.views import RequestView, Snapshot, StepSample
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.scheduler import ScorpioScheduler
 from scorpio.engine.virtual import EngineSpec, build_scheduler
 from scorpio.engine.virtual_requests import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.owed_time import SHARE
+from scorpio.core.policies.scorpio.deficit import SHARE
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import AsyncScheduler
 from tests.engine.driver import VirtualScheduler

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from scorpio.core.policies.scorpio import Scorpio
+from scorpio.core.policies.scorpio.policy import Scorpio
 from tests.engine.timed import SPEC, Timed, settings
 
 TTFT_S = 1.0

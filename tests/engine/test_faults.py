@@ -14,7 +14,7 @@ from vllm.v1.core.sched.interface import PauseState
 
 from scorpio import channel
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
 from scorpio.engine import faults
 from scorpio.engine.faults import Breaker, Faults
 from scorpio.engine.virtual import EngineSpec

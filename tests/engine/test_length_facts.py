@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from scorpio.core.request import RequestView
 from scorpio.core.slo import XARG_PREDICTED, XARG_QUANTILES
-from scorpio.core.views import RequestView
 from tests.engine.driver import Engine
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, Forecast, RejectReason
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import RequestView
 from scorpio.engine.outcomes import Outcomes
 
 VIEW = RequestView("r", 1, 100.0, 50, 8, Slo(0.5, 0.1, 2.0), "chat")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from scorpio.core.plan import Rejection, RejectReason, StepPlan
-from scorpio.core.queue import WaitingTable
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import EngineLimits, RequestView, Snapshot
+from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.waiting import WaitingTable
 from scorpio.engine.plan_check import PlanError, check_plan
 from tests.conformance.snapshots import Row, running_batch
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
-from scorpio.core.views import RequestView
+from scorpio.core.request import RequestView
 from scorpio.engine import seams
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.virtual import EngineSpec

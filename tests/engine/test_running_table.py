@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.plan import StepPlan
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import abort
 from tests.engine.driver import Engine, Scripted

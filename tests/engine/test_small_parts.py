@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.core.policies.fcfs import Fcfs
+from scorpio.core.policies.rivals.fcfs import Fcfs
 from scorpio.engine.faults import MONITORING, POLICY, Breaker, Faults
 from scorpio.engine.shared_prefixes import _Member, _number
 from scorpio.engine.virtual import EngineSpec, build_scheduler

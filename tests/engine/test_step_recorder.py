@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scorpio import channel
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 from scorpio.engine.step_recorder import StepRecorder
 
 SAMPLE = StepSample(64, 4096.0, 0.0, 4, 400, 0.05)

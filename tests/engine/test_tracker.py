@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from scorpio.core.plan import Forecast
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.views import RequestView
 from scorpio.engine.tracker import Tracker
 from scorpio.engine.virtual import EngineSpec
 from scorpio.engine.virtual_requests import Request, RequestFactory

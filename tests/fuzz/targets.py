@@ -129,7 +129,7 @@ def _control() -> Run:
     from scorpio import channel
     from scorpio.core.latency import UNMEASURED
     from scorpio.core.registry import PolicyInputs, make_policy
-    from scorpio.core.views import EngineLimits
+    from scorpio.core.snapshot import EngineLimits
 
     directory = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-"))
     limits = EngineLimits(8, 128, 1664, 128, 512)

@@ -15,7 +15,7 @@ from predictors.latency.errors import repeat_error
 from predictors.latency.fit import FitError, fit_profile
 from predictors.latency.samples import StepFileError, StepTable, read_steps
 from scorpio.core.latency import DecodeModel, PrefillModel, StepModel
-from scorpio.core.views import StepSample
+from scorpio.core.snapshot import StepSample
 from tests.shared_data import shared_data
 
 GRID_BATCH = (1, 2, 4, 8, 16, 32, 64)

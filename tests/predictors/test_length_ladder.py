@@ -21,7 +21,7 @@ from predictors.length.ladder import (
 )
 from predictors.length.quantiles import LEVELS
 from predictors.length.request import LengthRequest
-from scorpio.core.views import FloatArray
+from scorpio.core.arrays import FloatArray
 
 ASK = LengthRequest("hello", 3, max_tokens=500, model="m", tenant="t", system="s")
 NORMAL = np.array([-1.2816, -0.6745, 0.0, 0.6745, 1.2816, 1.6449])

@@ -1,7 +1,7 @@
 """LoRA on the real engine: two adapters, one place. Do policies that let rows sit out serve both?
 
 vLLM asserts that no step holds more adapters than `--max-loras`; the scheduler keeps the place of
-one whose requests sit a step out (`scorpio/core/adapters.py`). Were it lost, the engine would die.
+one whose requests sit a step out (`scorpio/core/lora.py`). Were it lost, the engine would die.
 """
 
 from __future__ import annotations

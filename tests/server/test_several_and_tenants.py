@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.core.tenant_share import tenant_key
+from scorpio.core.tenants import tenant_key
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG, WITH_DEFAULT, post, xargs

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 
 from scorpio.core.plan import RejectReason
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo, SloError, parse_xargs
-from scorpio.core.views import RequestView, Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.core.wire import RejectionNotice
 from scorpio.engine.virtual_requests import SchedulerOutput
 from scorpio.twin.ledger import Entry

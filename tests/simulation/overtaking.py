@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scorpio.core.owed_time import SHARE
-from scorpio.core.views import RequestView, Snapshot
+from scorpio.core.policies.scorpio.deficit import SHARE
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.virtual_requests import SchedulerOutput
 from tests.simulation.beliefs import Require
 from tests.simulation.swarm import Swarm

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.twin.invariants import require
 from tests.simulation.scheduler import WatchedScheduler
 

@@ -11,10 +11,11 @@ import math
 import numpy as np
 
 from scorpio.core.plan import StepPlan
-from scorpio.core.policies.scorpio import Scorpio
-from scorpio.core.policies.scorpio_paper import ScorpioPaper
+from scorpio.core.policies.paper.policy import ScorpioPaper
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
-from scorpio.core.views import RequestView, Snapshot
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot
 from tests.simulation.beliefs import Require
 from tests.simulation.swarm import Swarm
 

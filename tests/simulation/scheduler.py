@@ -11,7 +11,8 @@ from typing import Any
 
 from scorpio.core.plan import StepPlan
 from scorpio.core.policy import Policy
-from scorpio.core.views import RequestView, Snapshot, StepSample
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.virtual_requests import SchedulerOutput
 from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
 

@@ -13,9 +13,9 @@ from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.request import RequestStatus
 
 from scorpio.core.plan import RejectReason, StepPlan
-from scorpio.core.policies.scorpio import Scorpio
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
-from scorpio.core.views import Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.faults import MONITORING
 from scorpio.engine.virtual_requests import Request, Scheduler, SchedulerOutput
 from scorpio.twin.invariants import Checker, awaits_last, check_blocks

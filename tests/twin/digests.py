@@ -1,7 +1,7 @@
-"""Did a change of form change anything? One digest per policy and load: `python -m tests.twin.digests`.
+"""Did a change of form change anything? One digest per policy and load.
 
-Run it before and after. Two lists that are the same to the letter mean that every policy did
-exactly the same, step by step, on loads from light to overload.
+`python -m tests.twin.digests`: run it before and after. Two lists that are the same to the letter
+mean that every policy did exactly the same, step by step, on loads from light to overload.
 """
 
 from __future__ import annotations

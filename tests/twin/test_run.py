@@ -185,7 +185,7 @@ def test_a_policy_that_raises_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(self: object, now_s: float, snapshot: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("scorpio.core.policies.scorpio_paper.ScorpioPaper.plan", broken)
+    monkeypatch.setattr("scorpio.core.policies.paper.policy.ScorpioPaper.plan", broken)
     with pytest.raises(PolicyFailed, match="scorpio-paper failed in"):
         run_twin(toy_config(), _crowd(2), "scorpio-paper")
 

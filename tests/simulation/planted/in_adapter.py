@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scorpio.core.adapters import AdapterPlaces
+from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.engine import apply, refusals, running_table
 from scorpio.engine.gated_queue import GatedQueue

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 
 from scorpio import channel
-from scorpio.core.batch_growth import GrowingBatch
-from scorpio.core.calibration import Calibration
-from scorpio.core.credits import CreditBook
-from scorpio.core.owed_time import OwedTime
 from scorpio.core.plan import Rejection
-from scorpio.core.policies.idle_engine import IdleEngine
-from scorpio.core.policies.prefill_jobs import PrefillJobs
-from scorpio.core.policies.shared_work import SharedWork
+from scorpio.core.policies.paper.credits import CreditBook
+from scorpio.core.policies.paper.tpot_guard import TpotGuard
+from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.deficit import OwedTime
+from scorpio.core.policies.scorpio.fair_share import TenantShares
+from scorpio.core.policies.scorpio.idle_engine import IdleEngine
+from scorpio.core.policies.scorpio.jobs import PrefillJobs
+from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.shared_work import SharedWork
+from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.tenant_share import TenantShares
-from scorpio.core.tpot_guard import TpotGuard
-from scorpio.core.views import RequestView
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
 from scorpio.engine.faults import Breaker
@@ -58,8 +58,8 @@ def _longest_step_is_constant(patch: _Patch) -> None:
     def step_decodes(*args: Any, **more: Any) -> Any:
         return replace(real(*args, **more), most_s=0.25)
 
-    real = _module("scorpio.core.policies.step_decodes").step_decodes
-    patch.setattr(_module("scorpio.core.policies.scorpio"), "step_decodes", step_decodes)
+    real = _module("scorpio.core.policies.scorpio.step_decodes").step_decodes
+    patch.setattr(_module("scorpio.core.policies.scorpio.policy"), "step_decodes", step_decodes)
 
 
 def _nobody_is_owed(patch: _Patch) -> None:
@@ -127,7 +127,7 @@ def _all_told_the_same(patch: _Patch) -> None:
         told = real(*args)
         return [replace(told[0], request_id=r.request_id) for r in told]
 
-    module = _module("scorpio.core.policies.scorpio")
+    module = _module("scorpio.core.policies.scorpio.policy")
     real = module.refusals
     patch.setattr(module, "refusals", refusals)
 
@@ -178,7 +178,7 @@ def _beginnings_count_in_full(patch: _Patch) -> None:
         tokens, cached = waiting.prefill_tokens[which], waiting.cached_tokens[which]
         return SharedWork(tokens, cached, 0.0 * tokens, 0.0 * tokens)
 
-    patch.setattr(_module("scorpio.core.policies.prefill_jobs"), "shared_work", shared_work)
+    patch.setattr(_module("scorpio.core.policies.scorpio.jobs"), "shared_work", shared_work)
 
 
 def _head_holds_up(patch: _Patch) -> None:

@@ -1,0 +1,112 @@
+"""`qoserve`: Niyama/QoServe (arXiv 2503.22562) on vLLM V1's mixed steps.
+
+Question: whose prompt is computed in this step, and how much of it? Rule: the largest chunk that
+leaves the least decode slack intact, given to prompts in hybrid EDF/SRPF order, behind them
+those that can no longer make it; see docs/policy.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.latency import LatencyProfile
+from scorpio.core.options import Option, parse_options
+from scorpio.core.plan import STOCK_STEP, StepPlan
+from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
+from scorpio.core.policies.rivals.qoserve.prefill_pick import Picker
+from scorpio.core.request import RequestView
+from scorpio.core.slack import decode_slack_s, least_slack_s, step_start_s
+from scorpio.core.snapshot import Snapshot, StepSample
+from scorpio.core.step_fill import StepFill
+
+OPTIONS = {
+    "alpha_low_ms": Option(1.0, 0.0, 1000.0),
+    "alpha_high_ms": Option(8.0, 0.0, 1000.0),
+    "full_load_s": Option(30.0, 0.01, 3600.0),
+    "slack_share": Option(1.0, 0.1, 1.0),
+    "preempt": Option(1.0, 0.0, 1.0),
+}
+# Of a step of decodes alone; with less slack than that a token is late whatever the step does.
+_HOPELESS = 0.5
+_RATE_WEIGHT = 0.1  # of a new sample in the measured prefill rate
+_LEAST_SAMPLE_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Decodes:
+    """The decodes of the coming step."""
+
+    rows: IntArray
+    slack_s: FloatArray
+    context_tokens: float
+    alone_s: float
+
+
+class Qoserve:
+    """State: the measured seconds per prefill token, and the predicted time of the last plan."""
+
+    name = "qoserve"
+    passive = False
+
+    def __init__(self, profile: LatencyProfile, options: Mapping[str, float]) -> None:
+        chosen = parse_options(self.name, OPTIONS, options)
+        self._model = profile.step
+        self._slack_share = chosen["slack_share"]
+        self._preempt = chosen["preempt"] > 0.0
+        self._order = PrefillOrder(
+            chosen["alpha_low_ms"] / 1000.0,
+            chosen["alpha_high_ms"] / 1000.0,
+            chosen["full_load_s"],
+        )
+        self.prefill_token_s = profile.step.high_token_s
+        self._planned_s = 0.0
+
+    def queue_key(self, view: RequestView) -> float:
+        """Least deadline first: the order of those that are relegated."""
+        return view.deadline_s
+
+    def observe(self, sample: StepSample) -> None:
+        """Prefill speed as it is beside the decodes: whole step time per prefill token."""
+        if sample.prefill_tokens >= _LEAST_SAMPLE_TOKENS:
+            rate_s = sample.duration_s / sample.prefill_tokens
+            self.prefill_token_s += _RATE_WEIGHT * (rate_s - self.prefill_token_s)
+
+    def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
+        start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
+        decodes = self._decodes(snapshot, start_s)
+        self._planned_s = decodes.alone_s
+        if len(decodes.rows) == len(snapshot.running) and not len(snapshot.waiting):
+            return STOCK_STEP
+        limit_s = math.inf
+        if len(decodes.rows):
+            limit_s = self._slack_share * least_slack_s(
+                decodes.slack_s, _HOPELESS * decodes.alone_s
+            )
+        fill = StepFill(
+            self._model,
+            limit_s,
+            snapshot.limits.token_budget,
+            len(decodes.rows),
+            decodes.context_tokens,
+        )
+        jobs = self._order.jobs(snapshot, start_s + decodes.alone_s, self.prefill_token_s)
+        picked = Picker(snapshot, fill, decodes.rows, decodes.slack_s, self._preempt)
+        plan = picked.plan(jobs, limit_s + decodes.alone_s)
+        self._planned_s = fill.time_s
+        return plan
+
+    def _decodes(self, snapshot: Snapshot, start_s: float) -> _Decodes:
+        running = snapshot.running
+        rows = np.flatnonzero(running.is_decode)
+        context = float(running.context_tokens[rows].sum())
+        return _Decodes(
+            rows,
+            decode_slack_s(running, rows, running.tpot_slo_s[rows], start_s),
+            context,
+            self._model.step_s(len(rows), context),
+        )

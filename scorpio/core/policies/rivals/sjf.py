@@ -1,0 +1,42 @@
+"""`sjf`: who will be done soonest?
+
+Question: in which order do waiting requests start? Rule: shortest predicted output first (the
+predictor of S3), with ageing so that nobody starves; nothing refused. See docs/policy.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scorpio.core.options import Option, parse_options
+from scorpio.core.plan import StepPlan
+from scorpio.core.policies.rivals.in_order import admit_in_order
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot, StepSample
+
+OPTIONS = {"ageing_tokens_per_s": Option(10.0, 0.001, 1e6)}
+
+
+class Sjf:
+    """No state: ageing is in the key.
+
+    A request that has waited w seconds counts as `ageing * w` tokens shorter. The order of
+    length - ageing * (now - arrival) does not depend on now, so the key is fixed on entry. Nobody
+    who arrives more than length / ageing seconds later can overtake.
+    """
+
+    name = "sjf"
+    passive = False
+
+    def __init__(self, options: Mapping[str, float]) -> None:
+        self._ageing = parse_options(self.name, OPTIONS, options)["ageing_tokens_per_s"]
+
+    def queue_key(self, view: RequestView) -> float:
+        """Predicted output tokens (max_tokens when there is no usable prediction), aged."""
+        return view.expected_output_tokens + self._ageing * view.arrival_s
+
+    def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
+        return admit_in_order(snapshot)
+
+    def observe(self, sample: StepSample) -> None:
+        """Nothing to learn."""

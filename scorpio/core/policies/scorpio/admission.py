@@ -1,0 +1,169 @@
+"""Whose pace can the batch keep? TPOT guard at admission.
+
+The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
+decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.
+The paces of those who are in already are kept step by step: without slack there is no prefill.
+A tighter pace means more steps, and a part of each is spent on nothing: who asks everybody else
+for a pace that wastes most of the engine so does not join them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.latency import StepModel
+from scorpio.core.lora import AdapterPlaces
+from scorpio.core.policies.scorpio.deficit import SHARE
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot
+from scorpio.core.waiting import WaitingTable
+
+_SHORT = 50  # waiting requests: so many are looked at one by one anyway (packing.py)
+_FIXED = 0.5  # of a pace tighter than the batch's: most that the fixed part of each step may take
+
+
+def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
+    """The tightest pace of the batch that each could keep if it were alone; inf for none.
+
+    One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
+    for as long as it lasts.
+    """
+    alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
+    return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
+
+
+def wasteful(fixed_s: float, pace_s: float, tightest_s: float) -> bool:
+    """Would this pace, tighter than the batch's, spend most of the engine on the fixed part of
+    steps? Who asks for it does not join the others."""
+    return pace_s < tightest_s and fixed_s > _FIXED * pace_s
+
+
+class GrowingBatch:
+    """The running batch, whose tightest pace is `tightest_s`, and those that join in this step.
+
+    fixed_s: of each step. promised: requests with a deadline are about.
+    """
+
+    def __init__(
+        self,
+        model: StepModel,
+        snapshot: Snapshot,
+        mean_output: float,
+        tightest_s: float,
+        start_s: float,
+        fixed_s: float,
+        promised: bool,
+    ) -> None:
+        running = snapshot.running
+        self._model, self._mean_output = model, mean_output
+        self._members = len(running)
+        self._room = snapshot.limits.max_num_seqs - len(running)
+        self._context = float(running.context_tokens.sum())
+        # Unfinished prefills come first: what they still need is not free.
+        self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
+        self._tightest_s, self._start_s, self._fixed_s = tightest_s, start_s, fixed_s
+        self._adapters = AdapterPlaces(snapshot)
+        self._first: RequestView | None = None  # its place is kept free
+        self._limits = snapshot.limits
+        timely = np.fmin(snapshot.running.first_token_s, start_s) <= snapshot.running.deadline_s
+        timely &= np.isfinite(snapshot.running.deadline_s)
+        self._behind = len(snapshot.running) - int(np.count_nonzero(timely))
+        self._promised = promised
+
+    @property
+    def full(self) -> bool:
+        """No seat is left, whoever asks."""
+        return self._room <= 0
+
+    def takes(self, view: RequestView, bound: bool = True, behind: bool = False) -> bool:
+        """May this request join? bound: only when its own TPOT SLO is kept. behind: only where it
+        leaves room for those that can still be good."""
+        if self._members == 0:
+            return True
+        if behind and self._promised and not self._leaves_room(view):
+            return False
+        if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
+            return False
+        return not bound or self.keeps_pace(view)
+
+    def lacks_kv(self, view: RequestView) -> bool:
+        """Is there too little free KV for it, beside what is kept for the one that comes first?"""
+        kept = 0 if self._first in (None, view) else self._first.prompt_tokens
+        return view.prompt_tokens - view.held_tokens >= self._kv_left - kept
+
+    def keep_for(self, view: RequestView) -> None:
+        """From now on no request that joins takes the blocks that this one needs, nor an adapter's
+        place from it, until it has joined itself. One at a time: the first that is named."""
+        if self._first is None:
+            self._first = view
+            self._adapters.keep_for(view)
+
+    def keeps_pace(self, view: RequestView) -> bool:
+        """Would its own TPOT SLO be kept beside those that are in?"""
+        if self._members == 0:
+            return True
+        pace_s = self._pace_s(view)
+        return self._grown_s(view) <= pace_s and not wasteful(
+            self._fixed_s, pace_s, self._tightest_s
+        )
+
+    def out_of_pace(self, waiting: WaitingTable) -> BoolArray | None:
+        """Rows whose own TPOT SLO is not kept beside those that are in, whoever else joins. None:
+        not one, or a queue so short that each can be asked."""
+        if self._members == 0 or len(waiting) <= _SHORT:
+            return None
+        tpot_s, prompts = waiting.tpot_slo_s, waiting.prompt_tokens
+        token_s, grown_s = self._model.context_token_s, self._grown_by_s(0.0)
+        if tpot_s.min() >= grown_s + token_s * prompts.max():
+            return None
+        binds = (tpot_s >= self._model.step_s(1, 0.0) + token_s * prompts) & ~waiting.started
+        binds &= waiting.deadline_s >= self._start_s
+        rows: BoolArray = binds & (tpot_s < grown_s + token_s * prompts)
+        return rows
+
+    def tpot_s(self, prefill_share: float) -> float:
+        """The step its members may expect: stretched by prefill, up to the pace that is kept."""
+        step_s = self._model.step_s(self._members, self._context)
+        return max(step_s, min(step_s / (1.0 - prefill_share), self._tightest_s))
+
+    def join(self, view: RequestView, bound: bool = True, behind: bool = False) -> None:
+        """It does."""
+        self._behind += behind
+        self._members += 1
+        self._room -= 1
+        self._kv_left -= view.prompt_tokens - view.held_tokens
+        self._context += view.prompt_tokens
+        self._adapters.take(view)
+        if view is self._first:
+            self._first = None
+        if bound:
+            self._tightest_s = min(self._tightest_s, self._pace_s(view))
+
+    def _pace_s(self, view: RequestView) -> float:
+        alone_s = self._model.step_s(1, view.prompt_tokens)
+        binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._start_s
+        return view.slo.tpot_s if binds else math.inf
+
+    def _grown_s(self, view: RequestView) -> float:
+        """A step of all decodes and this one's, its context half grown."""
+        length = view.predicted_output_tokens
+        if not math.isfinite(length):
+            length = min(self._mean_output, view.max_tokens)
+        return self._grown_by_s(view.prompt_tokens + 0.5 * length)
+
+    def _grown_by_s(self, tokens: float) -> float:
+        return self._model.step_s(self._members + 1, self._context + tokens)
+
+    def _leaves_room(self, view: RequestView) -> bool:
+        """Of seats, free KV and the tightest pace, for those to come whose promise can be kept?
+        Those behind always may be their share of the batch, and one at a time all of the KV."""
+        most, kv_left = self._limits.max_num_seqs, self._kv_left - view.prompt_tokens
+        if view is not self._first and kv_left < SHARE * self._limits.kv_tokens:
+            return False
+        if self._behind < SHARE * self._members:
+            return True
+        spare_s = (1.0 - SHARE) * self._tightest_s
+        return self._room > SHARE * most and self._grown_s(view) <= spare_s

@@ -1,0 +1,37 @@
+"""What is known of the step that is being planned, before anything is decided?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.step_decodes import StepDecodes
+from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.snapshot import Snapshot
+
+_USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
+
+
+@dataclass(frozen=True, slots=True)
+class ComingStep:
+    """model: the engine at today's speed. start_s: when the step begins to execute."""
+
+    model: StepModel
+    snapshot: Snapshot
+    decodes: StepDecodes
+    start_s: float
+
+    def pace_s(self) -> float:
+        """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
+        pace_s = self.decodes.tightest_s
+        if not len(self.snapshot.running):
+            wanted_s = self.snapshot.waiting.tpot_slo_s
+            pace_s = float(wanted_s[wanted_s >= self.model.step_s(1, 0.0)].min(initial=math.inf))
+        return min(pace_s, self.decodes.most_s)
+
+    def supply(self, step_s: float, later_s: float) -> PrefillSupply:
+        """Of prefill, when this step takes `step_s` and later ones `later_s`."""
+        # A first token comes out at the end of a step: half of one later, on average.
+        out_s = self.start_s + 0.5 * min(later_s, _USUAL_STEP * self.model.step_s(1, 0.0))
+        return PrefillSupply(out_s, step_s, self.decodes.alone_s, later_s)

@@ -1,0 +1,200 @@
+"""Which requests are refused, why, with which TTFT would it do, and when shall they come back?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.latency import StepModel
+from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.coming_step import ComingStep
+from scorpio.core.policies.scorpio.jobs import PrefillJobs, decode_work_s, prefill_work_s
+from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
+from scorpio.core.policies.scorpio.retry_after import Crowd, Told
+from scorpio.core.policies.scorpio.shed import Outcome
+from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import EngineLimits
+from scorpio.core.waiting import WaitingTable
+
+_MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
+# The load may have fallen so long after it has been worked off: a guess, which leaves the crowd
+# spread within the 30 s that HTTP tells.
+_LOAD_FALLS_S = 20.0
+_MOST_UNKEPT = 64  # looked at in a step
+_NONE = (0.0, -1.0)  # no beginning in common
+_CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is offered
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRule:
+    """never_could: not even an idle engine could serve it in time. wasteful: may the batch not be
+    asked for this TPOT? over: > 0 for jobs of tenants that have too much (None: no job's)."""
+
+    never_could: Callable[[RequestView], bool]
+    wasteful: Callable[[float], bool]
+    over: FloatArray | None
+
+
+def hopeless(
+    model: StepModel,
+    limits: EngineLimits,
+    waiting: WaitingTable,
+    never_could: Callable[[RequestView], bool],
+) -> tuple[BoolArray | None, list[Rejection]]:
+    """Waiting rows (None: none) that even an idle engine could not serve now, and their refusals:
+    for ever when it never could.
+
+    A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
+    whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
+    """
+    prompts, alone_s = waiting.prompt_tokens, model.step_s(1, 0.0)
+    longest = float(prompts.max(initial=0.0))
+    tightest_s = float(waiting.tpot_slo_s.min(initial=math.inf))
+    if longest < limits.kv_tokens and alone_s + model.context_token_s * longest <= tightest_s:
+        return None, []
+    too_long = (prompts >= limits.kv_tokens) & ~waiting.started
+    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
+    never: BoolArray = too_long | (too_fast & waiting.rejectable)
+    reject = []
+    for row in np.flatnonzero(never).tolist():
+        view, fits = waiting[row], not too_long[row]
+        reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
+        retry_s = _MIN_RETRY_S if fits and not never_could(view.uncached) else None
+        reject.append(Rejection(view.request_id, reason, None, retry_s))
+    return never, reject
+
+
+def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> IntArray:
+    """Those that stated a TPOT SLO alone and have waited for as long as any should for a batch
+    that keeps it. They are refused."""
+    behind = (jobs.behind & jobs.rejectable).nonzero()[0]
+    owed = behind[jobs.owed(behind)][:_MOST_UNKEPT]
+    late = [job for job in owed.tolist() if not batch.keeps_pace(waiting[int(jobs.row[job])])]
+    return np.array(late, dtype=np.int64)
+
+
+def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[Rejection]:
+    """Refusals of those whose TPOT SLO the batch does not keep."""
+    reason = RejectReason.TPOT_INFEASIBLE
+    views = (waiting[row] for row in jobs.row[late].tolist())
+    return [Rejection(view.request_id, reason, None, _MIN_RETRY_S) for view in views]
+
+
+def crowded(
+    step: ComingStep,
+    jobs: PrefillJobs,
+    found: Outcome,
+    lengths: LengthBelief,
+    prefill_share: float,
+) -> PrefillSupply:
+    """What is left for prefill once those that stay decode beside the batch. Answers end, too:
+    in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
+    model, decodes, supply, gone = step.model, step.decodes, found.supply, found.gone
+    limits = step.snapshot.limits  # a session between two inputs keeps its seat
+    stay = np.ones(len(jobs.row), dtype=np.bool_)
+    stay[gone] = False
+    seats = max(limits.max_num_seqs - decodes.count, 0)
+    tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
+    context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
+    grown_s = model.step_s(decodes.count + len(tokens), context)
+    work_s, output = jobs.whole_s(model, gone), lengths.expected(jobs.predicted[gone])
+    later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
+    lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
+    lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
+    most_s = (1.0 - max(lasting, prefill_share)) * supply.pace_s
+    decode_s = max(min(grown_s, most_s), decodes.alone_s)
+    first_s = supply.first_step_s - decodes.alone_s + decode_s
+    return replace(supply, first_step_s=first_s, decode_s=decode_s)
+
+
+def refusals(
+    now_s: float,
+    model: StepModel,
+    waiting: WaitingTable,
+    jobs: PrefillJobs,
+    gone: IntArray,
+    supply: PrefillSupply,
+    crowd: Crowd,
+    rule: RefusalRule,
+) -> list[Rejection]:
+    """Refusals of those let go, each told a time of its own, which is booked in `crowd`."""
+    gone = np.sort(gone[jobs.rejectable[gone]])
+    if not len(gone):
+        return []
+    stays = np.ones(len(jobs.row))
+    stays[gone] = 0.0
+    # Behind all who stay (in its own place it might be early, at the price of the others), behind
+    # those that were told to come back, and behind those refused beside it that are due earlier.
+    before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
+    own_s = _own_s(model, waiting, jobs, gone)
+    done_s = supply.done_s(before_s + np.cumsum(own_s))
+    # From now on: what it has waited already is no part of what a next try will take.
+    ttft_s = _CUSHION * (done_s - now_s)
+    # The first of all behind a running step. More than its SLO: out of reach until the load falls.
+    first_s = _CUSHION * (own_s / supply.share + supply.pace_s)
+    views = [waiting[row] for row in jobs.row[gone].tolist()]
+    slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
+    retry_s = np.maximum(ttft_s - slo_s, _MIN_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
+    refused = list(_worded(views, gone, ttft_s, retry_s, supply, rule))
+    times = zip(views, refused, own_s.tolist(), (first_s > slo_s).tolist(), strict=True)
+    told = (
+        Told(view, ttft, None if far else refusal.retry_after_s, work)
+        for (view, refusal, work, far), ttft in zip(times, ttft_s.tolist(), strict=True)
+        if refusal.retry_after_s is not None
+    )
+    crowd.book(now_s, waiting, told)
+    return refused
+
+
+def _own_s(
+    model: StepModel, waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray
+) -> FloatArray:
+    """Work of each as its client may hear of it: whole, whatever the cache holds; what it has in
+    common with others of its own tenant that wait counts once."""
+    own_s = jobs.whole_s(model, gone)
+    rows = jobs.row[gone]
+    if not waiting.shared_id[rows].any():
+        return own_s
+    stay = np.ones(len(jobs.row), dtype=np.bool_)
+    stay[gone] = False
+    kept = jobs.row[stay]
+    seen = set(_beginnings(waiting, kept[kept >= 0])) - {_NONE}
+    for job, beginning in enumerate(_beginnings(waiting, rows)):
+        if beginning in seen:
+            shared = float(waiting.shared_tokens[rows[job]])
+            own_s[job] -= prefill_work_s(model, shared, 0.0)
+        elif beginning[0]:
+            seen.add(beginning)
+    return own_s
+
+
+def _beginnings(waiting: WaitingTable, rows: IntArray) -> list[tuple[float, float]]:
+    pairs = zip(waiting.shared_id[rows].tolist(), waiting.tenant[rows].tolist(), strict=True)
+    return [pair if pair[0] else _NONE for pair in pairs]
+
+
+def _worded(
+    views: list[RequestView],
+    gone: IntArray,
+    ttft_s: FloatArray,
+    retry_s: FloatArray,
+    supply: PrefillSupply,
+    rule: RefusalRule,
+) -> Iterator[Rejection]:
+    times = zip(views, gone.tolist(), ttft_s.tolist(), retry_s.tolist(), strict=True)
+    for view, job, offered_s, later_s in times:
+        again_s = None if rule.never_could(view.uncached) else later_s
+        attainable_s: float | None = offered_s
+        if rule.over is not None and rule.over[job] > 0.0:
+            reason = RejectReason.OVER_QUOTA
+        elif supply.decode_s > 0.0 and rule.wasteful(view.slo.tpot_s):
+            reason, attainable_s = RejectReason.TPOT_INFEASIBLE, None  # none beside these others
+        else:
+            reason = RejectReason.TTFT_INFEASIBLE
+        yield Rejection(view.request_id, reason, attainable_s, again_s)

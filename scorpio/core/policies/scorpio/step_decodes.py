@@ -1,0 +1,76 @@
+"""Which decodes does the coming step have, and how much time do they leave?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.arrays import BoolArray, FloatArray
+from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.admission import tightest_pace_s
+from scorpio.core.slack import binding_pace_s, decode_slack_s
+from scorpio.core.snapshot import Snapshot
+
+_DECODES = 2.0  # times its decodes alone: a step may always be so long
+
+
+@dataclass(frozen=True, slots=True)
+class StepDecodes:
+    """The decodes of the coming step, columns of shape [count].
+
+    slo_s: TPOT. slack_s: until the next token of each is due. context_tokens: of all together.
+    alone_s: the step without any prefill. tightest_s: the batch's `tightest_pace_s`, prefills
+    included. value: of each promise. most_s: the longest step there may be.
+    """
+
+    count: int
+    slo_s: FloatArray
+    slack_s: FloatArray
+    context_tokens: float
+    alone_s: float
+    tightest_s: float
+    value: FloatArray
+    most_s: float
+
+
+def step_decodes(
+    model: StepModel,
+    snapshot: Snapshot,
+    start_s: float,
+    max_step_s: float,
+    given_up: BoolArray | None = None,
+) -> StepDecodes:
+    """No step is longer than `max_step_s`, so a TPOT SLO beyond it is as good as that. Where
+    decodes alone take half of it, the engine is slow: prefill then has as much time as they do.
+    given_up: rows of the batch without a claim to their TPOT SLO."""
+    running = snapshot.running
+    count = int(np.count_nonzero(running.is_decode))
+    # Mostly all rows are decodes: then columns are taken as they are, not copied.
+    rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
+    context = float(running.context_tokens[rows].sum())
+    pace_s = binding_pace_s(running, start_s)
+    if given_up is not None:
+        pace_s = np.where(given_up, math.inf, pace_s)
+    alone_s = model.step_s(count, context)
+    most_s = max(max_step_s, _DECODES * alone_s)
+    return StepDecodes(
+        count,
+        np.minimum(pace_s[rows], most_s),
+        decode_slack_s(running, rows, pace_s[rows], start_s),
+        context,
+        alone_s,
+        tightest_pace_s(model, running.context_tokens, pace_s),
+        running.value[rows],
+        most_s,
+    )
+
+
+def asks(snapshot: Snapshot) -> bool:
+    """Does any of those that run or wait state an SLO?"""
+    running, waiting = snapshot.running, snapshot.waiting
+    stated_s = (
+        running.tpot_slo_s, running.deadline_s, waiting.tpot_slo_s, waiting.deadline_s,
+    )  # fmt: skip
+    return any(bool(np.isfinite(slo_s).any()) for slo_s in stated_s)
