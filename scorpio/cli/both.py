@@ -31,7 +31,7 @@ def compare_on_both(
     from scorpio.live.compare import ONE_MACHINE
     from scorpio.live.profile_run import profile_model
     from scorpio.live.publish import require_answers
-    from scorpio.twin.compare import run_compare
+    from scorpio.studies.compare import run_compare
     from scorpio.twin.gpu_file import gpu_model
     from workloads.atomic import write_atomic
 

@@ -13,7 +13,7 @@ from scorpio.cli.parse import check_policies, command_line, listed, parse_rate, 
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
-    from scorpio.twin.compare import CompareSpec
+    from scorpio.studies.compare import CompareSpec
     from workloads.reading import Reading
     from workloads.summary import Comparison
 
@@ -73,7 +73,7 @@ def compare_in_twin(
     wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
-    from scorpio.twin.compare import run_compare
+    from scorpio.studies.compare import run_compare
     from workloads.result_table import print_tables
 
     spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
@@ -87,7 +87,7 @@ def compare_in_twin(
 
 def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None) -> CompareSpec:
     """What the words mean to the twin. Raises UsageError."""
-    from scorpio.twin.compare import CompareSpec
+    from scorpio.studies.compare import CompareSpec
     from scorpio.twin.config import LengthHint
     from scorpio.twin.step_models import BUILT_IN
 

@@ -23,8 +23,8 @@ def draw_figures(
     workers: int | None,
 ) -> None:
     """Run and draw. Raises UnknownName and MissingTraceError."""
-    from scorpio.twin.paper_cases import PAPER_GAP_MS
-    from scorpio.twin.paper_figures import FULL, QUICK, check_names, figure_names, run_figures
+    from scorpio.studies.paper.cases import PAPER_GAP_MS
+    from scorpio.studies.paper.figures import FULL, QUICK, check_names, figure_names, run_figures
 
     wanted = list(names) or list(figure_names())
     check_names(wanted)  # before the bar: a wrong name costs one line

@@ -18,7 +18,7 @@ def plan_in_twin(
     max_replicas: int,
 ) -> None:
     """Virtual time, one twin per replica. Raises UsageError and WorkloadError."""
-    from scorpio.twin.plan import ROUTING, PlanSpec, run_plan
+    from scorpio.studies.plan import ROUTING, PlanSpec, run_plan
 
     load = twin_spec(wanted, gpu, lengths, workers)
     spec = PlanSpec(load, target, max_replicas)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 from scorpio.core.registry import policy_names
+from scorpio.studies.window import engine
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
-from tests.bench.window import engine
 
 # A chat load near the knee, the same far above it, and agents whose prompts begin alike. They are
 # synthetic: they come with the project.

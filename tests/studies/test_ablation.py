@@ -7,8 +7,8 @@ import pytest
 
 from scorpio.core.options import parse_options
 from scorpio.core.policies.scorpio.policy import OPTIONS
+from scorpio.studies.ablation import PARTS, replaced
 from scorpio.twin.run import run_twin
-from tests.bench.ablation import PARTS, replaced
 from tests.twin.driving import promised, toy_config
 
 

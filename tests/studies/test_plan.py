@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.compare import CompareSpec
+from scorpio.studies.compare import CompareSpec
+from scorpio.studies.plan import PlanSpec, ReplicaJob, run_plan
 from scorpio.twin.noise import NO_NOISE
-from scorpio.twin.plan import PlanSpec, ReplicaJob, run_plan
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
 from workloads.row import TraceRow

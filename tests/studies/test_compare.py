@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.compare import CompareSpec, run_compare
+from scorpio.studies.compare import CompareSpec, run_compare
+from scorpio.studies.tuning import BUDGETS, QUEUE_CAPS, grid_options
 from scorpio.twin.contestants import Setting, contestant, contestant_names
 from scorpio.twin.profile_samples import profile_gpu
 from scorpio.twin.step_models import BUILT_IN
-from scorpio.twin.tuning import BUDGETS, QUEUE_CAPS, grid_options
 from tests.twin.driving import promised
 from workloads.errors import WorkloadError
 from workloads.row import TraceRow
@@ -98,8 +98,8 @@ def test_nonsense_is_refused_in_one_line_and_nothing_written(
 def test_tuning_takes_the_best_of_the_grid(
     spec: CompareSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorpio.twin.tuning.BUDGETS", (64, 2048))
-    monkeypatch.setattr("scorpio.twin.tuning.QUEUE_CAPS", (0, 900))
+    monkeypatch.setattr("scorpio.studies.tuning.BUDGETS", (64, 2048))
+    monkeypatch.setattr("scorpio.studies.tuning.QUEUE_CAPS", (0, 900))
     few = replace(spec, policies=("fcfs-tuned",), seeds=(0,), tune=True)
     seen: list[tuple[int, int, str]] = []
     run_compare(few, lambda *told: seen.append(told))

@@ -1,4 +1,4 @@
-"""Is `scorpio` ever worse than a rival? `python -m tests.bench.policy_grid --out FILE`.
+"""Is `scorpio` ever worse than a rival? `python -m scorpio.studies.grid --out FILE`.
 
 Every trace x mix x GPU x load, each policy on the same requests in the twin. One line per cell:
 attainment of `scorpio`, of the best rival, and the difference in points, mean over the seeds.
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scorpio.studies.window import engine
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
-from tests.bench.window import engine
 
 OURS = "scorpio"
 RIVALS = ("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf")

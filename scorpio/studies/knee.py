@@ -1,4 +1,4 @@
-"""How much load can a policy carry? `python -m tests.bench.knee --policy scorpio,fcfs`.
+"""How much load can a policy carry? `python -m scorpio.studies.knee --policy scorpio,fcfs`.
 
 The knee is the largest multiple of the trace's rate at which attainment, mean over the seeds, still
 reaches a target: found by halving between loads, and by a straight line within the last bracket.
@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 
+from scorpio.studies.grid import attainment
+from scorpio.studies.window import add_runs, engine, numbers, window_parser, workloads
 from scorpio.twin.pool import Job, run_jobs
-from tests.bench.policy_grid import attainment
-from tests.bench.window import add_runs, engine, numbers, window_parser, workloads
 
 LEAST, MOST = 0.4, 2.0
 

@@ -1,4 +1,4 @@
-"""How much could a batch at one pace serve? `python -m tests.bench.pace_limit`.
+"""How much could a batch at one pace serve? `python -m scorpio.studies.pace_limit`.
 
 Every step costs the engine its fixed part, so a batch whose tightest TPOT SLO is S spends
 (base + gap) / S of the time on nothing else; what is left serves the cheapest requests first,
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scorpio.studies.window import window_parser
 from scorpio.twin.gpu_file import gpu_model
-from tests.bench.window import window_parser
 from workloads.catalog import load_workload
 
 

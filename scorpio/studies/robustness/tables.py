@@ -1,4 +1,6 @@
-"""What breaks `scorpio`, and how badly? `python -m tests.bench.robustness PART --out FILE`.
+"""What breaks `scorpio`, and how badly?
+
+`python -m scorpio.studies.robustness.tables PART --out FILE`
 
 Wrong lengths, wrong latencies, bursts, floods, mad tenants, hostile SLOs, a GPU that slows down:
 each beside `fcfs` and `qoserve` on the same requests, where those can be touched by it. Attainment
@@ -14,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from scorpio.studies.ablation import CALIBRATION, Part, replaced
+from scorpio.studies.ablation import PARTS as SWITCHED_OFF
+from scorpio.studies.grid import OURS
+from scorpio.studies.robustness.loads import ATTACKER, LOADS
+from scorpio.studies.robustness.scenes import ALL, PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
+from scorpio.studies.step_tracking import follow, recorded
+from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from tests.bench.ablation import CALIBRATION, Part, replaced
-from tests.bench.ablation import PARTS as SWITCHED_OFF
-from tests.bench.policy_grid import OURS
-from tests.bench.robust_loads import ATTACKER, LOADS
-from tests.bench.robust_scenes import ALL, PARTS, RECOVERY_S, SHIFT_S, Scene, Seen, View
-from tests.bench.step_tracking import follow, recorded
-from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import mean_interval
 
 

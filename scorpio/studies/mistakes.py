@@ -1,4 +1,4 @@
-"""Whom did a policy refuse, or let in, by mistake? `python -m tests.bench.mistakes`.
+"""Whom did a policy refuse, or let in, by mistake? `python -m scorpio.studies.mistakes`.
 
 False admit: let in, and a promise was broken. False reject: refused, but it would have been served
 as promised. That is judged by a counterfactual: the same load, seed and policy in the twin, but
@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scorpio.studies.window import engine, window_parser
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
-from tests.bench.window import engine, window_parser
 from workloads.records import Outcome, RequestRecord
 
 REFUSED = 429

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from scorpio.twin.compare import CompareSpec, Progress
+from scorpio.studies.compare import CompareSpec, Progress
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin

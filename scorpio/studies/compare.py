@@ -9,13 +9,13 @@ from pathlib import Path
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual import EngineSpec
+from scorpio.studies.tuning import TUNED, grid_options, tune
 from scorpio.twin.config import LengthHint, TwinConfig
 from scorpio.twin.contestants import DEFAULT_TUNING, contestant_names
 from scorpio.twin.gpu_file import gpu_model, stated_limits
 from scorpio.twin.noise import NoiseSpec
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
-from scorpio.twin.tuning import TUNED, grid_options, tune
 from workloads.atomic import write_atomic
 from workloads.bound import EngineLimits, upper_bound
 from workloads.errors import UnknownName, WorkloadError

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
+from scorpio.studies.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
+from scorpio.studies.grid import OURS
+from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 from scorpio.twin.config import LengthHint
 from scorpio.twin.noise import NoiseSpec
-from tests.bench.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
-from tests.bench.policy_grid import OURS
-from tests.bench.robust_loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 
 ALL = (OURS, "fcfs", "qoserve")
 KNOWING = (OURS, "qoserve")  # those that look at a latency profile

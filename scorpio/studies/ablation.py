@@ -1,4 +1,4 @@
-"""What does each part of `scorpio` bring? `python -m tests.bench.ablation --out FILE`.
+"""What does each part of `scorpio` bring? `python -m scorpio.studies.ablation --out FILE`.
 
 Every part is switched off alone, on the same requests and noise; the table says what that changes,
 in points of attainment and of promises broken (let in, but not kept), with a 95 % interval over
@@ -28,10 +28,10 @@ from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import Calibration
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.snapshot import Snapshot
+from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import Interval, mean_interval
 
 Patch = tuple[object, str, object]
@@ -102,7 +102,7 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
     return np.arange(len(jobs.row), dtype=np.float64)
 
 
-# Parts that `tests.bench.robustness` switches off too.
+# Parts that `scorpio.studies.robustness.tables` switches off too.
 CALIBRATION = "online calibration"
 GUARD = "TPOT guard at admission"
 FIXED = "_FIXED = 1"

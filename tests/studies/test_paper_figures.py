@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.twin.paper_cases import Case, azure_minutes, sharegpt
-from scorpio.twin.paper_figures import FULL, QUICK, figure_names, run_figures
+from scorpio.studies.paper.cases import Case, azure_minutes, sharegpt
+from scorpio.studies.paper.figures import FULL, QUICK, figure_names, run_figures
 from scorpio.twin.runner import StepWork
 from tests.twin.driving import TOY, arrival, make_loop
 from workloads.errors import UnknownName
@@ -35,7 +35,7 @@ def test_prefills_apart_hold_up_the_decodes() -> None:
 def test_every_figure_is_drawn_and_shared_runs_are_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorpio.twin.paper_figures.POLICIES", ("fcfs", "scorpio-paper"))
+    monkeypatch.setattr("scorpio.studies.paper.figures.POLICIES", ("fcfs", "scorpio-paper"))
     loads = {"prefill-first": (20.0,), "chunked": (20.0,)}
     tiny = replace(QUICK, requests=6, minutes=0.02, qps=loads)
     seen: list[tuple[int, int, str]] = []

@@ -7,9 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from scorpio.twin.pool import WorkloadKey
-from tests.bench.knee import LEAST, MOST, knee
-from tests.bench.robust_loads import (
+from scorpio.studies.knee import LEAST, MOST, knee
+from scorpio.studies.robustness.loads import (
     ATTACKER,
     FLOOD_FACTOR,
     FLOOD_LENGTH_S,
@@ -18,7 +17,8 @@ from tests.bench.robust_loads import (
     MAD,
     MAD_FACTOR,
 )
-from tests.bench.robust_scenes import PARTS
+from scorpio.studies.robustness.scenes import PARTS
+from scorpio.twin.pool import WorkloadKey
 
 KEY = WorkloadKey("gamma-cv5", "0:600", "six", 1.2, 1)
 

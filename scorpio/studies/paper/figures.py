@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from scorpio.twin.compare import Progress
-from scorpio.twin.paper_cases import (
+from scorpio.studies.compare import Progress
+from scorpio.studies.paper.cases import (
     CHUNKED,
     PAPER_GAP_MS,
     PREFILL_FIRST,

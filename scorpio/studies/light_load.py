@@ -1,4 +1,4 @@
-"""Is `scorpio` stock vLLM when there is room? `python -m tests.bench.light_load`.
+"""Is `scorpio` stock vLLM when there is room? `python -m scorpio.studies.light_load`.
 
 Both serve the same requests under the same stream of step noise. A ratio is the mean of `scorpio`
 over that of `fcfs`, its 95 % interval that of the paired differences over requests and seeds
@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from scorpio.studies.grid import OURS
+from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
-from tests.bench.policy_grid import OURS
-from tests.bench.window import add_runs, engine, window_parser, workloads
 from workloads.intervals import mean_interval
 from workloads.records import RequestRecord
 

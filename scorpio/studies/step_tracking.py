@@ -1,6 +1,6 @@
 """How well does online calibration follow the engine? On the executed steps of a twin run.
 
-Command: python -m tests.bench.step_tracking --trace azure-conv --rows 2000:2800
+Command: python -m scorpio.studies.step_tracking --trace azure-conv --rows 2000:2800
 Each step is predicted before it is seen. From the middle of the run on, terms of the step model
 cost more or less than the profile says: all of them, or some alone. Errors are of that half.
 """
@@ -21,7 +21,7 @@ from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.speed import Calibration
 from scorpio.core.snapshot import StepSample
-from scorpio.twin.compare import CompareSpec
+from scorpio.studies.compare import CompareSpec
 from scorpio.twin.run import run_twin
 
 SLOWER = 1.3
