@@ -12,11 +12,12 @@ import contextlib
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from scorpio.files import atomic_file
 
 CONTROL = "control.json"
 STATUS = "status.json"
@@ -115,12 +116,5 @@ def _turn(run_dir: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(content))  # in one go: `dump` takes ten times as long
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with atomic_file(path, on_disk=False, private=True) as file:
+        file.write(json.dumps(content).encode())  # in one go: `dump` takes ten times as long

@@ -23,7 +23,7 @@ import pytest
 
 from predictors.latency.artifact import ProfileFile, this_machine, write_profile
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
-from scorpio.live.process import ServerFailedError, ServerProcess, free_port
+from scorpio.live.host.process import ServerFailedError, ServerProcess, free_port
 
 ADMIN_TOKEN = "for-tests-only"
 START_S = 600.0  # 60 s on two free cores, several minutes on busy ones

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, parse_ms
 from workloads.errors import WorkloadError
 from workloads.mixes import Mix, assign
-from workloads.row import BLOCK_TOKENS, TraceRow
+from workloads.traces.row import BLOCK_TOKENS, TraceRow
 
 
 @dataclass(frozen=True, slots=True)

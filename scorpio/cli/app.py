@@ -106,7 +106,7 @@ def profile(
     with one_line_errors():
         if (url is None) != (run_dir is None):
             raise UsageError("--url and --run-dir go together: a running server and its directory")
-        from scorpio.live.profile_run import profile_model, profile_running
+        from scorpio.live.profile.run import profile_model, profile_running
 
         if url is not None and run_dir is not None:
             profile_running(url, run_dir, model, out, budget_s, exam_s)

@@ -14,7 +14,7 @@ from scorpio.cli.compare import Wanted, compare_on_server, live_loads, progress_
 from scorpio.cli.errors import UsageError
 from scorpio.cli.parse import command_line
 from scorpio.cli.table import plain_table
-from workloads.agreement import TOLERANCE, Agreement, agreement
+from workloads.results.agreement import TOLERANCE, Agreement, agreement
 
 # Said to both engines, so that no default of either decides.
 MAX_NUM_SEQS, TOKEN_BUDGET = 64, 1024
@@ -27,13 +27,13 @@ def compare_on_both(
 ) -> None:
     """DIR/live, DIR/twin and DIR/fidelity.json. Raises UsageError and WorkloadError."""
     from predictors.latency.artifact import read_profile
-    from scorpio.engine.virtual import EngineSpec
+    from scorpio.engine.virtual.build import EngineSpec
+    from scorpio.files import write_atomic
     from scorpio.live.compare import ONE_MACHINE
-    from scorpio.live.profile_run import profile_model
+    from scorpio.live.profile.run import profile_model
     from scorpio.live.publish import require_answers
     from scorpio.studies.compare import run_compare
-    from scorpio.twin.gpu_file import gpu_model
-    from workloads.atomic import write_atomic
+    from scorpio.twin.gpu.file import gpu_model
 
     live_loads(wanted)  # before measuring: a wrong name costs one line
     words = replace(wanted, out=wanted.out / "twin")

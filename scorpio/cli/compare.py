@@ -14,8 +14,8 @@ from scorpio.cli.parse import check_policies, command_line, listed, parse_rate, 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.studies.compare import CompareSpec
-    from workloads.reading import Reading
-    from workloads.summary import Comparison
+    from workloads.results.summary import Comparison
+    from workloads.traces.reading import Reading
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
 
@@ -46,7 +46,7 @@ def wanted(
 ) -> Wanted:
     """The words of a command line, lists taken apart. units: --time-unit, --block-tokens,
     --spread-tick-s. Raises UsageError and WorkloadError."""
-    from workloads.reading import Reading
+    from workloads.traces.reading import Reading
 
     return Wanted(
         trace=trace,
@@ -63,7 +63,7 @@ def wanted(
 def say_what_was_read(wanted: Wanted) -> None:
     """Units, span and dropped requests of a trace file, on stderr. Raises WorkloadError."""
     from scorpio.live.progress import say
-    from workloads.catalog import trace_notice
+    from workloads.named import trace_notice
 
     for line in trace_notice(wanted.trace, wanted.rows, wanted.seeds[0], wanted.reading):
         say(line)
@@ -74,7 +74,7 @@ def compare_in_twin(
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
     from scorpio.studies.compare import run_compare
-    from workloads.result_table import print_tables
+    from workloads.report.result_table import print_tables
 
     spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
     spec.check()  # before the bar: a wrong name costs one line
@@ -89,7 +89,7 @@ def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None
     """What the words mean to the twin. Raises UsageError."""
     from scorpio.studies.compare import CompareSpec
     from scorpio.twin.config import LengthHint
-    from scorpio.twin.step_models import BUILT_IN
+    from scorpio.twin.gpu.step_models import BUILT_IN
 
     if gpu is None:
         raise UsageError(f"--gpu: name one of {', '.join(sorted(BUILT_IN))}, or a latency.json")
@@ -116,7 +116,7 @@ def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None
 def live_loads(wanted: Wanted) -> list[Load]:
     """What a server is sent under each policy. Raises UsageError and WorkloadError."""
     from scorpio.live.ab import Load
-    from workloads.catalog import load_workload
+    from workloads.named import load_workload
 
     check_policies(wanted.policies)
     return [
@@ -141,7 +141,7 @@ def compare_on_server(
 ) -> Comparison:
     """Real time, one server of this machine. Raises UsageError and WorkloadError."""
     from scorpio.live.compare import ONE_MACHINE, compare_live
-    from scorpio.live.profile_run import ensure_profile
+    from scorpio.live.profile.run import ensure_profile
     from scorpio.live.publish import publish
 
     loads = live_loads(wanted)
@@ -160,7 +160,7 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from scorpio.live.signals import unwinding_signals
+    from scorpio.live.host.signals import unwinding_signals
 
     bar = Progress(
         TextColumn(name),

@@ -12,16 +12,16 @@ from scorpio.cli.parse import command_line, one_of
 from scorpio.cli.table import plain_table
 
 if TYPE_CHECKING:
-    from scorpio.twin.log_report import LogCase
+    from scorpio.twin.fidelity.log_report import LogCase
 
 
 def calibrate_to(
     log: Path, out: Path, base: str | None, free: str, share: float, blocks: int | None
 ) -> None:
     """Fit, examine, write, print. Raises UsageError and WorkloadError."""
-    from scorpio.twin.calibrate import Free
-    from scorpio.twin.log_report import built_in, calibrate_log
-    from scorpio.twin.step_models import BUILT_IN
+    from scorpio.twin.fidelity.calibrate import Free
+    from scorpio.twin.fidelity.log_report import built_in, calibrate_log
+    from scorpio.twin.gpu.step_models import BUILT_IN
 
     if base is not None:
         one_of("base", base, BUILT_IN)
@@ -37,9 +37,9 @@ def calibrate_to(
 
 def print_fidelity(log: Path, gpu: str, share: float, out: Path | None) -> None:
     """The fitted gap, tested on the rest, and the published ones. Raises WorkloadError."""
-    from scorpio.twin.gpu_file import gpu_model
-    from scorpio.twin.log_report import log_fidelity
-    from workloads.atomic import write_atomic
+    from scorpio.files import write_atomic
+    from scorpio.twin.fidelity.log_report import log_fidelity
+    from scorpio.twin.gpu.file import gpu_model
 
     _check_share(share)
     cases = log_fidelity(log, gpu_model(gpu), share)

@@ -22,8 +22,8 @@ def collect_pairs(
     """Ask a model every prompt of the file. Raises UsageError before anything is started."""
     from predictors.length.dataset import DataError
     from predictors.length.prompts import read_prompts
-    from scorpio.live.collect import Asking
-    from scorpio.live.collect_run import collect_model, collect_running
+    from scorpio.live.collect.answers import Asking
+    from scorpio.live.collect.run import collect_model, collect_running
 
     if not all(math.isfinite(value) and value >= 0.0 for value in temperatures):
         raise UsageError("--temperature: must be finite and >= 0")

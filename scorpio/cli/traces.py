@@ -33,8 +33,8 @@ def replay(
 ) -> None:
     """Send a trace to a running server, open loop, and report what became of it."""
     with one_line_errors():
-        from workloads.catalog import load_workload, trace_notice
-        from workloads.reading import Reading
+        from workloads.named import load_workload, trace_notice
+        from workloads.traces.reading import Reading
 
         reading = Reading(time_unit, block_tokens, spread_tick_s)
         requests = load_workload(trace, rows, rate_scale, seed, mix, reading)
@@ -58,9 +58,9 @@ def convert(
 ) -> None:
     """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
     with one_line_errors():
-        from workloads.convert import convert as write_canonical
-        from workloads.convert import lost_prefixes
-        from workloads.reading import Reading
+        from workloads.traces.convert import convert as write_canonical
+        from workloads.traces.convert import lost_prefixes
+        from workloads.traces.reading import Reading
 
         found = write_canonical(source, out, Reading(time_unit, block_tokens, spread_tick_s), seed)
         for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:

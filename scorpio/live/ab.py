@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scorpio.live.priority import raised_priority
-from scorpio.live.scrape import PREEMPTIONS, sampled, scrape
-from scorpio.live.server import LiveServer
-from workloads.prompts import prompt_token_ids
-from workloads.replay_run import replay_to_file
+from scorpio.live.control.scrape import PREEMPTIONS, sampled, scrape
+from scorpio.live.host.priority import raised_priority
+from scorpio.live.host.server import LiveServer
+from workloads.replay.prompts import prompt_token_ids
+from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
+from workloads.replay.run import replay_to_file
 from workloads.request import WorkloadRequest
-from workloads.request_body import PreparedRequest, RequestStyle, prepare
-from workloads.run_summary import EngineStats, RunKey, RunSummary
-from workloads.summary import Comparison
+from workloads.results.run_summary import EngineStats, RunKey, RunSummary
+from workloads.results.summary import Comparison
 
 _REQUEST_TIMEOUT_S = 300.0
 Say = Callable[[str], None]

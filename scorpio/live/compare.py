@@ -9,12 +9,12 @@ from pathlib import Path
 
 from predictors.latency.artifact import this_machine
 from scorpio.live.ab import Load, plan_runs, run_ab
-from scorpio.live.machine_load import warn_if_busy
+from scorpio.live.host.machine_load import warn_if_busy
+from scorpio.live.host.server import live_server
 from scorpio.live.progress import every_quarter_minute, say
-from scorpio.live.server import live_server
 from scorpio.models import resolve_model
 from workloads.errors import WorkloadError
-from workloads.summary import Comparison
+from workloads.results.summary import Comparison
 
 # Two cores: an executor in the engine's own process saves ten seconds of start.
 ONE_MACHINE = ("--distributed-executor-backend", "uni")

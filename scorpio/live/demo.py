@@ -15,17 +15,17 @@ from statistics import fmean
 
 from predictors.latency.artifact import read_profile
 from scorpio.core.latency import StepModel
+from scorpio.files import write_atomic
 from scorpio.live.ab import Load
-from scorpio.live.capacity import Capacity, estimate_capacity
 from scorpio.live.compare import ONE_MACHINE, compare_live
-from scorpio.live.profile_run import ensure_profile
+from scorpio.live.profile.capacity import Capacity, estimate_capacity
+from scorpio.live.profile.run import ensure_profile
 from scorpio.live.progress import say
 from scorpio.live.publish import publish
 from scorpio.models import resolve_model
-from workloads.atomic import write_atomic
-from workloads.catalog import load_workload, read_entry
-from workloads.summary import Comparison
-from workloads.synthetic import Synthetic, synthetic_rows
+from workloads.named import load_workload, read_entry
+from workloads.results.summary import Comparison
+from workloads.synthetic.generate import Synthetic, synthetic_rows
 
 TRACE, MIX = "cpu-demo", "cpu"
 POLICIES = ("fcfs", "scorpio-paper", "scorpio")

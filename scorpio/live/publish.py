@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from scorpio.live.progress import say
 from workloads.errors import NotAllAnswered
-from workloads.findings import commonest_error
-from workloads.report import write_report
-from workloads.result_table import print_tables
-from workloads.summary import Comparison
+from workloads.report.findings import commonest_error
+from workloads.report.html import write_report
+from workloads.report.result_table import print_tables
+from workloads.results.summary import Comparison
 
 
 def publish(comparison: Comparison, command: str) -> None:

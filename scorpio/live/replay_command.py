@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from scorpio.live.priority import raised_priority
+from scorpio.files import write_atomic
+from scorpio.live.host.priority import raised_priority
 from scorpio.live.publish import publish
-from workloads.atomic import write_atomic
-from workloads.bench_json import bench_result
 from workloads.errors import WorkloadError
-from workloads.prompts import prompt_token_ids
-from workloads.replay import server_root
-from workloads.replay_run import replay_to_file, served_model
+from workloads.replay.client import server_root
+from workloads.replay.prompts import prompt_token_ids
+from workloads.replay.request_body import RequestStyle, prepare
+from workloads.replay.run import replay_to_file, served_model
 from workloads.request import WorkloadRequest
-from workloads.request_body import RequestStyle, prepare
-from workloads.run_summary import EngineStats, RunKey
-from workloads.summary import Comparison
+from workloads.results.bench_json import bench_result
+from workloads.results.run_summary import EngineStats, RunKey
+from workloads.results.summary import Comparison
 
 # Ids that every vocabulary of a real model holds; prompts are told apart all the same.
 COMMON_VOCABULARY = 1000

@@ -32,7 +32,7 @@ from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from workloads.intervals import Interval, mean_interval
+from workloads.results.intervals import Interval, mean_interval
 
 Patch = tuple[object, str, object]
 

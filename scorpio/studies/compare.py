@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.files import write_atomic
 from scorpio.studies.tuning import TUNED, grid_options, tune
 from scorpio.twin.config import LengthHint, TwinConfig
-from scorpio.twin.contestants import DEFAULT_TUNING, contestant_names
-from scorpio.twin.gpu_file import gpu_model, stated_limits
-from scorpio.twin.noise import NoiseSpec
+from scorpio.twin.gpu.file import gpu_model, stated_limits
+from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
-from workloads.atomic import write_atomic
-from workloads.bound import EngineLimits, upper_bound
+from scorpio.twin.systems import DEFAULT_TUNING, contestant_names
+from workloads.bound.ceiling import EngineLimits, upper_bound
 from workloads.errors import UnknownName, WorkloadError
-from workloads.reading import AS_IT_SAYS, Reading
-from workloads.report import write_report
+from workloads.report.html import write_report
 from workloads.request import WorkloadRequest
-from workloads.run_summary import RunKey
-from workloads.summary import Comparison
+from workloads.results.run_summary import RunKey
+from workloads.results.summary import Comparison
+from workloads.traces.reading import AS_IT_SAYS, Reading
 
 # (finished, total, what)
 Progress = Callable[[int, int, str], None]

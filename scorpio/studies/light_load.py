@@ -16,8 +16,8 @@ from scorpio.studies.grid import OURS
 from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
-from workloads.intervals import mean_interval
-from workloads.records import RequestRecord
+from workloads.results.intervals import mean_interval
+from workloads.results.records import RequestRecord
 
 STOCK = "fcfs"
 TIMES: dict[str, Callable[[RequestRecord], float | None]] = {

@@ -22,7 +22,7 @@ import numpy as np
 from scorpio.studies.window import engine, window_parser
 from scorpio.twin.pool import Job, WorkloadKey, run_jobs
 from scorpio.twin.run import TwinRun
-from workloads.records import Outcome, RequestRecord
+from workloads.results.records import Outcome, RequestRecord
 
 REFUSED = 429
 _HEAD = (

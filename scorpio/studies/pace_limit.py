@@ -3,8 +3,8 @@
 Every step costs the engine its fixed part, so a batch whose tightest TPOT SLO is S spends
 (base + gap) / S of the time on nothing else; what is left serves the cheapest requests first,
 their costs known. No bursts, no deadlines, no end effects: not a bound (see
-`workloads/bound.py`), but it tells what a policy can hope for that always serves its tightest
-class.
+`workloads/bound/ceiling.py`), but it tells what a policy can hope for that always serves its
+tightest class.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from scorpio.studies.window import window_parser
-from scorpio.twin.gpu_file import gpu_model
-from workloads.catalog import load_workload
+from scorpio.twin.gpu.file import gpu_model
+from workloads.named import load_workload
 
 
 def main() -> None:

@@ -14,16 +14,22 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from scorpio.files import write_atomic
 from scorpio.studies.compare import CompareSpec, Progress
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from workloads.atomic import write_atomic
-from workloads.capacity import FleetPoint, PolicyPlan, by_need, next_fleet, split_round_robin
 from workloads.errors import WorkloadError
-from workloads.intervals import mean_interval
-from workloads.plots_capacity import capacity_plot
-from workloads.records import Outcome, RequestRecord
+from workloads.report.plots_capacity import capacity_plot
+from workloads.results.capacity import (
+    FleetPoint,
+    PolicyPlan,
+    by_need,
+    next_fleet,
+    split_round_robin,
+)
+from workloads.results.intervals import mean_interval
+from workloads.results.records import Outcome, RequestRecord
 
 ROUTING = "round robin in order of arrival"
 _REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.gpu.step_models import BUILT_IN
 from scorpio.twin.run import run_twin
-from scorpio.twin.step_models import BUILT_IN
-from workloads.catalog import load_workload
+from workloads.named import load_workload
 
 
 def main() -> None:

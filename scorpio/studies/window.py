@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu_file import gpu_model
+from scorpio.twin.gpu.file import gpu_model
 from scorpio.twin.pool import WorkloadKey
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.noise import NoiseSpec
-from scorpio.twin.step_models import GpuModel
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.gpu.step_models import GpuModel
 
 PREDICTORS = ("trained", "histogram", "constant", "adversarial")
 

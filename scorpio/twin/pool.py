@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.run import TwinRun, run_twin
-from workloads.catalog import load_workload
-from workloads.reading import AS_IT_SAYS, Reading
+from workloads.named import load_workload
 from workloads.request import WorkloadRequest
+from workloads.traces.reading import AS_IT_SAYS, Reading
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

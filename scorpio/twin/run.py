@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual import build_scheduler
-from scorpio.engine.virtual_requests import AsyncScheduler, Scheduler
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
-from scorpio.twin.clock import VirtualClock
+from scorpio.engine.virtual.build import build_scheduler
+from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.contestants import Contestant, Setting, contestant
-from scorpio.twin.event_log import EventLog
-from scorpio.twin.invariants import Checker
-from scorpio.twin.loop import TwinLoop
-from scorpio.twin.noise import StepNoise
-from scorpio.twin.profile_samples import biased, profile_gpu
-from scorpio.twin.timeline import Timeline
+from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.event_log import EventLog
+from scorpio.twin.engine.invariants import Checker
+from scorpio.twin.engine.loop import TwinLoop
+from scorpio.twin.engine.timeline import Timeline
+from scorpio.twin.gpu.noise import StepNoise
+from scorpio.twin.gpu.profile_samples import biased, profile_gpu
+from scorpio.twin.systems import Contestant, Setting, contestant
 from scorpio.twin.translate import arrivals, records, slo_classes
-from workloads.aggregate import TimelineSample
-from workloads.records import RequestRecord
 from workloads.request import WorkloadRequest
-from workloads.run_summary import EngineStats
+from workloads.results.aggregate import TimelineSample
+from workloads.results.records import RequestRecord
+from workloads.results.run_summary import EngineStats
 
 
 class PolicyFailed(RuntimeError):

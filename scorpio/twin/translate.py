@@ -17,12 +17,12 @@ from scorpio.core.slo import (
     Slo,
 )
 from scorpio.core.tenants import tenant_id
-from scorpio.twin.arrivals import Arrival
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.ledger import End, Entry
+from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.ledger import End, Entry
 from scorpio.twin.predictions import predicted_tokens
-from workloads.records import Outcome, RequestRecord
 from workloads.request import WorkloadRequest
+from workloads.results.records import Outcome, RequestRecord
 
 # (outcome, HTTP status) that a live client would have seen
 _OUTCOMES = {

@@ -25,8 +25,8 @@ from rich.table import Table
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.registry import policy_names
 from scorpio.core.snapshot import Snapshot
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import AsyncScheduler
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.engine.driver import Engine
 
 # Small enough that 256 decodes meet 30 ms: the state stays put while it is timed.

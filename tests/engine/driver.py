@@ -10,8 +10,8 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.scheduler import ScorpioScheduler
-from scorpio.engine.virtual import EngineSpec, build_scheduler
-from scorpio.engine.virtual_requests import (
+from scorpio.engine.virtual.build import EngineSpec, build_scheduler
+from scorpio.engine.virtual.requests import (
     AsyncScheduler,
     EngineCoreOutput,
     ModelRunnerOutput,
@@ -19,7 +19,7 @@ from scorpio.engine.virtual_requests import (
     RequestFactory,
     SchedulerOutput,
 )
-from scorpio.twin.runner import FakeRunner
+from scorpio.twin.engine.runner import FakeRunner
 
 STEP_S = 0.01
 

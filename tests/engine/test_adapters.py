@@ -10,8 +10,8 @@ from vllm.v1.request import RequestStatus
 
 from scorpio.core.plan import StepPlan
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import AsyncScheduler
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.conformance.snapshots import policy_for
 from tests.engine.driver import Engine, Scripted, VirtualScheduler
 from tests.engine.timed import Timed, settings

@@ -8,8 +8,8 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.deficit import SHARE
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import AsyncScheduler
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.engine.driver import VirtualScheduler
 from tests.engine.timed import STEP, Timed, settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine
 
 STEP = StepModel(0.010, 0.0, 1e-4, 0.0, 0.0, 0.0, 1e-7)

@@ -8,8 +8,8 @@ import pytest
 from vllm.v1.request import RequestStatus
 
 from scorpio.engine.startable import can_continue, cannot_start
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import Request, RequestFactory
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import Request, RequestFactory
 
 STEP, LONGEST = 7, 4096
 

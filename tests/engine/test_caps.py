@@ -8,8 +8,8 @@ import pytest
 
 from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.wire import decode_rejection
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import abort
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import abort
 from scorpio.settings import SettingsError, load_settings
 from tests.engine.driver import Engine, Scripted
 

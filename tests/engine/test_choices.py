@@ -9,7 +9,7 @@ import pytest
 
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.engine.choices import Choices
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_serving_clock import PROFILE
 

@@ -10,7 +10,7 @@ import pytest
 
 from scorpio.engine.scheduler import ScorpioScheduler
 from scorpio.engine.serving_clock import MAX_TRANSIT_S, ServingClock
-from scorpio.engine.virtual import EngineSpec, build_scheduler
+from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 
 
 class Hand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scorpio.core.plan import StepPlan
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 
 

@@ -13,7 +13,7 @@ from vllm.config.multimodal import MultiModalConfig
 from scorpio import channel
 from scorpio.engine import seams
 from scorpio.engine.control import POLL_PERIOD_S, PolicySwitch
-from scorpio.engine.virtual import EngineSpec, build_vllm_config
+from scorpio.engine.virtual.build import EngineSpec, build_vllm_config
 from scorpio.settings import SettingsError, load_settings
 from tests.conformance.snapshots import limits
 from tests.engine.driver import Engine, Scripted

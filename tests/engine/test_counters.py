@@ -9,7 +9,7 @@ from vllm.v1.core.sched.interface import PauseState
 
 from scorpio import channel
 from scorpio.core.plan import StepPlan
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_startable import add_with_grammar
 

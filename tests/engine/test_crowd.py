@@ -11,7 +11,7 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.wire import RejectionNotice
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.timed import Timed, settings
 
 # About an A100 with an 8B model.

@@ -17,7 +17,7 @@ from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.request import RequestView
 from scorpio.engine import faults
 from scorpio.engine.faults import Breaker, Faults
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_serving_clock import PROFILE
 

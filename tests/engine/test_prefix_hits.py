@@ -12,8 +12,8 @@ from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.request import RequestView
 from scorpio.engine import seams
 from scorpio.engine.prefix_hits import PrefixHits
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import Request, abort
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import Request, abort
 from tests.engine.driver import Engine, Scripted
 
 BLOCK = 16

@@ -11,8 +11,8 @@ import pytest
 
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import abort
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import abort
 from tests.engine.driver import Engine, Scripted
 
 

@@ -11,8 +11,8 @@ from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.slo import OnMiss
 from scorpio.core.wire import decode_rejection
 from scorpio.engine import faults
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import (
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import (
     STOP_TOKEN,
     TOKEN_STRIDE,
     AsyncScheduler,

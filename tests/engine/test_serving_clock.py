@@ -10,8 +10,8 @@ from vllm.v1.core.sched.interface import PauseState
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import FinalState
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import abort
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import abort
 from tests.engine.driver import Engine, Scripted
 
 STEP = StepModel(0.010, 0.0, 0.0001, 0.0, 0.0, 0.0, 1e-7)

@@ -9,7 +9,7 @@ from vllm.v1.request import RequestStatus
 
 from scorpio.core.plan import Rejection, RejectReason, StepPlan
 from scorpio.core.wire import decode_rejection
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 
 SPEC = EngineSpec(pipeline_depth=1, max_num_seqs=1)

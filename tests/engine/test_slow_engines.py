@@ -7,7 +7,7 @@ import math
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.engine.virtual_requests import AsyncScheduler
+from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.engine.driver import VirtualScheduler
 from tests.engine.timed import Timed, settings
 

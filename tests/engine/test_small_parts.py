@@ -10,9 +10,9 @@ import pytest
 from scorpio.core.policies.rivals.fcfs import Fcfs
 from scorpio.engine.faults import MONITORING, POLICY, Breaker, Faults
 from scorpio.engine.shared_prefixes import _Member, _number
-from scorpio.engine.virtual import EngineSpec, build_scheduler
-from scorpio.engine.virtual_requests import RequestFactory
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+from scorpio.engine.virtual.build import EngineSpec, build_scheduler
+from scorpio.engine.virtual.requests import RequestFactory
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from tests.conformance.snapshots import PROFILES
 from tests.engine.driver import Engine
 

@@ -12,8 +12,8 @@ from vllm.v1.structured_output.request import StructuredOutputRequest
 
 from scorpio.core.plan import Rejection, RejectReason, StepPlan
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import FinishReason
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import FinishReason
 from tests.conformance.snapshots import policy_for
 from tests.engine.driver import Engine, Scripted
 

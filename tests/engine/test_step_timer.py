@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import abort
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import abort
 from tests.engine.driver import STEP_S, Engine, Scripted
 
 

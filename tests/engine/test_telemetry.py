@@ -11,7 +11,7 @@ from scorpio import channel
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import Forecast, Rejection, RejectReason, StepPlan
 from scorpio.engine.telemetry import Telemetry
-from scorpio.engine.virtual_requests import abort
+from scorpio.engine.virtual.requests import abort
 from tests.engine.driver import Engine, Scripted
 
 CLASSES = {"chat": {"ttft_ms": 100, "tpot_ms": 30, "e2el_ms": 1000}, "batch": {}}

@@ -10,8 +10,8 @@ from scorpio.core.plan import Forecast
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.engine.tracker import Tracker
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import Request, RequestFactory
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import Request, RequestFactory
 
 
 class Started:

@@ -8,7 +8,7 @@ import pytest
 
 from scorpio.core.plan import StepPlan
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.conformance.snapshots import policy_for
 from tests.engine.driver import Engine, Scripted
 

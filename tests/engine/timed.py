@@ -7,8 +7,8 @@ from typing import Any
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.wire import RejectionNotice, decode_rejection
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import AsyncScheduler, SchedulerOutput
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
 from tests.engine.driver import Engine, VirtualScheduler
 
 STEP = StepModel(0.010, 0.0, 1e-4, 0.0, 0.0, 0.0, 1e-7)

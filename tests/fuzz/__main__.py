@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scorpio.live.host.signals import unwinding_signals
 from scorpio.live.progress import say
-from scorpio.live.signals import unwinding_signals
 from tests.engine_server import serve_tiny
 from tests.fuzz.campaign import Campaign, run_campaign
 from tests.fuzz.leaks import leaks

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from scorpio.files import write_atomic
 from tests.fuzz.bodies import Shot, shot
 from tests.fuzz.known import known_fault
 from tests.fuzz.shoot import LATE_S, Gun, Hit
-from workloads.atomic import write_atomic
 
 AT_ONCE = 32
 PORTION = 1000

@@ -73,8 +73,8 @@ def _latency() -> bytes:
 
 
 def _record() -> bytes:
-    from workloads.record_files import record_to_dict
-    from workloads.records import Outcome, RequestRecord
+    from workloads.results.record_files import record_to_dict
+    from workloads.results.records import Outcome, RequestRecord
 
     record = RequestRecord(
         index=0, slo_class="a", send_s=0.0, scheduled_send_s=0.0, prompt_tokens=5, output_tokens=2,

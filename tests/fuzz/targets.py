@@ -176,22 +176,22 @@ def _slo_file() -> Run:
 
 def _trace() -> Run:
     from workloads.errors import WorkloadError
-    from workloads.trace import read_trace
+    from workloads.traces.trace import read_trace
 
     return on_file(read_trace, (WorkloadError,), "trace")
 
 
 def _sharegpt() -> Run:
     from workloads.errors import WorkloadError
-    from workloads.sharegpt import conversations
+    from workloads.traces.sharegpt import conversations
 
     return on_file(lambda path: list(conversations(path)), (WorkloadError,), "sharegpt.json")
 
 
 def _sse() -> Run:
     """However a stream is cut, the same events; whatever they hold, a verdict."""
-    from workloads.sse import SseSplitter
-    from workloads.token_stream import TokenStream
+    from workloads.replay.sse import SseSplitter
+    from workloads.replay.token_stream import TokenStream
 
     def run(data: bytes) -> None:
         whole, cut, stream = SseSplitter(), SseSplitter(), TokenStream()
@@ -265,7 +265,7 @@ def _steps() -> Run:
 
 def _records() -> Run:
     from workloads.errors import WorkloadError
-    from workloads.record_files import read_records
+    from workloads.results.record_files import read_records
 
     return on_file(read_records, (WorkloadError,), "records.jsonl")
 
@@ -288,9 +288,9 @@ TARGETS: dict[str, Target] = {
         _trace,
         ("hash_ids", "tenant", "slo_ttft_ms", "vllm_xargs", "\ufeff", *JSON_WORDS),
     ),
-    "sharegpt": Target(("workloads.sharegpt",), _sharegpt, JSON_WORDS),
+    "sharegpt": Target(("workloads.traces.sharegpt",), _sharegpt, JSON_WORDS),
     "sse": Target(
-        ("workloads.sse", "workloads.token_stream"),
+        ("workloads.replay.sse", "workloads.replay.token_stream"),
         _sse,
         ("stop_reason", "completion_tokens", "token_ids", "logprobs", '"error":', *JSON_WORDS),
     ),
@@ -301,5 +301,7 @@ TARGETS: dict[str, Target] = {
     ),
     "length": Target(("predictors.length",), _length),
     "steps": Target(("predictors.latency.samples",), _steps, JSON_WORDS),
-    "records": Target(("workloads.record_files", "workloads.records"), _records, JSON_WORDS),
+    "records": Target(
+        ("workloads.results.record_files", "workloads.results.records"), _records, JSON_WORDS
+    ),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.live.process import ServerFailedError
+from scorpio.live.host.process import ServerFailedError
 from tests.engine_server import MODEL, EngineServer, serve_tiny
 from tests.fuzz.bodies import CANARY
 from tests.fuzz.crashing import CRASH

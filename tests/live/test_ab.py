@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from scorpio.live.ab import AbRun, Load, plan_runs, run_ab
-from scorpio.live.admin import Admin, AdminError
-from scorpio.live.process import ServerProcess
-from scorpio.live.scrape import sampled, scrape
-from scorpio.live.server import LiveServer
+from scorpio.live.control.admin import Admin, AdminError
+from scorpio.live.control.scrape import sampled, scrape
+from scorpio.live.host.process import ServerProcess
+from scorpio.live.host.server import LiveServer
 from tests.live.fake_engine import FakeEngine, in_thread
-from workloads.record_files import read_records
 from workloads.request import WorkloadRequest
-from workloads.summary import Comparison
+from workloads.results.record_files import read_records
+from workloads.results.summary import Comparison
 
 
 def load(seed: int = 0, count: int = 5) -> Load:
@@ -83,7 +83,7 @@ def test_a_refused_switch_is_said(tmp_path: Path) -> None:
 def test_a_switch_that_never_comes_into_force_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorpio.live.admin._FOLLOW_S", 0.0)
+    monkeypatch.setattr("scorpio.live.control.admin._FOLLOW_S", 0.0)
     fake = FakeEngine(tmp_path, follows_control=False)
     with in_thread(fake) as url, pytest.raises(AdminError, match="not in force within"):
         Admin(url, "secret").switch("fcfs")
@@ -101,7 +101,7 @@ def test_metrics_are_summed_over_labels(tmp_path: Path) -> None:
 def test_the_engine_is_sampled_while_a_run_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorpio.live.scrape._PERIOD_S", 0.01)
+    monkeypatch.setattr("scorpio.live.control.scrape._PERIOD_S", 0.01)
     with in_thread(FakeEngine(tmp_path)) as url, sampled(url) as samples:
         while len(samples) < 3:
             time.sleep(0.01)

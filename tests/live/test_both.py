@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from predictors.latency.artifact import ProfileFile, this_machine, write_profile
 from scorpio.cli.app import app
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
-from scorpio.live.admin import Admin
-from scorpio.live.process import ServerProcess
-from scorpio.live.server import LiveServer
+from scorpio.live.control.admin import Admin
+from scorpio.live.host.process import ServerProcess
+from scorpio.live.host.server import LiveServer
 from tests.live.fake_engine import TRUTH, FakeEngine, in_thread
 
 
@@ -47,7 +47,7 @@ def test_same_load_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         measured.append(tuple(vllm_args))
         write_profile(out, ProfileFile(profile, "fake", this_machine(), "0.32.0", "today"))
 
-    monkeypatch.setattr("scorpio.live.profile_run.profile_model", fake_profile)
+    monkeypatch.setattr("scorpio.live.profile.run.profile_model", fake_profile)
     wrong = CliRunner().invoke(app, ["compare", *where, *load, *how, "--trace", "no-such-trace"])
     assert (wrong.exit_code, measured, started) == (2, [], [])
     result = CliRunner().invoke(app, ["compare", *where, *load, *how], catch_exceptions=False)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.live.capacity import estimate_capacity
 from scorpio.live.demo import MIN_REQUESTS, choose_load
-from workloads.catalog import load_workload
+from scorpio.live.profile.capacity import estimate_capacity
+from workloads.named import load_workload
 
 CPU = StepModel(0.05, 6e-3, 4e-3, 48.0, 0.0, 0.0, 2e-6)
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from predictors.length.dataset import DataError, read_pairs
 from predictors.length.prompts import Prompt, read_prompts
 from scorpio.cli.app import app
-from scorpio.live.collect import Asking, Collected, CollectionFailed, collect, partial_path
+from scorpio.live.collect.answers import Asking, Collected, CollectionFailed, collect, partial_path
 
 ASKING = Asking("m", 50, (0.0, 1.0))
 Answer = Callable[[dict[str, Any]], web.Response]

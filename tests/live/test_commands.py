@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from predictors.latency.artifact import ProfileFile, read_profile, this_machine, write_profile
 from scorpio.cli.app import app
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
-from scorpio.live.admin import Admin
+from scorpio.live.control.admin import Admin
 from scorpio.live.demo import POLICIES
-from scorpio.live.process import ServerProcess
-from scorpio.live.profile_run import default_profile_path
-from scorpio.live.server import LiveServer
+from scorpio.live.host.process import ServerProcess
+from scorpio.live.host.server import LiveServer
+from scorpio.live.profile.run import default_profile_path
 from tests.live.fake_engine import TRUTH, FakeEngine, in_thread
 
 PROFILE = LatencyProfile(decode_from_step(TRUTH), prefill_from_step(TRUTH), TRUTH, "known")
@@ -27,7 +27,7 @@ PROFILE = LatencyProfile(decode_from_step(TRUTH), prefill_from_step(TRUTH), TRUT
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine voids no run here: exit codes are about the commands."""
-    monkeypatch.setattr("workloads.metrics.VOID_LATENESS_MS", 1e9)
+    monkeypatch.setattr("workloads.results.metrics.VOID_LATENESS_MS", 1e9)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
             yield LiveServer(url, run_dir, Admin(url, "secret"), process, 1.0)
 
     monkeypatch.setattr("scorpio.live.compare.live_server", fake_server)
-    monkeypatch.setattr("scorpio.live.profile_run.live_server", fake_server)
+    monkeypatch.setattr("scorpio.live.profile.run.live_server", fake_server)
     return calls
 
 

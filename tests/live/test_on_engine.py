@@ -9,14 +9,14 @@ import pytest
 from predictors.latency.design import Point, design_points
 from predictors.latency.samples import read_steps
 from scorpio import channel
-from scorpio.live import profiling
 from scorpio.live.ab import Load, plan_runs, run_ab
-from scorpio.live.admin import Admin
-from scorpio.live.profiling import profile_server
-from scorpio.live.server import LiveServer
+from scorpio.live.control.admin import Admin
+from scorpio.live.host.server import LiveServer
+from scorpio.live.profile import record as profiling
+from scorpio.live.profile.record import profile_server
 from tests.engine_server import ENGINE_MARKS, EngineServer
 from workloads.request import WorkloadRequest
-from workloads.summary import Comparison
+from workloads.results.summary import Comparison
 
 pytestmark = ENGINE_MARKS
 TINY_VOCABULARY = 256

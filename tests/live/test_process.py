@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.live.process import ServerFailedError, ServerProcess, free_port, log_tail
+from scorpio.live.host.process import ServerFailedError, ServerProcess, free_port, log_tail
 from scorpio.proctree import ProcessId, is_alive, tree_of, wait_gone
 
 FAKE = Path(__file__).with_name("fake_server.py")
@@ -86,8 +86,8 @@ def test_ending_the_command_ends_its_server(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from scorpio.live.process import ServerProcess\n"
-        "from scorpio.live.signals import unwinding_signals\n"
+        "from scorpio.live.host.process import ServerProcess\n"
+        "from scorpio.live.host.signals import unwinding_signals\n"
         "url, log, *command = sys.argv[1:]\n"
         "with unwinding_signals(), ServerProcess(command, url, Path(log)) as server:\n"
         "    server.wait_healthy(120)\n"

@@ -15,9 +15,9 @@ from predictors.latency.design import RUNG_STEPS, Ladder, Mixture, Prefills, des
 from predictors.latency.profile import ProbeError
 from scorpio import channel
 from scorpio.core.latency import UNMEASURED
-from scorpio.live import profiling
-from scorpio.live.profile_run import describe
-from scorpio.live.profiling import NotRecordingError, profile_server
+from scorpio.live.profile import record as profiling
+from scorpio.live.profile.record import NotRecordingError, profile_server
+from scorpio.live.profile.run import describe
 from tests.live.fake_engine import FACTS, TRUTH, FakeEngine
 
 

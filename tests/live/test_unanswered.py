@@ -17,7 +17,7 @@ LOAD = ("--trace", "cpu-demo", "--rows", "0:6", "--mix", "cpu", "--rate-scale", 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is not what is asked about."""
-    monkeypatch.setattr("workloads.metrics.VOID_LATENESS_MS", 1e9)
+    monkeypatch.setattr("workloads.results.metrics.VOID_LATENESS_MS", 1e9)
 
 
 def replay(url: str, out: Path, *more: str) -> tuple[int, str, str]:

@@ -21,7 +21,7 @@ import pytest
 from predictors.latency.samples import read_steps
 from scorpio import channel
 from scorpio.core.snapshot import StepSample
-from scorpio.live.scrape import PREEMPTIONS, scrape
+from scorpio.live.control.scrape import PREEMPTIONS, scrape
 from tests.engine_server import ENGINE_MARKS, EngineServer
 
 pytestmark = ENGINE_MARKS

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.live.process import free_port
+from scorpio.live.host.process import free_port
 from scorpio.proctree import ProcessId, is_alive, tree_of, wait_gone
 from tests.engine_server import ADMIN_TOKEN, EngineServer, running, write_inputs
 

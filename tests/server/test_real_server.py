@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from scorpio.live.scrape import scrape
+from scorpio.live.control.scrape import scrape
 from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer
 
 pytestmark = ENGINE_MARKS

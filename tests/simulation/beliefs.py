@@ -10,8 +10,8 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo, SloError, parse_xargs
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.wire import RejectionNotice
-from scorpio.engine.virtual_requests import SchedulerOutput
-from scorpio.twin.ledger import Entry
+from scorpio.engine.virtual.requests import SchedulerOutput
+from scorpio.twin.engine.ledger import Entry
 from tests.simulation.clients import Clients, client_request
 from tests.simulation.scheduler import WatchedScheduler
 from tests.simulation.swarm import Swarm

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from scorpio.engine.virtual_requests import Scheduler
-from scorpio.twin.ledger import End, InvariantViolation
+from scorpio.engine.virtual.requests import Scheduler
+from scorpio.twin.engine.ledger import End, InvariantViolation
 from tests.simulation.clients import client_request
 from tests.simulation.engine import Simulation, StuckError
 from tests.simulation.load import Call, draw_calls

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from scorpio.core.wire import RejectionNotice, decode_rejection
-from scorpio.engine.virtual_requests import TOKEN_STRIDE, EngineCoreOutput, FinishReason
-from scorpio.twin.ledger import End, Entry, InvariantViolation, Ledger
+from scorpio.engine.virtual.requests import TOKEN_STRIDE, EngineCoreOutput, FinishReason
+from scorpio.twin.engine.ledger import End, Entry, InvariantViolation, Ledger
 from tests.simulation.load import Call
 
 

@@ -7,11 +7,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import Request, Scheduler, abort
-from scorpio.twin.clock import VirtualClock
-from scorpio.twin.ledger import End, Entry
-from scorpio.twin.runner import FakeRunner
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import Request, Scheduler, abort
+from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.ledger import End, Entry
+from scorpio.twin.engine.runner import FakeRunner
 from tests.simulation.agenda import Agenda
 from tests.simulation.clients import Clients
 from tests.simulation.load import Call

@@ -1,7 +1,8 @@
 """What happens next? EngineCore's busy loop over the real scheduler, in virtual time, with trouble.
 
-As scorpio/twin/loop.py; here the loop also pauses, sleeps, is stopped, compiles grammars and reads
-sessions. Every event of a run is a line of its log; two runs of a seed have the same digest.
+As scorpio/twin/engine/loop.py; here the loop also pauses, sleeps, is stopped, compiles grammars
+and reads sessions. Every event of a run is a line of its log; two runs of a seed have the same
+digest.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Sequence
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.request import RequestStatus
 
-from scorpio.engine.virtual import build_scheduler
-from scorpio.engine.virtual_requests import Scheduler
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
-from scorpio.twin.clock import VirtualClock
-from scorpio.twin.ledger import End
-from scorpio.twin.runner import FakeRunner
-from scorpio.twin.stepping import InFlight, engine_step
+from scorpio.engine.virtual.build import build_scheduler
+from scorpio.engine.virtual.requests import Scheduler
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
+from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.ledger import End
+from scorpio.twin.engine.runner import FakeRunner
+from scorpio.twin.engine.stepping import InFlight, engine_step
 from tests.simulation.agenda import Agenda
 from tests.simulation.clients import Clients
 from tests.simulation.door import Door

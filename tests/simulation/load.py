@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from scorpio.core.slo import XARG_CLASS, XARG_ON_MISS, XARG_PREDICTED, XARG_QUANTILES, XARG_TENANT
-from scorpio.twin.arrivals import Arrival
+from scorpio.twin.engine.arrivals import Arrival
 from tests.simulation.swarm import Swarm
 
 HOSTILE_SLOS: tuple[object, ...] = (

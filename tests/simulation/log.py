@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from scorpio.twin.clock import VirtualClock
+from scorpio.twin.engine.clock import VirtualClock
 
 
 class Log:

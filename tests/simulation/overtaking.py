@@ -14,7 +14,7 @@ import numpy as np
 from scorpio.core.policies.scorpio.deficit import SHARE
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot
-from scorpio.engine.virtual_requests import SchedulerOutput
+from scorpio.engine.virtual.requests import SchedulerOutput
 from tests.simulation.beliefs import Require
 from tests.simulation.swarm import Swarm
 

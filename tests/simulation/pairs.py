@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from scorpio.engine.virtual_requests import AsyncScheduler
-from scorpio.twin.ledger import End, Entry
+from scorpio.engine.virtual.requests import AsyncScheduler
+from scorpio.twin.engine.ledger import End, Entry
 from tests.simulation.case import Case, run_case, simulation_of
 from tests.simulation.clients import client_request
 from tests.simulation.engine import Simulation

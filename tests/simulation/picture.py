@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from scorpio.core.snapshot import Snapshot
-from scorpio.twin.invariants import require
+from scorpio.twin.engine.invariants import require
 from tests.simulation.scheduler import WatchedScheduler
 
 

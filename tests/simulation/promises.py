@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from scorpio.twin.ledger import InvariantViolation
+from scorpio.twin.engine.ledger import InvariantViolation
 
 # Faults that are known and being mended: counted, and the run goes on. By what the violation says.
 # Each line goes with the mending of its fault.

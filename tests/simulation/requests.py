@@ -9,8 +9,8 @@ from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.request import RequestStatus
 from vllm.v1.structured_output.request import StructuredOutputRequest
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_requests import Request, RequestFactory
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import Request, RequestFactory
 from tests.simulation.load import Call
 
 _JSON = StructuredOutputsParams(json_object=True)

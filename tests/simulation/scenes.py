@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from scorpio.core.latency import StepModel
 from scorpio.core.slo import XARG_ON_MISS, XARG_TENANT
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from tests.simulation.load import Call
 from tests.simulation.swarm import BLOCK_TOKENS, Swarm
 from tests.simulation.trouble import Kind, Trouble

@@ -13,8 +13,8 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.policy import Policy
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
-from scorpio.engine.virtual_requests import SchedulerOutput
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+from scorpio.engine.virtual.requests import SchedulerOutput
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 
 Look = Callable[[float, Snapshot, StepPlan, Policy], None]
 

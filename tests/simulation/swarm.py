@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 
 # What can be switched on; the share of seeds that have it.
 FEATURES = {

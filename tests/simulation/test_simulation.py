@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.engine.virtual_requests import AsyncScheduler, SchedulerOutput
+from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case, simulation_of
 from tests.simulation.marked_block import fill

@@ -17,10 +17,10 @@ from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.faults import MONITORING
-from scorpio.engine.virtual_requests import Request, Scheduler, SchedulerOutput
-from scorpio.twin.invariants import Checker, awaits_last, check_blocks
-from scorpio.twin.ledger import End, Entry
-from scorpio.twin.runner import StepWork
+from scorpio.engine.virtual.requests import Request, Scheduler, SchedulerOutput
+from scorpio.twin.engine.invariants import Checker, awaits_last, check_blocks
+from scorpio.twin.engine.ledger import End, Entry
+from scorpio.twin.engine.runner import StepWork
 from tests.simulation.beliefs import Beliefs
 from tests.simulation.clients import Clients
 from tests.simulation.overtaking import Overtaking

@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 from predictors.latency.artifact import this_machine
+from scorpio.live.host.signals import unwinding_signals
 from scorpio.live.progress import say
-from scorpio.live.signals import unwinding_signals
 from tests.engine_server import KV_BLOCKS, MODEL, serve_tiny
 from tests.soak.page import publish
 from tests.soak.record import SoakRecord

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from tests.soak.mix import SoakRequest
-from workloads.sse import SseSplitter
+from workloads.replay.sse import SseSplitter
 
 ANSWER_TIMEOUT_S = 120.0
 _REASON = "x-scorpio-reject-reason"

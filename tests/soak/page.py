@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from scorpio.files import write_atomic
 from tests.soak.record import Sample, SoakRecord
 from tests.soak.verdict import findings, process_names, rss_slope, slope_of, slope_text
-from workloads.atomic import write_atomic
-from workloads.figure_style import finish, new_figure, styled
+from workloads.report.figure_style import finish, new_figure, styled
 
 PAGE, FIGURE = "soak.md", "soak.png"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import aiohttp
 
-from scorpio.live.scrape import scrape
+from scorpio.live.control.scrape import scrape
 from tests.soak.record import Quiet
 
 KV_USED, RUNNING = "vllm:kv_cache_usage_perc", "vllm:num_requests_running"

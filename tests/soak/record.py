@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scorpio.files import write_atomic
 from tests.soak.processes import Held
-from workloads.atomic import write_atomic
 
 WARM_UP_S, WARM_UP_SHARE = 600.0, 0.25
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import aiohttp
 
-from scorpio.live.process import ServerFailedError, ServerProcess
-from scorpio.live.scrape import scrape
+from scorpio.live.control.scrape import scrape
+from scorpio.live.host.process import ServerFailedError, ServerProcess
 from tests.soak.client import ANSWER_TIMEOUT_S, Ended, How, send
 from tests.soak.mix import GRAMMAR_EVERY, soak_request
 from tests.soak.processes import held_by_tree

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.studies.compare import CompareSpec, run_compare
 from scorpio.studies.tuning import BUDGETS, QUEUE_CAPS, grid_options
-from scorpio.twin.contestants import Setting, contestant, contestant_names
-from scorpio.twin.profile_samples import profile_gpu
-from scorpio.twin.step_models import BUILT_IN
+from scorpio.twin.gpu.profile_samples import profile_gpu
+from scorpio.twin.gpu.step_models import BUILT_IN
+from scorpio.twin.systems import Setting, contestant, contestant_names
 from tests.twin.driving import promised
 from workloads.errors import WorkloadError
-from workloads.row import TraceRow
-from workloads.trace import write_trace
+from workloads.traces.row import TraceRow
+from workloads.traces.trace import write_trace
 
 GPU = "a100-llama-3.1-8b"
 
@@ -129,7 +129,7 @@ def test_grid_leaves_out_what_vllm_refuses() -> None:
 def _setting(**options: float) -> Setting:
     gpu = BUILT_IN[GPU]
     crowd = [promised(0, 0.0, ttft_s=0.5, tpot_s=0.05), promised(1, 1.0, ttft_s=5.0, tpot_s=0.05)]
-    from scorpio.twin.noise import NO_NOISE
+    from scorpio.twin.gpu.noise import NO_NOISE
 
     return Setting(EngineSpec(), profile_gpu(gpu, NO_NOISE, 0, 320_000), crowd, options)
 

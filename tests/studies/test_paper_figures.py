@@ -10,7 +10,7 @@ import pytest
 
 from scorpio.studies.paper.cases import Case, azure_minutes, sharegpt
 from scorpio.studies.paper.figures import FULL, QUICK, figure_names, run_figures
-from scorpio.twin.runner import StepWork
+from scorpio.twin.engine.runner import StepWork
 from tests.twin.driving import TOY, arrival, make_loop
 from workloads.errors import UnknownName
 

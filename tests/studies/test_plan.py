@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from scorpio.cli.app import app
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.studies.compare import CompareSpec
 from scorpio.studies.plan import PlanSpec, ReplicaJob, run_plan
-from scorpio.twin.noise import NO_NOISE
+from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
-from workloads.row import TraceRow
-from workloads.trace import write_trace
+from workloads.traces.row import TraceRow
+from workloads.traces.trace import write_trace
 
 GPU = "a100-llama-3.1-8b"
 

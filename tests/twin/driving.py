@@ -8,18 +8,18 @@ from typing import Any
 
 from scorpio.core.latency import StepModel
 from scorpio.core.slo import Slo
-from scorpio.engine.virtual import EngineSpec, build_scheduler
-from scorpio.engine.virtual_requests import AsyncScheduler, Scheduler
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
-from scorpio.twin.arrivals import Arrival
-from scorpio.twin.clock import VirtualClock
+from scorpio.engine.virtual.build import EngineSpec, build_scheduler
+from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.twin.config import LengthHint, TwinConfig
-from scorpio.twin.event_log import EventLog
-from scorpio.twin.invariants import Checker
-from scorpio.twin.loop import TwinLoop
-from scorpio.twin.noise import NO_NOISE, NoiseSpec, StepNoise
-from scorpio.twin.step_models import GpuModel
-from scorpio.twin.timeline import Timeline
+from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.event_log import EventLog
+from scorpio.twin.engine.invariants import Checker
+from scorpio.twin.engine.loop import TwinLoop
+from scorpio.twin.engine.timeline import Timeline
+from scorpio.twin.gpu.noise import NO_NOISE, NoiseSpec, StepNoise
+from scorpio.twin.gpu.step_models import GpuModel
 from workloads.request import WorkloadRequest
 
 # 10 ms a step, 1 ms per 10 tokens above 10, and a gap of 1 ms: easy to add up by hand.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
-from scorpio.twin.ledger import End
-from scorpio.twin.profile_samples import profile_gpu
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
+from scorpio.twin.engine.ledger import End
+from scorpio.twin.gpu.profile_samples import profile_gpu
 from tests.twin.driving import SMALL, TOY, arrival, drive, toy_step_s
 
 DEPTHS = [pytest.param(replace(SMALL, pipeline_depth=d), id=f"depth{d}") for d in (1, 2)]
@@ -83,6 +83,6 @@ def test_while_its_refusal_is_on_the_way(spec: EngineSpec) -> None:
 
 def profile_gpu_dict() -> dict[str, object]:
     """What a policy knows of the toy GPU."""
-    from scorpio.twin.noise import NO_NOISE
+    from scorpio.twin.gpu.noise import NO_NOISE
 
     return profile_gpu(TOY, NO_NOISE, 0, 4096).to_dict()

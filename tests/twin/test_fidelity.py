@@ -13,16 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from scorpio.cli.app import app
-from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.calibrate import calibrate, replay_log, scaled
-from scorpio.twin.engine_log import EngineLog, read_log
-from scorpio.twin.fidelity import fidelity
-from scorpio.twin.gpu_file import gpu_model, stated_limits
-from scorpio.twin.log_report import calibrate_log, log_fidelity
-from scorpio.twin.step_models import BUILT_IN, GpuModel
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.twin.fidelity.calibrate import calibrate, replay_log, scaled
+from scorpio.twin.fidelity.engine_log import EngineLog, read_log
+from scorpio.twin.fidelity.log_report import calibrate_log, log_fidelity
+from scorpio.twin.fidelity.side_by_side import fidelity
+from scorpio.twin.gpu.file import gpu_model, stated_limits
+from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from tests.shared_data import shared_data
 from workloads.errors import WorkloadError
-from workloads.records import Outcome, RequestRecord
+from workloads.results.records import Outcome, RequestRecord
 
 A100 = BUILT_IN["a100-llama-3.1-8b"]
 SPEC = EngineSpec(max_num_seqs=32, num_blocks=4000)

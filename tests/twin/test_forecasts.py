@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from scorpio.core.plan import Forecast
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.studies.mistakes import Verdict, refused_by_class, row, sampled, table, verdict
 from scorpio.twin.config import LengthHint
-from scorpio.twin.noise import NoiseSpec
+from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.pool import Job, WorkloadKey
 from scorpio.twin.run import TwinRun, run_twin
 from scorpio.twin.translate import arrivals
 from tests.twin.driving import promised, toy_config, toy_step_s
 from tests.workloads.test_records import record, rejected
-from workloads.records import Outcome
 from workloads.request import WorkloadRequest
+from workloads.results.records import Outcome
 
 TELL = ("scorpio", "scorpio-paper", "mooncake")
 

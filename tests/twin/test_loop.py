@@ -8,9 +8,9 @@ from typing import Literal
 
 import pytest
 
-from scorpio.engine.virtual import EngineSpec
-from scorpio.twin.ledger import End, Entry
-from scorpio.twin.loop import TwinLoop
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.twin.engine.ledger import End, Entry
+from scorpio.twin.engine.loop import TwinLoop
 from tests.twin.driving import SMALL, arrival, drive, slo, toy_step_s
 
 DEPTHS = [pytest.param(replace(SMALL, pipeline_depth=d), id=f"depth{d}") for d in (1, 2)]

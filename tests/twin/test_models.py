@@ -11,11 +11,11 @@ import pytest
 
 from predictors.latency.artifact import ProfileFile, this_machine, write_profile
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
-from scorpio.twin.clock import VirtualClock
-from scorpio.twin.gpu_file import gpu_model, write_gpu
-from scorpio.twin.noise import NO_NOISE, NoiseSpec, StepNoise
-from scorpio.twin.profile_samples import biased, profile_gpu
-from scorpio.twin.step_models import BUILT_IN
+from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.gpu.file import gpu_model, write_gpu
+from scorpio.twin.gpu.noise import NO_NOISE, NoiseSpec, StepNoise
+from scorpio.twin.gpu.profile_samples import biased, profile_gpu
+from scorpio.twin.gpu.step_models import BUILT_IN
 from tests.shared_data import shared_data
 from workloads.errors import UnknownName, WorkloadError
 

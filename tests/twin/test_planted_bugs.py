@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from scorpio.engine.virtual_requests import Scheduler
-from scorpio.twin.ledger import InvariantViolation
-from scorpio.twin.loop import TwinLoop, TwinStuckError
+from scorpio.engine.virtual.requests import Scheduler
+from scorpio.twin.engine.ledger import InvariantViolation
+from scorpio.twin.engine.loop import TwinLoop, TwinStuckError
 from tests.simulation.planted.in_vllm import (
     BUGS,
     AbortKeepsRequest,
@@ -45,7 +45,7 @@ def test_abort_that_frees_nothing_is_caught() -> None:
 
 
 def test_lock_up_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorpio.twin.loop.MAX_IDLE_S", 2.0)
+    monkeypatch.setattr("scorpio.twin.engine.loop.MAX_IDLE_S", 2.0)
     with pytest.raises(TwinStuckError, match="1 requests alive"):
         drive([arrival(0)], scheduler_cls=NeverAdmits)
 

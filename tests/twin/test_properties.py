@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual import EngineSpec
-from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
-from scorpio.twin.arrivals import Arrival
-from scorpio.twin.ledger import End
-from scorpio.twin.noise import NoiseSpec
-from scorpio.twin.profile_samples import profile_gpu
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
+from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.ledger import End
+from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.gpu.profile_samples import profile_gpu
 from tests.twin.driving import TOY, arrival, drive
 
 NOISY = NoiseSpec(0.1, 0.05, 0.05)

@@ -13,15 +13,15 @@ import pytest
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.slo import parse_xargs
 from scorpio.twin.config import LengthHint
-from scorpio.twin.noise import NoiseSpec
+from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.pool import Job, JobFailed, WorkloadKey, run_jobs
 from scorpio.twin.run import PolicyFailed, TwinRun, policy_profile, run_twin
 from scorpio.twin.translate import arrivals, slo_classes
 from tests.twin.driving import SMALL, TOY, promised, toy_config, toy_step_s
-from workloads.records import Outcome
 from workloads.request import WorkloadRequest
-from workloads.row import TraceRow
-from workloads.trace import write_trace
+from workloads.results.records import Outcome
+from workloads.traces.row import TraceRow
+from workloads.traces.trace import write_trace
 
 NOISY = NoiseSpec(0.05, 0.01, 0.02)
 
@@ -67,7 +67,7 @@ def test_same_seed_same_events_in_another_process() -> None:
 
 def test_fcfs_as_a_policy_is_stock() -> None:
     # `fcfs` runs on the stock class; the same name as a policy inside ScorpioScheduler must agree.
-    from scorpio.engine.virtual_scorpio import VirtualScorpioScheduler
+    from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
     from tests.twin.driving import drive
 
     config = toy_config()

@@ -1,8 +1,8 @@
 """What is the best that any policy could do? Every schedule of a tiny instance, tried out.
 
-Knows the step model exactly and nothing about `workloads.bound`. A schedule is a sequence of
-steps; in each, every request does nothing, some prompt tokens, one decode, or it is preempted and
-recomputes (from nothing, or from the whole blocks that a prefix cache still holds).
+Knows the step model exactly and nothing about `workloads.bound.ceiling`. A schedule is a sequence
+of steps; in each, every request does nothing, some prompt tokens, one decode, or it is preempted
+and recomputes (from nothing, or from the whole blocks that a prefix cache still holds).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from scorpio.core.latency import StepModel
-from workloads.bound_demand import EngineLimits
-from workloads.records import TIME_TOLERANCE_S
+from workloads.bound.demand import EngineLimits
 from workloads.request import WorkloadRequest
+from workloads.results.records import TIME_TOLERANCE_S
 
 
 @dataclass(frozen=True, slots=True)

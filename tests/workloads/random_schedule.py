@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.latency import StepModel
-from workloads.bound_demand import EngineLimits
-from workloads.records import TIME_TOLERANCE_S
+from workloads.bound.demand import EngineLimits
 from workloads.request import WorkloadRequest
+from workloads.results.records import TIME_TOLERANCE_S
 
 
 @dataclass(slots=True)

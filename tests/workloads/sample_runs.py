@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from tests.workloads.test_records import record, rejected
-from workloads.aggregate import TimelineSample
-from workloads.records import Outcome, RequestRecord
-from workloads.run_summary import EngineStats, RunKey
-from workloads.summary import Comparison
+from workloads.results.aggregate import TimelineSample
+from workloads.results.records import Outcome, RequestRecord
+from workloads.results.run_summary import EngineStats, RunKey
+from workloads.results.summary import Comparison
 
 SIX = ((0.5, 30), (0.5, 50), (2, 30), (3, 50), (5, 50), (7.5, 50))  # TTFT s, TPOT ms
 # name: (longest predicted wait it accepts as a share of the SLO, slowdown per running request)

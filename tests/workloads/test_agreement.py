@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workloads.aggregate import LoadPoint, Scenario
-from workloads.agreement import agreement
-from workloads.intervals import Interval
+from workloads.results.aggregate import LoadPoint, Scenario
+from workloads.results.agreement import agreement
+from workloads.results.intervals import Interval
 
 
 def _points(engine: str, **shares: float | None) -> list[LoadPoint]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.arrivals import (
+from workloads.errors import UnknownName, WorkloadError
+from workloads.synthetic.arrivals import (
     PROCESSES,
     FloatArray,
     burst,
@@ -20,7 +21,6 @@ from workloads.arrivals import (
     poisson,
     ramp,
 )
-from workloads.errors import UnknownName, WorkloadError
 
 MAKERS: dict[str, Callable[..., FloatArray]] = {
     "poisson": lambda seed, **kw: poisson(3.0, seed, **kw),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scorpio.core.latency import StepModel
 from tests.workloads.bound_samples import A100, GAP_S, load, request
 from tests.workloads.exhaustive import Exhaustive
-from workloads.bound import BoundResult, EngineLimits, upper_bound
+from workloads.bound.ceiling import BoundResult, EngineLimits, upper_bound
 from workloads.request import WorkloadRequest
 
 PLENTY = EngineLimits()
@@ -220,7 +220,7 @@ def test_without_time_it_says_what_an_idle_engine_can_do() -> None:
 def test_groups_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = load(60, rps=60.0)
     whole = bound(requests).lp_value
-    monkeypatch.setattr("workloads.bound.GROUP_REQUESTS", 20)
+    monkeypatch.setattr("workloads.bound.ceiling.GROUP_REQUESTS", 20)
     parts = bound(requests).lp_value
     assert whole - 0.5 < parts <= 60.0
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scorpio.core.latency import StepModel
 from tests.workloads.bound_samples import A100, GAP_S, load, request
 from tests.workloads.random_schedule import random_schedule
-from workloads.bound import EngineLimits, upper_bound
-from workloads.bound_cuts import Separator, Star, add
-from workloads.bound_demand import StepCost, demands, reusable_tokens
-from workloads.bound_lp import LinearProgram
-from workloads.bound_rows import Grid, build, windows_on
+from workloads.bound.ceiling import EngineLimits, upper_bound
+from workloads.bound.cuts import Separator, Star, add
+from workloads.bound.demand import StepCost, demands, reusable_tokens
+from workloads.bound.lp import LinearProgram
+from workloads.bound.rows import Grid, build, windows_on
 
 PLENTY = EngineLimits()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.workloads.test_records import record, rejected
-from workloads.calibration import (
+from workloads.results.forecast_calibration import (
     LEAST,
     brier,
     check,
@@ -17,7 +17,7 @@ from workloads.calibration import (
     reliability,
     wilson,
 )
-from workloads.records import Outcome, RequestRecord
+from workloads.results.records import Outcome, RequestRecord
 
 
 def forecaster(

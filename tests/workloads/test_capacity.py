@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from workloads.capacity import FleetPoint, PolicyPlan, by_need, next_fleet, split_round_robin
-from workloads.intervals import Interval
-from workloads.plots_capacity import capacity_plot
+from workloads.report.plots_capacity import capacity_plot
+from workloads.results.capacity import (
+    FleetPoint,
+    PolicyPlan,
+    by_need,
+    next_fleet,
+    split_round_robin,
+)
+from workloads.results.intervals import Interval
 
 
 def searched(shares: list[float], target: float) -> tuple[dict[int, float], int | None]:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.shared_data import SHARED_DATA, shared_data
-from workloads import catalog
-from workloads.catalog import External, load_workload, read_entry, workload_names
+from workloads import named as catalog
 from workloads.errors import MissingTraceError, UnknownName, WorkloadError
-from workloads.fit import columns, ks_distance
-from workloads.row import TraceRow, with_unique_hash_ids
-from workloads.synthetic import Synthetic, synthetic_rows
-from workloads.trace import read_trace, write_trace
+from workloads.named import External, load_workload, read_entry, workload_names
+from workloads.synthetic.fit import columns, ks_distance
+from workloads.synthetic.generate import Synthetic, synthetic_rows
+from workloads.traces.row import TraceRow, with_unique_hash_ids
+from workloads.traces.trace import read_trace, write_trace
 
 SYNTHETIC = [
     "agents-synth",

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.shared_data import shared_data
-from workloads.convert import convert, lost_prefixes
 from workloads.errors import TraceError, WorkloadError
-from workloads.intake import read_intake, sniff
-from workloads.reading import Reading, seconds_of
-from workloads.row import TraceRow
-from workloads.ticks import spread_ticks
-from workloads.trace import read_trace
+from workloads.traces.convert import convert, lost_prefixes
+from workloads.traces.intake import read_intake, sniff
+from workloads.traces.reading import Reading, seconds_of
+from workloads.traces.row import TraceRow
+from workloads.traces.ticks import spread_ticks
+from workloads.traces.trace import read_trace
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workloads.catalog import CATALOG
-from workloads.fit import (
+from workloads.named import CATALOG
+from workloads.synthetic.fit import (
     dispersion,
     errors,
     fit,
@@ -19,10 +19,10 @@ from workloads.fit import (
     main,
     prefix_hit_ratio,
 )
-from workloads.lengths import LengthModel, sample_pairs
-from workloads.row import TraceRow
-from workloads.synthetic import from_table, synthetic_rows
-from workloads.trace import write_trace
+from workloads.synthetic.generate import from_table, synthetic_rows
+from workloads.synthetic.lengths import LengthModel, sample_pairs
+from workloads.traces.row import TraceRow
+from workloads.traces.trace import write_trace
 
 TABLE = {
     "requests": 6000,
@@ -123,6 +123,6 @@ def test_a_trace_too_short_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 )
 def test_every_fitted_entry_states_its_command_and_error(path: Path) -> None:
     text = path.read_text()
-    assert "# Fitted with: python -m workloads.fit " in text
+    assert "# Fitted with: python -m workloads.synthetic.fit " in text
     assert "# ks_prompt = 0.0" in text
     assert "# ks_output = 0.0" in text

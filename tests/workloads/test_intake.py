@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from workloads.errors import TraceError, WorkloadError
-from workloads.intake import Intake, read_intake
 from workloads.mixes import get_mix
-from workloads.reading import Reading
 from workloads.request import as_trace, with_mix
-from workloads.row import TraceRow, in_common_blocks
-from workloads.ticks import spread_ticks
-from workloads.trace import read_trace, write_trace
+from workloads.traces.intake import Intake, read_intake
+from workloads.traces.reading import Reading
+from workloads.traces.row import TraceRow, in_common_blocks
+from workloads.traces.ticks import spread_ticks
+from workloads.traces.trace import read_trace, write_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 BURSTGPT = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"
@@ -382,4 +382,4 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['[{"id": "a", "conversations": []}]', '[ {"messages": []}]'])
 def test_conversations_are_no_trace(tmp_path: Path, text: str) -> None:
-    assert "python -m workloads.sharegpt" in refused(saved(tmp_path, text))
+    assert "python -m workloads.traces.sharegpt" in refused(saved(tmp_path, text))

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import TraceError, WorkloadError
-from workloads.intake import read_intake
-from workloads.reading import HEAD_ROWS, UNITS_S, Reading
-from workloads.records import Outcome
-from workloads.sharegpt import conversations
-from workloads.sse import EventTooLong, SseSplitter
-from workloads.token_stream import TokenStream
-from workloads.trace import read_trace, write_trace
+from workloads.replay.sse import EventTooLong, SseSplitter
+from workloads.replay.token_stream import TokenStream
+from workloads.results.records import Outcome
+from workloads.traces.intake import read_intake
+from workloads.traces.reading import HEAD_ROWS, UNITS_S, Reading
+from workloads.traces.sharegpt import conversations
+from workloads.traces.trace import read_trace, write_trace
 
 T = TypeVar("T")
 EXAMPLES = int(os.environ.get("SCORPIO_FUZZ_EXAMPLES", "150"))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.fit import ks_distance
-from workloads.lengths import INDEPENDENT, LengthModel, sample_pairs
+from workloads.synthetic.fit import ks_distance
+from workloads.synthetic.lengths import INDEPENDENT, LengthModel, sample_pairs
 
 WIDE = LengthModel((0.0, 0.5, 1.0), (10.0, 100.0, 1000.0))
 

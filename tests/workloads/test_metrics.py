@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.workloads.test_records import NO_TOKENS, any_record, record, rejected
-from workloads.intervals import mean_interval
-from workloads.metrics import percentiles, summarise
-from workloads.records import Outcome, RequestRecord
-from workloads.run_summary import EngineStats, RunKey, RunSummary
+from workloads.results.intervals import mean_interval
+from workloads.results.metrics import percentiles, summarise
+from workloads.results.records import Outcome, RequestRecord
+from workloads.results.run_summary import EngineStats, RunKey, RunSummary
 
 KEY = RunKey(policy="fcfs", engine="twin", gpu="a100", trace="t", mix="six", rate_scale=1.6, seed=3)
 

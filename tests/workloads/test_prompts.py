@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.prompts import prompt_text, prompt_token_ids
-from workloads.row import BLOCK_TOKENS, block_count
+from workloads.replay.prompts import prompt_text, prompt_token_ids
+from workloads.traces.row import BLOCK_TOKENS, block_count
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.record_files import (
+from workloads.results.record_files import (
     RecordError,
     RecordWriter,
     read_records,
@@ -19,7 +19,7 @@ from workloads.record_files import (
     record_to_dict,
     write_records,
 )
-from workloads.records import Miss, Outcome, RequestRecord
+from workloads.results.records import Miss, Outcome, RequestRecord
 
 
 def record(**changes: Any) -> RequestRecord:

@@ -19,14 +19,14 @@ import pytest
 
 from tests.workloads.golden_server import Counting, Ending, GoldenServer, Script
 from tests.workloads.virtual_time import run_in_virtual_time
-from workloads.metrics import summarise
-from workloads.record_files import RecordWriter, read_records
-from workloads.records import Outcome, RequestRecord
-from workloads.replay import LEAD_S, http_verdict, is_own_fault, replay, server_root
-from workloads.replay_run import ServerUnreachable, replay_to_file, served_model
+from workloads.replay.client import LEAD_S, http_verdict, is_own_fault, replay, server_root
+from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
+from workloads.replay.run import ServerUnreachable, replay_to_file, served_model
 from workloads.request import WorkloadRequest
-from workloads.request_body import PreparedRequest, RequestStyle, prepare
-from workloads.run_summary import RunKey
+from workloads.results.metrics import summarise
+from workloads.results.record_files import RecordWriter, read_records
+from workloads.results.records import Outcome, RequestRecord
+from workloads.results.run_summary import RunKey
 
 STYLE = RequestStyle(model="golden")
 

@@ -13,15 +13,15 @@ import pytest
 
 from tests.workloads.sample_runs import fill, known_runs, sample_run
 from tests.workloads.test_records import NO_TOKENS, record, rejected
-from workloads.aggregate import LoadPoint, Scenario
-from workloads.findings import findings, focus_rate, reservations
-from workloads.intervals import Interval
-from workloads.plots_detail import class_plot, fate
-from workloads.plots_latency import cdf, largest_classes
-from workloads.policy_style import policy_order, policy_style
-from workloads.records import Outcome, RequestRecord
-from workloads.report import write_report
-from workloads.summary import Comparison
+from workloads.report.findings import findings, focus_rate, reservations
+from workloads.report.html import write_report
+from workloads.report.plots_detail import class_plot, fate
+from workloads.report.plots_latency import cdf, largest_classes
+from workloads.results.aggregate import LoadPoint, Scenario
+from workloads.results.intervals import Interval
+from workloads.results.policy_order import policy_order, policy_style
+from workloads.results.records import Outcome, RequestRecord
+from workloads.results.summary import Comparison
 
 PLOTS = {"attainment", "goodput", "outcomes", "classes", "latency_cdf", "timeline"}
 MAX_BYTES = 6_000_000

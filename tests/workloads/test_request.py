@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from workloads.catalog import load_workload
 from workloads.errors import WorkloadError
+from workloads.named import load_workload
 from workloads.request import WorkloadRequest, as_trace, with_own_slos
-from workloads.row import TraceRow
-from workloads.trace import write_trace
+from workloads.traces.row import TraceRow
+from workloads.traces.trace import write_trace
 
 
 def test_a_mix_decides_over_the_trace(tmp_path: Path) -> None:

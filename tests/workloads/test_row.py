@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.row import (
+from workloads.traces.row import (
     TraceRow,
     block_count,
     parse_rows,

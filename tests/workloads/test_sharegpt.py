@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workloads.errors import TraceError
-from workloads.sharegpt import conversations, kept, lengths
+from workloads.traces.sharegpt import conversations, kept, lengths
 
 ITEMS = [
     {

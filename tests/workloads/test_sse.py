@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.records import Outcome
-from workloads.sse import MAX_EVENT_BYTES, EventTooLong, SseSplitter
-from workloads.token_stream import TokenStream
+from workloads.replay.sse import MAX_EVENT_BYTES, EventTooLong, SseSplitter
+from workloads.replay.token_stream import TokenStream
+from workloads.results.records import Outcome
 
 STREAM = (
     b': ping\n\ndata: {"a": 1}\r\n\r\nevent: error\ndata: x\ndata:y\n\nid: 7\n\ndata: [DONE]\n\n'

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from tests.workloads.sample_runs import fill, known_runs, sample_run
 from tests.workloads.test_records import record, rejected
-from workloads.aggregate import paired_gain
-from workloads.bench_json import bench_result
 from workloads.errors import WorkloadError
-from workloads.metrics import summarise
-from workloads.record_files import read_records
-from workloads.result_table import print_tables
-from workloads.run_summary import RunKey
-from workloads.summary import Comparison
+from workloads.report.result_table import print_tables
+from workloads.results.aggregate import paired_gain
+from workloads.results.bench_json import bench_result
+from workloads.results.metrics import summarise
+from workloads.results.record_files import read_records
+from workloads.results.run_summary import RunKey
+from workloads.results.summary import Comparison
 
 RUN_FIELDS = [
     "policy",

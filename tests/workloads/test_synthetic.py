@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.catalog import read_entry
 from workloads.errors import WorkloadError
-from workloads.fit import prefix_hit_ratio
-from workloads.row import block_count
-from workloads.synthetic import (
+from workloads.named import read_entry
+from workloads.synthetic.fit import prefix_hit_ratio
+from workloads.synthetic.generate import (
     PrefixModel,
     Synthetic,
     draw_tenants,
@@ -21,6 +20,7 @@ from workloads.synthetic import (
     share_prefixes,
     synthetic_rows,
 )
+from workloads.traces.row import block_count
 
 
 def table(**changes: Any) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.shared_data import shared_data
 from workloads.errors import WorkloadError
-from workloads.reading import Reading
-from workloads.row import BLOCK_TOKENS, rebased
-from workloads.trace import TraceError, TraceRow, read_trace, write_trace
+from workloads.traces.reading import Reading
+from workloads.traces.row import BLOCK_TOKENS, rebased
+from workloads.traces.trace import TraceError, TraceRow, read_trace, write_trace
 
 GOOD = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [3, 4]}'
 

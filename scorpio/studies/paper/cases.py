@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scorpio.engine.virtual import EngineSpec
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.gpu.step_models import BUILT_IN
 from scorpio.twin.pool import WorkloadKey
 from scorpio.twin.run import run_twin
-from scorpio.twin.step_models import BUILT_IN
-from workloads.records import Outcome, RequestRecord
+from workloads.results.records import Outcome, RequestRecord
 
 PREFILL_FIRST, CHUNKED = "prefill-first", "chunked"
 GPU = "a100-llama-3.1-8b"

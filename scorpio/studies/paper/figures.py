@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scorpio.files import write_atomic
 from scorpio.studies.compare import Progress
 from scorpio.studies.paper.cases import (
     CHUNKED,
@@ -24,11 +25,9 @@ from scorpio.studies.paper.cases import (
     sharegpt,
 )
 from scorpio.twin.pool import run_jobs
-from workloads.atomic import write_atomic
 from workloads.errors import UnknownName
-from workloads.figure_style import Plot
-from workloads.intervals import mean_interval
-from workloads.plots_paper import (
+from workloads.report.figure_style import Plot
+from workloads.report.plots_paper import (
     CurveRow,
     GuardRow,
     LoadRow,
@@ -38,6 +37,7 @@ from workloads.plots_paper import (
     load_plot,
     overhead_plot,
 )
+from workloads.results.intervals import mean_interval
 
 Results = Mapping[Case, CaseResult]
 ENGINES = (PREFILL_FIRST, CHUNKED)

@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from scorpio.twin.pool import WorkloadKey
-from workloads.arrivals import gamma
 from workloads.request import WorkloadRequest
-from workloads.row import parse_rows
+from workloads.synthetic.arrivals import gamma
+from workloads.traces.row import parse_rows
 
 FLOOD_S, FLOOD_LENGTH_S, FLOOD_FACTOR = 30.0, 30.0, 10
 TENANTS, MAD, MAD_FACTOR = ("t0", "t1", "t2", "t3", "t4"), "t0", 10

@@ -12,7 +12,7 @@ from scorpio.studies.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
 from scorpio.studies.grid import OURS
 from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 from scorpio.twin.config import LengthHint
-from scorpio.twin.noise import NoiseSpec
+from scorpio.twin.gpu.noise import NoiseSpec
 
 ALL = (OURS, "fcfs", "qoserve")
 KNOWING = (OURS, "qoserve")  # those that look at a latency profile

@@ -26,7 +26,7 @@ from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import WorkloadKey, run_jobs
 from scorpio.twin.run import run_twin
-from workloads.intervals import mean_interval
+from workloads.results.intervals import mean_interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _in_place(
 
 def _warm() -> None:
     """vLLM's configurations take a second each: once for all children."""
-    from scorpio.engine.virtual import EngineSpec, _vllm_config
+    from scorpio.engine.virtual.build import EngineSpec, _vllm_config
     from tests.simulation.swarm import draw
 
     modules = [m for name, m in list(sys.modules.items()) if name.startswith("tests.")]
@@ -159,8 +159,8 @@ def _functions() -> dict[str, list[FunctionType]]:
 
 def _swap(mutant: Mutant, functions: dict[str, list[FunctionType]]) -> None:
     """The mutant's code for that of every function of its file."""
-    if mutant.path == "scorpio/engine/virtual.py":
-        from scorpio.engine.virtual import _vllm_config
+    if mutant.path == "scorpio/engine/virtual/build.py":
+        from scorpio.engine.virtual.build import _vllm_config
 
         _vllm_config.cache_clear()
     codes = _codes(_compiled(mutant))

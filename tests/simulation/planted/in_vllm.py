@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from scorpio.engine.virtual_requests import (
+from scorpio.engine.virtual.requests import (
     AsyncScheduler,
     EngineCoreOutput,
     FinishReason,

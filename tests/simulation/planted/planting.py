@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from scorpio.engine.virtual_requests import Scheduler
+from scorpio.engine.virtual.requests import Scheduler
 from tests.simulation.case import Case, Outcome, run_case
 from tests.simulation.pairs import broken_pair
 from tests.simulation.scheduler import WatchedScheduler

@@ -1,0 +1,116 @@
+"""Who gets in, and who has left? vLLM's API process: input checks, queue caps, aborts.
+
+Requests pass the door when they arrive; the engine takes them out of the mailbox when its loop
+comes round (`EngineCore._process_input_queue`), and learns of aborts before it handles outputs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.requests import RequestFactory, Scheduler, abort
+from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.event_log import EventLog
+from scorpio.twin.engine.invariants import Checker
+from scorpio.twin.engine.ledger import End, Entry, Ledger
+from scorpio.twin.engine.runner import FakeRunner
+
+NO_DEADLINE_S = 86_400.0  # priority of a request without a TTFT SLO: after everybody else
+
+
+class FrontDoor:
+    """All requests of one run, on their way to the scheduler."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        spec: EngineSpec,
+        runner: FakeRunner,
+        ledger: Ledger,
+        log: EventLog,
+        checker: Checker | None = None,
+    ) -> None:
+        self._scheduler, self._spec, self._runner = scheduler, spec, runner
+        self._ledger, self._log, self._checker = ledger, log, checker
+        self._factory = RequestFactory(spec)
+        self._arrivals: Sequence[Arrival] = ()
+        self._next = 0
+        self._mailbox: deque[Arrival] = deque()
+        self._leaving: list[tuple[float, str]] = []
+
+    def expect(self, arrivals: Sequence[Arrival]) -> None:
+        """The load, ordered by time."""
+        self._arrivals = arrivals
+
+    @property
+    def next_arrival_s(self) -> float | None:
+        """When the next request comes; None when all have come."""
+        more = self._next < len(self._arrivals)
+        return self._arrivals[self._next].arrival_s if more else None
+
+    def arrive(self, now_s: float) -> None:
+        """Everything sent by now is checked, in order, as of its own time."""
+        while self._next < len(self._arrivals) and self._arrivals[self._next].arrival_s <= now_s:
+            self._check(self._arrivals[self._next])
+            self._next += 1
+
+    def empty_mailbox(self, now_s: float) -> None:
+        """The engine takes what has been accepted, then drops everybody who has left."""
+        self.arrive(now_s)
+        while self._mailbox:
+            self._submit(self._mailbox.popleft())
+        self.process_aborts(now_s)
+
+    def process_aborts(self, now_s: float) -> None:
+        """Clients that are gone by now and whose requests the engine knows."""
+        while self._leaving and self._leaving[0][0] <= now_s:
+            _, request_id = heapq.heappop(self._leaving)
+            entry = self._ledger.entries[request_id]
+            if entry.end is None:
+                abort(self._scheduler, request_id)
+                self._answer(entry, End.LEFT, now_s, "")
+                if self._checker is not None:
+                    self._checker.after_abort(self._scheduler, request_id)
+
+    def _check(self, arrival: Arrival) -> None:
+        """vLLM's length check and `AsyncLLM.check_admission`."""
+        spec, ledger, at_s = self._spec, self._ledger, arrival.arrival_s
+        queued_tokens, unfinished = ledger.prefill_tokens, ledger.live
+        entry = ledger.open(arrival)
+        if arrival.prompt_tokens + arrival.max_tokens > spec.effective_max_model_len:
+            self._answer(entry, End.INVALID, at_s, "longer than max_model_len")
+        elif spec.max_num_queued_reqs is not None and unfinished + 1 > spec.max_num_queued_reqs:
+            self._answer(entry, End.TURNED_AWAY, at_s, "max_num_queued_reqs")
+        elif spec.max_num_queued_tokens is not None and queued_tokens >= spec.max_num_queued_tokens:
+            self._answer(entry, End.TURNED_AWAY, at_s, "max_num_queued_tokens")
+        else:
+            self._mailbox.append(arrival)
+
+    def _submit(self, arrival: Arrival) -> None:
+        self._runner.expect(
+            arrival.request_id, arrival.index, arrival.prompt_tokens, arrival.output_tokens
+        )
+        deadline_s = arrival.arrival_s + min(arrival.slo.ttft_s, NO_DEADLINE_S)
+        request = self._factory.make(
+            arrival.request_id,
+            arrival.arrival_s,
+            arrival.prompt_tokens,
+            arrival.max_tokens,
+            arrival.xargs,
+            # lower is earlier; looked at by vLLM's priority policy alone
+            priority=round(deadline_s * 1e3) if self._spec.policy == "priority" else 0,
+            prefix_ids=arrival.prefix_ids,
+            prefix_block_tokens=arrival.prefix_block_tokens,
+        )
+        self._scheduler.add_request(request)
+        self._ledger.submitted.add(arrival.request_id)
+        if arrival.abort_s < math.inf:
+            heapq.heappush(self._leaving, (arrival.abort_s, arrival.request_id))
+
+    def _answer(self, entry: Entry, end: End, now_s: float, reason: str) -> None:
+        self._ledger.close(entry, end, now_s, reason)
+        self._log.request(now_s, entry)

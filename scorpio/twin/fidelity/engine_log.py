@@ -1,0 +1,136 @@
+"""What did a real engine do? A per-request log with token times, as a load and as the truth.
+
+One JSON object per line: request_id, input_toks, output_toks, arrival_time (wall clock),
+queued_ts, scheduled_ts, first_token_ts, last_token_ts (the engine's monotonic clock). A file
+`*_meta.json` beside `*_requests.jsonl` names the flags it ran with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scorpio.engine.virtual.build import EngineSpec
+from workloads.errors import TraceError, WorkloadError
+from workloads.request import WorkloadRequest
+from workloads.results.records import Outcome, RequestRecord
+from workloads.traces.reading import shown
+from workloads.traces.row import MAX_TOKENS
+from workloads.traces.text import decoded, raw_lines, whole_text
+
+_TIMES = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
+_COUNTS = ("input_toks", "output_toks")
+_MOST_S = 1e11  # a wall clock in milliseconds is beyond it
+_REQUESTS, _META = "_requests.jsonl", "_meta.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLog:
+    """Requests in order of arrival, the first one at zero; `real` are their measured records."""
+
+    name: str
+    requests: list[WorkloadRequest]
+    real: list[RequestRecord]
+    flags: Mapping[str, object]
+    dropped: int = 0  # requests of the log without a token of output
+
+    def spec(self, base: EngineSpec) -> EngineSpec:
+        """`base` with the flags that the log states."""
+
+        def stated(name: str, default: int) -> int:
+            value = self.flags.get(name)
+            return value if type(value) is int and value > 0 else default
+
+        return replace(
+            base,
+            max_num_seqs=stated("max_num_seqs", base.max_num_seqs),
+            max_num_batched_tokens=stated("max_num_batched_tokens", base.max_num_batched_tokens),
+            max_model_len=stated("max_model_len", base.max_model_len),
+        )
+
+
+def read_log(path: Path) -> EngineLog:
+    """Raises WorkloadError naming the file, the line and the reason."""
+    found = list(_rows(path))
+    rows = [row for row in found if row is not None]
+    dropped = len(found) - len(rows)
+    if not rows:
+        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
+    rows.sort(key=lambda row: row["arrival_time"])
+    # Two clocks: the shortest way from arrival to the engine's queue stands for no way at all.
+    offset_s = min(row["queued_ts"] - row["arrival_time"] for row in rows)
+    start_s = rows[0]["arrival_time"]
+    requests, real = [], []
+    for index, row in enumerate(rows):
+        sent_s = row["arrival_time"] - start_s
+        first_s, last_s = (
+            row[name] - offset_s - start_s for name in ("first_token_ts", "last_token_ts")
+        )
+        prompt, output = int(row["input_toks"]), int(row["output_toks"])
+        requests.append(WorkloadRequest(index, sent_s, prompt, output, (), "", math.inf, math.inf))
+        real.append(
+            RequestRecord(
+                index=index,
+                slo_class="",
+                send_s=sent_s,
+                scheduled_send_s=sent_s,
+                prompt_tokens=prompt,
+                output_tokens=output,
+                outcome=Outcome.FINISHED,
+                first_token_s=first_s,
+                last_token_s=max(first_s, last_s),
+                ended_s=max(first_s, last_s),
+            )
+        )
+    return EngineLog(path.name.removesuffix(_REQUESTS), requests, real, _flags(path), dropped)
+
+
+def _rows(path: Path) -> Iterator[dict[str, float] | None]:
+    try:
+        for number, line in raw_lines(path):
+            if line.strip():
+                yield _numbered(path, number, line)
+    except TraceError as error:  # unreadable; its own text speaks of traces
+        raise WorkloadError(f"{path}, line {error.line}: {error.reason}") from None
+
+
+def _numbered(path: Path, number: int, line: bytes) -> dict[str, float] | None:
+    try:
+        return _row(json.loads(decoded(line)))
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"{path}, line {number}: {error}") from None
+
+
+def _row(raw: object) -> dict[str, float] | None:
+    """The numbers of a request; None when it failed: no token of output."""
+    if not isinstance(raw, dict):
+        raise ValueError("not a JSON object")
+    if raw.get("output_toks") == 0 and type(raw["output_toks"]) is int:
+        return None
+    row: dict[str, float] = {}
+    for name in (*_TIMES, *_COUNTS):
+        value = raw.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{name} is missing or not a number")
+        if name in _COUNTS and not (1 <= value <= MAX_TOKENS and value == int(value)):
+            raise ValueError(f"{name} must be a whole number of tokens >= 1, got {shown(value)}")
+        if name in _TIMES and not 0.0 <= value < _MOST_S:
+            raise ValueError(f"{name} must be seconds >= 0, got {shown(value)}")
+        row[name] = float(value)
+    if not row["queued_ts"] <= row["first_token_ts"] <= row["last_token_ts"]:
+        raise ValueError("need queued_ts <= first_token_ts <= last_token_ts")
+    return row
+
+
+def _flags(path: Path) -> Mapping[str, object]:
+    meta = path.with_name(path.name.removesuffix(_REQUESTS) + _META)
+    if not path.name.endswith(_REQUESTS) or not meta.is_file():
+        return {}
+    try:
+        flags = json.loads(whole_text(meta))["engine_kwargs"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise WorkloadError(f"{meta}: no engine_kwargs: {error!r}") from None
+    return dict(flags) if isinstance(flags, dict) else {}

@@ -1,0 +1,128 @@
+"""How are traces of one JSON object a line read? Mooncake's form (ours too), and Qwen's.
+
+mooncake   {"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [..],
+            "extra": {"vllm_xargs": {"slo_ttft_ms": 500, ...}}, "tenant": "a"}
+qwen       the same names with "chat_id" and "parent_chat_id": seconds, blocks of 16 tokens
+`hash_ids`, `extra` and `tenant` may be absent; other keys are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from scorpio.core.slo import (
+    XARG_FIELDS,
+    OnMiss,
+    SloError,
+    parse_ms,
+    parse_on_miss,
+    parse_predicted_tokens,
+)
+from workloads.traces.reading import shown
+from workloads.traces.row import BLOCK_TOKENS, MAX_HASH_ID, MAX_TOKENS, TraceRow
+from workloads.traces.text import decoded, raw_lines
+
+MOONCAKE, QWEN = "mooncake", "qwen"
+QWEN_KEYS = ("chat_id", "parent_chat_id")
+_QWEN_BLOCK_TOKENS = 16
+
+
+class JsonSource:
+    """A trace of JSON lines, row by row."""
+
+    time_name = "timestamp"
+    named_unit = False
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.kind = kind
+        self.unit: str | None = "s" if kind == QWEN else "ms"
+        self.block_tokens = _QWEN_BLOCK_TOKENS if kind == QWEN else BLOCK_TOKENS
+        self.slow_is_odd = kind == MOONCAKE
+        self._path = path
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (line number, bytes); blank lines are skipped. Raises TraceError."""
+        return ((number, line) for number, line in raw_lines(self._path) if line.strip())
+
+    def fields(self, raw: bytes) -> Mapping[str, object]:
+        """The object of a line. Raises ValueError."""
+        try:
+            record = json.loads(decoded(raw), parse_constant=_no_constant)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+        except RecursionError:
+            raise ValueError("not JSON: maximum recursion depth exceeded") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"must be a JSON object, got {type(record).__name__}")
+        for name in ("timestamp", "input_length", "output_length"):
+            if name not in record:
+                raise ValueError(f"{name}: missing")
+        return record
+
+    def time(self, fields: Mapping[str, object]) -> object:
+        """The time as it is written."""
+        return fields[self.time_name]
+
+    def row(
+        self, fields: Mapping[str, object], arrival_s: float, block_tokens: int
+    ) -> TraceRow | None:
+        """The request; None when it failed: no token of input or output. Raises ValueError."""
+        prompt, output = (_count(fields, name) for name in ("input_length", "output_length"))
+        tenant = fields.get("tenant", "")
+        if not isinstance(tenant, str):
+            raise ValueError(f"tenant: must be a string, got {type(tenant).__name__}")
+        ids, xargs = _hash_ids(fields), _xargs(fields)
+        if prompt == 0 or output == 0:
+            return None
+        return TraceRow(arrival_s, prompt, output, ids, xargs, tenant, block_tokens)
+
+    def blocks(self, fields: Mapping[str, object]) -> tuple[int, int] | None:
+        """(ids, prompt tokens) of a row that names blocks. Raises ValueError."""
+        ids = _hash_ids(fields)
+        return (len(ids), _count(fields, "input_length")) if ids else None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"not JSON: {name} is no JSON number")
+
+
+def _count(record: Mapping[str, object], key: str) -> int:
+    value = record[key]
+    if type(value) is not int or not 0 <= value <= MAX_TOKENS:
+        raise ValueError(f"{key}: must be an integer 0..{MAX_TOKENS}, got {shown(value)}")
+    return value
+
+
+def _hash_ids(record: Mapping[str, object]) -> tuple[int, ...]:
+    value = record.get("hash_ids", [])
+    if not isinstance(value, list):
+        raise ValueError(f"hash_ids: must be a list of integers, got {shown(value)}")
+    for item in value:
+        if type(item) is not int or not 0 <= item <= MAX_HASH_ID:
+            raise ValueError(f"hash_ids: must be integers 0..2^63-1, got {shown(item)}")
+    return tuple(value)
+
+
+def _xargs(record: Mapping[str, object]) -> dict[str, object]:
+    """`extra.vllm_xargs`, checked as the server does: a bad SLO shows here, not as a 400 later."""
+    extra = record.get("extra", {})
+    if not isinstance(extra, dict):
+        raise ValueError(f"extra: must be an object, got {shown(extra)}")
+    xargs = extra.get("vllm_xargs", {})
+    if not isinstance(xargs, dict):
+        raise ValueError(f"extra.vllm_xargs: must be an object, got {shown(xargs)}")
+    for key, value in xargs.items():
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(f"extra.vllm_xargs.{key:.40}: must be flat, got {shown(value)}")
+    try:
+        for name in XARG_FIELDS:
+            if name in xargs:
+                parse_ms(name, xargs[name])
+        parse_on_miss(xargs, default=OnMiss.REJECT)
+        parse_predicted_tokens(xargs)
+    except SloError as error:
+        raise ValueError(f"extra.vllm_xargs.{error}") from None
+    return xargs
