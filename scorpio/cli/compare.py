@@ -14,6 +14,7 @@ from scorpio.cli.parse import check_policies, command_line, listed, parse_rate, 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.studies.compare import CompareSpec
+    from workloads.load import LoadKey
     from workloads.results.summary import Comparison
     from workloads.traces.reading import Reading
 
@@ -32,6 +33,16 @@ class Wanted:
     seeds: tuple[int, ...]
     out: Path
     reading: Reading
+
+    def loads(self) -> list[LoadKey]:
+        """Every load that is asked for."""
+        from workloads.load import LoadKey
+
+        return [
+            LoadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
+            for scale in self.rate_scales
+            for seed in self.seeds
+        ]
 
 
 def wanted(
@@ -116,20 +127,9 @@ def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None
 def live_loads(wanted: Wanted) -> list[Load]:
     """What a server is sent under each policy. Raises UsageError and WorkloadError."""
     from scorpio.live.ab import Load
-    from workloads.named import load_workload
 
     check_policies(wanted.policies)
-    return [
-        Load(
-            load_workload(wanted.trace, wanted.rows, scale, seed, wanted.mix, wanted.reading),
-            wanted.trace,
-            wanted.mix,
-            scale,
-            seed,
-        )
-        for scale in wanted.rate_scales
-        for seed in wanted.seeds
-    ]
+    return [Load(key, key.requests()) for key in wanted.loads()]
 
 
 def compare_on_server(

@@ -33,18 +33,20 @@ def replay(
 ) -> None:
     """Send a trace to a running server, open loop, and report what became of it."""
     with one_line_errors():
-        from workloads.named import load_workload, trace_notice
+        from workloads.load import LoadKey
+        from workloads.named import trace_notice
         from workloads.traces.reading import Reading
 
         reading = Reading(time_unit, block_tokens, spread_tick_s)
-        requests = load_workload(trace, rows, rate_scale, seed, mix, reading)
+        load = LoadKey(trace, rows, mix, rate_scale, seed, reading)
+        requests = load.requests()
         from scorpio.live.progress import say
         from scorpio.live.publish import require_answers
         from scorpio.live.replay_command import ReplayPlan, replay_server
 
         for line in trace_notice(trace, rows, seed, reading):
             say(line)
-        plan = ReplayPlan(requests, trace, mix, rate_scale, seed, model, vocab_size, api_key_env)
+        plan = ReplayPlan(load, requests, model, vocab_size, api_key_env)
         require_answers(replay_server(url, plan, out, command_line()))
 
 

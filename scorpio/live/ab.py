@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from scorpio.live.control.scrape import PREEMPTIONS, sampled, scrape
 from scorpio.live.host.priority import raised_priority
 from scorpio.live.host.server import LiveServer
+from workloads.load import LoadKey
 from workloads.replay.prompts import prompt_token_ids
 from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
 from workloads.replay.run import replay_to_file
@@ -28,13 +29,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The requests of one seed at one rate scale."""
+    """A load and its requests, read once."""
 
+    key: LoadKey
     requests: Sequence[WorkloadRequest]
-    trace: str
-    mix: str
-    rate_scale: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,9 @@ def plan_runs(loads: Sequence[Load], policies: Sequence[str], repeats: int) -> l
         for repeat in range(repeats):
             turn = (len(runs) // max(len(policies), 1)) % 2
             for policy in policies if turn == 0 else reversed(policies):
-                runs.append(AbRun(load, policy, repeat, prompt_seed=1000 * load.seed + len(runs)))
+                runs.append(
+                    AbRun(load, policy, repeat, prompt_seed=1000 * load.key.seed + len(runs))
+                )
     return runs
 
 
@@ -105,16 +105,8 @@ def _run(
         wall_s=wall_s,
         preemptions=int(scrape(server.url).get(PREEMPTIONS, 0.0) - preempted),
     )
-    load = run.load
     key = RunKey(
-        policy=run.policy,
-        engine="live",
-        gpu=machine,
-        trace=load.trace,
-        mix=load.mix,
-        rate_scale=load.rate_scale,
-        seed=load.seed,
-        repeat=run.repeat,
+        policy=run.policy, engine="live", gpu=machine, load=run.load.key, repeat=run.repeat
     )
     summary = comparison.add_run(key, records, stats, timeline)
     partial.unlink(missing_ok=True)  # the comparison holds its own copy now

@@ -23,6 +23,7 @@ from scorpio.live.profile.run import ensure_profile
 from scorpio.live.progress import say
 from scorpio.live.publish import publish
 from scorpio.models import resolve_model
+from workloads.load import LoadKey
 from workloads.named import load_workload, read_entry
 from workloads.results.summary import Comparison
 from workloads.synthetic.generate import Synthetic, synthetic_rows
@@ -122,7 +123,7 @@ def run_demo(
         f"offering {len(requests)} requests in {requests[-1].send_s:.0f} s, "
         f"{len(requests) / requests[-1].send_s:.2f}/s, one burst in it"
     )
-    load = Load(requests, str(trace), MIX, 1.0, seed)
+    load = Load(LoadKey(str(trace), None, MIX, 1.0, seed), requests)
     comparison = compare_live(model, [load], policies, 1, out_dir, latency=profile)
     command = (
         f"scorpio compare --engine live --model {model} --trace {trace} --mix {MIX} --rate-scale 1 "

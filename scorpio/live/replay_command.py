@@ -18,6 +18,7 @@ from scorpio.files import write_atomic
 from scorpio.live.host.priority import raised_priority
 from scorpio.live.publish import publish
 from workloads.errors import WorkloadError
+from workloads.load import LoadKey
 from workloads.replay.client import server_root
 from workloads.replay.prompts import prompt_token_ids
 from workloads.replay.request_body import RequestStyle, prepare
@@ -36,11 +37,8 @@ _STATUS_TIMEOUT_S = 5.0
 class ReplayPlan:
     """What to send, and under which name the result is kept."""
 
+    load: LoadKey
     requests: Sequence[WorkloadRequest]
-    trace: str
-    mix: str
-    rate_scale: float
-    seed: int
     model: str | None = None
     vocab_size: int = COMMON_VOCABULARY
     api_key_variable: str | None = None
@@ -57,17 +55,10 @@ def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Co
     model = plan.model or asyncio.run(served_model(url, headers))
     style = RequestStyle(model=model, headers=headers)
     prepared = [
-        prepare(r, prompt_token_ids(r, plan.vocab_size, plan.seed), style) for r in plan.requests
+        prepare(r, prompt_token_ids(r, plan.vocab_size, plan.load.seed), style)
+        for r in plan.requests
     ]
-    key = RunKey(
-        policy=policy_of(url),
-        engine="live",
-        gpu=model,
-        trace=plan.trace,
-        mix=plan.mix,
-        rate_scale=plan.rate_scale,
-        seed=plan.seed,
-    )
+    key = RunKey(policy=policy_of(url), engine="live", gpu=model, load=plan.load)
     partial = out_dir / "running.jsonl"
     started_s = time.monotonic()
     with raised_priority():

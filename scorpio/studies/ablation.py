@@ -30,8 +30,9 @@ from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.snapshot import Snapshot
 from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import WorkloadKey, run_jobs
+from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
+from workloads.load import LoadKey
 from workloads.results.intervals import Interval, mean_interval
 
 Patch = tuple[object, str, object]
@@ -166,20 +167,20 @@ class Run:
     """
 
     config: TwinConfig
-    workload: WorkloadKey
+    load: LoadKey
     part: str = ""
 
     @property
     def label(self) -> str:
         """What is off, and where."""
-        return f"without {self.part or 'nothing'} on {self.workload.label}"
+        return f"without {self.part or 'nothing'} on {self.load.label}"
 
     def run(self) -> FloatArray:
         """Do it here and now."""
         part = PARTS.get(self.part, Part())
         own = replace(self.config, policy_options={"scorpio": part.options})
         with replaced(part.patches):
-            made = run_twin(own, self.workload.load(), "scorpio", self.workload.seed)
+            made = run_twin(own, self.load.requests(), "scorpio", self.load.seed)
         good = np.array([record.good for record in made.records])
         refused = np.array([record.reject_reason is not None for record in made.records])
         return 100.0 * np.array([good, ~good & ~refused])

@@ -14,11 +14,12 @@ from scorpio.studies.tuning import TUNED, grid_options, tune
 from scorpio.twin.config import LengthHint, TwinConfig
 from scorpio.twin.gpu.file import gpu_model, stated_limits
 from scorpio.twin.gpu.noise import NoiseSpec
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
 from scorpio.twin.systems import DEFAULT_TUNING, contestant_names
 from workloads.bound.ceiling import EngineLimits, upper_bound
 from workloads.errors import UnknownName, WorkloadError
+from workloads.load import LoadKey
 from workloads.report.html import write_report
 from workloads.request import WorkloadRequest
 from workloads.results.run_summary import RunKey
@@ -65,7 +66,7 @@ class CompareSpec:
         gpu = gpu_model(self.gpu)
         engine = self.engine
         if engine is None:
-            shared = _shares_prefixes(self.workloads()[0].load())
+            shared = _shares_prefixes(self.workloads()[0].requests())
             engine = EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=shared)
             engine = stated_limits(self.gpu, engine)
         return TwinConfig(
@@ -77,10 +78,10 @@ class CompareSpec:
             exact_max_tokens=self.exact_max_tokens,
         )
 
-    def workloads(self) -> list[WorkloadKey]:
+    def workloads(self) -> list[LoadKey]:
         """Every load, by rate scale and seed."""
         return [
-            WorkloadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
+            LoadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
             for scale in self.rate_scales
             for seed in self.seeds
         ]
@@ -96,7 +97,7 @@ class CompareSpec:
                 raise WorkloadError(f"{what}: at least one, and none twice")
         gpu_model(self.gpu)
         for workload in self.workloads():
-            workload.load()
+            workload.requests()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,12 @@ class BoundJob:
     """The most good requests that any policy can reach on a load."""
 
     config: TwinConfig
-    workload: WorkloadKey
+    load: LoadKey
 
     @property
     def label(self) -> str:
         """The load."""
-        return f"bound of {self.workload.label}"
+        return f"bound of {self.load.label}"
 
     def run(self) -> int:
         """Compute it."""
@@ -123,7 +124,7 @@ class BoundJob:
             kv_block_tokens=engine.block_size,
             prefix_caching=engine.enable_prefix_caching,
         )
-        load, sigma = self.workload.load(), self.config.noise.sigma
+        load, sigma = self.load.requests(), self.config.noise.sigma
         return upper_bound(load, gpu.step, gpu.gap_s, limits, noise_sigma=sigma).good
 
 
@@ -155,10 +156,7 @@ def run_compare(spec: CompareSpec, progress: Progress | None = None) -> Comparis
         bounds = [BoundJob(config, workload) for workload in workloads]
 
         def bounded(number: int, good: int) -> None:
-            key = bounds[number].workload
-            comparison.add_bound(
-                trace=key.trace, mix=key.mix, rate_scale=key.rate_scale, seed=key.seed, good=good
-            )
+            comparison.add_bound(bounds[number].load, good)
             count(bounds[number].label)
 
         run_jobs(bounds, spec.workers, bounded)
@@ -182,15 +180,7 @@ def _tuned(spec: CompareSpec, config: TwinConfig, done: Callable[[str], None]) -
 
 
 def _key(spec: CompareSpec, job: Job) -> RunKey:
-    return RunKey(
-        policy=job.policy,
-        engine="twin",
-        gpu=spec.gpu,
-        trace=spec.trace,
-        mix=spec.mix,
-        rate_scale=job.workload.rate_scale,
-        seed=job.workload.seed,
-    )
+    return RunKey(policy=job.policy, engine="twin", gpu=spec.gpu, load=job.load)
 
 
 def _total(spec: CompareSpec, config: TwinConfig) -> int:

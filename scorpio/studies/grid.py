@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.studies.window import engine
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
+from workloads.load import LoadKey
 
 OURS = "scorpio"
 RIVALS = ("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf")
@@ -68,7 +69,7 @@ def main() -> None:
     jobs = [
         Job(
             engine(cell.gpu),
-            WorkloadKey(cell.trace, WINDOWS[cell.trace], cell.mix, cell.load, s),
+            LoadKey(cell.trace, WINDOWS[cell.trace], cell.mix, cell.load, s),
             p,
         )
         for cell, p, s in keys

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--halvings", type=int, default=4)
     args = parser.parse_args()
     config = engine(args.gpu)
-    unit = workloads(args, 1.0)[0].load()
+    unit = workloads(args, 1.0)[0].requests()
     rate_rps = (len(unit) - 1) / unit[-1].send_s
     print(
         "| policy | "

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.studies.window import engine, window_parser
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
+from workloads.load import LoadKey
 from workloads.results.records import Outcome, RequestRecord
 
 REFUSED = 429
@@ -109,7 +110,7 @@ def table(job: Job, records: Sequence[RequestRecord], verdicts: Verdicts) -> lis
     cells[5] = mean([v.others_lost / n for n, v in groups])
     each = [float(cells[6]) * int(cells[1]) for cells in rows]
     cells[6] = f"{sum(each) / len(records):.1f}"
-    where = [f"`{job.policy}`", f"x{job.workload.rate_scale:g}"]
+    where = [f"`{job.policy}`", f"x{job.load.rate_scale:g}"]
     return ["| " + " | ".join([*where, *cells]) + " |" for cells in [*rows, cells]]
 
 
@@ -141,7 +142,7 @@ def main() -> None:
     args = parser.parse_args()
     config = engine(args.gpu)
     base = [
-        Job(config, WorkloadKey(args.trace, args.rows, args.mix, scale, args.seed), policy)
+        Job(config, LoadKey(args.trace, args.rows, args.mix, scale, args.seed), policy)
         for scale in args.rate_scale
         for policy in args.policy.split(",")
     ]

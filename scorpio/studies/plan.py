@@ -17,9 +17,10 @@ import numpy as np
 from scorpio.files import write_atomic
 from scorpio.studies.compare import CompareSpec, Progress
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import WorkloadKey, run_jobs
+from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
+from workloads.load import LoadKey
 from workloads.report.plots_capacity import capacity_plot
 from workloads.results.capacity import (
     FleetPoint,
@@ -59,7 +60,7 @@ class ReplicaJob:
     """One replica's share of one load under one policy."""
 
     config: TwinConfig
-    workload: WorkloadKey
+    load: LoadKey
     policy: str
     replica: int
     replicas: int
@@ -71,11 +72,11 @@ class ReplicaJob:
 
     def run(self) -> list[RequestRecord]:
         """Serve the share; empty when there are more replicas than requests."""
-        requests = self.workload.load()
+        requests = self.load.requests()
         mine = split_round_robin(len(requests), self.replicas)[self.replica]
         if not mine:
             return []
-        seed = self.workload.seed + _REPLICA_STREAM * self.replica
+        seed = self.load.seed + _REPLICA_STREAM * self.replica
         return run_twin(self.config, [requests[i] for i in mine], self.policy, seed).records
 
 

@@ -139,7 +139,7 @@ def main() -> None:
         policies=("scorpio",), seeds=(0,), out_dir=Path(), rows=args.rows,
     )  # fmt: skip
     with recorded() as (models, seen):
-        run_twin(spec.config(), spec.workloads()[0].load(), "scorpio", 0)
+        run_twin(spec.config(), spec.workloads()[0].requests(), "scorpio", 0)
     Console().print(tracking_table(models[0], seen))
 
 

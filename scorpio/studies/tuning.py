@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
+from workloads.load import LoadKey
 
 TUNED = "fcfs-tuned"
 BUDGETS = (256, 512, 1024, 2048, 4096)
@@ -48,7 +49,7 @@ def grid_options(max_num_seqs: int) -> list[dict[str, float]]:
 
 def tune(
     config: TwinConfig,
-    workloads: Sequence[WorkloadKey],
+    workloads: Sequence[LoadKey],
     workers: int | None = None,
     done: Callable[[str], None] | None = None,
 ) -> Tuning:

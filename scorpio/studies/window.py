@@ -7,7 +7,7 @@ import argparse
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.gpu.file import gpu_model
-from scorpio.twin.pool import WorkloadKey
+from workloads.load import LoadKey
 
 
 def window_parser(doc: str | None, rate_scale: str = "") -> argparse.ArgumentParser:
@@ -41,9 +41,9 @@ def whole_numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def workloads(args: argparse.Namespace, scale: float) -> list[WorkloadKey]:
+def workloads(args: argparse.Namespace, scale: float) -> list[LoadKey]:
     """The window at this load, once for each seed."""
-    return [WorkloadKey(args.trace, args.rows, args.mix, scale, seed) for seed in args.seed]
+    return [LoadKey(args.trace, args.rows, args.mix, scale, seed) for seed in args.seed]
 
 
 def engine(gpu_name: str) -> TwinConfig:

@@ -11,39 +11,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.run import TwinRun, run_twin
-from workloads.named import load_workload
-from workloads.request import WorkloadRequest
-from workloads.traces.reading import AS_IT_SAYS, Reading
+from workloads.load import LoadKey
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadKey:
-    """A load by name, as `load_workload` takes it."""
-
-    trace: str
-    rows: str | None
-    mix: str
-    rate_scale: float
-    seed: int
-    reading: Reading = AS_IT_SAYS
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        rows = f"rows {self.rows or 'all'}"
-        return f"{self.trace} {rows} mix {self.mix} x{self.rate_scale:g} seed {self.seed}"
-
-    def load(self) -> list[WorkloadRequest]:
-        """The requests. Raises WorkloadError."""
-        return _load(self)
 
 
 class Task(Protocol[T_co]):
@@ -62,17 +37,17 @@ class Job:
     """One run to make. `config` fixes everything but load, policy and seed."""
 
     config: TwinConfig
-    workload: WorkloadKey
+    load: LoadKey
     policy: str
 
     @property
     def label(self) -> str:
         """Policy and load."""
-        return f"{self.policy} on {self.workload.label}"
+        return f"{self.policy} on {self.load.label}"
 
     def run(self) -> TwinRun:
         """Do it here and now."""
-        return run_twin(self.config, self.workload.load(), self.policy, self.workload.seed)
+        return run_twin(self.config, self.load.requests(), self.policy, self.load.seed)
 
 
 class JobFailed(RuntimeError):
@@ -119,8 +94,3 @@ def run_jobs(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return [results[number] for number in range(len(jobs))]
-
-
-@lru_cache(maxsize=4)
-def _load(key: WorkloadKey) -> list[WorkloadRequest]:
-    return load_workload(key.trace, key.rows, key.rate_scale, key.seed, key.mix, key.reading)

@@ -13,6 +13,7 @@ from scorpio.live.control.scrape import sampled, scrape
 from scorpio.live.host.process import ServerProcess
 from scorpio.live.host.server import LiveServer
 from tests.live.fake_engine import FakeEngine, in_thread
+from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.results.record_files import read_records
 from workloads.results.summary import Comparison
@@ -23,7 +24,7 @@ def load(seed: int = 0, count: int = 5) -> Load:
         WorkloadRequest(i, 0.02 * i, 20 + i, 2 + i, (i,), "gold", 600.0, 600.0)
         for i in range(count)
     ]
-    return Load(requests, "made-up", "cpu", 1.0, seed)
+    return Load(LoadKey("made-up", None, "cpu", 1.0, seed), requests)
 
 
 def live(fake: FakeEngine, url: str, tmp_path: Path, token: str = "secret") -> LiveServer:

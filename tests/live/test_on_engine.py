@@ -15,6 +15,7 @@ from scorpio.live.host.server import LiveServer
 from scorpio.live.profile import record as profiling
 from scorpio.live.profile.record import profile_server
 from tests.engine_server import ENGINE_MARKS, EngineServer
+from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.results.summary import Comparison
 
@@ -27,7 +28,7 @@ def test_ab_on_one_server(engine_server: EngineServer, tmp_path: Path) -> None:
         WorkloadRequest(i, 0.05 * i, 20 + 10 * i, 3 + i, (i,), "easy", 600.0, 600.0)
         for i in range(8)
     ]
-    load = Load(requests, "made-up", "cpu", 1.0, 0)
+    load = Load(LoadKey("made-up", None, "cpu", 1.0, 0), requests)
     admin = Admin(engine_server.url, engine_server.admin_token)
     server = LiveServer(engine_server.url, engine_server.run_dir, admin, engine_server.process, 0.0)
     comparison, said = Comparison(tmp_path), list[str]()

@@ -60,13 +60,13 @@ def test_every_figure_is_drawn_and_shared_runs_are_made_once(
 
 
 def test_loads_are_those_of_the_paper() -> None:
-    load = sharegpt(14.0, 1, 512).load()
+    load = sharegpt(14.0, 1, 512).requests()
     assert len(load) == 512
     assert len(load) / load[-1].send_s == pytest.approx(14.0, rel=0.15)
     assert Case("chunked", "fcfs", sharegpt(14.0, 1, 512)).qps == 14.0
     assert set(FULL.qps["prefill-first"]) == {10.0, 12.0, 14.0, 16.0, 18.0, 20.0}
     minute = azure_minutes("azure-conv-synth", 1.0)
-    assert minute.load()[-1].send_s < 60.0
+    assert minute.requests()[-1].send_s < 60.0
 
 
 def test_unknown_figure_is_refused(tmp_path: Path) -> None:

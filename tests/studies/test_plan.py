@@ -66,7 +66,7 @@ def test_smallest_fleet_is_found_and_written(spec: PlanSpec) -> None:
 def test_a_fleet_of_one_is_a_plain_run_and_two_share_the_load(spec: PlanSpec) -> None:
     config, workload = spec.load.config(), spec.load.workloads()[0]
     alone = ReplicaJob(config, workload, "fcfs", 0, 1).run()
-    assert alone == run_twin(config, workload.load(), "fcfs", workload.seed).records
+    assert alone == run_twin(config, workload.requests(), "fcfs", workload.seed).records
     parts = [ReplicaJob(config, workload, "fcfs", replica, 2).run() for replica in (0, 1)]
     assert [[record.index for record in part] for part in parts] == [
         list(range(0, 30, 2)),

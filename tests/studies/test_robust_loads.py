@@ -18,9 +18,9 @@ from scorpio.studies.robustness.loads import (
     MAD_FACTOR,
 )
 from scorpio.studies.robustness.scenes import PARTS
-from scorpio.twin.pool import WorkloadKey
+from workloads.load import LoadKey
 
-KEY = WorkloadKey("gamma-cv5", "0:600", "six", 1.2, 1)
+KEY = LoadKey("gamma-cv5", "0:600", "six", 1.2, 1)
 
 
 @pytest.mark.parametrize("name", LOADS)
@@ -32,7 +32,7 @@ def test_requests_are_numbered_in_order_of_time_and_repeatable(name: str) -> Non
 
 
 def test_a_flood_is_ten_times_the_load_while_it_lasts() -> None:
-    requests, calm = LOADS["flood"](KEY), KEY.load()
+    requests, calm = LOADS["flood"](KEY), KEY.requests()
     extra = [r.send_s for r in requests if r.tenant == "flood"]
     rate_rps = len(calm) / calm[-1].send_s
     assert len(extra) == pytest.approx((FLOOD_FACTOR - 1) * rate_rps * FLOOD_LENGTH_S, abs=1)
@@ -56,7 +56,7 @@ def test_an_attacker_adds_a_tenth_with_its_own_pace() -> None:
 
 
 def test_bursts_keep_the_mean_rate() -> None:
-    calm, wild = KEY.load(), LOADS["gamma, CV 10"](KEY)
+    calm, wild = KEY.requests(), LOADS["gamma, CV 10"](KEY)
     assert wild[-1].send_s == pytest.approx(calm[-1].send_s)
     gaps_s = np.diff([r.send_s for r in wild])
     assert gaps_s.std() / gaps_s.mean() > 5.0

@@ -10,14 +10,15 @@ import sys
 
 from scorpio.core.registry import policy_names
 from scorpio.studies.window import engine
-from scorpio.twin.pool import Job, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, run_jobs
+from workloads.load import LoadKey
 
 # A chat load near the knee, the same far above it, and agents whose prompts begin alike. They are
 # synthetic: they come with the project.
 LOADS = (
-    WorkloadKey("azure-conv-synth", "0:300", "six", 1.1, 0),
-    WorkloadKey("azure-conv-synth", "0:300", "six", 2.4, 1),
-    WorkloadKey("agents-synth", "0:200", "six", 2.0, 2),
+    LoadKey("azure-conv-synth", "0:300", "six", 1.1, 0),
+    LoadKey("azure-conv-synth", "0:300", "six", 2.4, 1),
+    LoadKey("agents-synth", "0:200", "six", 2.0, 2),
 )
 
 
@@ -26,7 +27,7 @@ def main() -> int:
     config = engine("a100-llama-3.1-8b")
     jobs = [Job(config, load, policy) for policy in policy_names() for load in LOADS]
     for job, run in zip(jobs, run_jobs(jobs), strict=True):
-        load = job.workload
+        load = job.load
         print(f"{job.policy:16} {load.trace:18} x{load.rate_scale:<4g} {run.event_digest}")
     return 0
 

@@ -14,10 +14,11 @@ from scorpio.core.latency import LatencyProfile
 from scorpio.core.slo import parse_xargs
 from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
-from scorpio.twin.pool import Job, JobFailed, WorkloadKey, run_jobs
+from scorpio.twin.pool import Job, JobFailed, run_jobs
 from scorpio.twin.run import PolicyFailed, TwinRun, policy_profile, run_twin
 from scorpio.twin.translate import arrivals, slo_classes
 from tests.twin.driving import SMALL, TOY, promised, toy_config, toy_step_s
+from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.results.records import Outcome
 from workloads.traces.row import TraceRow
@@ -202,7 +203,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     write_trace(trace, [TraceRow(0.02 * i, 20 + i % 9, 3 + i % 8) for i in range(40)])
     config = toy_config(noise=NOISY, lengths=LengthHint(0.6))
     return [
-        Job(config, WorkloadKey(str(trace), None, "six", scale, seed), policy)
+        Job(config, LoadKey(str(trace), None, "six", scale, seed), policy)
         for policy in ("fcfs", "scorpio-paper")
         for scale in (1.0, 3.0)
         for seed in (0, 1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.workloads.test_records import record, rejected
+from workloads.load import LoadKey
 from workloads.results.aggregate import TimelineSample
 from workloads.results.records import Outcome, RequestRecord
 from workloads.results.run_summary import EngineStats, RunKey
@@ -110,15 +111,8 @@ def sample_run(policy: str, rate_scale: float, seed: int, requests: int = 400) -
                 rejected_total=rejected,
             )
         )
-    key = RunKey(
-        policy=policy,
-        engine="twin",
-        gpu="a100-llama-3.1-8b",
-        trace="azure-conv",
-        mix="six",
-        rate_scale=rate_scale,
-        seed=seed,
-    )
+    load = LoadKey("azure-conv", None, "six", rate_scale, seed)
+    key = RunKey(policy=policy, engine="twin", gpu="a100-llama-3.1-8b", load=load)
     return SampleRun(key, records, timeline)
 
 
@@ -143,14 +137,12 @@ def fill(
                 goods.append(comparison.add_run(run.key, run.records, stats, timeline).good)
             if bound:
                 ceiling = min(requests, int(max(goods) * 1.06) + 4)
-                comparison.add_bound(
-                    trace="azure-conv", mix="six", rate_scale=rate, seed=seed, good=ceiling
-                )
+                comparison.add_bound(LoadKey("azure-conv", None, "six", rate, seed), ceiling)
 
 
 def known_runs(tmp_path: Path) -> Comparison:
     """fcfs: 2 of 4 good. scorpio: 3 of 4 good (it loses request 0 and wins 2 and 3)."""
-    comparison = Comparison(tmp_path)
+    comparison, load = Comparison(tmp_path), LoadKey("t", None, "m", 1.0, 0)
     for policy, good in (("fcfs", {0, 1}), ("scorpio", {1, 2, 3})):
         records = [
             replace(
@@ -164,9 +156,7 @@ def known_runs(tmp_path: Path) -> Comparison:
             )
             for i in range(4)
         ]
-        key = RunKey(
-            policy=policy, engine="twin", gpu="g", trace="t", mix="m", rate_scale=1.0, seed=0
-        )
+        key = RunKey(policy=policy, engine="twin", gpu="g", load=load)
         comparison.add_run(key, records)
-    comparison.add_bound(trace="t", mix="m", rate_scale=1.0, seed=0, good=4)
+    comparison.add_bound(load, 4)
     return comparison

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.workloads.test_records import NO_TOKENS, any_record, record, rejected
+from workloads.load import LoadKey
 from workloads.results.intervals import mean_interval
 from workloads.results.metrics import percentiles, summarise
 from workloads.results.records import Outcome, RequestRecord
 from workloads.results.run_summary import EngineStats, RunKey, RunSummary
 
-KEY = RunKey(policy="fcfs", engine="twin", gpu="a100", trace="t", mix="six", rate_scale=1.6, seed=3)
+KEY = RunKey(policy="fcfs", engine="twin", gpu="a100", load=LoadKey("t", None, "six", 1.6, 3))
 
 
 def ten_records() -> list[RequestRecord]:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.workloads.golden_server import Counting, Ending, GoldenServer, Script
 from tests.workloads.virtual_time import run_in_virtual_time
+from workloads.load import LoadKey
 from workloads.replay.client import LEAD_S, http_verdict, is_own_fault, replay, server_root
 from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
 from workloads.replay.run import ServerUnreachable, replay_to_file, served_model
@@ -236,7 +237,7 @@ def test_client_and_server_agree_on_every_time_in_a_mixed_run(tmp_path: Path) ->
     for record in records:
         written = server.writes_s.get(record.index, [])
         assert list(record.token_times_s or ()) == pytest.approx([t - zero_s for t in written])
-    key = RunKey(policy="p", engine="live", gpu="g", trace="t", mix="m", rate_scale=1.0, seed=0)
+    key = RunKey(policy="p", engine="live", gpu="g", load=LoadKey("t", None, "m", 1.0, 0))
     summary = summarise(key, records)
     # the truth, from the scripts alone
     good = sum(
@@ -352,7 +353,7 @@ def test_a_fault_of_the_client_makes_the_run_void(error: OSError, own: bool) -> 
 
     records = run_in_virtual_time(main)
     assert (records[0].outcome, records[0].client_fault) == (Outcome.FAILED, own)
-    key = RunKey(policy="p", engine="live", gpu="g", trace="t", mix="m", rate_scale=1.0, seed=0)
+    key = RunKey(policy="p", engine="live", gpu="g", load=LoadKey("t", None, "m", 1.0, 0))
     summary = summarise(key, records)
     assert summary.void is own
     assert list(summary.failed_by_error.values()) == [1]

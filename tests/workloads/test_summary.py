@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.workloads.sample_runs import fill, known_runs, sample_run
 from tests.workloads.test_records import record, rejected
 from workloads.errors import WorkloadError
+from workloads.load import LoadKey
 from workloads.report.result_table import print_tables
 from workloads.results.aggregate import paired_gain
 from workloads.results.bench_json import bench_result
@@ -101,7 +102,7 @@ def test_file_names_stay_apart_and_inside_the_folder(tmp_path: Path) -> None:
     comparison = Comparison(tmp_path)
     base = sample_run("fcfs", 1.0, 0, 5)
     keys = [
-        replace(base.key, trace=trace, repeat=repeat)
+        replace(base.key, load=replace(base.key.load, trace=trace), repeat=repeat)
         for trace in ("/a/t.jsonl", "/b/t.jsonl", "../../x")
         for repeat in (0, 1)
     ]
@@ -250,7 +251,7 @@ def test_bench_result_is_a_superset_of_vllm_bench_serve() -> None:
 
 def test_bench_result_by_hand() -> None:
     """Two overlapping requests, one of them refused: numbers that can be checked on paper."""
-    key = RunKey(policy="p", engine="live", gpu="g", trace="t", mix="m", rate_scale=1.0, seed=0)
+    key = RunKey(policy="p", engine="live", gpu="g", load=LoadKey("t", None, "m", 1.0, 0))
     tokens = (10.4, 10.5, 10.9)
     records = [
         record(output_tokens=3, token_times_s=tokens, ended_s=11.0),

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from workloads.load import LoadKey
 from workloads.results.intervals import Interval, mean_interval
 from workloads.results.policy_order import BASELINE, TUNED, policy_order
 from workloads.results.records import RequestRecord
@@ -35,15 +36,6 @@ class TimelineSample(TypedDict):
     running: int
     kv_used_fraction: float
     rejected_total: int
-
-
-class BoundKey(NamedTuple):
-    """Which window a clairvoyant bound belongs to."""
-
-    trace: str
-    mix: str
-    rate_scale: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ class LoadPoint:
 
 
 def load_points(
-    runs: Iterable[Run], bounds: Mapping[BoundKey, int] | None = None
+    runs: Iterable[Run], bounds: Mapping[LoadKey, int] | None = None
 ) -> list[LoadPoint]:
     """All points, ordered by scenario, load, policy."""
     cells: dict[tuple[Scenario, float, str], list[Run]] = {}
@@ -184,13 +176,10 @@ def _goodput(runs: Sequence[Run]) -> Interval | None:
 
 
 def _against_bound(
-    runs: Sequence[Run], bounds: Mapping[BoundKey, int]
+    runs: Sequence[Run], bounds: Mapping[LoadKey, int]
 ) -> tuple[float | None, float | None]:
-    keys = [
-        (run.summary, BoundKey(*(getattr(run.summary, f) for f in BoundKey._fields)))
-        for run in runs
-    ]
-    known = [(summary, bounds[key]) for summary, key in keys if key in bounds]
+    summaries = [run.summary for run in runs]
+    known = [(summary, bounds[summary.load]) for summary in summaries if summary.load in bounds]
     possible = sum(good for _, good in known)
     if not known or not possible:
         return None, None

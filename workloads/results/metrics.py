@@ -11,7 +11,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -52,7 +51,14 @@ def summarise(
     lateness_ms = percentiles(record.lateness_s * 1000.0 for record in records)
     void_reason = _void_reason(records, lateness_ms["p99"])
     return RunSummary(
-        **asdict(key),
+        policy=key.policy,
+        engine=key.engine,
+        gpu=key.gpu,
+        trace=key.load.trace,
+        mix=key.load.mix,
+        rate_scale=key.load.rate_scale,
+        seed=key.load.seed,
+        repeat=key.repeat,
         offered_rps=_per_second(len(records), window_s),
         sent=len(records),
         good=good,

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from workloads.load import LoadKey
+
 Percentiles = dict[str, float | None]
 
 
@@ -19,10 +21,7 @@ class RunKey:
     policy: str
     engine: str
     gpu: str
-    trace: str
-    mix: str
-    rate_scale: float
-    seed: int
+    load: LoadKey
     repeat: int = 0
 
 
@@ -107,9 +106,20 @@ class RunSummary:
         return self.failed + self.timed_out
 
     @property
+    def load(self) -> LoadKey:
+        """The load of this run."""
+        return LoadKey(self.trace, None, self.mix, self.rate_scale, self.seed)
+
+    @property
     def key(self) -> RunKey:
         """The identity of this run."""
-        return RunKey(**{item.name: getattr(self, item.name) for item in fields(RunKey)})
+        return RunKey(
+            policy=self.policy,
+            engine=self.engine,
+            gpu=self.gpu,
+            load=self.load,
+            repeat=self.repeat,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -12,12 +12,14 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from scorpio.files import write_atomic
 from workloads.errors import WorkloadError
-from workloads.results.aggregate import BoundKey, LoadPoint, Run, TimelineSample, load_points
+from workloads.load import LoadKey
+from workloads.results.aggregate import LoadPoint, Run, TimelineSample, load_points
 from workloads.results.metrics import summarise
 from workloads.results.policy_order import policy_order
 from workloads.results.record_files import read_records, write_records
@@ -26,6 +28,8 @@ from workloads.results.run_summary import EngineStats, RunKey, RunSummary
 
 SCHEMA = 1
 
+_LOAD = ("trace", "mix", "rate_scale", "seed")  # what summary.json tells of a load
+
 
 class Comparison:
     """Collects runs and bounds; the order in which they come does not matter."""
@@ -33,7 +37,7 @@ class Comparison:
     def __init__(self, out_dir: Path) -> None:
         self.out_dir = out_dir
         self._runs: dict[RunKey, Run] = {}
-        self._bounds: dict[BoundKey, int] = {}
+        self._bounds: dict[LoadKey, int] = {}
 
     def add_run(
         self,
@@ -47,6 +51,7 @@ class Comparison:
         Raises:
             ValueError: this run is already there, or has no records.
         """
+        key = replace(key, load=key.load.in_results)
         if key in self._runs:
             raise ValueError(f"{key} was added twice")
         path = self.records_path(key)
@@ -62,9 +67,9 @@ class Comparison:
         self._keep(summary, records, samples)
         return summary
 
-    def add_bound(self, *, trace: str, mix: str, rate_scale: float, seed: int, good: int) -> None:
-        """Record that no policy can serve more than `good` requests well in this window."""
-        self._bounds[BoundKey(trace, mix, rate_scale, seed)] = good
+    def add_bound(self, load: LoadKey, good: int) -> None:
+        """Record that no policy can serve more than `good` requests of this load well."""
+        self._bounds[load.in_results] = good
 
     def write(self) -> Path:
         """Write summary.json; returns its path."""
@@ -77,7 +82,10 @@ class Comparison:
         return {
             "schema": SCHEMA,
             "runs": [run.summary.to_dict() for run in self.runs],
-            "bound": [{**key._asdict(), "good": self._bounds[key]} for key in sorted(self._bounds)],
+            "bound": [
+                {**{name: getattr(load, name) for name in _LOAD}, "good": self._bounds[load]}
+                for load in sorted(self._bounds, key=attrgetter(*_LOAD))
+            ],
         }
 
     @property
@@ -99,7 +107,8 @@ class Comparison:
             if content["schema"] != SCHEMA:
                 raise WorkloadError(f"{path}: schema {content['schema']!r}, this reads {SCHEMA}")
             for entry in content["bound"]:
-                comparison.add_bound(**entry)
+                load = LoadKey(rows=None, **{name: entry[name] for name in _LOAD})
+                comparison.add_bound(load, entry["good"])
             for entry in content["runs"]:
                 comparison._load_run(RunSummary.from_dict(entry))
         except (
@@ -130,8 +139,16 @@ class Comparison:
 
     def records_path(self, key: RunKey) -> Path:
         """Where the records of a new run belong; a live replay may write them there itself."""
-        parts = (key.engine, Path(key.gpu).name, Path(key.trace).name, key.mix, key.policy)
-        tail = f"x{key.rate_scale:g}-s{key.seed}" + (f"-r{key.repeat}" if key.repeat else "")
+        parts = (
+            key.engine,
+            Path(key.gpu).name,
+            Path(key.load.trace).name,
+            key.load.mix,
+            key.policy,
+        )
+        tail = f"x{key.load.rate_scale:g}-s{key.load.seed}" + (
+            f"-r{key.repeat}" if key.repeat else ""
+        )
         name = re.sub(r"[^A-Za-z0-9.+_-]+", "_", "-".join((*parts, tail)))
         taken = {Path(run.summary.records_file or "").stem for run in self._runs.values()}
         choices = (name, *(f"{name}~{number}" for number in range(2, len(taken) + 3)))

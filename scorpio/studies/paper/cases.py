@@ -15,8 +15,8 @@ from typing import Any
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.gpu.step_models import BUILT_IN
-from scorpio.twin.pool import WorkloadKey
 from scorpio.twin.run import run_twin
+from workloads.load import LoadKey
 from workloads.results.records import Outcome, RequestRecord
 
 PREFILL_FIRST, CHUNKED = "prefill-first", "chunked"
@@ -39,23 +39,23 @@ class Case:
 
     engine: str
     policy: str
-    workload: WorkloadKey
+    load: LoadKey
     guards: tuple[int, int] = (1, 1)
     gap_ms: float = PAPER_GAP_MS
 
     @property
     def label(self) -> str:
         """For progress and errors."""
-        return f"{self.policy}, {self.engine}, {self.workload.label}"
+        return f"{self.policy}, {self.engine}, {self.load.label}"
 
     @property
     def qps(self) -> float:
         """Requests per second asked of the ShareGPT load."""
-        return round(self.workload.rate_scale * SHAREGPT_RPS, 6)
+        return round(self.load.rate_scale * SHAREGPT_RPS, 6)
 
     def run(self) -> CaseResult:
         """Serve it in the twin."""
-        run = run_twin(_config(self), self.workload.load(), self.policy, self.workload.seed)
+        run = run_twin(_config(self), self.load.requests(), self.policy, self.load.seed)
         return CaseResult(
             good=tuple(
                 float(r.good)
@@ -101,15 +101,15 @@ class CaseResult:
         return sum(self.good) / self.run_s
 
 
-def sharegpt(qps: float, seed: int, requests: int) -> WorkloadKey:
+def sharegpt(qps: float, seed: int, requests: int) -> LoadKey:
     """The load of the paper: 512 requests with ShareGPT-like lengths, Poisson, six classes."""
-    return WorkloadKey(SHAREGPT, f"0:{requests}", MIX, qps / SHAREGPT_RPS, seed)
+    return LoadKey(SHAREGPT, f"0:{requests}", MIX, qps / SHAREGPT_RPS, seed)
 
 
-def azure_minutes(trace: str, minutes: float) -> WorkloadKey:
+def azure_minutes(trace: str, minutes: float) -> LoadKey:
     """The first minutes of a trace, at its own rate."""
-    whole = WorkloadKey(trace, None, MIX, 1.0, 0)
-    rows = sum(request.send_s < 60.0 * minutes for request in whole.load())
+    whole = LoadKey(trace, None, MIX, 1.0, 0)
+    rows = sum(request.send_s < 60.0 * minutes for request in whole.requests())
     return replace(whole, rows=f"0:{rows}")
 
 

@@ -183,7 +183,7 @@ def _cumulative_cases(scale: Scale, gap_ms: float) -> list[Case]:
 
 
 def _cumulative_draw(cases: Sequence[Case], results: Results) -> tuple[Sequence[CurveRow], Plot]:
-    arrivals_s = [request.send_s for request in cases[0].workload.load()]
+    arrivals_s = [request.send_s for request in cases[0].load.requests()]
     rows = []
     for case in cases:
         ends_s = results[case].good_ends_s
@@ -272,7 +272,7 @@ def _by_seed(cases: Sequence[Case], results: Results) -> Iterator[tuple[Case, li
     """Cases that differ in their seed only, with their results, in order of appearance."""
     groups: dict[Case, list[CaseResult]] = {}
     for case in cases:
-        key = replace(case, workload=replace(case.workload, seed=0))
+        key = replace(case, load=replace(case.load, seed=0))
         groups.setdefault(key, []).append(results[case])
     yield from groups.items()
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from scorpio.twin.pool import WorkloadKey
+from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.synthetic.arrivals import gamma
 from workloads.traces.row import parse_rows
@@ -25,26 +25,26 @@ _BURSTS, _EXTRA, _TENANT = 31, 32, 33  # streams below the seed
 Requests = list[WorkloadRequest]
 
 
-def bursts(key: WorkloadKey, cv: float) -> Requests:
+def bursts(key: LoadKey, cv: float) -> Requests:
     """The same requests and mean rate, gamma gaps of this coefficient of variation."""
-    requests = key.load()
+    requests = key.requests()
     seed = int(_rng(key, _BURSTS).integers(2**62))
     times_s = gamma(1.0, cv, seed, n=len(requests))
     times_s = (times_s - times_s[0]) * requests[-1].send_s / (times_s[-1] - times_s[0])
     return [replace(r, send_s=float(t)) for r, t in zip(requests, times_s, strict=True)]
 
 
-def flood(key: WorkloadKey) -> Requests:
+def flood(key: LoadKey) -> Requests:
     """FLOOD_FACTOR times the load for FLOOD_LENGTH_S; those of the flood are tenant `flood`."""
-    requests = key.load()
+    requests = key.requests()
     rate_rps = len(requests) / requests[-1].send_s
     count = round((FLOOD_FACTOR - 1) * rate_rps * FLOOD_LENGTH_S)
     return _with(requests, _behind(key, count, FLOOD_S, FLOOD_S + FLOOD_LENGTH_S, "flood"))
 
 
-def tenants(key: WorkloadKey, mad: int | None) -> Requests:
+def tenants(key: LoadKey, mad: int | None) -> Requests:
     """Five equal tenants; MAD has `mad` times its share, None = it stays away."""
-    requests = key.load()
+    requests = key.requests()
     names = _rng(key, _TENANT).permutation(np.arange(len(requests)) % len(TENANTS))
     shared = [replace(r, tenant=TENANTS[n]) for r, n in zip(requests, names, strict=True)]
     if mad is None:
@@ -53,9 +53,9 @@ def tenants(key: WorkloadKey, mad: int | None) -> Requests:
     return _with(shared, _behind(key, count, 0.0, requests[-1].send_s, MAD))
 
 
-def attack(key: WorkloadKey, tpot_s: float | None) -> Requests:
+def attack(key: LoadKey, tpot_s: float | None) -> Requests:
     """ATTACK_SHARE more requests, all with this TPOT SLO, from ATTACKER; None = it stays away."""
-    requests = key.load()
+    requests = key.requests()
     if tpot_s is None:
         return requests
     count = round(ATTACK_SHARE * len(requests))
@@ -64,8 +64,8 @@ def attack(key: WorkloadKey, tpot_s: float | None) -> Requests:
     return _with(requests, extra)
 
 
-LOADS: Mapping[str, Callable[[WorkloadKey], Requests]] = {
-    "": lambda key: key.load(),
+LOADS: Mapping[str, Callable[[LoadKey], Requests]] = {
+    "": lambda key: key.requests(),
     "gamma, CV 1": partial(bursts, cv=1.0),
     "gamma, CV 5": partial(bursts, cv=5.0),
     "gamma, CV 10": partial(bursts, cv=10.0),
@@ -81,11 +81,11 @@ LOADS: Mapping[str, Callable[[WorkloadKey], Requests]] = {
 }
 
 
-def _behind(key: WorkloadKey, count: int, start_s: float, end_s: float, tenant: str) -> Requests:
+def _behind(key: LoadKey, count: int, start_s: float, end_s: float, tenant: str) -> Requests:
     """`count` requests of the rows behind the window, at random times."""
     _, end = parse_rows(key.rows or "")
     assert end is not None, "the window needs an end"
-    found = replace(key, rows=f"{end}:{end + count}").load() if count else []
+    found = replace(key, rows=f"{end}:{end + count}").requests() if count else []
     times_s = np.sort(_rng(key, _EXTRA).uniform(start_s, end_s, count))
     return [replace(r, send_s=float(t), tenant=tenant) for r, t in zip(found, times_s, strict=True)]
 
@@ -96,5 +96,5 @@ def _with(requests: Sequence[WorkloadRequest], extra: Sequence[WorkloadRequest])
     return [replace(r, index=number) for number, r in enumerate(both)]
 
 
-def _rng(key: WorkloadKey, stream: int) -> np.random.Generator:
+def _rng(key: LoadKey, stream: int) -> np.random.Generator:
     return np.random.default_rng([key.seed, stream])

@@ -24,8 +24,9 @@ from scorpio.studies.robustness.scenes import ALL, PARTS, RECOVERY_S, SHIFT_S, S
 from scorpio.studies.step_tracking import follow, recorded
 from scorpio.studies.window import add_runs, engine, window_parser, workloads
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import WorkloadKey, run_jobs
+from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
+from workloads.load import LoadKey
 from workloads.results.intervals import mean_interval
 
 
@@ -34,18 +35,18 @@ class Trial:
     """One run of a scene."""
 
     config: TwinConfig
-    workload: WorkloadKey
+    load: LoadKey
     scene: Scene
     policy: str
 
     @property
     def label(self) -> str:
         """Scene, policy and window."""
-        return f"{self.scene.name}: {self.policy} on {self.workload.label}"
+        return f"{self.scene.name}: {self.policy} on {self.load.label}"
 
     def run(self) -> Seen:
         """Do it here and now."""
-        scene, load = self.scene, LOADS[self.scene.load](self.workload)
+        scene, load = self.scene, LOADS[self.scene.load](self.load)
         own = replace(
             self.config,
             lengths=scene.lengths,
@@ -56,7 +57,7 @@ class Trial:
         )
         part = SWITCHED_OFF[scene.off] if scene.off and self.policy == OURS else Part()
         with recorded() as (models, steps), replaced(part.patches):
-            made = run_twin(own, load, self.policy, self.workload.seed)
+            made = run_twin(own, load, self.policy, self.load.seed)
         known = models and steps
         end_s, error = (
             follow(models[0], steps, scene.off != CALIBRATION) if known else (np.empty(0),) * 2
