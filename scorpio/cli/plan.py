@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scorpio.cli.compare import Wanted, progress_bar, say_what_was_read, twin_spec
 from scorpio.cli.table import plain_table
-from workloads.results.capacity import FleetPoint, PolicyPlan, by_need
+from workloads.results.replicas import FleetPoint, PolicyPlan, by_need
 
 
 def plan_in_twin(

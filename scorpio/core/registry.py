@@ -9,7 +9,7 @@ from scorpio.core.latency import UNMEASURED, LatencyProfile
 from scorpio.core.options import parse_options
 from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.policies.paper.policy import ScorpioPaper
-from scorpio.core.policies.rivals.edf import PriorityEdf
+from scorpio.core.policies.rivals.edf import Edf
 from scorpio.core.policies.rivals.fcfs import Fcfs
 from scorpio.core.policies.rivals.mooncake.policy import Mooncake
 from scorpio.core.policies.rivals.qoserve.policy import Qoserve
@@ -40,9 +40,9 @@ def _mooncake(inputs: PolicyInputs) -> Policy:
     return Mooncake(inputs.profile, inputs.limits, inputs.options)
 
 
-def _priority_edf(inputs: PolicyInputs) -> Policy:
-    parse_options("priority-edf", {}, inputs.options)
-    return PriorityEdf()
+def _edf(inputs: PolicyInputs) -> Policy:
+    parse_options("edf", {}, inputs.options)
+    return Edf()
 
 
 def _qoserve(inputs: PolicyInputs) -> Policy:
@@ -67,7 +67,7 @@ _NOMINAL = EngineLimits(
 _POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
     "fcfs": _fcfs,
     "mooncake": _mooncake,
-    "priority-edf": _priority_edf,
+    "edf": _edf,
     "qoserve": _qoserve,
     "scorpio": _scorpio,
     "scorpio-paper": _scorpio_paper,

@@ -16,8 +16,8 @@ from scorpio.twin.gpu.file import gpu_model, stated_limits
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
-from scorpio.twin.systems import DEFAULT_TUNING, contestant_names
-from workloads.bound.ceiling import EngineLimits, upper_bound
+from scorpio.twin.systems import DEFAULT_TUNING, system_names
+from workloads.bound.ceiling import BoundEngine, upper_bound
 from workloads.errors import UnknownName, WorkloadError
 from workloads.load import LoadKey
 from workloads.report.html import write_report
@@ -89,8 +89,8 @@ class CompareSpec:
     def check(self) -> None:
         """Raises WorkloadError (one line) for whatever could only fail later."""
         for name in self.policies:
-            if name not in contestant_names():
-                raise UnknownName("policy", name, contestant_names())
+            if name not in system_names():
+                raise UnknownName("policy", name, system_names())
         for what in ("policies", "rate_scales", "seeds"):
             values = getattr(self, what)
             if not values or len(set(values)) != len(values):
@@ -117,7 +117,7 @@ class BoundJob:
         gpu, engine = self.config.gpu, self.config.engine
         tuned = self.config.policy_options.get(TUNED, DEFAULT_TUNING)
         budget = max(engine.max_num_batched_tokens, int(tuned["max_num_batched_tokens"]))
-        limits = EngineLimits(
+        limits = BoundEngine(
             max_num_seqs=engine.max_num_seqs,
             max_num_batched_tokens=budget,
             kv_tokens=engine.kv_tokens,

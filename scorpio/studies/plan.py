@@ -21,16 +21,16 @@ from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
 from workloads.load import LoadKey
-from workloads.report.plots_capacity import capacity_plot
-from workloads.results.capacity import (
+from workloads.report.plots_replicas import replicas_plot
+from workloads.results.intervals import mean_interval
+from workloads.results.records import Outcome, RequestRecord
+from workloads.results.replicas import (
     FleetPoint,
     PolicyPlan,
     by_need,
     next_fleet,
     split_round_robin,
 )
-from workloads.results.intervals import mean_interval
-from workloads.results.records import Outcome, RequestRecord
 
 ROUTING = "round robin in order of arrival"
 _REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica
@@ -165,5 +165,5 @@ def _write(spec: PlanSpec, plans: Sequence[PolicyPlan]) -> None:
     }
     write_atomic(load.out_dir / "plan.json", json.dumps(content, indent=1) + "\n")
     where = f"{load.trace}, mix {load.mix}, ×{load.rate_scales[0]:g}, {load.gpu} (twin)"
-    plot = capacity_plot(plans, spec.target, where)
+    plot = replicas_plot(plans, spec.target, where)
     write_atomic(load.out_dir / f"{plot.name}.png", plot.png)

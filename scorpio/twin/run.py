@@ -22,7 +22,7 @@ from scorpio.twin.engine.loop import TwinLoop
 from scorpio.twin.engine.timeline import Timeline
 from scorpio.twin.gpu.noise import StepNoise
 from scorpio.twin.gpu.profile_samples import biased, profile_gpu
-from scorpio.twin.systems import Contestant, Setting, contestant
+from scorpio.twin.systems import Setting, System, make_system
 from scorpio.twin.translate import arrivals, records, slo_classes
 from workloads.request import WorkloadRequest
 from workloads.results.aggregate import TimelineSample
@@ -93,7 +93,7 @@ def run_twin(
     """
     profile = policy_profile(config, seed)
     options = config.policy_options.get(policy, {})
-    entrant = contestant(policy, Setting(config.engine, profile, workload, options))
+    entrant = make_system(policy, Setting(config.engine, profile, workload, options))
     clock = VirtualClock()
     scheduler = _scheduler(entrant, profile, options, clock, workload)
     loop = TwinLoop(
@@ -139,7 +139,7 @@ def run_twin(
 
 
 def _scheduler(
-    entrant: Contestant,
+    entrant: System,
     profile: LatencyProfile,
     options: Any,
     clock: VirtualClock,

@@ -16,7 +16,7 @@ from workloads.request import WorkloadRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class System:
     """policy None = the stock scheduler class with `spec`; else that policy in ScorpioScheduler."""
 
     name: str
@@ -88,15 +88,15 @@ _STOCK: dict[str, Callable[[Setting], EngineSpec]] = {
 }
 
 
-def contestant_names() -> tuple[str, ...]:
+def system_names() -> tuple[str, ...]:
     """Every name that `--policy` takes in the twin, sorted."""
     return tuple(sorted({*_STOCK, *policy_names()}))
 
 
-def contestant(name: str, setting: Setting) -> Contestant:
+def make_system(name: str, setting: Setting) -> System:
     """Raises ValueError with the valid names."""
     if name in _STOCK:
-        return Contestant(name, _STOCK[name](setting))
+        return System(name, _STOCK[name](setting))
     if name in policy_names():
-        return Contestant(name, setting.spec, name)
-    raise ValueError(f"unknown policy {name!r}; valid: {', '.join(contestant_names())}")
+        return System(name, setting.spec, name)
+    raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")

@@ -68,7 +68,7 @@ def test_the_step_is_packed_with_work_not_with_hits(name: str) -> None:
     assert list(one.admit or ()) == ["r1"]
 
 
-@pytest.mark.parametrize("name", ["sjf", "priority-edf"])
+@pytest.mark.parametrize("name", ["sjf", "edf"])
 def test_more_prompts_can_start_in_a_step_when_they_are_cached(name: str) -> None:
     new = [ask(number, 6000) for number in range(1, 6)]
     cached = [replace(view, cached_tokens=5900) for view in new]

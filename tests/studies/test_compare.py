@@ -14,7 +14,7 @@ from scorpio.studies.compare import CompareSpec, run_compare
 from scorpio.studies.tuning import BUDGETS, QUEUE_CAPS, grid_options
 from scorpio.twin.gpu.profile_samples import profile_gpu
 from scorpio.twin.gpu.step_models import BUILT_IN
-from scorpio.twin.systems import Setting, contestant, contestant_names
+from scorpio.twin.systems import Setting, make_system, system_names
 from tests.twin.driving import promised
 from workloads.errors import WorkloadError
 from workloads.traces.row import TraceRow
@@ -75,7 +75,7 @@ def test_summary_does_not_depend_on_the_number_of_workers(spec: CompareSpec) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: fcfs, "),
+        ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: edf, fcfs, "),
         ({"gpu": "h200"}, "'h200'; valid: a100-llama"),
         ({"mix": "seven"}, "unknown mix 'seven'; valid: "),
         ({"trace": "nowhere"}, "'nowhere'; valid: agents-synth, azure-conv"),
@@ -135,24 +135,24 @@ def _setting(**options: float) -> Setting:
 
 
 def test_stock_recipes_set_the_flags_they_name() -> None:
-    assert contestant("fcfs", _setting()).spec == EngineSpec()
-    tuned = contestant("fcfs-tuned", _setting()).spec
+    assert make_system("fcfs", _setting()).spec == EngineSpec()
+    tuned = make_system("fcfs-tuned", _setting()).spec
     assert (tuned.max_num_batched_tokens, tuned.max_num_queued_tokens) == (512, 6000)
-    mine = contestant(
+    mine = make_system(
         "fcfs-tuned", _setting(max_num_batched_tokens=1024, max_num_queued_tokens=0)
     ).spec
     assert (mine.max_num_batched_tokens, mine.max_num_queued_tokens) == (1024, None)
     # 0.5 s x about 2048 tokens per 0.12 s, as measured
-    cap = contestant("fcfs+queue-cap", _setting()).spec.max_num_queued_tokens
+    cap = make_system("fcfs+queue-cap", _setting()).spec.max_num_queued_tokens
     assert cap == pytest.approx(0.5 * 2048 / 0.125, rel=0.1)
-    adaptive = contestant("fcfs+adaptive-long-prefill", _setting()).spec
+    adaptive = make_system("fcfs+adaptive-long-prefill", _setting()).spec
     assert adaptive.long_prefill_token_threshold == 512
     assert adaptive.long_prefill_token_threshold_adaptive
-    assert contestant("priority-edf", _setting()).spec.policy == "priority"
-    assert contestant("scorpio-paper", _setting()).policy == "scorpio-paper"
-    assert {"fcfs", "fcfs-tuned", "priority-edf", "scorpio-paper"} <= set(contestant_names())
+    assert make_system("priority-edf", _setting()).spec.policy == "priority"
+    assert make_system("scorpio-paper", _setting()).policy == "scorpio-paper"
+    assert {"fcfs", "fcfs-tuned", "priority-edf", "scorpio-paper"} <= set(system_names())
 
 
 def test_queue_cap_without_promises_is_no_cap() -> None:
     quiet = replace(_setting(), requests=[promised(0, 0.0)])
-    assert contestant("fcfs+queue-cap", quiet).spec.max_num_queued_tokens is None
+    assert make_system("fcfs+queue-cap", quiet).spec.max_num_queued_tokens is None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from scorpio.core.latency import StepModel
-from workloads.bound.demand import EngineLimits
+from workloads.bound.demand import BoundEngine
 from workloads.request import WorkloadRequest
 from workloads.results.records import TIME_TOLERANCE_S
 
@@ -53,7 +53,7 @@ class Exhaustive:
         requests: Sequence[WorkloadRequest],
         step: StepModel,
         gap_s: float,
-        limits: EngineLimits,
+        limits: BoundEngine,
         preempt: bool = False,
         most_states: int = 10_000_000,
     ) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.latency import StepModel
-from workloads.bound.demand import EngineLimits
+from workloads.bound.demand import BoundEngine
 from workloads.request import WorkloadRequest
 from workloads.results.records import TIME_TOLERANCE_S
 
@@ -51,7 +51,7 @@ def random_schedule(
     requests: Sequence[WorkloadRequest],
     step: StepModel,
     gap_s: float,
-    limits: EngineLimits,
+    limits: BoundEngine,
     rng: np.random.Generator,
 ) -> Schedule:
     """Serve until all is done; requests get a random priority and each step random chunks."""

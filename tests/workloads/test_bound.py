@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scorpio.core.latency import StepModel
 from tests.workloads.bound_samples import A100, GAP_S, load, request
 from tests.workloads.exhaustive import Exhaustive
-from workloads.bound.ceiling import BoundResult, EngineLimits, upper_bound
+from workloads.bound.ceiling import BoundEngine, BoundResult, upper_bound
 from workloads.request import WorkloadRequest
 
-PLENTY = EngineLimits()
+PLENTY = BoundEngine()
 MOST_STATES = 2_000
 
 
@@ -65,7 +65,7 @@ def instances(draw: st.DrawFn, most: int) -> tuple[list[WorkloadRequest], StepMo
 
 
 limits = st.builds(
-    EngineLimits,
+    BoundEngine,
     max_num_seqs=st.integers(1, 4),
     max_num_batched_tokens=st.integers(1, 7),
     kv_tokens=st.sampled_from([4, 6, 20]),
@@ -78,7 +78,7 @@ grids = st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0])
 def check_tiny(
     requests: list[WorkloadRequest],
     step: StepModel,
-    engine: EngineLimits,
+    engine: BoundEngine,
     bucket_steps: float,
     preempt: bool,
 ) -> None:
@@ -95,7 +95,7 @@ def check_tiny(
 @settings(max_examples=150, deadline=None)
 @given(instances(most=3), limits, grids)
 def test_no_schedule_beats_it(
-    instance: tuple[list[WorkloadRequest], StepModel], engine: EngineLimits, bucket_steps: float
+    instance: tuple[list[WorkloadRequest], StepModel], engine: BoundEngine, bucket_steps: float
 ) -> None:
     check_tiny(*instance, engine, bucket_steps, preempt=False)
 
@@ -103,7 +103,7 @@ def test_no_schedule_beats_it(
 @settings(max_examples=80, deadline=None)
 @given(instances(most=2), limits, grids)
 def test_no_preemption_beats_it(
-    instance: tuple[list[WorkloadRequest], StepModel], engine: EngineLimits, bucket_steps: float
+    instance: tuple[list[WorkloadRequest], StepModel], engine: BoundEngine, bucket_steps: float
 ) -> None:
     check_tiny(*instance, engine, bucket_steps, preempt=True)
 
@@ -136,7 +136,7 @@ def test_no_schedule_of_long_answers_beats_it(seed: int) -> None:
                 pace_s * float(rng.choice([1.0, 1.1, 1.3, 2.0])),
             )
         )
-    engine = EngineLimits(int(rng.integers(1, 4)), 8, 1000, 2)
+    engine = BoundEngine(int(rng.integers(1, 4)), 8, 1000, 2)
     truth = Exhaustive(requests, step, 0.0, engine, most_states=20_000).best()
     assert truth is not None
     for bucket_s in (0.5, 1.0):
@@ -181,7 +181,7 @@ def test_no_promises_are_always_kept() -> None:
 
 def test_one_token_answers_need_only_their_prompt() -> None:
     step = StepModel(1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
-    engine = EngineLimits(max_num_seqs=8, max_num_batched_tokens=2)
+    engine = BoundEngine(max_num_seqs=8, max_num_batched_tokens=2)
     # Prompts of two tokens, two tokens a step, three seconds: three of four can be in time.
     requests = [request(i, 0.0, 2, 1, ttft_s=3.0, tpot_s=1e-9) for i in range(4)]
     result = upper_bound(requests, step, 0.0, engine, bucket_s=0.25)
@@ -200,7 +200,7 @@ def test_one_token_answers_need_only_their_prompt() -> None:
 )
 def test_who_cannot_be_good_alone_counts_for_nothing(hopeless: WorkloadRequest) -> None:
     step = StepModel(1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
-    engine = EngineLimits(kv_tokens=100)
+    engine = BoundEngine(kv_tokens=100)
     assert upper_bound([hopeless], step, 0.0, engine).good == 0
     both = [hopeless, request(1, 50.0)]
     assert upper_bound(both, step, 0.0, engine).good == 1
@@ -248,4 +248,4 @@ def test_a_step_must_take_time() -> None:
     with pytest.raises(ValueError, match="base_s"):
         upper_bound([request()], free, 0.0)
     with pytest.raises(ValueError, match="max_num_seqs"):
-        EngineLimits(max_num_seqs=0)
+        BoundEngine(max_num_seqs=0)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from scorpio.core.latency import StepModel
 from tests.workloads.bound_samples import A100, GAP_S, load, request
 from tests.workloads.random_schedule import random_schedule
-from workloads.bound.ceiling import EngineLimits, upper_bound
+from workloads.bound.ceiling import BoundEngine, upper_bound
 from workloads.bound.cuts import Separator, Star, add
 from workloads.bound.demand import StepCost, demands, reusable_tokens
 from workloads.bound.lp import LinearProgram
 from workloads.bound.rows import Grid, build, windows_on
 
-PLENTY = EngineLimits()
+PLENTY = BoundEngine()
 
 
 @pytest.mark.parametrize("caching", [False, True])
@@ -33,7 +33,7 @@ def test_a_random_schedule_is_a_feasible_point(seed: int, caching: bool) -> None
         replace(r, ttft_slo_s=r.ttft_slo_s * 2, tpot_slo_s=r.tpot_slo_s * 1.2)
         for r in load(60, 14.0, seed)
     ]
-    engine = EngineLimits(16, 512, 12_000, 16, caching)
+    engine = BoundEngine(16, 512, 12_000, 16, caching)
     schedule = random_schedule(requests, A100, GAP_S, engine, rng)
     good = schedule.good(requests)
     assert 0 < len(good) < len(requests)
@@ -83,7 +83,7 @@ def chunkings(tokens: int, longest: int) -> Iterator[list[int]]:
 @pytest.mark.parametrize("budget", [1, 3, 7])
 def test_no_chunking_pays_less_attention(sq: float, prefix: float, budget: int) -> None:
     step = StepModel(1.0, 0.1, 0.1, 0, sq, prefix, 0.0)
-    engine = EngineLimits(max_num_batched_tokens=budget)
+    engine = BoundEngine(max_num_batched_tokens=budget)
     for prompt in range(1, 8):
         (demand,) = demands([request(prompt=prompt, output=1)], step, 0.0, engine)
         costs = []
@@ -132,7 +132,7 @@ def test_windows_hold_every_token_in_time(
 def test_contexts_read_in_one_step_fit_the_kv_cache(kv_tokens: int, good: int) -> None:
     step = StepModel(1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
     requests = [request(i, 0.0, 100, 20, ttft_s=2.0, tpot_s=1.1) for i in range(2)]
-    engine = EngineLimits(kv_tokens=kv_tokens)
+    engine = BoundEngine(kv_tokens=kv_tokens)
     result = upper_bound(requests, step, 0.0, engine, bucket_s=0.1)
     assert result.good == good
 

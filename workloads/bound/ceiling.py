@@ -33,7 +33,7 @@ the row's price, a martingale but for the steps cut by an edge between prices. S
 in expectation up to 2 sigma^2 T_max (variation of the prices), and for a single run with three
 standard deviations sigma * sqrt(T_max * sum_b price_b^2 D) more: `noise_allowance`, a few requests.
 A policy that foresees the noise of each step is not covered. Nor are: prefix hits on the output
-of earlier turns, speculative decoding, and prefix caching unless `EngineLimits` says so.
+of earlier turns, speculative decoding, and prefix caching unless `BoundEngine` says so.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ import numpy as np
 
 from scorpio.core.latency import StepModel
 from workloads.bound.cuts import Separator, Star, add
-from workloads.bound.demand import Demand, EngineLimits, StepCost, demands
+from workloads.bound.demand import BoundEngine, Demand, StepCost, demands
 from workloads.bound.lp import LpSolution
 from workloads.bound.rows import MS, Grid, Model, build, windows_on
 from workloads.request import WorkloadRequest
 
-__all__ = ["BoundResult", "EngineLimits", "upper_bound"]
+__all__ = ["BoundEngine", "BoundResult", "upper_bound"]
 
 BLOCK_S = 2.0  # resolution of where decode work is done, within a request's window
 MOST_BUCKETS = 700
@@ -83,7 +83,7 @@ def upper_bound(
     requests: Sequence[WorkloadRequest],
     step: StepModel,
     gap_s: float,
-    limits: EngineLimits | None = None,
+    limits: BoundEngine | None = None,
     *,
     noise_sigma: float = 0.0,
     bucket_s: float = 0.5,
@@ -102,7 +102,7 @@ def upper_bound(
     if not 0.0 <= noise_sigma <= 1.0:
         raise ValueError(f"noise_sigma must be in [0, 1], got {noise_sigma!r}")
     started_s = time.monotonic()
-    limits = limits or EngineLimits()
+    limits = limits or BoundEngine()
     able = sorted(demands(requests, step, gap_s, limits), key=lambda d: d.send_s)
     groups = math.ceil(len(able) / GROUP_REQUESTS)
     cost = StepCost.of(step, gap_s)
@@ -126,7 +126,7 @@ class _Search:
 
     able: Sequence[Demand]
     cost: StepCost
-    limits: EngineLimits
+    limits: BoundEngine
     sigma: float
     longest_step_s: float
     value: float = field(init=False)
@@ -190,7 +190,7 @@ def _grid(able: Sequence[Demand], bucket_s: float, coarsening: int) -> Grid:
     return Grid(bucket_s, buckets, max(1, round(BLOCK_S / bucket_s)))
 
 
-def _longest_step_s(step: StepModel, gap_s: float, limits: EngineLimits, context: int) -> float:
+def _longest_step_s(step: StepModel, gap_s: float, limits: BoundEngine, context: int) -> float:
     """No step takes longer than this: a full budget, every seat reading the longest context."""
     budget, seats = float(limits.max_num_batched_tokens), float(limits.max_num_seqs)
     read = min(float(limits.kv_tokens), seats * context)

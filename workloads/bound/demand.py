@@ -20,7 +20,7 @@ from workloads.results.records import TIME_TOLERANCE_S
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLimits:
+class BoundEngine:
     """What the engine can hold. kv_tokens counts KV slots of the whole pool."""
 
     max_num_seqs: int = 256
@@ -92,7 +92,7 @@ class Demand:
 
 
 def demands(
-    requests: Sequence[WorkloadRequest], step: StepModel, gap_s: float, limits: EngineLimits
+    requests: Sequence[WorkloadRequest], step: StepModel, gap_s: float, limits: BoundEngine
 ) -> list[Demand]:
     """The requests that could be good if they had the engine to themselves; the rest never can."""
     cost = StepCost.of(step, gap_s)
@@ -118,7 +118,7 @@ def reusable_tokens(requests: Sequence[WorkloadRequest]) -> list[int]:
 
 
 def _demand(
-    request: WorkloadRequest, reused: int, step: StepModel, cost: StepCost, limits: EngineLimits
+    request: WorkloadRequest, reused: int, step: StepModel, cost: StepCost, limits: BoundEngine
 ) -> Demand | None:
     prompt, decodes = request.prompt_tokens, request.output_tokens - 1
     if prompt < 1 or decodes < 0:
@@ -152,7 +152,7 @@ def _demand(
     )
 
 
-def _prefill_attention_s(prompt: int, reused: int, step: StepModel, limits: EngineLimits) -> float:
+def _prefill_attention_s(prompt: int, reused: int, step: StepModel, limits: BoundEngine) -> float:
     """A chunk of n tokens after p others costs sq*n^2 + prefix*n*p. With n <= n_max its token at
     position t accounts for at least prefix*t + sq (if sq >= prefix/2), else for at least
     prefix*(t + 1/2) - (prefix/2 - sq)*n_max; each position is computed once at least."""
@@ -166,7 +166,7 @@ def _prefill_attention_s(prompt: int, reused: int, step: StepModel, limits: Engi
 
 
 def _decode_attention_s(
-    prompt: int, decodes: int, step: StepModel, cost: StepCost, limits: EngineLimits
+    prompt: int, decodes: int, step: StepModel, cost: StepCost, limits: BoundEngine
 ) -> list[float]:
     """What each decode token costs beyond being a token. Token k reads a context of prompt + k - 1
     tokens or more. A preempted request may instead get a token out of recomputing its context:

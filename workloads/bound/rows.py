@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workloads.bound.demand import Demand, EngineLimits, StepCost
+from workloads.bound.demand import BoundEngine, Demand, StepCost
 from workloads.bound.lp import LinearProgram
 
 MS = 1e3  # rows of engine time are in milliseconds: coefficients near one
@@ -78,7 +78,7 @@ class Model:
     capacity_rows: list[list[int]] = field(default_factory=list)
 
 
-def build(windows: Sequence[Window], grid: Grid, cost: StepCost, limits: EngineLimits) -> Model:
+def build(windows: Sequence[Window], grid: Grid, cost: StepCost, limits: BoundEngine) -> Model:
     """The relaxation without cuts."""
     model = Model(LinearProgram(), grid, {w.request: w for w in windows})
     lp, buckets = model.lp, range(grid.buckets)

@@ -26,6 +26,7 @@ _KNOWN = {
     "fcfs+queue-cap": ("#7a5c2e", "v", "mixed"),
     "fcfs+adaptive-long-prefill": ("#8f9e1f", "^", "dotted"),
     "priority-edf": ("#CC79A7", "P", "dashed"),
+    "edf": ("#CC79A7", "P", "dotted"),
     "sjf": ("#009E73", "X", "mixed"),
     "mooncake": ("#56B4E9", "D", "dashed"),
     "qoserve": ("#0072B2", "^", "solid"),

@@ -1,8 +1,8 @@
-"""`priority-edf`: whose first token is due first?
+"""`edf`: whose first token is due first?
 
 Question: in which order do waiting requests start? Rule: least TTFT deadline first, nothing
-refused, nothing held, chunks as vLLM packs them: vLLM's priority queue with the deadline as
-priority. See docs/policy.md.
+refused, nothing held, chunks as vLLM packs them. In the twin, `priority-edf` is the same order by
+vLLM's own priority queue, on its stock scheduler. See docs/policy.md.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 
 
-class PriorityEdf:
+class Edf:
     """No state at all."""
 
-    name = "priority-edf"
+    name = "edf"
     passive = False
 
     def queue_key(self, view: RequestView) -> float:

@@ -1,4 +1,4 @@
-"""`priority-edf` and `sjf`: is the order right, and is nobody refused or held?"""
+"""`edf` and `sjf`: is the order right, and is nobody refused or held?"""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def admitted(name: str, *waiting: RequestView, running: tuple[Row, ...] = ()) ->
 
 def test_earliest_deadline_first_whoever_arrived_first() -> None:
     asked = (ask("r1", Slo(7.5), waited_s=7.2), ask("r2", Slo(0.5)), ask("r3"), ask("r4", Slo(0.2)))
-    assert admitted("priority-edf", *asked) == ["r4", "r1", "r2", "r3"]
+    assert admitted("edf", *asked) == ["r4", "r1", "r2", "r3"]
 
 
 def test_late_ones_are_served_all_the_same() -> None:
     asked = (ask("r1", Slo(0.5)), ask("r2", Slo(0.5), waited_s=60.0))
-    assert admitted("priority-edf", *asked) == ["r2", "r1"]
+    assert admitted("edf", *asked) == ["r2", "r1"]
 
 
 def test_shortest_prediction_first_and_unknown_is_max_tokens() -> None:
@@ -60,7 +60,7 @@ def test_ageing_by_hand() -> None:
     assert admitted("sjf", ask("r1", predicted=300.0, waited_s=27.9), young) == ["r2", "r1"]
 
 
-@pytest.mark.parametrize("name", ["priority-edf", "sjf"])
+@pytest.mark.parametrize("name", ["edf", "sjf"])
 def test_no_more_than_could_start_and_stock_when_nobody_waits(name: str) -> None:
     policy = policy_for(name, LIMITS)
     assert policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), ()))) is STOCK_STEP

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from workloads.report.plots_capacity import capacity_plot
-from workloads.results.capacity import (
+from workloads.report.plots_replicas import replicas_plot
+from workloads.results.intervals import Interval
+from workloads.results.replicas import (
     FleetPoint,
     PolicyPlan,
     by_need,
     next_fleet,
     split_round_robin,
 )
-from workloads.results.intervals import Interval
 
 
 def searched(shares: list[float], target: float) -> tuple[dict[int, float], int | None]:
@@ -58,6 +58,6 @@ def test_plans_are_ordered_by_need_and_drawn() -> None:
     assert plans[0].needed is None
     assert plans[0].to_dict()["replicas"] is None
     assert plans[1].to_dict()["replicas"] == 2
-    plot = capacity_plot(plans, 0.9, "a load")
+    plot = replicas_plot(plans, 0.9, "a load")
     assert plot.name == "plan"
     assert plot.png.startswith(b"\x89PNG")
