@@ -29,12 +29,17 @@ Stamp = tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What the operator wants from EngineCore. `seq` grows by one with each write."""
+    """What the operator wants from EngineCore. `seq` grows by one with each write.
+
+    latency: a latency profile to go by from now on, as `LatencyProfile.to_dict` writes it; None =
+        the one the server was started with.
+    """
 
     policy: str
     options: Mapping[str, float] = field(default_factory=dict)
     record_steps: bool = False
     seq: int = 0
+    latency: Mapping[str, Any] | None = None
 
 
 def write_control(
@@ -42,8 +47,11 @@ def write_control(
     policy: str,
     options: Mapping[str, float] | None = None,
     record_steps: bool = False,
+    latency: Mapping[str, Any] | None = None,
 ) -> int:
     """Ask EngineCore for a policy; returns the sequence number that `status` will show.
+
+    A latency profile that was given once stays until another is.
 
     Writers take turns, threads and processes alike: no two are told the same number. When several
     write before the engine looks, the last one is in force and its number is what status shows.
@@ -54,6 +62,8 @@ def write_control(
     with _turn(Path(run_dir)):
         current = read_control(run_dir)
         seq = 1 if current is None else current.seq + 1
+        if latency is None and current is not None:
+            latency = current.latency
         _replace(
             Path(run_dir) / CONTROL,
             {
@@ -61,6 +71,7 @@ def write_control(
                 "options": dict(options or {}),
                 "record_steps": record_steps,
                 "seq": seq,
+                "latency": None if latency is None else dict(latency),
             },
         )
     return seq
@@ -74,7 +85,10 @@ def read_control(run_dir: str | os.PathLike[str]) -> Control | None:
     policy, options, seq = raw.get("policy"), raw.get("options", {}), raw.get("seq")
     if not isinstance(policy, str) or not isinstance(options, dict) or not isinstance(seq, int):
         return None
-    return Control(policy, options, raw.get("record_steps") is True, seq)
+    latency = raw.get("latency")
+    if latency is not None and not isinstance(latency, dict):
+        return None
+    return Control(policy, options, raw.get("record_steps") is True, seq, latency)
 
 
 def write_status(run_dir: str | os.PathLike[str], status: Mapping[str, Any]) -> None:

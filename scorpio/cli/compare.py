@@ -140,15 +140,24 @@ def compare_on_server(
     vllm_args: Sequence[str] | None = None,
 ) -> Comparison:
     """Real time, one server of this machine. Raises UsageError and WorkloadError."""
-    from scorpio.live.compare import ONE_MACHINE, compare_live
-    from scorpio.live.profile.run import ensure_profile
+    from scorpio.live.compare import (
+        ONE_MACHINE,
+        compare_live,
+        comparison_server,
+        vocabulary_size,
+    )
+    from scorpio.live.profile.run import cached_profile, measured_on
     from scorpio.live.publish import publish
 
     loads = live_loads(wanted)
     say_what_was_read(wanted)
     args = ONE_MACHINE if vllm_args is None else vllm_args
-    profile = latency if latency is not None else ensure_profile(model, args)
-    comparison = compare_live(model, loads, wanted.policies, repeats, wanted.out, args, profile)
+    vocabulary_size(model)  # before the server: a model that cannot be read costs one line
+    profile = latency if latency is not None else cached_profile(model)
+    with comparison_server(model, wanted.out, args, profile) as server:
+        if profile is None:
+            measured_on(server, model)
+        comparison = compare_live(server, model, loads, wanted.policies, repeats, wanted.out)
     publish(comparison, command_line())
     return comparison
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from vllm.logger import init_logger
 
 from scorpio import channel
-from scorpio.core.latency import UNMEASURED
+from scorpio.core.latency import UNMEASURED, LatencyProfile
 from scorpio.core.policy import Policy
 from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.snapshot import EngineLimits
@@ -52,7 +52,11 @@ class PolicySwitch:
         self._seq = control.seq
         self.record_steps = control.record_steps
         try:
-            self.policy = self.build(control.policy, dict(control.options))
+            profile = self.profile
+            if control.latency is not None:
+                profile = LatencyProfile.from_dict(control.latency)
+            policy = self._made(control.policy, profile, control.options)
+            self.policy, self.profile = policy, profile
             self._options, self._error = dict(control.options), ""
         except Exception as error:  # whatever it is: the old policy stays on, and says why
             self._error = str(error)
@@ -71,6 +75,10 @@ class PolicySwitch:
 
     def build(self, name: str, options: Mapping[str, float] | None = None) -> Policy:
         """A policy for this engine. Raises ValueError on an unknown name or option."""
-        return make_policy(
-            name, PolicyInputs(self.profile or UNMEASURED, self._limits, options or {})
-        )
+        return self._made(name, self.profile, options or {})
+
+    def _made(
+        self, name: str, profile: LatencyProfile | None, options: Mapping[str, float]
+    ) -> Policy:
+        inputs = PolicyInputs(profile or UNMEASURED, self._limits, dict(options))
+        return make_policy(name, inputs)

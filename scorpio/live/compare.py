@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from predictors.latency.artifact import this_machine
 from scorpio.live.ab import Load, plan_runs, run_ab
 from scorpio.live.host.machine_load import warn_if_busy
-from scorpio.live.host.server import live_server
+from scorpio.live.host.server import LiveServer, live_server
 from scorpio.live.progress import every_quarter_minute, say
 from scorpio.models import resolve_model
 from workloads.errors import WorkloadError
@@ -29,32 +30,36 @@ def vocabulary_size(model: str) -> int:
         raise WorkloadError(f"{path}: cannot read vocab_size: {error}") from None
 
 
+@contextlib.contextmanager
+def comparison_server(
+    model: str, out_dir: Path, vllm_args: Sequence[str] = ONE_MACHINE, latency: Path | None = None
+) -> Iterator[LiveServer]:
+    """A server for all runs of a comparison; its log is kept as DIR/server.log."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scorpio-live-") as work:
+        warn_if_busy()
+        say(f"starting vLLM with {model}")
+        log, waiting = out_dir / "server.log", every_quarter_minute("starting")
+        with live_server(
+            model, Path(work), log, vllm_args, latency=latency, progress=waiting
+        ) as server:
+            say(f"healthy after {server.start_s:.0f} s")
+            yield server
+
+
 def compare_live(
+    server: LiveServer,
     model: str,
     loads: Sequence[Load],
     policies: Sequence[str],
     repeats: int,
     out_dir: Path,
-    vllm_args: Sequence[str] = ONE_MACHINE,
-    latency: Path | None = None,
 ) -> Comparison:
-    """Serve `model` once, replay every load under every policy, stop the server.
+    """Replay every load under every policy.
 
-    The server's log is kept as DIR/server.log. Nothing is reported here: the caller writes the
-    summary and the pages.
+    Nothing is reported here: the caller writes the summary and the pages.
     """
-    vocab_size = vocabulary_size(model)
     comparison = Comparison(out_dir)
     runs = plan_runs(loads, policies, repeats)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="scorpio-live-") as work:
-        warn_if_busy()
-        say(f"starting vLLM with {model}")
-        waiting = every_quarter_minute("starting")
-        log = out_dir / "server.log"
-        with live_server(
-            model, Path(work), log, vllm_args, latency=latency, progress=waiting
-        ) as server:
-            say(f"healthy after {server.start_s:.0f} s")
-            run_ab(server, runs, comparison, this_machine().cpu, vocab_size, say)
+    run_ab(server, runs, comparison, this_machine().cpu, vocabulary_size(model), say)
     return comparison

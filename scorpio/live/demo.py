@@ -17,10 +17,11 @@ from predictors.latency.artifact import read_profile
 from scorpio.core.latency import StepModel
 from scorpio.files import write_atomic
 from scorpio.live.ab import Load
-from scorpio.live.compare import ONE_MACHINE, compare_live
+from scorpio.live.compare import compare_live, comparison_server
 from scorpio.live.profile.capacity import Capacity, estimate_capacity
-from scorpio.live.profile.run import ensure_profile
-from scorpio.live.progress import say
+from scorpio.live.profile.record import DESIGN_BUDGET_S, EXAM_S
+from scorpio.live.profile.run import cached_profile, measured_on
+from scorpio.live.progress import Agenda, say
 from scorpio.live.publish import publish
 from scorpio.models import resolve_model
 from workloads.load import LoadKey
@@ -31,6 +32,7 @@ from workloads.synthetic.generate import Synthetic, synthetic_rows
 TRACE, MIX = "cpu-demo", "cpu"
 POLICIES = ("fcfs", "scorpio-paper", "scorpio")
 MIN_REQUESTS = 20
+_START_S, _WARM_UP_S = 75.0, 10.0  # about, on two cores
 # The burst: three times the rate for 15 % of the window, after 40 % of it.
 BURST_RATE, BURST_SHARE, BURST_START = 3.0, 0.15, 0.4
 
@@ -107,14 +109,46 @@ def run_demo(
     seed: int,
     fresh_profile: bool,
 ) -> Comparison:
-    """The whole demo; writes summary.json, report.html, PNGs and records into `out_dir`."""
+    """The whole demo, on one server: it is measured first, unless this machine knows it already.
+
+    Writes summary.json, report.html, PNGs and records into `out_dir`.
+    """
     started_s = time.monotonic()
     resolve_model(model)
-    profile = ensure_profile(model, ONE_MACHINE, fresh=fresh_profile)
-    chosen = choose_load(read_profile(profile).profile.step, overload, window_s, seed)
+    profile = None if fresh_profile else cached_profile(model)
+    measuring = [("measure its step times", DESIGN_BUDGET_S + EXAM_S + _WARM_UP_S)]
+    agenda = Agenda(
+        [
+            (f"start vLLM with {model}", _START_S),
+            *(measuring if profile is None else []),
+            (f"serve the same load under {', '.join(policies)}", len(policies) * 1.4 * window_s),
+        ]
+    )
+    agenda.begin()
+    with comparison_server(model, out_dir, latency=profile) as server:
+        if profile is None:
+            agenda.begin()
+            profile = measured_on(server, model)
+        load = _offered(out_dir, read_profile(profile).profile.step, overload, window_s, seed)
+        agenda.begin()
+        comparison = compare_live(server, model, [load], policies, 1, out_dir)
+    command = (
+        f"scorpio compare --engine live --model {model} --trace {load.key.trace} --mix {MIX} "
+        f"--rate-scale 1 --policy {','.join(policies)} --seed {seed} --out {out_dir}-again"
+    )
+    publish(comparison, command)
+    say(f"done in {time.monotonic() - started_s:.0f} s; the same load again: {command}")
+    say(f"open the report: python3 -m webbrowser {(out_dir / 'report.html').resolve().as_uri()}")
+    return comparison
+
+
+def _offered(out_dir: Path, step: StepModel, overload: float, window_s: float, seed: int) -> Load:
+    """The load for an engine of this speed, kept as a workload file, and a word about it."""
+    chosen = choose_load(step, overload, window_s, seed)
     trace = out_dir / f"{TRACE}.toml"
     write_atomic(trace, chosen.toml())
-    requests = load_workload(str(trace), seed=seed, mix=MIX)
+    key = LoadKey(str(trace), None, MIX, 1.0, seed)
+    requests = key.requests()
     say(
         f"by its profile this engine carries {chosen.capacity.rate_rps:.2f} requests/s of this mix "
         f"({chosen.capacity.batch} at once, {chosen.capacity.step_s * 1e3:.0f} ms a step)"
@@ -123,12 +157,4 @@ def run_demo(
         f"offering {len(requests)} requests in {requests[-1].send_s:.0f} s, "
         f"{len(requests) / requests[-1].send_s:.2f}/s, one burst in it"
     )
-    load = Load(LoadKey(str(trace), None, MIX, 1.0, seed), requests)
-    comparison = compare_live(model, [load], policies, 1, out_dir, latency=profile)
-    command = (
-        f"scorpio compare --engine live --model {model} --trace {trace} --mix {MIX} --rate-scale 1 "
-        f"--policy {','.join(policies)} --seed {seed} --out {out_dir}-again"
-    )
-    publish(comparison, command)
-    say(f"done in {time.monotonic() - started_s:.0f} s; the same load again: {command}")
-    return comparison
+    return Load(key, requests)

@@ -11,6 +11,7 @@ import vllm
 from vllm.config.multimodal import MultiModalConfig
 
 from scorpio import channel
+from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.engine import seams
 from scorpio.engine.control import POLL_PERIOD_S, PolicySwitch
 from scorpio.engine.virtual.build import EngineSpec, build_vllm_config
@@ -232,3 +233,30 @@ def test_changed_lookups_fail_closed_by_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(seams.LOOKUPS, "no_such.thing", ())
     with pytest.raises(seams.IncompatibleVllmError, match=r"no_such\.thing is gone"):
         Engine()
+
+
+def test_a_latency_profile_comes_with_a_wish_and_stays(tmp_path: Path) -> None:
+    engine = Engine(scorpio={"policy": "scorpio", "run_dir": str(tmp_path)})
+    engine.add("a", output=50)
+    engine.step()
+    step = StepModel(0.01, 1e-5, 5e-5, 384.0, 1e-10, 1e-10, 1e-8)
+    measured = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "measured")
+    told = [_status(tmp_path)["latency_source"]]
+    wishes: tuple[tuple[str, dict[str, Any] | None], ...] = (
+        ("scorpio", measured.to_dict()),
+        ("sjf", None),
+        ("sjf", {"step": {}}),
+    )
+    for policy, latency in wishes:
+        channel.write_control(tmp_path, policy, latency=latency)
+        engine.step(1.0)
+        engine.step()
+        told.append(_status(tmp_path)["latency_source"])
+    assert told == ["none", "measured", "measured", "measured"]
+    assert "`decode` is missing" in _status(tmp_path)["control_error"]
+
+
+def _status(run_dir: Path) -> dict[str, Any]:
+    status = channel.read_status(run_dir)
+    assert status is not None
+    return status

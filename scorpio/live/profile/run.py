@@ -15,17 +15,32 @@ from predictors.latency.artifact import (
     this_machine,
     write_profile,
 )
+from scorpio import channel
 from scorpio.live.host.machine_load import warn_if_busy
-from scorpio.live.host.server import live_server
-from scorpio.live.profile.record import DESIGN_BUDGET_S, EXAM_S, profile_server
+from scorpio.live.host.server import LiveServer, live_server
+from scorpio.live.profile.record import (
+    DESIGN_BUDGET_S,
+    EXAM_S,
+    NotRecordingError,
+    profile_server,
+)
 from scorpio.live.progress import every_quarter_minute, say, share_done
 from scorpio.models.cache import cache_dir
 
 
 def profile_running(
-    url: str, run_dir: Path, model: str, out: Path, budget_s: float, exam_s: float
+    url: str,
+    run_dir: Path,
+    model: str,
+    out: Path,
+    budget_s: float = DESIGN_BUDGET_S,
+    exam_s: float = EXAM_S,
+    apply: bool = False,
 ) -> ProfileFile:
-    """Profile a server that already runs and write `out`."""
+    """Profile a server that already runs and write `out`.
+
+    apply: the server goes by it from its next request on.
+    """
     measured = asyncio.run(
         profile_server(url, run_dir, model, budget_s, exam_s, share_done("profile"))
     )
@@ -33,6 +48,13 @@ def profile_running(
     for line in describe(measured):
         say(line)
     say(f"wrote {out}")
+    if apply:
+        control = channel.read_control(run_dir)
+        if control is None:  # recording its steps has left one
+            raise NotRecordingError(f"{run_dir}/{channel.CONTROL} is gone")
+        latency = measured.profile.to_dict()
+        channel.write_control(run_dir, control.policy, control.options, latency=latency)
+        say("the server goes by it from its next request on")
     return measured
 
 
@@ -59,14 +81,19 @@ def default_profile_path(model: str) -> Path:
     return cached_profile_path(cache_dir(), model, this_machine())
 
 
-def ensure_profile(model: str, vllm_args: Sequence[str] = (), fresh: bool = False) -> Path:
-    """The cached profile of this machine, measured first when there is none."""
+def cached_profile(model: str) -> Path | None:
+    """This machine's profile of `model`, if it has one."""
     path = default_profile_path(model)
-    if not fresh and path.exists():
-        measured = read_profile(path)
-        say(f"latency profile of {measured.created}: {path}")
-        return path
-    profile_model(model, path, vllm_args)
+    if not path.exists():
+        return None
+    say(f"latency profile of {read_profile(path).created}: {path}")
+    return path
+
+
+def measured_on(server: LiveServer, model: str) -> Path:
+    """This machine's profile of `model`, measured on a server that has none and in force on it."""
+    path = default_profile_path(model)
+    profile_running(server.url, server.run_dir, model, path, apply=True)
     return path
 
 
