@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
-from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloClass
+from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
 
 CONFIG_KEY = "scorpio"
 DEFAULT_MOST_CHOICES = 128  # of one request (`n`, `best_of`); OpenAI's own bound
@@ -129,16 +129,12 @@ class ScorpioSettings(BaseModel):
                     )
         return self
 
-    def slo_book(self) -> tuple[dict[str, SloClass], Slo]:
-        """(named classes, SLO of a request that names none)."""
-        book = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
-        default = NO_SLO if self.default_class is None else book[self.default_class].slo
-        return book, default
-
-    @property
-    def offer(self) -> Offer:
-        """The tightest SLOs that a request may ask for."""
-        return Offer(self.least_ttft_ms / 1000.0, self.least_tpot_ms / 1000.0)
+    def slo_book(self) -> SloBook:
+        """Named classes, the SLO of a request that names none, and what may be asked for."""
+        classes = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
+        default = NO_SLO if self.default_class is None else classes[self.default_class].slo
+        offer = Offer(self.least_ttft_ms / 1000.0, self.least_tpot_ms / 1000.0)
+        return SloBook(classes, default, offer)
 
     @property
     def unnamed_class(self) -> str:

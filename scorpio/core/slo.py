@@ -10,7 +10,7 @@ import enum
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_SLO_MS = 86_400_000.0  # one day; anything above is a typing error, not a promise
 # What float() takes beside it ("1_000", "٣", "nan") no other program would read alike.
@@ -89,13 +89,13 @@ class Offer:
 
     def check(self, slo: Slo) -> None:
         """Raises SloError naming the objective that is not offered."""
-        for field, asked_s, least_s in (
+        for name, asked_s, least_s in (
             ("slo_ttft_ms", slo.ttft_s, self.least_ttft_s),
             ("slo_tpot_ms", slo.tpot_s, self.least_tpot_s),
             ("slo_e2el_ms", slo.e2e_s, self.least_ttft_s),  # a first token is due by then
         ):
             if asked_s < least_s:
-                raise SloError(field, f"this server offers {least_s * 1000.0:g} ms at best")
+                raise SloError(name, f"this server offers {least_s * 1000.0:g} ms at best")
 
 
 NO_SLO = Slo()
@@ -129,37 +129,44 @@ def parse_ms(field: str, raw: object) -> float:
     return value / 1000.0
 
 
-def parse_xargs(
-    xargs: Mapping[str, object],
-    classes: Mapping[str, SloClass],
-    default: Slo,
-    offer: Offer = ANY_OFFER,
-) -> tuple[Slo, str]:
-    """Resolve the SLO of a request from its `vllm_xargs`: explicit values override the class.
+@dataclass(frozen=True, slots=True)
+class SloBook:
+    """What the operator offers: named classes, what a request without words gets, and the tightest
+    SLOs that may be asked for."""
 
-    Returns:
-        (slo, class name); the class name is "" when none was named.
+    classes: Mapping[str, SloClass] = field(default_factory=dict)
+    default: Slo = NO_SLO
+    offer: Offer = ANY_OFFER
 
-    Raises:
-        SloError: malformed value, one that is not offered, or unknown class (the message lists the
-            valid ones).
-    """
-    base, class_name = default, ""
-    if XARG_CLASS in xargs:
-        raw = xargs[XARG_CLASS]
-        if not isinstance(raw, str) or raw not in classes:
-            valid = ", ".join(sorted(classes)) or "none are configured"
-            raise SloError(XARG_CLASS, f"unknown class; valid: {valid}")
-        base, class_name = classes[raw].slo, raw
-    ttft_s, tpot_s, e2e_s = (
-        parse_ms(field, xargs[field]) if field in xargs else inherited
-        for field, inherited in zip(
-            XARG_FIELDS, (base.ttft_s, base.tpot_s, base.e2e_s), strict=True
+    def resolve(self, xargs: Mapping[str, object]) -> tuple[Slo, str]:
+        """The SLO of a request from its `vllm_xargs`: explicit values override the class.
+
+        The API process resolves to answer 400; EngineCore resolves the same words again, because
+        requests also come to it past the API process.
+
+        Returns:
+            (slo, class name); the class name is "" when none was named.
+
+        Raises:
+            SloError: malformed value, one that is not offered, or unknown class (the message lists
+                the valid ones).
+        """
+        base, class_name = self.default, ""
+        if XARG_CLASS in xargs:
+            raw = xargs[XARG_CLASS]
+            if not isinstance(raw, str) or raw not in self.classes:
+                valid = ", ".join(sorted(self.classes)) or "none are configured"
+                raise SloError(XARG_CLASS, f"unknown class; valid: {valid}")
+            base, class_name = self.classes[raw].slo, raw
+        ttft_s, tpot_s, e2e_s = (
+            parse_ms(name, xargs[name]) if name in xargs else inherited
+            for name, inherited in zip(
+                XARG_FIELDS, (base.ttft_s, base.tpot_s, base.e2e_s), strict=True
+            )
         )
-    )
-    slo = Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss), base.value)
-    offer.check(slo)
-    return slo, class_name
+        slo = Slo(ttft_s, tpot_s, e2e_s, parse_on_miss(xargs, base.on_miss), base.value)
+        self.offer.check(slo)
+        return slo, class_name
 
 
 def parse_on_miss(xargs: Mapping[str, object], default: OnMiss) -> OnMiss:

@@ -57,8 +57,7 @@ class SchedulerWithParts(AsyncScheduler):
         seams.check_scheduler(self)
         seams.check_supported(self.vllm_config)
         settings = load_settings(self.vllm_config.additional_config)
-        self._classes, self._default_slo = settings.slo_book()
-        self._offer = settings.offer
+        self._book = settings.slo_book()
         self._limits = engine_limits(self)
         self._switch = PolicySwitch(settings, self._limits)
         self._policy = self._switch.policy
@@ -156,11 +155,10 @@ class SchedulerWithParts(AsyncScheduler):
         self._seq += 1
         arrival_s = self._clock.arrival_s(self.wall_s() - request.arrival_time)
         try:
-            book = (self._classes, self._default_slo)
-            view = describe(request, self._seq, arrival_s, *book, self._offer)
+            view = describe(request, self._seq, arrival_s, self._book)
         except Exception as error:
             self._fall_back(error)
-            view = plain(request, self._seq, arrival_s, self._default_slo)
+            view = plain(request, self._seq, arrival_s, self._book.default)
         if not self._choices.may_be_refused(request.request_id):
             view = to_be_answered(view)
         if self._is_stock():

@@ -12,14 +12,12 @@ from scorpio.core.plan import FinalState
 from scorpio.core.request import RequestView
 from scorpio.core.slo import (
     XARG_TENANT,
-    Offer,
     OnMiss,
     Slo,
-    SloClass,
+    SloBook,
     SloError,
     parse_length_quantiles,
     parse_predicted_tokens,
-    parse_xargs,
 )
 
 MAX_TENANT_CHARS = 4096
@@ -29,9 +27,7 @@ def describe(
     request: Request,
     seq: int,
     arrival_s: float,
-    classes: Mapping[str, SloClass],
-    default: Slo,
-    offer: Offer,
+    book: SloBook,
 ) -> RequestView:
     """Facts of a request on arrival (ServingClock.arrival_s).
 
@@ -40,10 +36,10 @@ def describe(
     """
     params = request.sampling_params
     xargs: Mapping[str, object] = (params.extra_args if params is not None else None) or {}
-    slo, class_name, predicted = default, "", None
+    slo, class_name, predicted = book.default, "", None
     quantiles: tuple[float, ...] = ()
     try:
-        slo, class_name = parse_xargs(xargs, classes, default, offer)
+        slo, class_name = book.resolve(xargs)
         predicted = parse_predicted_tokens(xargs)
         quantiles = parse_length_quantiles(xargs)
     except SloError:

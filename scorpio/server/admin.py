@@ -44,7 +44,7 @@ def status_answer(server: ServerContext) -> Answer:
         "requested_policy": server.settings.policy if control is None else control.policy,
         "requested_control_seq": 0 if control is None else control.seq,
         "policies": list(policy_names()),
-        "classes": sorted(server.book.classes),
+        "classes": sorted(server.rules.book.classes),
         "default_class": server.settings.default_class,
         "engine_reported": live is not None,
         "engine": dict(server.facts),

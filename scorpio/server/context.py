@@ -17,7 +17,7 @@ from scorpio.server.flights import Flights
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.silence import Silence
-from scorpio.server.slo_headers import SloBook
+from scorpio.server.slo_headers import SloRules
 from scorpio.server.ticket import attach_watch
 from scorpio.server.vllm_api import Authenticator, authenticator, engine_facts
 from scorpio.settings import ScorpioSettings, load_settings
@@ -48,7 +48,7 @@ class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile."""
 
     settings: ScorpioSettings
-    book: SloBook
+    rules: SloRules
     status: StatusReader
     model_name: str
     lengths: LengthService
@@ -91,7 +91,6 @@ def attach_server(app: Any) -> ServerContext:
     """
     state = app.state
     settings = load_settings(state.vllm_config.additional_config)
-    classes, default = settings.slo_book()
     names = state.vllm_config.model_config.served_model_name
     model_name = names[0] if isinstance(names, list) else str(names)
     lengths = length_service(settings, model_name)
@@ -99,11 +98,9 @@ def attach_server(app: Any) -> ServerContext:
     attach_watch(state, lengths, flights.heard, settings.isolate_cache)
     return ServerContext(
         settings=settings,
-        book=SloBook(
-            classes,
-            default,
+        rules=SloRules(
+            settings.slo_book(),
             settings.service_tiers,
-            settings.offer,
             settings.client_on_miss,
             settings.most_choices,
             settings.trust_fairness_id,

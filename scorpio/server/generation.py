@@ -67,7 +67,7 @@ async def _accept(
         raw = await read_body(scope, receive, in_flight.caps.body_bytes, hold)
         if raw is None:
             return None
-        folded = fold(raw, first_headers(scope["headers"]), endpoint, server.book, slot.account)
+        folded = fold(raw, first_headers(scope["headers"]), endpoint, server.rules, slot.account)
         if folded.parts > (most := in_flight.most(slot.account)):
             raise SloError("prompt", f"this server gives at most {most} answers at once")
         in_flight.take(slot, folded.parts)

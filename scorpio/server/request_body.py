@@ -19,7 +19,7 @@ from scorpio.core.tenants import tenant_id
 from scorpio.server.choices import cannot_be_refused, parts
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.prompt_text import NO_TEXT, PromptText, prompt_text
-from scorpio.server.slo_headers import SloBook, resolve
+from scorpio.server.slo_headers import SloRules, resolve
 from scorpio.server.wire_safe import check_body, check_xargs
 
 
@@ -57,11 +57,11 @@ def fold(
     raw: bytes,
     headers: dict[str, str],
     endpoint: Endpoint,
-    book: SloBook,
+    rules: SloRules,
     account: str,
 ) -> Folded:
     """Fold headers and defaults into the body. Raises SloError naming the malformed field."""
-    untouched = Folded(None, book.default, tenant=tenant_id(account, ""))
+    untouched = Folded(None, rules.book.default, tenant=tenant_id(account, ""))
     if endpoint.xargs_path is None or not _is_json(headers.get("content-type", "")):
         return untouched
     try:
@@ -80,7 +80,7 @@ def fold(
     if given is not None and not isinstance(given, dict):
         return untouched  # vLLM's 400 names it
     check_xargs(key, given or {})
-    stated = resolve(headers, body, given or {}, book, account, cannot_be_refused(body))
+    stated = resolve(headers, body, given or {}, rules, account, cannot_be_refused(body))
     text = prompt_text(body)
     told = (stated.slo, text, stated.tenant, stated.foreign_objective, parts(body))
     if stated.xargs == (given or {}):

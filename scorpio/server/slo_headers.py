@@ -8,24 +8,21 @@ by itself. What is folded in are the client's own words, checked; the engine res
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from scorpio.core.slo import (
-    ANY_OFFER,
     XARG_CLASS,
     XARG_ON_MISS,
     XARG_PREDICTED,
     XARG_TENANT,
-    Offer,
     OnMiss,
     Slo,
-    SloClass,
+    SloBook,
     SloError,
     parse_ms,
     parse_on_miss,
     parse_predicted_tokens,
-    parse_xargs,
 )
 from scorpio.core.tenants import tenant_id
 from scorpio.server.choices import check_choices
@@ -57,18 +54,16 @@ FIELDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class SloBook:
-    """The operator's words: named classes, the default objectives, service tier -> class.
+class SloRules:
+    """How the words of HTTP are read: service tier -> class, and what a client itself may say.
 
-    offer: the tightest SLOs that may be asked for. client_on_miss: what a request itself may choose
+    client_on_miss: what a request itself may choose
     (a class may say more: it is the operator's). most_choices: the largest `n`. trust_fairness_id:
     the fairness header is a gateway's word about whom it has checked, not the client's own.
     """
 
-    classes: Mapping[str, SloClass]
-    default: Slo
-    tiers: Mapping[str, str]
-    offer: Offer = ANY_OFFER
+    book: SloBook
+    tiers: Mapping[str, str] = field(default_factory=dict)
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: int = DEFAULT_MOST_CHOICES
     trust_fairness_id: bool = False
@@ -108,7 +103,7 @@ def resolve(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     given: Mapping[str, object],
-    book: SloBook,
+    rules: SloRules,
     account: str,
     unrefusable: bool,
 ) -> Stated:
@@ -120,34 +115,34 @@ def resolve(
     Raises:
         SloError: a malformed value; `field` is the header or body field the client used.
     """
-    check_choices(body, book.most_choices)
+    check_choices(body, rules.most_choices)
     for transfer in TRANSFERS:
         if not isinstance(given.get(transfer), Mapping | None):
             raise SloError(transfer, "must be an object")
     xargs = dict(given)
     said_in: dict[str, str] = {}
-    for field, names in MS_HEADERS.items():
+    for xarg, names in MS_HEADERS.items():
         name = next((n for n in names if n in headers), None)
         if name is not None:
             # Proxies merge repeated headers with a comma; the first one counts then, too.
             value = headers[name].split(",", 1)[0].strip()
             parse_ms(name, value)
-            xargs[field] = float(value)
-            said_in[field] = name
+            xargs[xarg] = float(value)
+            said_in[xarg] = name
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
         said_in[XARG_ON_MISS] = ON_MISS_HEADER
-    if (class_name := _class_name(headers, body, given, book)) is not None:
+    if (class_name := _class_name(headers, body, given, rules)) is not None:
         xargs[XARG_CLASS] = class_name
     try:
-        slo, _ = parse_xargs(xargs, book.classes, book.default, book.offer)
+        slo, _ = rules.book.resolve(xargs)
     except SloError as error:
         raise SloError(said_in.get(error.field, error.field), error.message) from None
-    if xargs.get(XARG_ON_MISS) is not None and slo.on_miss not in book.client_on_miss:
+    if xargs.get(XARG_ON_MISS) is not None and slo.on_miss not in rules.client_on_miss:
         field = said_in.get(XARG_ON_MISS, XARG_ON_MISS)
         raise SloError(field, f"this server does not let clients choose {slo.on_miss.value!r}")
     parse_predicted_tokens(xargs)
-    tenant = _tenant(headers, body, given, book, account)
+    tenant = _tenant(headers, body, given, rules, account)
     if slo.any or XARG_TENANT in given or any(headers.get(name) for name in TENANT_HEADERS):
         xargs |= {XARG_TENANT: tenant} if tenant else {}
     if unrefusable and slo.refusable:
@@ -155,7 +150,7 @@ def resolve(
         xargs[XARG_ON_MISS] = OnMiss.DEGRADE.value
         slo = replace(slo, on_miss=OnMiss.DEGRADE)
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
-    foreign = bool(objectives) and not any(name in book.classes for name in objectives)
+    foreign = bool(objectives) and not any(name in rules.book.classes for name in objectives)
     return Stated(xargs, slo, tenant, foreign)
 
 
@@ -170,32 +165,32 @@ def _class_name(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     given: Mapping[str, object],
-    book: SloBook,
+    rules: SloRules,
 ) -> str | None:
     """The class named outside `vllm_xargs`, or None. Objectives belong to the router in front: one
     that is not ours is no class and no error, as in llm-d itself."""
     for header in CLASS_HEADERS:
-        if (name := headers.get(header)) in book.classes:
+        if (name := headers.get(header)) in rules.book.classes:
             return name
     tier = body.get("service_tier")
     if XARG_CLASS in given or not isinstance(tier, str):
         return None
     # OpenAI's own values must stay usable on a server without such a class.
-    mapped = book.tiers.get(tier)
-    return mapped if mapped in book.classes else None
+    mapped = rules.tiers.get(tier)
+    return mapped if mapped in rules.book.classes else None
 
 
 def _tenant(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     given: Mapping[str, object],
-    book: SloBook,
+    rules: SloRules,
     account: str,
 ) -> str:
     """Who pays for it: the account whose key was checked, and within it the name that the client
     gives itself."""
     field = next((name for name in TENANT_HEADERS if headers.get(name)), None)
-    if field is not None and book.trust_fairness_id:
+    if field is not None and rules.trust_fairness_id:
         account = "+".join(filter(None, (account, quote(_name(field, headers[field]), safe=""))))
         field = None
     if field is not None:

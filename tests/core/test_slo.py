@@ -14,11 +14,11 @@ from scorpio.core.slo import (
     Offer,
     OnMiss,
     Slo,
+    SloBook,
     SloClass,
     SloError,
     parse_ms,
     parse_predicted_tokens,
-    parse_xargs,
 )
 
 CLASSES = {
@@ -80,7 +80,7 @@ def test_good_milliseconds(raw: object, seconds: float) -> None:
 def test_whatever_comes_in_a_usable_slo_or_an_slo_error_comes_out(raw: object) -> None:
     """Invariant 21: nothing reaches arithmetic that is not a sane number."""
     try:
-        slo, name = parse_xargs({"slo_ttft_ms": raw, "slo_tpot_ms": raw}, CLASSES, NO_SLO)
+        slo, name = SloBook(CLASSES, NO_SLO).resolve({"slo_ttft_ms": raw, "slo_tpot_ms": raw})
     except SloError:
         return
     assert 1e-6 <= slo.ttft_s <= MAX_SLO_MS / 1000.0
@@ -89,36 +89,36 @@ def test_whatever_comes_in_a_usable_slo_or_an_slo_error_comes_out(raw: object) -
 
 
 def test_explicit_values_override_the_class_and_the_rest_is_inherited() -> None:
-    slo, name = parse_xargs({"slo_class": "batch", "slo_tpot_ms": 80}, CLASSES, NO_SLO)
+    slo, name = SloBook(CLASSES, NO_SLO).resolve({"slo_class": "batch", "slo_tpot_ms": 80})
     assert slo == Slo(30.0, 0.08, 60.0, OnMiss.WAIT)
     assert name == "batch"
 
 
 def test_without_a_word_the_default_applies() -> None:
-    assert parse_xargs({}, CLASSES, Slo(1.0)) == (Slo(1.0), "")
+    assert SloBook(CLASSES, Slo(1.0)).resolve({}) == (Slo(1.0), "")
 
 
 @pytest.mark.parametrize("raw", ["gold", "", 3, None, ["batch"]])
 def test_unknown_class_lists_the_valid_ones(raw: object) -> None:
     with pytest.raises(SloError, match="batch, interactive"):
-        parse_xargs({"slo_class": raw}, CLASSES, NO_SLO)
+        SloBook(CLASSES, NO_SLO).resolve({"slo_class": raw})
 
 
 def test_unknown_class_when_none_are_configured() -> None:
     with pytest.raises(SloError, match="none are configured"):
-        parse_xargs({"slo_class": "batch"}, {}, NO_SLO)
+        SloBook({}, NO_SLO).resolve({"slo_class": "batch"})
 
 
 @pytest.mark.parametrize("choice", list(OnMiss))
 def test_on_miss_overrides_the_class(choice: OnMiss) -> None:
-    slo, _ = parse_xargs({"slo_class": "batch", "slo_on_miss": choice.value}, CLASSES, NO_SLO)
+    slo, _ = SloBook(CLASSES, NO_SLO).resolve({"slo_class": "batch", "slo_on_miss": choice.value})
     assert slo.on_miss is choice
 
 
 @pytest.mark.parametrize("raw", ["REJECT", "", 1, ["wait"], {}])
 def test_bad_on_miss_names_the_choices(raw: object) -> None:
     with pytest.raises(SloError, match="reject, degrade, wait"):
-        parse_xargs({"slo_on_miss": raw}, CLASSES, NO_SLO)
+        SloBook(CLASSES, NO_SLO).resolve({"slo_on_miss": raw})
 
 
 @pytest.mark.parametrize("raw", [True, "many", 0, -3, math.nan, math.inf, 10**400, []])
@@ -139,9 +139,11 @@ def test_value_is_the_operators_word() -> None:
     """It comes with the class, whatever numbers go with it; no key of a client sets it."""
     classes = {"gold": SloClass("gold", Slo(0.5, value=4.0))}
     claims = {"value": 9, "slo_value": 9, "slo_tpot_ms": 80}
-    assert parse_xargs({"slo_class": "gold", **claims}, classes, NO_SLO)[0].value == 4.0
-    assert parse_xargs(claims, classes, NO_SLO)[0].value == 1.0
-    assert parse_xargs(claims, classes, Slo(1.0, value=3.0))[0].value == 3.0  # the default class
+    assert SloBook(classes, NO_SLO).resolve({"slo_class": "gold", **claims})[0].value == 4.0
+    assert SloBook(classes, NO_SLO).resolve(claims)[0].value == 1.0
+    assert (
+        SloBook(classes, Slo(1.0, value=3.0)).resolve(claims)[0].value == 3.0
+    )  # the default class
 
 
 @pytest.mark.parametrize("field", ["ttft_s", "tpot_s", "e2e_s", "value"])

@@ -54,16 +54,15 @@ def on_file(read: Callable[[Path], object], errors: tuple[type[Exception], ...],
 
 def _slo() -> Run:
     from scorpio.core.slo import (
-        NO_SLO,
         Slo,
+        SloBook,
         SloClass,
         SloError,
         parse_length_quantiles,
         parse_predicted_tokens,
-        parse_xargs,
     )
 
-    classes = {"interactive": SloClass("interactive", Slo(0.5))}
+    book = SloBook({"interactive": SloClass("interactive", Slo(0.5))})
 
     def run(data: bytes) -> None:
         try:
@@ -73,7 +72,7 @@ def _slo() -> Run:
         if not isinstance(xargs, dict):
             return
         parsers: tuple[Callable[[], Any], ...] = (
-            lambda: parse_xargs(xargs, classes, NO_SLO)[0],
+            lambda: book.resolve(xargs)[0],
             lambda: parse_predicted_tokens(xargs),
             lambda: parse_length_quantiles(xargs),
         )
@@ -88,23 +87,24 @@ def _slo() -> Run:
 
 def _request() -> Run:
     """The body and headers of a request: `header: value` lines, an empty line, the body."""
-    from scorpio.core.slo import NO_SLO, Slo, SloClass, SloError
+    from scorpio.core.slo import NO_SLO, Slo, SloBook, SloClass, SloError
     from scorpio.server.endpoints import ENDPOINTS
     from scorpio.server.request_body import fold
-    from scorpio.server.slo_headers import SloBook, first_headers
+    from scorpio.server.slo_headers import SloRules, first_headers
 
     classes = {"interactive": SloClass("interactive", Slo(0.5))}
-    books = [SloBook(classes, d, {"priority": "interactive"}) for d in (NO_SLO, Slo(2.0))]
+    tiers = {"priority": "interactive"}
+    rules = [SloRules(SloBook(classes, d), tiers) for d in (NO_SLO, Slo(2.0))]
     routes = sorted(ENDPOINTS)
 
     def run(data: bytes) -> None:
         head, _, body = data.partition(b"\n\n")
         raw = [line.partition(b":")[::2] for line in head.split(b"\n")]
         headers = first_headers([*raw, (b"content-type", b"application/json")])
-        for book, account in zip(books, ("", "key-1"), strict=True):
+        for rule, account in zip(rules, ("", "key-1"), strict=True):
             endpoint = ENDPOINTS[routes[len(body) % len(routes)]]
             try:
-                folded = fold(body, headers, endpoint, book, account)
+                folded = fold(body, headers, endpoint, rule, account)
             except SloError as error:
                 _must_say(error)
                 continue

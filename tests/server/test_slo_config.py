@@ -32,7 +32,8 @@ def test_a_good_file(tmp_path: Path) -> None:
     file = tmp_path / "slo.toml"
     file.write_text(GOOD)
     settings = load_settings({CONFIG_KEY: read_slo_config(file)})
-    classes, default = settings.slo_book()
+    book = settings.slo_book()
+    classes, default = book.classes, book.default
     assert sorted(classes) == ["interactive", "standard"]
     assert (default.ttft_s, default.e2e_s) == (2.0, 60.0)
     assert classes["interactive"].slo.on_miss.value == "wait"

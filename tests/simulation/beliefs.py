@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from scorpio.core.plan import RejectReason
 from scorpio.core.request import RequestView
-from scorpio.core.slo import Slo, SloError, parse_xargs
+from scorpio.core.slo import Slo, SloBook, SloError
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.wire import RejectionNotice
 from scorpio.engine.virtual.requests import SchedulerOutput
@@ -122,6 +122,6 @@ class Beliefs:
 def _slo_of(entry: Entry) -> Slo | None:
     """As its client stated it; None where it names a class or nonsense."""
     try:
-        return parse_xargs(entry.arrival.xargs, {}, Slo())[0]
+        return SloBook().resolve(entry.arrival.xargs)[0]
     except SloError:
         return None

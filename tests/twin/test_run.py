@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.slo import parse_xargs
+from scorpio.core.slo import SloBook
 from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.pool import Job, JobFailed, run_jobs
@@ -123,7 +123,8 @@ def test_what_the_request_carries() -> None:
     (first, *_) = arrivals(crowd, toy_config(), 0)
     assert first.xargs["slo_tenant"] == "acme/"
     assert first.xargs["predicted_output_tokens"] == crowd[0].output_tokens
-    slo, _ = parse_xargs({k: v for k, v in first.xargs.items() if k != "slo_class"}, {}, first.slo)
+    plain = {k: v for k, v in first.xargs.items() if k != "slo_class"}
+    slo, _ = SloBook({}, first.slo).resolve(plain)
     assert slo == first.slo
     assert slo_classes(crowd) == {crowd[0].slo_class: {"ttft_ms": 200.0, "tpot_ms": 20.0}}
 
