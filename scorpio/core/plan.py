@@ -26,6 +26,9 @@ class FinalState(enum.Enum):
     FAILED = "failed"
 
 
+LEAST_RETRY_S = 1.0  # HTTP's `retry-after` has whole seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """One request refused.
@@ -37,7 +40,7 @@ class Rejection:
     request_id: str
     reason: RejectReason
     attainable_ttft_s: float | None = None
-    retry_after_s: float | None = 1.0
+    retry_after_s: float | None = LEAST_RETRY_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray, IntArray
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
+from scorpio.core.plan import LEAST_RETRY_S, STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.paper.credits import CreditBook
 from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.policies.paper.tpot_guard import TpotGuard
@@ -25,7 +25,6 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
 
-_MIN_RETRY_S = 1.0
 # Prompts worth more than this many full steps cannot start in one step, prefix-cache hits left
 # out; the rest of the queue is looked at in the next step.
 _MAX_STEPS_OF_PROMPTS = 4
@@ -214,7 +213,7 @@ class ScorpioPaper:
             view.request_id,
             RejectReason.TTFT_INFEASIBLE,
             attainable_ttft_s=estimate_s,
-            retry_after_s=None if idle_s > slo_s else max(estimate_s - slo_s, _MIN_RETRY_S),
+            retry_after_s=None if idle_s > slo_s else max(estimate_s - slo_s, LEAST_RETRY_S),
         )
 
 

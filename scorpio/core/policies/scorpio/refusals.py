@@ -10,7 +10,7 @@ import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
-from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.scorpio.admission import GrowingBatch
 from scorpio.core.policies.scorpio.coming_step import ComingStep
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, decode_work_s, prefill_work_s
@@ -22,7 +22,6 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits
 from scorpio.core.waiting import WaitingTable
 
-_MIN_RETRY_S = 1.0  # people's time, and HTTP's: `retry-after` has whole seconds
 # The load may have fallen so long after it has been worked off: a guess, which leaves the crowd
 # spread within the 30 s that HTTP tells.
 _LOAD_FALLS_S = 20.0
@@ -65,7 +64,7 @@ def hopeless(
     for row in np.flatnonzero(never).tolist():
         view, fits = waiting[row], not too_long[row]
         reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
-        retry_s = _MIN_RETRY_S if fits and not never_could(view.uncached) else None
+        retry_s = LEAST_RETRY_S if fits and not never_could(view.uncached) else None
         reject.append(Rejection(view.request_id, reason, None, retry_s))
     return never, reject
 
@@ -83,7 +82,7 @@ def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[
     """Refusals of those whose TPOT SLO the batch does not keep."""
     reason = RejectReason.TPOT_INFEASIBLE
     views = (waiting[row] for row in jobs.row[late].tolist())
-    return [Rejection(view.request_id, reason, None, _MIN_RETRY_S) for view in views]
+    return [Rejection(view.request_id, reason, None, LEAST_RETRY_S) for view in views]
 
 
 def crowded(
@@ -140,7 +139,7 @@ def refusals(
     first_s = _CUSHION * (own_s / supply.share + supply.pace_s)
     views = [waiting[row] for row in jobs.row[gone].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
-    retry_s = np.maximum(ttft_s - slo_s, _MIN_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
+    retry_s = np.maximum(ttft_s - slo_s, LEAST_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
     refused = list(_worded(views, gone, ttft_s, retry_s, supply, rule))
     times = zip(views, refused, own_s.tolist(), (first_s > slo_s).tolist(), strict=True)
     told = (

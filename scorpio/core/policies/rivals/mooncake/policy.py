@@ -16,7 +16,7 @@ import numpy as np
 from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.options import Option, parse_options
-from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
+from scorpio.core.plan import LEAST_RETRY_S, STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.rivals.mooncake.join_forecast import Forecaster, JoinForecast, Queue
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
@@ -25,7 +25,6 @@ OPTIONS = {
     "ttft_margin_s": Option(0.02, 0.0, 3600.0),
     "tpot_share": Option(1.0, 0.01, 10.0),
 }
-_MIN_RETRY_S = 1.0
 
 
 class Mooncake:
@@ -131,5 +130,5 @@ class Mooncake:
     ) -> Rejection:
         ttft_s = self._margin_s + forecast.ttft_s
         return Rejection(
-            view.request_id, reason, ttft_s, max(ttft_s - view.slo.ttft_s, _MIN_RETRY_S)
+            view.request_id, reason, ttft_s, max(ttft_s - view.slo.ttft_s, LEAST_RETRY_S)
         )
