@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
-from scorpio.cli.errors import UsageError, one_line_errors
+from scorpio.cli.errors import one_line_errors
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import BlockTokens, Mix, Model, OutDir, Rows, SpreadTickS, TimeUnit, Trace
 from scorpio.cli.parse import (
@@ -24,6 +24,7 @@ from scorpio.cli.parse import (
     option_values,
     parse_seed,
 )
+from scorpio.cli.profile import profile
 from scorpio.cli.traces import convert, replay
 
 app = typer.Typer(
@@ -93,30 +94,7 @@ def serve(
         )
 
 
-@app.command()
-def profile(
-    model: Model = "smollm2",
-    out: Annotated[Path, typer.Option(help="file to write")] = Path("latency.json"),
-    url: Annotated[str | None, typer.Option(help="measure a server that already runs")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="its run directory")] = None,
-    budget_s: Annotated[float, typer.Option(min=5.0, help="seconds for designed points")] = 75.0,
-    exam_s: Annotated[float, typer.Option(min=3.0, help="seconds of random load")] = 15.0,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="the running server goes by it from now on")
-    ] = False,
-) -> None:
-    """Measure this machine's engine; writes the coefficients that policies predict with."""
-    with one_line_errors():
-        if (url is None) != (run_dir is None):
-            raise UsageError("--url and --run-dir go together: a running server and its directory")
-        from scorpio.live.profile.run import profile_model, profile_running
-
-        if apply and url is None:
-            raise UsageError("--apply is for a running server: --url and --run-dir name it")
-        if url is not None and run_dir is not None:
-            profile_running(url, run_dir, model, out, budget_s, exam_s, apply)
-        else:
-            profile_model(model, out, budget_s=budget_s, exam_s=exam_s)
+app.command()(profile)
 
 
 @app.command()

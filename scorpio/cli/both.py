@@ -1,4 +1,4 @@
-"""`scorpio compare --engine both`: one load on this machine's server and in its twin.
+"""Do this machine's server and its twin tell the same story? `scorpio compare --engine both`.
 
 Both engines get the same requests, policies, latency profile and flags. The profile is measured on
 a server with these very flags, and the twin's steps take the time that it says.

@@ -1,4 +1,4 @@
-"""`scorpio calibrate` and `scorpio fidelity`: the twin against a real engine's log, as tables."""
+"""How near is the twin to a real engine's log? `scorpio calibrate` and `scorpio fidelity`."""
 
 from __future__ import annotations
 

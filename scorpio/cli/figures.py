@@ -1,4 +1,4 @@
-"""`scorpio figures`: which of the paper's figures, how thoroughly, and their rows on one screen."""
+"""Which of the paper's figures, and how thoroughly? `scorpio figures`, rows on one screen."""
 
 from __future__ import annotations
 

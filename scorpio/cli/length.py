@@ -1,4 +1,4 @@
-"""`scorpio collect` and `scorpio train-length`: prompts to pairs, pairs to a predictor."""
+"""How does traffic become a length predictor? `scorpio collect`, then `scorpio train-length`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scorpio plan`: what was asked, and the answer on one screen."""
+"""How many replicas? `scorpio plan`: what was asked, and the answer on one screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scorpio replay` and `scorpio convert`: a trace sent to a server, or in the common form."""
+"""What is done with a trace? `scorpio replay` sends it, `scorpio convert` rewrites it."""
 
 from __future__ import annotations
 

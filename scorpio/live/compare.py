@@ -1,4 +1,4 @@
-"""`compare --engine live`: policies against each other on a real server of this machine."""
+"""Which policy is better on a real server of this machine? `compare --engine live`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scorpio replay`: a trace against any OpenAI-compatible server, and what became of it."""
+"""What became of a trace on an OpenAI-compatible server? `scorpio replay`."""
 
 from __future__ import annotations
 

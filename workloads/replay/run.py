@@ -1,4 +1,4 @@
-"""`scorpio replay`: send a trace to a server from the command line, with progress, and keep it all.
+"""How is a trace sent, with progress, so that nothing is lost? Records go to a file at once.
 
 Ctrl-C at any moment leaves a valid record file (NAME.partial.jsonl).
 """

@@ -51,14 +51,7 @@ def summarise(
     lateness_ms = percentiles(record.lateness_s * 1000.0 for record in records)
     void_reason = _void_reason(records, lateness_ms["p99"])
     return RunSummary(
-        policy=key.policy,
-        engine=key.engine,
-        gpu=key.gpu,
-        trace=key.load.trace,
-        mix=key.load.mix,
-        rate_scale=key.load.rate_scale,
-        seed=key.load.seed,
-        repeat=key.repeat,
+        **key.fields(),
         offered_rps=_per_second(len(records), window_s),
         sent=len(records),
         good=good,

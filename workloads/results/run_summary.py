@@ -24,6 +24,14 @@ class RunKey:
     load: LoadKey
     repeat: int = 0
 
+    def fields(self) -> dict[str, Any]:
+        """As RunSummary and summary.json have it: the load's fields beside the others."""
+        load = self.load
+        return {
+            **{name: getattr(self, name) for name in ("policy", "engine", "gpu", "repeat")},
+            **{name: getattr(load, name) for name in ("trace", "mix", "rate_scale", "seed")},
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:

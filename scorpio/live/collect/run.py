@@ -1,4 +1,4 @@
-"""`scorpio collect`: a server of its own or one that runs, and how it goes."""
+"""Which server answers the prompts of `scorpio collect`? Its own, or one that runs."""
 
 from __future__ import annotations
 

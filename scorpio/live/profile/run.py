@@ -1,4 +1,4 @@
-"""`scorpio profile` and the demo's first act: a profile of this machine's engine, as a file."""
+"""Where does the profile of this machine's engine come from? `scorpio profile`, or its cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of the SCORPIO paper, drawn from the twin. `scorpio figures`.
+"""How do the figures of the SCORPIO paper look in the twin? `scorpio figures`.
 
 Each figure is a list of cases and a way to draw them; cases that figures share are run once.
 """
