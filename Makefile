@@ -1,6 +1,6 @@
 # One act, one line. Every target sets up what it needs first; setting up twice costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench figures simulate soak fuzz
+.PHONY: help setup demo test check bench results figures simulate soak fuzz
 PY := .venv/bin/python
 
 help: ## this list
@@ -24,6 +24,9 @@ check: setup ## lint, format, types, import contracts
 bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a length prediction costs
 	@$(PY) -m tests.bench.length_cost
 	@$(PY) -m tests.bench.schedule_cost $(ARGS)
+
+results: setup ## every study, both cores: docs/results and the numbers in README (ARGS=quick: 5 minutes)
+	@$(PY) -m scorpio.studies $(ARGS)
 
 figures: setup ## the figures of the SCORPIO paper, from the twin (docs/paper.md)
 	@.venv/bin/scorpio figures --out docs/figures/paper $(ARGS)

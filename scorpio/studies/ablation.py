@@ -1,10 +1,8 @@
-"""What does each part of `scorpio` bring? `python -m scorpio.studies.ablation --out FILE`.
+"""What does each part of `scorpio` bring? Every part is switched off alone, on the same requests.
 
-Every part is switched off alone, on the same requests and noise; the table says what that changes,
-in points of attainment and of promises broken (let in, but not kept), with a 95 % interval over
-paired requests and seeds. Parts that are options
-are set to their "off" value; the others are replaced inside the run by what would stand there
-without them (`PARTS`), so that the policy carries no switches for this table's sake.
+Parts that are options are set to their "off" value; the others are replaced inside the run by what
+would stand there without them (`PARTS`), so that the policy carries no switches for this table's
+sake.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +25,24 @@ from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import Calibration
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.snapshot import Snapshot
-from scorpio.studies.window import add_runs, engine, window_parser, workloads
-from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import run_jobs
+from scorpio.studies.study import (
+    OURS,
+    Cells,
+    Found,
+    Page,
+    Rows,
+    Study,
+    engine,
+    interval,
+    reference,
+    shown,
+    table,
+)
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
-from workloads.results.intervals import Interval, mean_interval
 
 Patch = tuple[object, str, object]
+LOADS, SEEDS = (1.2, 2.4), (0, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
     return np.arange(len(jobs.row), dtype=np.float64)
 
 
-# Parts that `scorpio.studies.robustness.tables` switches off too.
+# Parts that the robustness study switches off too.
 CALIBRATION = "online calibration"
 GUARD = "TPOT guard at admission"
 FIXED = "_FIXED = 1"
@@ -161,12 +168,8 @@ def replaced(patches: Sequence[Patch]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`scorpio` without a part ("" = with all) on a load.
+    """`scorpio` without a part ("" = with all) on a load."""
 
-    The result has shape [2, requests], 0 or 100 each: promise kept; let in, but not kept.
-    """
-
-    config: TwinConfig
     load: LoadKey
     part: str = ""
 
@@ -175,60 +178,60 @@ class Run:
         """What is off, and where."""
         return f"without {self.part or 'nothing'} on {self.load.label}"
 
-    def run(self) -> FloatArray:
-        """Do it here and now."""
+    def run(self) -> list[str]:
+        """[promise kept, let in but not kept]: a 0 or 1 per request each."""
         part = PARTS.get(self.part, Part())
-        own = replace(self.config, policy_options={"scorpio": part.options})
+        own = replace(engine(), policy_options={OURS: part.options})
         with replaced(part.patches):
-            made = run_twin(own, self.load.requests(), "scorpio", self.load.seed)
-        good = np.array([record.good for record in made.records])
-        refused = np.array([record.reject_reason is not None for record in made.records])
-        return 100.0 * np.array([good, ~good & ~refused])
+            made = run_twin(own, self.load.requests(), OURS, self.load.seed)
+        kept = [record.good for record in made.records]
+        broken = [not r.good and r.reject_reason is None for r in made.records]
+        return ["".join(str(int(flag)) for flag in flags) for flags in (kept, broken)]
 
 
-def cell(difference: Interval) -> str:
-    """Points with interval; bold when it excludes zero."""
-    text = f"{difference.mean:+.1f} ({difference.low:+.1f}..{difference.high:+.1f})"
-    return f"**{text}**" if difference.excludes_zero else text
+def _cells(quick: bool) -> Cells:
+    loads, seeds = ((1.6,), (0,)) if quick else (LOADS, SEEDS)
+    parts = ("", *PARTS) if not quick else ("", *list(PARTS)[:2])
+    return [
+        Run(reference(scale, seed, quick), part)
+        for part in parts
+        for scale in loads
+        for seed in seeds
+    ]
 
 
-def main() -> None:
-    """Print the table, a line as soon as it is known."""
-    parser = window_parser(__doc__, "0.8,1.2,1.6,2.4")
-    add_runs(parser)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--profile-bias", type=float, default=1.0)
-    parser.add_argument("--parts", default="", help="those whose name contains one of these")
-    args = parser.parse_args()
-    scales, runs = args.rate_scale, len(args.seed)
-    keys = [key for scale in scales for key in workloads(args, scale)]
-    config = replace(engine(args.gpu), profile_bias=args.profile_bias)
-
-    def good(part: str) -> list[list[FloatArray]]:
-        found = run_jobs([Run(config, key, part) for key in keys], args.workers)
-        return [found[at : at + runs] for at in range(0, len(found), runs)]
-
-    with args.out.open("w", buffering=1) as file:
-
-        def line(*cells: str) -> None:
-            print("| " + " | ".join(cells) + " |", file=file)
-
-        heads = (f"x{scale:g} {what}" for scale in scales for what in ("kept", "broken"))
-        line(f"{args.trace} {args.rows}, {args.mix}", *heads)
-        line(*["---"] * (2 * len(scales) + 1))
-        whole = good("")
-        means = (np.mean([run.mean(axis=1) for run in load], axis=0) for load in whole)
-        line("all parts", *(f"{value:.1f} %" for mean in means for value in mean.tolist()))
-        for part in (name for name in PARTS if any(word in name for word in args.parts.split(","))):
-            line(
-                part,
-                *(
-                    cell(mean_interval([b[what] - a[what] for a, b in zip(base, off, strict=True)]))
-                    for base, off in zip(whole, good(part), strict=True)
-                    for what in (0, 1)
-                ),
-            )
+def _rows(found: Found) -> Rows:
+    runs: dict[tuple[str, float], list[list[list[float]]]] = {}
+    for run, flags in found:
+        assert isinstance(run, Run)
+        values = [[100.0 * int(flag) for flag in text] for text in flags]
+        runs.setdefault((run.part, run.load.rate_scale), []).append(values)
+    rows: Rows = []
+    for (part, scale), made in runs.items():
+        row: dict[str, Any] = {"part": part, "load": scale}
+        for at, what in enumerate(("kept", "broken")):
+            whole = runs["", scale]
+            change = [np.subtract(a[at], b[at]).tolist() for a, b in zip(made, whole, strict=True)]
+            row[what] = interval([run[at] for run in made] if not part else change)
+        rows.append(row)
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def _page(rows: Rows) -> Page:
+    loads = sorted({row["load"] for row in rows})
+    heads = ["without", *(f"x{load:g}: {what}" for load in loads for what in ("kept", "broken"))]
+    lines = []
+    for part in dict.fromkeys(row["part"] for row in rows):
+        mine = {row["load"]: row for row in rows if row["part"] == part}
+        values = [mine[load][what] for load in loads for what in ("kept", "broken")]
+        lines.append([part or "nothing (%)", *(shown(v, sign=bool(part)) for v in values)])
+    return Page(f"""\
+Each part of the policy `scorpio` is switched off alone, on the same requests and noise. First line:
+promises kept, and requests that were let in but not served as promised, in % of all sent. Below:
+what changes without the part, in points, with a 95 % interval over paired requests and seeds; bold
+where it excludes zero. Reference window, {len(SEEDS)} seeds, A100 model.
+
+{table(heads, lines)}""")
+
+
+STUDY = Study("ablation", "What does each part of the policy bring?", _cells, _rows, _page)

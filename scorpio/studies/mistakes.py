@@ -1,31 +1,31 @@
-"""Whom did a policy refuse, or let in, by mistake? `python -m scorpio.studies.mistakes`.
+"""Which requests did a policy refuse, or let in, by mistake? Each has a run without it.
 
 False admit: let in, and a promise was broken. False reject: refused, but it would have been served
-as promised. That is judged by a counterfactual: the same load, seed and policy in the twin, but
-this one request carries on_miss `wait`, so the policy may not refuse it and must find it a place.
-One run for each of `--sample` refused requests of a class, drawn by the seed. What it does to the
-others is counted too: good requests lost minus gained. A run that differs in one request goes its
-own way from there on and gains or loses a handful of others by chance, so these counts scatter;
-`--groups` runs that let in `--together` refused requests of any class at once say it better.
+as promised: the same load, seed and policy in the twin, but this one request carries on_miss
+`wait`, so the policy may not refuse it and must find it a place. What it does to the others is
+counted too: good requests lost minus gained. A run that differs in one request goes its own way
+from there on and gains or loses a handful of others by chance, so these counts scatter; runs that
+let in several at once say it better.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from scorpio.studies.window import engine, window_parser
-from scorpio.twin.pool import Job, run_jobs
-from scorpio.twin.run import TwinRun
+from scorpio.studies.study import Cells, Found, Page, Rows, Study, engine, reference, table
+from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
 from workloads.results.records import Outcome, RequestRecord
 
 REFUSED = 429
+POLICIES = ("scorpio", "mooncake")
+LOADS = (1.6,)
+SAMPLE, TOGETHER = 6, 20
 _HEAD = (
     "policy", "load", "class", "sent", "refused", "let in again", "would have met",
     "others lost for each", "false reject %", "false admit %",
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
     others_lost: int
 
 
-Verdicts = list[tuple[frozenset[int], Verdict]]  # who was let in, and what came of it
+Verdicts = list[tuple[frozenset[int], Verdict]]  # which were let in, and what came of it
 
 
 def refused_by_class(records: Iterable[RequestRecord]) -> dict[str, list[int]]:
@@ -94,69 +94,92 @@ def mean(values: Sequence[float]) -> str:
     return f"{np.mean(values):+.2f} ± {half:.2f}"
 
 
-def table(job: Job, records: Sequence[RequestRecord], verdicts: Verdicts) -> list[str]:
-    """Markdown rows of one run: each class, then all, judged by the groups alone."""
+def cases(records: Sequence[RequestRecord], sample: int, seed: int) -> list[frozenset[int]]:
+    """Which refused requests to let in, run by run: samples of every class one by one, then
+    groups."""
+    refused = refused_by_class(records)
+    ones = [
+        frozenset({index}) for mine in refused.values() for index in sampled(mine, sample, seed)
+    ]
+    everyone = sorted(index for mine in refused.values() for index in mine)
+    groups = [frozenset(sampled(everyone, TOGETHER, seed + 1 + number)) for number in range(sample)]
+    return [*ones, *(which for which in dict.fromkeys(groups) if len(which) > 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One policy on one load, and as many counterfactual runs as its refusals give."""
+
+    policy: str
+    load: LoadKey
+    sample: int
+
+    @property
+    def label(self) -> str:
+        """Policy and load."""
+        return f"mistakes of {self.policy} on {self.load.label}, sample {self.sample}"
+
+    def run(self) -> list[list[str]]:
+        """Lines of the table: each class, then all."""
+        config, requests = engine(), self.load.requests()
+        before = run_twin(config, requests, self.policy, self.load.seed).records
+        verdicts: Verdicts = []
+        for let_in in cases(before, self.sample, self.load.seed):
+            other = replace(config, never_refuse=let_in)
+            after = run_twin(other, requests, self.policy, self.load.seed).records
+            verdicts.append((let_in, verdict(let_in, before, after)))
+        return lines(before, verdicts)
+
+
+def lines(records: Sequence[RequestRecord], verdicts: Verdicts) -> list[list[str]]:
+    """Cells of one run: each class, then all, judged by the groups alone."""
     classes: dict[str, list[RequestRecord]] = defaultdict(list)
     for record in records:
         classes[record.slo_class].append(record)
-    rows = []
+    found = []
     for name, group in sorted(classes.items()):
         own = {record.index for record in group}
-        rows.append(row(name, group, [v for who, v in verdicts if len(who) == 1 and who <= own]))
-    groups = [(len(who), v) for who, v in verdicts if len(who) > 1]
+        found.append(row(name, group, [v for let, v in verdicts if len(let) == 1 and let <= own]))
+    groups = [(len(let_in), v) for let_in, v in verdicts if len(let_in) > 1]
     cells = row("all", records, [])
     cells[3] = f"{len(groups)} x {groups[0][0]}" if groups else "-"
     cells[4] = f"{np.mean([v.met for _, v in groups]):.1f}" if groups else "-"
     cells[5] = mean([v.others_lost / n for n, v in groups])
-    each = [float(cells[6]) * int(cells[1]) for cells in rows]
+    each = [float(line[6]) * int(line[1]) for line in found]
     cells[6] = f"{sum(each) / len(records):.1f}"
-    where = [f"`{job.policy}`", f"x{job.load.rate_scale:g}"]
-    return ["| " + " | ".join([*where, *cells]) + " |" for cells in [*rows, cells]]
+    return [*found, cells]
 
 
-def cases(records: Sequence[RequestRecord], args: argparse.Namespace) -> list[frozenset[int]]:
-    """Whom to let in, run by run: samples of every class one by one, then groups."""
-    refused = refused_by_class(records)
-    ones = [
-        frozenset({index})
-        for mine in refused.values()
-        for index in sampled(mine, args.sample, args.seed)
+def _cells(quick: bool) -> Cells:
+    policies, sample = (("scorpio",), 1) if quick else (POLICIES, SAMPLE)
+    return [
+        Judged(policy, reference(scale, 0, quick), sample) for scale in LOADS for policy in policies
     ]
-    everyone = sorted(index for mine in refused.values() for index in mine)
-    groups = [
-        frozenset(sampled(everyone, args.together, args.seed + 1 + number))
-        for number in range(args.groups)
-    ]
-    return [*ones, *(who for who in dict.fromkeys(groups) if len(who) > 1)]
 
 
-def main() -> None:
-    """Print one markdown table."""
-    parser = window_parser(__doc__, "1.2,2.4")
-    parser.add_argument("--policy", default="scorpio,scorpio-paper,mooncake")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sample", type=int, default=8, help="refused requests per class")
-    parser.add_argument("--groups", type=int, default=8, help="runs that let in several at once")
-    parser.add_argument("--together", type=int, default=20, help="how many, in each of those runs")
-    parser.add_argument("--workers", type=int)
-    args = parser.parse_args()
-    config = engine(args.gpu)
-    base = [
-        Job(config, LoadKey(args.trace, args.rows, args.mix, scale, args.seed), policy)
-        for scale in args.rate_scale
-        for policy in args.policy.split(",")
-    ]
-    runs: list[TwinRun] = run_jobs(base, args.workers)
-    todo = [(number, who) for number, run in enumerate(runs) for who in cases(run.records, args)]
-    jobs = [replace(base[n], config=replace(config, never_refuse=who)) for n, who in todo]
-    verdicts: dict[int, Verdicts] = defaultdict(list)
-    for (number, who), run in zip(todo, run_jobs(jobs, args.workers), strict=True):
-        verdicts[number].append((who, verdict(who, runs[number].records, run.records)))
-    print("| " + " | ".join(_HEAD) + " |")
-    print("|" + "---|" * len(_HEAD))
-    for number, job in enumerate(base):
-        print("\n".join(table(job, runs[number].records, verdicts[number])))
+def _rows(found: Found) -> Rows:
+    rows: Rows = []
+    for judged, made in found:
+        assert isinstance(judged, Judged)
+        where = {"policy": judged.policy, "load": judged.load.rate_scale}
+        rows += [where | {"cells": cells} for cells in made]
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def _page(rows: Rows) -> Page:
+    body = [[f"`{row['policy']}`", f"x{row['load']:g}", *row["cells"]] for row in rows]
+    return Page(f"""\
+False admit: let in, and a promise was broken. False reject: refused, but it would have been served
+as promised. That is judged by a counterfactual: the same load, seed and policy, but this one
+request may not be refused. Up to {SAMPLE} refused requests of each class are tried alone (columns
+"let in" and "would have met"), and {SAMPLE} groups of {TOGETHER} together in the lines "all". What
+it does to the others is counted as well: good requests lost minus gained, for each that was let
+in. A run that differs in one request goes its own way from there on, so these counts scatter.
+Reference window, seed 0, A100 model.
+
+{table(_HEAD, body)}""")
+
+
+STUDY = Study(
+    "mistakes", "Which requests are refused, or let in, by mistake?", _cells, _rows, _page
+)

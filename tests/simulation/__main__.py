@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from scorpio.studies.marked_block import fill
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case
-from tests.simulation.marked_block import fill
 from tests.simulation.shrink import page, shrink
 
 PORTION = 20_000  # requests to a line of the record

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
+from scorpio.studies.marked_block import fill
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case, simulation_of
-from tests.simulation.marked_block import fill
 from tests.simulation.pairs import broken_pair
 from tests.simulation.shrink import command, page, shrink
 from tests.simulation.swarm import FEATURES, draw

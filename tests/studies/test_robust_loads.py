@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from scorpio.studies.knee import LEAST, MOST, knee
 from scorpio.studies.robustness.loads import (
     ATTACKER,
     FLOOD_FACTOR,
@@ -64,9 +63,3 @@ def test_bursts_keep_the_mean_rate() -> None:
 
 def test_every_scene_names_a_load() -> None:
     assert {scene.load for _, scenes in PARTS.values() for scene in scenes} <= set(LOADS)
-
-
-def test_the_knee_of_a_straight_line_is_exact() -> None:
-    assert knee(lambda load: 100.0 - 10.0 * (load - LEAST), 95.0, 3) == pytest.approx(LEAST + 0.5)
-    assert knee(lambda load: 50.0, 95.0, 3) == LEAST
-    assert knee(lambda load: 100.0, 95.0, 3) == MOST

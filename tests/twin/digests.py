@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from scorpio.core.registry import policy_names
-from scorpio.studies.window import engine
+from scorpio.studies.study import engine
 from scorpio.twin.pool import Job, run_jobs
 from workloads.load import LoadKey
 

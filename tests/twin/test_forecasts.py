@@ -9,15 +9,13 @@ import pytest
 
 from scorpio.core.plan import Forecast
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
-from scorpio.studies.mistakes import Verdict, refused_by_class, row, sampled, table, verdict
+from scorpio.studies.mistakes import Verdict, lines, refused_by_class, row, sampled, verdict
 from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
-from scorpio.twin.pool import Job
 from scorpio.twin.run import TwinRun, run_twin
 from scorpio.twin.translate import arrivals
 from tests.twin.driving import promised, toy_config, toy_step_s
 from tests.workloads.test_records import record, rejected
-from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.results.records import Outcome
 
@@ -110,13 +108,11 @@ def test_the_table_by_hand() -> None:
     # one of two sampled would have met: half of the half that was refused; one of four was late
     assert cells == ["chat", "4", "2", "2", "1", "+1.00 ± 1.96", "25.0", "25.0"]
     assert row("chat", group[:2], [])[-3:] == ["-", "0.0", "50.0"]
-    key = LoadKey("t", None, "six", 2.0, 0)
     ones = [(frozenset({2}), Verdict(1, 0)), (frozenset({3}), Verdict(0, 2))]
     pair = [(frozenset({2, 3}), Verdict(1, 3))]
-    lines = table(Job(toy_config(), key, "p"), group, [*ones, *pair])
-    assert lines == [
-        "| `p` | x2 | chat | 4 | 2 | 2 | 1 | +1.00 ± 1.96 | 25.0 | 25.0 |",
-        "| `p` | x2 | all | 4 | 2 | 1 x 2 | 1.0 | +1.50 | 25.0 | 25.0 |",
+    assert lines(group, [*ones, *pair]) == [
+        ["chat", "4", "2", "2", "1", "+1.00 ± 1.96", "25.0", "25.0"],
+        ["all", "4", "2", "1 x 2", "1.0", "+1.50", "25.0", "25.0"],
     ]
 
 

@@ -92,6 +92,17 @@ def figure_names() -> tuple[str, ...]:
     return tuple(_FIGURES)
 
 
+def figure_cases(name: str, scale: Scale, gap_ms: float) -> list[Case]:
+    """The runs of one figure."""
+    return _FIGURES[name].cases(scale, gap_ms)
+
+
+def drawn(name: str, cases: Sequence[Case], results: Results) -> Sequence[Any]:
+    """The rows of one figure: dataclasses of `workloads.report.plots_paper`."""
+    rows, _ = _FIGURES[name].draw(cases, results)
+    return rows
+
+
 def check_names(names: Sequence[str]) -> None:
     """Raises UnknownName for the first that is no figure."""
     for name in names:

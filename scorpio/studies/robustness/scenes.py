@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.studies.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
-from scorpio.studies.grid import OURS
 from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
+from scorpio.studies.study import OURS
 from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
+from workloads.results.records import RequestRecord
 
 ALL = (OURS, "fcfs", "qoserve")
 KNOWING = (OURS, "qoserve")  # those that look at a latency profile
@@ -22,13 +23,20 @@ RECOVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One run, [n] per request in order of index; step_*: predictions of scorpio's own steps."""
+    """One run, [n] per request in order of index."""
 
     send_s: FloatArray
     tenant: np.ndarray[tuple[int], np.dtype[np.str_]]
-    good: FloatArray
-    step_end_s: FloatArray
-    step_error: FloatArray
+    good: BoolArray
+
+    @classmethod
+    def of(cls, records: Sequence[RequestRecord]) -> Seen:
+        """What the views look at."""
+        return cls(
+            np.array([record.send_s for record in records]),
+            np.array([record.tenant for record in records]),
+            np.array([record.good for record in records]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.simulation.marked_block import fill
+from scorpio.studies.marked_block import fill
 from tests.simulation.mutate import judge, reach
 from tests.simulation.mutate.mutants import Mutant, place, sample
 from tests.simulation.mutate.record import Row, add, read, report

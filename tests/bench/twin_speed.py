@@ -1,4 +1,4 @@
-"""How much faster than the modelled GPU is the twin? python -m scorpio.studies.twin_speed"""
+"""How much faster than the modelled GPU is the twin? python -m tests.bench.twin_speed"""
 
 from __future__ import annotations
 

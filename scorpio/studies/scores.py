@@ -1,0 +1,53 @@
+"""How did one system do on one load? The run that most studies are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scorpio.studies.study import GPU, engine
+from scorpio.twin.run import run_twin
+from workloads.load import LoadKey
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One run of the twin. times: per-request times too, for pairs of runs."""
+
+    system: str
+    load: LoadKey
+    gpu: str = GPU
+    times: bool = False
+
+    @property
+    def label(self) -> str:
+        """What runs on what, for progress and for its file."""
+        times = ", times" if self.times else ""
+        return f"{self.system} on {self.load.label}, {self.gpu}{times}"
+
+    def run(self) -> dict[str, Any]:
+        """good: one 0 or 1 per request, in order of arrival."""
+        requests = self.load.requests()
+        made = run_twin(engine(self.gpu), requests, self.system, self.load.seed)
+        records = sorted(made.records, key=lambda record: record.index)
+        found: dict[str, Any] = {
+            "good": "".join(str(int(record.good)) for record in records),
+            "refused": sum(record.reject_reason is not None for record in records),
+            "offered_rps": (len(requests) - 1) / requests[-1].send_s,
+        }
+        if self.times:
+            last_s = max(record.end_s for record in records)
+            tokens = sum(record.output_tokens for record in records)
+            found |= {
+                "ttft_s": [record.ttft_s for record in records],
+                "tpot_s": [record.tpot_s for record in records],
+                "e2e_s": [record.e2e_s for record in records],
+                "tokens_per_s": tokens / (last_s - records[0].send_s),
+                "stock_share": made.stock_steps / made.steps,
+            }
+        return found
+
+
+def percent_good(found: dict[str, Any]) -> list[float]:
+    """100 for each request that kept its promises, else 0."""
+    return [100.0 * int(flag) for flag in found["good"]]
