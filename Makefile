@@ -22,8 +22,7 @@ check: setup ## lint, format, types, import contracts
 	@.venv/bin/lint-imports
 
 bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a length prediction costs
-	@$(PY) -m tests.bench.length_cost
-	@$(PY) -m tests.bench.schedule_cost $(ARGS)
+	@$(PY) -m tests.bench $(ARGS)
 
 results: setup ## every study, both cores: docs/results and the numbers in README (ARGS=quick: 5 minutes)
 	@$(PY) -m scorpio.studies $(ARGS)

@@ -25,7 +25,7 @@ from workloads.results.records import Outcome, RequestRecord
 REFUSED = 429
 POLICIES = ("scorpio", "mooncake")
 LOADS = (1.6,)
-SAMPLE, TOGETHER = 6, 20
+SAMPLE, TOGETHER = 4, 20
 _HEAD = (
     "policy", "load", "class", "sent", "refused", "let in again", "would have met",
     "others lost for each", "false reject %", "false admit %",

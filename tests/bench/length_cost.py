@@ -1,4 +1,4 @@
-"""What does a length prediction cost the API process? `make bench` prints CPU time per request.
+"""What does a length prediction cost the API process? CPU time per request.
 
 The whole way of a request: text of its body, ladder, `extra_args`; with the model that comes with
 the package, prompts of made-up words (median 25, p99 about 500) and learning from every answer.
@@ -9,19 +9,17 @@ machine's queue.
 
 from __future__ import annotations
 
-import argparse
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from predictors.length.ladder import LengthLadder
 from predictors.length.shipped import open_model
 from scorpio.server.lengths import LengthService
 from scorpio.server.prompt_text import prompt_text
+from scorpio.studies.study import Rows, table
 
 _SYLLABLES = ("ka", "lo", "mi", "ne", "ru", "sta", "vor", "xi", "pre", "ing")
 _DELTA = SimpleNamespace(name="DELTA")
@@ -59,19 +57,14 @@ def measure(with_model: bool, count: int) -> dict[str, float]:
     return {"p50": float(p50), "p90": float(p90), "p99": float(p99)}
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=3000)
-    args = parser.parse_args()
-    table = Table(title="CPU time of a length prediction, us per request")
-    for name in ("predictor", "p50", "p90", "p99"):
-        table.add_column(name, justify="right")
-    for name, with_model in (("trained model", True), ("histograms alone", False)):
-        row = measure(with_model, args.requests)
-        table.add_row(name, *(f"{row[key]:.0f}" for key in ("p50", "p90", "p99")))
-    Console().print(table)
+def rows(count: int) -> Rows:
+    """With the trained model, and with histograms alone."""
+    both = (("trained model", True), ("histograms alone", False))
+    return [{"predictor": name} | measure(with_model, count) for name, with_model in both]
 
 
-if __name__ == "__main__":
-    main()
+def text(found: Rows) -> str:
+    """Markdown."""
+    names = ("p50", "p90", "p99")
+    lines = [[row["predictor"], *(f"{row[name]:.0f}" for name in names)] for row in found]
+    return table(["predictor", *(f"{name}, us" for name in names)], lines)

@@ -1,4 +1,4 @@
-"""What does Scorpio add to one `schedule()` call? `make bench` (one minute per policy).
+"""What does Scorpio add to one `schedule()` call? One minute for each policy.
 
 Two real vLLM schedulers in one process hold the same state: R running decodes and W waiting
 requests that do not fit. Steps alternate between them; "ratio" is Scorpio's snapshot + plan +
@@ -13,20 +13,18 @@ Nothing here is a test: timings never fail anything.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import time
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
-from scorpio.core.registry import policy_names
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import AsyncScheduler
+from scorpio.studies.study import Rows, shown, table
 from tests.engine.driver import Engine
 
 # Small enough that 256 decodes meet 30 ms: the state stays put while it is timed.
@@ -122,41 +120,31 @@ def bytes_per_waiting(count: int = 5_000) -> float:
     return (grown("scorpio") - grown(None)) / count
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=400)
-    names = [name for name in policy_names() if name != "fcfs"]
-    parser.add_argument(
-        "--policy", nargs="+", choices=names, default=["scorpio", "scorpio-paper"], metavar="NAME"
-    )
-    args = parser.parse_args()
-    table = Table(
-        title=f"snapshot + plan + apply, as a share of stock schedule(), {RUNNING} running",
-        caption=f"memory per waiting request beside vLLM's own: {bytes_per_waiting():,.0f} bytes",
-    )
-    columns = ("policy", "waiting", "planned", "ours", "stock schedule()", "ratio", "95 %",
-               "without snapshot", "x 1,000", "whole")  # fmt: skip
-    for name in columns:
-        table.add_column(name, justify="right")
-    plan_us: dict[str, float] = {}
+def rows(steps: int, policies: Sequence[str] = ("scorpio", "scorpio-paper")) -> Rows:
+    """One for each policy and queue."""
+    found: Rows = []
     for waiting, prompt in QUEUES:
-        for policy in args.policy:
+        flood = prompt == FLOOD_TOKENS
+        for policy in policies:
             stock = build(None, RUNNING, waiting, prompt)
             ours = build(policy, RUNNING, waiting, prompt)
-            flood = prompt == FLOOD_TOKENS
-            row = measure(stock, ours, min(args.steps, 60) if flood else args.steps)
-            if waiting == 1_000:
-                plan_us[policy] = row["plan_us"]
-            table.add_row(
-                policy, f"{waiting:,}{' (flood)' if flood else ''}", f"{row['planned']:.0%}",
-                f"{row['plan_us']:.0f} us", f"{row['stock_us']:.0f} us", f"{row['ratio']:.1%}",
-                f"{row['low']:.1%}..{row['high']:.1%}", f"{row['planning']:.1%}",
-                f"{row['plan_us'] / plan_us[policy]:.2f}" if waiting > 1_000 else "",
-                f"{row['whole']:.2f}",
-            )  # fmt: skip
-    Console(width=140).print(table)
+            made = measure(stock, ours, min(steps, 60) if flood else steps)
+            where = {"policy": policy, "waiting": waiting, "flood": flood}
+            found.append(where | {name: round(value, 4) for name, value in made.items()})
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def text(found: Rows) -> str:
+    """Markdown."""
+    heads = ("waiting", "policy", "snapshot + plan + apply", "stock schedule()", "share",
+             "plan + apply alone", "whole step / stock")  # fmt: skip
+    lines = [
+        [
+            f"{row['waiting']:,}" + (", nearly all to be refused" if row["flood"] else ""),
+            f"`{row['policy']}`", f"{row['plan_us']:,.0f} us", f"{row['stock_us']:,.0f} us",
+            shown([100.0 * row[name] for name in ("ratio", "low", "high")]) + " %",
+            f"{100.0 * row['planning']:.1f} %", f"{row['whole']:.2f}",
+        ]
+        for row in found
+    ]  # fmt: skip
+    return table(heads, lines)

@@ -1,27 +1,35 @@
-"""How much faster than the modelled GPU is the twin? python -m tests.bench.twin_speed"""
+"""How much faster than the modelled GPU is the twin? A thousand chat requests, one core."""
 
 from __future__ import annotations
 
-from scorpio.engine.virtual.build import EngineSpec
-from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu.step_models import BUILT_IN
+from scorpio.studies.study import Rows, engine, table
 from scorpio.twin.run import run_twin
-from workloads.named import load_workload
+from workloads.load import LoadKey
 
 
-def main() -> None:
-    """A thousand requests of the Azure conversation trace, at its own rate, on the A100 model."""
-    load = load_workload("azure-conv", "0:1000", 1.0, 0, "six")
-    config = TwinConfig(BUILT_IN["a100-llama-3.1-8b"], EngineSpec())
-    for policy in ("fcfs", "scorpio"):
-        run = run_twin(config, load, policy, 0)
-        inside, planning = run.scheduler_s / run.wall_s, run.plan_s / run.wall_s
-        print(
-            f"{policy:8} {run.virtual_s / run.cpu_s:5.1f} x real time,"
-            f" {run.steps / run.cpu_s:6.0f} steps/s,"
-            f" in the scheduler {inside:.0%}, in the policy {planning:.0%}"
+def rows(requests: int) -> Rows:
+    """Stock vLLM and Scorpio."""
+    load = LoadKey("azure-conv-synth", f"0:{requests}", "six", 1.0, 0).requests()
+    found: Rows = []
+    for system in ("fcfs", "scorpio"):
+        run = run_twin(engine(), load, system, 0)
+        found.append(
+            {
+                "system": system,
+                "times_real": round(run.virtual_s / run.cpu_s, 1),
+                "steps_per_s": round(run.steps / run.cpu_s),
+                "in_policy": round(run.plan_s / run.wall_s, 3),
+            }
         )
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def text(found: Rows) -> str:
+    """Markdown."""
+    heads = ("system", "times faster than the modelled GPU", "steps/s", "of it in the policy")
+    lines = [
+        [f"`{row['system']}`", f"{row['times_real']:.1f}", f"{row['steps_per_s']:,}",
+         f"{100.0 * row['in_policy']:.0f} %"]
+        for row in found
+    ]  # fmt: skip
+    return table(heads, lines)

@@ -17,7 +17,7 @@ from workloads.report.plots_paper import GuardRow, LoadRow, guards_plot, load_pl
 from workloads.results.intervals import Interval
 
 FIGURES = ("load", "guards")
-_FULL = replace(FULL, seeds=(0, 1))
+_FULL = replace(FULL, seeds=(0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _page(rows: Rows) -> Page:
     )
     return Page(
         f"""\
-ShareGPT-like lengths, Poisson arrivals, {FULL.requests} requests, six SLO classes, two seeds; A100
+ShareGPT-like lengths, Poisson arrivals, {FULL.requests} requests, six SLO classes, one seed; A100
 model. `prefill-first` is the engine of the paper (prefills and decodes in separate steps, an
 assumed gap of {PAPER_GAP_MS:g} ms between steps); `chunked` is stock vLLM today. Adherence is the
 share of all requests sent that kept their SLOs.
