@@ -158,7 +158,8 @@ def _page(rows: Rows) -> Page:
 Attainment in %: requests that finished within their TTFT and TPOT SLO, of all sent. Mean over seeds
 of {first["requests"]} requests (three of the systems of the chart, two of the others), with a 95 %
 interval over requests and seeds; in the chart loads between those of the table have one seed. Azure
-conversation trace, rows 2000 to 2800, mix `six`; the twin: vLLM's real scheduler in virtual time, Llama-3.1-8B on the A100 model.
+conversation trace, rows 2000 to 2800, mix `six`; the twin: vLLM's real scheduler in virtual time,
+Llama-3.1-8B on the A100 model.
 
 {_attainments(rows, systems)}
 ## How much load can each carry?

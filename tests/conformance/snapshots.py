@@ -14,11 +14,12 @@ from scorpio.core.latency import (
     decode_from_step,
     prefill_from_step,
 )
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
-from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot
+from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
 
 NOW_S = 1000.0
@@ -164,3 +165,11 @@ def scenes(draw: st.DrawFn, most_waiting: int = 30) -> Scene:
     )
     busy_since_s = draw(st.sampled_from([math.nan, NOW_S - 0.01, NOW_S - 5.0, NOW_S + 1.0]))
     return Scene(engine, running, waiting, executing_since_s=busy_since_s)
+
+
+def proven(policy: Scorpio, profile: LatencyProfile) -> Scorpio:
+    """Steps were seen that took what the profile says: forecasts may refuse."""
+    model = profile.step
+    for _ in range(3):
+        policy.observe(StepSample(0, 0.0, 0.0, 1, 10, model.step_s(1, 10.0)))
+    return policy

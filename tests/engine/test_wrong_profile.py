@@ -38,6 +38,28 @@ def test_an_idle_engine_serves_what_a_wrong_profile_calls_late(factor: float) ->
     assert not any(engine.refusal(name) for name in asked[17:])
 
 
+@pytest.mark.parametrize("factor", [5.0, 10.0])
+def test_those_beside_the_first_wait_for_what_it_teaches(factor: float) -> None:
+    """Ten at once: all could be served in 0.5 s, where the profile says seconds."""
+    engine = Timed(STEP, settings(times(factor)))
+    names = [f"r{number}" for number in range(10)]
+    for name in names:
+        engine.add(name, 500, 20, slo_ttft_ms=1500.0)
+    engine.run_until(engine.time_s + 5.0)
+    assert not [name for name in names if engine.refusal(name)]
+    assert all(engine.ttft_s(name) < 1.5 for name in names)
+
+
+def test_what_is_out_of_reach_is_refused_beside_it_all_the_same() -> None:
+    engine = Timed(STEP, settings(times(8.0)))
+    for number in range(4):
+        engine.add(f"r{number}", 500, 20, slo_ttft_ms=400.0)
+    engine.add("never", 500, 20, slo_ttft_ms=1.0)
+    engine.step()
+    assert engine.refusal("never") is not None
+    assert not any(engine.refusal(f"r{number}") for number in range(4))
+
+
 def test_an_idle_engine_tries_all_choices_of_a_request() -> None:
     engine = Timed(STEP, settings(times(8.0)))
     for number in range(10):
@@ -82,6 +104,9 @@ def test_what_no_idle_engine_can_do_is_refused_for_good(slo: dict[str, float]) -
 def test_an_slo_near_what_an_idle_engine_needs_may_come_back() -> None:
     engine = Timed()
     engine.add("busy", 4000, 50)
+    for _ in range(5):
+        engine.step()
+    engine.add("busy too", 4000, 50)
     engine.step()
     engine.add("near", 500, 20, slo_ttft_ms=1e3 * IDLE_S * 0.8)
     engine.step()

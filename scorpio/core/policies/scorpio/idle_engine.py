@@ -9,10 +9,13 @@ to be wrong many times over. And after many refusals of that kind one is tried a
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import islice
 
+import numpy as np
+
 from scorpio.core.latency import StepModel
+from scorpio.core.plan import Rejection
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits
 from scorpio.core.waiting import WaitingTable
@@ -79,3 +82,13 @@ class IdleEngine:
         steps = math.ceil(max(tokens / self._limits.token_budget, 1.0))
         products = tokens * (prefix + 0.5 * tokens)
         return model.step_s(0, 0.0, tokens, 0.0, products) + (steps - 1) * model.base_s
+
+
+def out_of_reach(
+    reject: Sequence[Rejection], waiting: WaitingTable, start_s: float
+) -> list[Rejection]:
+    """Those refusals that no forecast is needed for: for ever, or the deadline has passed. While
+    the profile is unproven, the others wait for what the first steps will teach."""
+    late = set(np.flatnonzero(waiting.deadline_s <= start_s).tolist())
+    passed = {waiting[row].request_id for row in late}
+    return [r for r in reject if r.retry_after_s is None or r.request_id in passed]

@@ -23,7 +23,7 @@ from scorpio.core.policies.scorpio.deficit import OwedTime
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.given_up import GivenUp
-from scorpio.core.policies.scorpio.idle_engine import IdleEngine
+from scorpio.core.policies.scorpio.idle_engine import IdleEngine, out_of_reach
 from scorpio.core.policies.scorpio.jobs import Turn, decode_work_s, prefill_jobs, prefill_work_s
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import Calibration
@@ -146,6 +146,8 @@ class Scorpio:
                 tried = waiting[row]
                 reject = [r for r in reject if r.request_id != tried.request_id]
                 turns = chain([Turn(row, tried.prefill_tokens, tried.cached_tokens)], turns)
+        if self._calibration.unproven:
+            reject = out_of_reach(reject, snapshot.waiting, start_s)
         owes = len(owed) > 0
         return self._fill(step, turns, owes, reject, supply, batch)
 

@@ -16,7 +16,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.tenants import tenant_id, tenant_key
 from scorpio.core.waiting import WaitingTable
-from tests.conformance.snapshots import NOW_S, Row, Scene, limits, running_batch, snapshot
+from tests.conformance.snapshots import NOW_S, Row, Scene, limits, proven, running_batch, snapshot
 
 
 def view(tenant: str) -> RequestView:
@@ -166,7 +166,7 @@ def test_one_of_a_tenant_over_its_share_needs_room(room: float, refused: list[st
     profile = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "hand")
     bounds = limits(max_num_seqs=8, token_budget=2048, kv_tokens=100_000)
     options = {"light_share": 0.0, "borrow_queue_s": 0.0, "tenant_share": 1.25, "tenant_room": room}
-    policy = Scorpio(profile, bounds, options)
+    policy = proven(Scorpio(profile, bounds, options), profile)
     book(policy._tenants, NOW_S, "mmmmmmmmab", "aaaabbbb")
     mine = RequestView("w", 2, NOW_S, 400, 64, Slo(0.5, 0.03), tenant="m")
     running = RequestView("d", 1, NOW_S, 10, 64, Slo(math.inf, 0.03))
@@ -204,7 +204,7 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
     """Attention too: 1 us a token and prefix, 10 us a token of a decode's context."""
     step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
     speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
-    policy = Scorpio(speed, limits(), {})
+    policy = proven(Scorpio(speed, limits(), {}), speed)
     asked = replace(view("a"), predicted_output_tokens=40.0)
     output = float(policy._lengths.expected(np.array([40.0]))[0])
     assert policy._request_s(asked) == pytest.approx(
@@ -215,6 +215,6 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
 def test_the_fixed_part_of_a_step_is_the_profiles_or_todays_whichever_is_less() -> None:
     step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
     speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
-    policy = Scorpio(speed, limits(), {})
+    policy = proven(Scorpio(speed, limits(), {}), speed)
     assert policy._fixed_s(replace(step, base_s=0.005)) == pytest.approx(0.006)
     assert policy._fixed_s(replace(step, base_s=0.050)) == pytest.approx(0.011)

@@ -12,7 +12,7 @@ from scorpio.core.policies.scorpio.retry_after import Crowd, Told
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.waiting import WaitingTable
-from tests.conformance.snapshots import NOW_S, Scene, snapshot
+from tests.conformance.snapshots import NOW_S, Scene, proven, snapshot
 from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE
 from tests.core.policies.scorpio.test_policy import view as prompt
 
@@ -191,7 +191,7 @@ def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_
 
 
 def test_the_policy_follows_who_comes_back() -> None:
-    policy = Scorpio(PROFILE, LIMITS, {})
+    policy = proven(Scorpio(PROFILE, LIMITS, {}), PROFILE)
     asked = tuple(prompt(f"r{n}", 400, 0.3, arrival_s=NOW_S) for n in range(1, 31))
     made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), tuple((v, False) for v in asked))))
     assert made.reject

@@ -20,6 +20,7 @@ from scorpio.core.snapshot import StepSample
 
 _WEIGHT = 0.02  # of one step in the factor and in the errors
 _PROFILE = 10.0  # steps: so much is the profile worth beside those that are seen
+_SHOWS, _OFF = 3, 0.5  # steps after which a wrong profile shows: the last one is off by so much
 _WARM_UP = 20  # steps after a start in which the factor alone is followed
 _WAKING = 3  # steps after an idle time: clocks and caches are cold
 _UNKNOWN = 0.05  # both errors at first: a few steps prove nothing
@@ -46,6 +47,7 @@ class Calibration:
         self._error = self._factor_error = _UNKNOWN
         self._far = 0.0  # recent steps that were, each faded
         self._far_ratios: deque[float] = deque(maxlen=_REMEMBERED)
+        self._last_error = 0.0
         self._seen = 0  # steps that count, since the profile or a fresh start
         self.factor = 1.0
         self.floors = 0
@@ -65,6 +67,7 @@ class Calibration:
             return
         ratio = believable
         self._model = None
+        self._last_error = abs(expected / ratio - 1.0)
         self._seen += 1
         self.factor += max(_WEIGHT, 1.0 / (_PROFILE + self._seen)) * (ratio - factor)
         self._steps += 1
@@ -87,6 +90,11 @@ class Calibration:
     def known(self) -> bool:
         """Have enough steps been seen to believe what they say?"""
         return self._seen >= _WARM_UP
+
+    @property
+    def unproven(self) -> bool:
+        """May the profile be wrong by far, and the speed not yet be followed?"""
+        return self._seen < _SHOWS or (not self.known and self._last_error > _OFF)
 
     def model(self) -> StepModel:
         """The profile's model at today's speed."""
