@@ -27,7 +27,7 @@ bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a leng
 results: setup ## every study, both cores: docs/results and the numbers in README (ARGS=quick: 5 minutes)
 	@$(PY) -m scorpio.studies $(ARGS)
 
-figures: setup ## the figures of the SCORPIO paper, from the twin (docs/paper.md)
+figures: setup ## the figures of the SCORPIO paper, from the twin (docs/results/paper.md)
 	@.venv/bin/scorpio figures --out docs/figures/paper $(ARGS)
 
 simulate: setup ## N=200000 requests in virtual time, every promise after every step (docs/simulation.md)

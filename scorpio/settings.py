@@ -54,7 +54,7 @@ class ClassSettings(BaseModel):
 
 
 class ScorpioSettings(BaseModel):
-    """All settings of the scheduler and the middleware; see docs/serving.md."""
+    """All settings of the scheduler and the middleware; see docs/configure.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

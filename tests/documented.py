@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "*/README.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/*/*.md", "*/README.md")
+HISTORY = ("docs/notebook.md",)  # its commands are those of their time
 _FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
@@ -34,7 +35,8 @@ def pages() -> Iterator[tuple[str, str]]:
     """(name, text) of every page."""
     for pattern in PAGES:
         for path in sorted(ROOT.glob(pattern)):
-            yield str(path.relative_to(ROOT)), path.read_text()
+            if (name := str(path.relative_to(ROOT))) not in HISTORY:
+                yield name, path.read_text()
 
 
 def commands(word: str) -> list[Command]:

@@ -48,7 +48,7 @@ class Forecast:
     """What the policy believes a request will see, told when it lets the request in.
 
     ttft_s: arrival to first token. tpot_s: mean time per further token. Nothing is decided by it:
-    the engine compares it with the outcome (docs/measuring.md, Mistakes). The latest one counts.
+    the engine compares it with the outcome (docs/results/mistakes.md). The latest one counts.
     """
 
     request_id: str

@@ -1,6 +1,6 @@
 """What did the client ask for? SLO values, named classes, and their validation.
 
-Raw values come from HTTP headers and `vllm_xargs` (see docs/architecture.md); vLLM lets NaN,
+Raw values come from HTTP headers and `vllm_xargs` (see docs/how-it-works.md); vLLM lets NaN,
 1e999, -5, true and "0" through, so nothing here trusts a type. Every error names its field.
 """
 

@@ -24,7 +24,7 @@ WINDOWS = {
     "gamma-cv5": "0:600",
 }
 MIXES = ("six", "product")
-LOADS = (1.2, 2.4)
+LOADS = (1.6,)
 TOLERANCE = 0.5  # points
 
 

@@ -23,9 +23,9 @@ from workloads.load import LoadKey
 from workloads.results.records import Outcome, RequestRecord
 
 REFUSED = 429
-POLICIES = ("scorpio", "mooncake")
+POLICIES = ("scorpio",)
 LOADS = (1.6,)
-SAMPLE, TOGETHER = 4, 20
+SAMPLE, TOGETHER = 3, 20
 _HEAD = (
     "policy", "load", "class", "sent", "refused", "let in again", "would have met",
     "others lost for each", "false reject %", "false admit %",

@@ -34,8 +34,8 @@ class Setting:
     options: Mapping[str, float]
 
 
-# One stock configuration was tuned in advance on the reference window (docs/policy.md); `--tune`
-# replaces it by the best of a grid on the workload at hand.
+# One stock configuration was tuned in advance on the reference window; `--tune` replaces it by
+# the best of a grid on the workload at hand.
 DEFAULT_TUNING = {"max_num_batched_tokens": 512.0, "max_num_queued_tokens": 6000.0}
 LONG_PREFILL_TOKENS = 512.0
 

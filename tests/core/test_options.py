@@ -1,4 +1,4 @@
-"""Does each policy take the options of docs/policy.md, with these defaults and limits?"""
+"""Does each policy take the options of its page, with the defaults and limits told there?"""
 
 from __future__ import annotations
 
@@ -15,31 +15,20 @@ from scorpio.core.policies.rivals.qoserve import policy as qoserve
 from scorpio.core.policies.scorpio import policy as scorpio
 from scorpio.core.registry import check_policy, policy_names
 
-TABLES = {
-    "scorpio": scorpio.OPTIONS,
-    "sjf": sjf.OPTIONS,
-    "mooncake": mooncake.OPTIONS,
-    "qoserve": qoserve.OPTIONS,
+DEFAULTS = {
+    "scorpio": {name: option.default for name, option in scorpio.OPTIONS.items()},
+    "sjf": {name: option.default for name, option in sjf.OPTIONS.items()},
+    "mooncake": {name: option.default for name, option in mooncake.OPTIONS.items()},
+    "qoserve": {name: option.default for name, option in qoserve.OPTIONS.items()},
+    "scorpio-paper": {name: getattr(PaperOptions(), name) for name in PaperOptions.__slots__},
 }
-PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
-# The page tells no limits of `scorpio`'s: who goes beyond is told them.
-SCORPIO = {
-    "light_share": (0.0, 1.0),
-    "light_debt": (0.0, 10.0),
-    "pace_reserve": (0.0, 0.9),
-    "catch_up": (0.1, 1.0),
-    "max_step_s": (0.001, 60.0),
-    "borrow_queue_s": (0.0, 60.0),
-    "tenant_share": (0.0, 100.0),
-    "tenant_room": (1.0, 100.0),
-    "patience_s": (0.1, 86_400.0),
-}
+PAGES = Path(__file__).parents[2] / "docs" / "policies"
 
 
 def documented(policy: str) -> dict[str, tuple[float, str]]:
-    """Default and range of each option, as the section of the policy has them in its table."""
-    section = PAGE.read_text().split(f"\n## `{policy}`\n")[1].split("\n## ")[0]
-    rows = section.split("\n| option | default | ")[1].split("\n\n")[0].splitlines()[2:]
+    """Default and range of each option, as the page of the policy has them in its table."""
+    page = (PAGES / f"{policy}.md").read_text()
+    rows = page.split("\n| option | default | range | ")[1].split("\n\n")[0].splitlines()[2:]
     found = {}
     for names, defaults, limits, *_ in (row.removeprefix("| ").split(" | ") for row in rows):
         numbers = [float(number) for number in defaults.split(",")]
@@ -48,46 +37,32 @@ def documented(policy: str) -> dict[str, tuple[float, str]]:
     return found
 
 
-def limits_of(text: str) -> tuple[float, float] | None:
-    """`0 to 3600` or `0 or 1` as numbers; None: the column says something else."""
-    try:
-        low, high = (float(part) for part in text.replace(" or ", " to ").split(" to "))
-    except ValueError:
-        return None
+def limits_of(text: str) -> tuple[float, float]:
+    """`0 to 3600` or `0 or 1` as numbers."""
+    low, high = (float(part) for part in text.replace(" or ", " to ").split(" to "))
     return low, high
 
 
-@pytest.mark.parametrize("policy", sorted(TABLES))
-def test_defaults_are_those_of_the_page(policy: str) -> None:
-    told = documented(policy)
-    for name, option in TABLES[policy].items():
-        assert option.default == told[name][0], name
+@pytest.mark.parametrize("policy", sorted(DEFAULTS))
+def test_the_page_has_every_option_and_its_default(policy: str) -> None:
+    told = {name: default for name, (default, _) in documented(policy).items()}
+    assert told == DEFAULTS[policy]
 
 
-def test_defaults_of_the_paper_are_those_of_the_page() -> None:
-    told = documented("scorpio-paper")
-    options = PaperOptions()
-    assert len(told) == 6
-    for name, (default, _) in told.items():
-        assert getattr(options, name) == default
+@pytest.mark.parametrize("policy", sorted(set(policy_names()) - set(DEFAULTS)))
+def test_the_page_of_a_policy_without_options_says_so(policy: str) -> None:
+    page = {"edf": "priority-edf"}.get(policy, policy)
+    assert "\n**Options.** None.\n" in (PAGES / f"{page}.md").read_text()
 
 
-def all_limits() -> list[tuple[str, str, float, float]]:
-    found = [("scorpio", name, low, high) for name, (low, high) in SCORPIO.items()]
-    found.append(("sjf", "ageing_tokens_per_s", 0.001, 1e6))
-    for policy in ("mooncake", "qoserve", "scorpio-paper"):
-        for name, (_, text) in documented(policy).items():
-            if limits := limits_of(text):
-                found.append((policy, name, *limits))
-    return found
-
-
-def test_every_option_has_limits_here() -> None:
-    named = {(policy, name) for policy, name, _, _ in all_limits()}
-    assert {(p, name) for p, table in TABLES.items() for name in table} <= named
-
-
-@pytest.mark.parametrize(("policy", "name", "low", "high"), all_limits())
+@pytest.mark.parametrize(
+    ("policy", "name", "low", "high"),
+    [
+        (policy, name, *limits_of(text))
+        for policy in DEFAULTS
+        for name, (_, text) in documented(policy).items()
+    ],
+)
 def test_an_option_is_taken_up_to_its_limits_and_no_further(
     policy: str, name: str, low: float, high: float
 ) -> None:

@@ -50,8 +50,8 @@ def run(
 
 
 def w_max_s(bigs: int) -> float:
-    """docs/policy.md: patience, the time until running answers have ended, for each that is owed
-    time, and its prefill at its share of what the decodes leave of a step."""
+    """docs/guarantees.md: patience, the time until running answers have ended, for each owed time,
+    and its prefill at its share of what the decodes leave of a step."""
     work_s = bigs * BIG * STEP.high_token_s
     left = 0.5  # at least, without a TPOT SLO: a step may take twice as long as its decodes
     return PATIENCE_S + bigs * DRAIN_S + work_s / (SHARE * left)

@@ -1,4 +1,4 @@
-"""Which faults of stock vLLM are known? Each is in docs/serving.md, "Known faults of vLLM 0.32"."""
+"""Which faults of stock vLLM are known? Each is in docs/limits.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """15: is a request that is never refused overtaken without end? `scorpio`, in every run.
 
-W_max (docs/policy.md) adds up, for each request that stands before it, the time until running
+W_max (docs/guarantees.md) adds up, for each request that stands before it, the time until running
 answers have ended and the time that 1/8 of the prefill takes. Watched is what both stand for: of
 all that have waited for `patience_s` and cannot be refused the one that has waited longest is
 next. Once all that ran when its turn came are gone, those that came after its turn get no more

@@ -88,7 +88,7 @@ def commit() -> str:
 
 
 def report(portions: Iterable[Portion]) -> str:
-    """The table of docs/simulation.md."""
+    """The table of docs/results/simulation.md."""
     all_of = list(portions)
     injected: Counter[str] = Counter()
     ends: Counter[str] = Counter()

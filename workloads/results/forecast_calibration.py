@@ -10,7 +10,7 @@ when the request was sent (rolling, empirical). Two questions, two uses:
 - Reliability: what is it worth to somebody who knows its record? The ratios as they are give the
   chance to keep the SLO, which is compared with the share that kept it.
 
-Only requests that finished have an outcome: refusals are judged in docs/measuring.md, Mistakes.
+Only requests that finished have an outcome: refusals are judged in docs/results/mistakes.md.
 """
 
 from __future__ import annotations

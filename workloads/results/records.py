@@ -1,7 +1,7 @@
 """What happened to one request, and was it GOOD? One record per request sent, by any engine.
 
 Live replay and the twin write the same record, so every number in a report comes from one place.
-Times are seconds from the start of the run. Definitions: docs/measuring.md.
+Times are seconds from the start of the run. Definitions: docs/glossary.md.
 """
 
 from __future__ import annotations

@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from scorpio.studies.paper.cases import PAPER_GAP_MS, Case, CaseResult
+from scorpio.studies.paper.cases import CHUNKED, PAPER_GAP_MS, PREFILL_FIRST, Case, CaseResult
 from scorpio.studies.paper.figures import FULL, QUICK, drawn, figure_cases
 from scorpio.studies.study import Cells, Found, Page, Rows, Study, shown, table
 from workloads.report.plots_paper import GuardRow, LoadRow, guards_plot, load_plot
 from workloads.results.intervals import Interval
 
 FIGURES = ("load", "guards")
-_FULL = replace(FULL, seeds=(0,))
+_FULL = replace(
+    FULL,
+    seeds=(0,),
+    qps={PREFILL_FIRST: (10.0, 14.0, 18.0), CHUNKED: (14.0, 20.0, 30.0, 40.0)},
+)
 
 
 @dataclass(frozen=True, slots=True)

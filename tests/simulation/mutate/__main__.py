@@ -2,7 +2,7 @@
 
     python -m tests.simulation.mutate --sample 600 --seed 1      # goes on where the record ends
     python -m tests.simulation.mutate --again                    # judges the survivors once more
-    python -m tests.simulation.mutate --report --write docs/simulation.md
+    python -m tests.simulation.mutate --report --write docs/results/simulation.md
 
 Mutants are drawn from all possible ones by the seed. The unit tests of both packages, the
 conformance suite and twelve seeds of the simulation judge them, after one run of all these (kept in

@@ -2,7 +2,7 @@
 
 Question: which waiting requests join, which are refused, which decodes run in this step?
 Rule: TTFT guard, then TPOT guard on what it left, then credit-based batching; see
-docs/policy.md for the formulas, the deviations and what they cost.
+docs/policies/scorpio-paper.md for the formulas, the deviations and what they cost.
 """
 
 from __future__ import annotations

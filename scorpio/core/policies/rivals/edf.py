@@ -2,7 +2,7 @@
 
 Question: in which order do waiting requests start? Rule: least TTFT deadline first, nothing
 refused, nothing held, chunks as vLLM packs them. In the twin, `priority-edf` is the same order by
-vLLM's own priority queue, on its stock scheduler. See docs/policy.md.
+vLLM's own priority queue, on its stock scheduler. See docs/policies/edf.md.
 """
 
 from __future__ import annotations

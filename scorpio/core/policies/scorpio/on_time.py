@@ -3,7 +3,7 @@
 Moore (1968) and Hodgson: on one machine, walk the jobs in order of deadline; whenever one would be
 late, drop the LONGEST accepted so far. That maximises the number of jobs on time. Here the one that
 COSTS most goes: beside its prefill a request takes the time of its decodes, later. The published
-SCORPIO guard refuses the request that misses instead of the one that costs (docs/policy.md).
+SCORPIO guard refuses the request that misses instead of the one that costs.
 """
 
 from __future__ import annotations

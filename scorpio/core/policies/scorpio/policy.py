@@ -1,6 +1,6 @@
 """`scorpio`: ours. Question: how many promises can this step still help to keep?
 
-Rule (docs/policy.md has it in full): pace every step by the token time-line of the running
+Rule (in full: docs/policies/scorpio.md): pace every step by the token time-line of the running
 decodes; let go of the waiting requests that cost most when not all can be on time; admit in
 deadline order while the batch keeps its tightest pace; at light load be stock vLLM.
 """

@@ -1,4 +1,4 @@
-"""`scorpio-paper` in plain loops, straight from the formulas of docs/policy.md: the oracle.
+"""`scorpio-paper` in plain loops, from the formulas of docs/policies/scorpio-paper.md.
 
 Slow on purpose: no columns, no screening, no running sums.
 """

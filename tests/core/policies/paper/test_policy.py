@@ -1,4 +1,4 @@
-"""Does `scorpio-paper` behave as docs/policy.md says, case by case?"""
+"""Does `scorpio-paper` behave as docs/policies/scorpio-paper.md says, case by case?"""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_preempted_ones_are_never_refused_and_count_as_queued() -> None:
 
 
 def test_the_head_blocks_those_behind() -> None:
-    """The published rule (fault d of docs/policy.md): r3 would fit and is not tried."""
+    """The published rule (docs/policies/scorpio-paper.md): r3 would fit and is not tried."""
     running = tuple(decode(f"r{10 + i}", i, Slo(9.0, 0.0156)) for i in range(4))
     answer = plan(ask("r2", Slo(1.0, 0.0156)), ask("r3", Slo(2.0, 5.0)), running=running)
     assert answer.admit == []

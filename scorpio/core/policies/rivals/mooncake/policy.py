@@ -3,7 +3,7 @@
 Question: can this request, at the moment it arrives, still be served within its SLO? Rule:
 predict its TTFT from the prefill queue ahead of it and its TPOT from the batch it will join when
 its prefill is done; refuse it at once when either misses, else serve first come, first served.
-See docs/policy.md.
+See docs/policies/mooncake.md.
 """
 
 from __future__ import annotations

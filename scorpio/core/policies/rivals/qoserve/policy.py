@@ -2,7 +2,7 @@
 
 Question: whose prompt is computed in this step, and how much of it? Rule: the largest chunk that
 leaves the least decode slack intact, given to prompts in hybrid EDF/SRPF order, behind them
-those that can no longer make it; see docs/policy.md.
+those that can no longer make it; see docs/policies/qoserve.md.
 """
 
 from __future__ import annotations

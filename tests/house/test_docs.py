@@ -1,0 +1,93 @@
+"""Are the documents a reader's, not a notebook? Length, links, words, numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scorpio.core.plan import RejectReason
+from scorpio.core.slo import Slo
+from scorpio.core.wire import RejectionNotice
+from scorpio.server.rejection import refusal_answer
+from scorpio.studies.results import PAGES, STUDIES, page_text, read_page
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES, MOST_IN_README = 200, 100
+HISTORY = ("CHANGELOG.md", "docs/notebook.md")
+TEXTS = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for pattern in ("*.md", "docs/**/*.md", "predictors/*.md")
+    for path in sorted(ROOT.glob(pattern))
+}
+WRITTEN = [name for name in TEXTS if name.startswith("docs/results/")]  # by commands
+BY_HAND = [name for name in TEXTS if name not in WRITTEN and name not in HISTORY]
+_BLOCK = re.compile(r"<!-- (\w+): begin -->\n(.*?)<!-- \1: end -->\n", re.DOTALL)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+# Of another time: what the words are now stands in docs/glossary.md.
+OLD_WORDS = ("contestant", "foretold", "let go", "growingbatch", "whoever", "nobody", "somebody")
+
+
+def prose(name: str) -> str:
+    """Without what a command writes and what is code."""
+    return _FENCE.sub("", _BLOCK.sub("", TEXTS[name]))
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_page_is_read_in_one_sitting(name: str) -> None:
+    most = MOST_IN_README if name == "README.md" else MOST_LINES
+    assert len(TEXTS[name].splitlines()) <= most
+
+
+def anchors(text: str) -> set[str]:
+    heads = re.findall(r"^#+ (.*)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("name", [*BY_HAND, *WRITTEN])
+def test_every_link_leads_somewhere(name: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)", TEXTS[name]):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in anchors(path.read_text()), f"{name}: {target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_no_history_and_no_number_of_a_run(name: str) -> None:
+    text = prose(name)
+    assert not re.findall(r"\bcommit [0-9a-f]{7}\b|\bscratch\b", text, re.IGNORECASE)
+    assert not re.findall(r"\d+\.\d \(\d+\.\d ?(?:-|to) ?\d+\.\d\)", text)
+
+
+@pytest.mark.parametrize("name", [n for n in BY_HAND if n == "README.md" or "policies/" in n])
+def test_words_are_those_of_the_glossary(name: str) -> None:
+    text = prose(name).lower()
+    assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text)]
+
+
+def test_the_notebook_is_on_no_reader_s_way() -> None:
+    assert not [name for name in BY_HAND if "(notebook.md" in TEXTS[name]]
+
+
+@pytest.mark.parametrize("study", [s for s in STUDIES if (PAGES / f"{s.name}.json").exists()])
+def test_pages_and_blocks_are_what_their_numbers_say(study: object) -> None:
+    (found,) = (s for s in STUDIES if s is study)
+    head, rows = read_page(PAGES / f"{found.name}.json")
+    page = found.page(rows)
+    assert page_text(found, page, head) == (PAGES / f"{found.name}.md").read_text()
+    for (name, block), text in page.blocks.items():
+        assert dict(_BLOCK.findall(TEXTS[name]))[block] == text
+
+
+def test_the_refusal_in_the_readme_is_the_server_s() -> None:
+    notice = RejectionNotice(RejectReason.TTFT_INFEASIBLE, 2400, 2400)
+    answer = refusal_answer(notice, Slo(ttft_s=0.5, tpot_s=0.05), 429)
+    lines = ["HTTP/1.1 429 Too Many Requests"]
+    lines += [f"{name}: {value}" for name, value in answer.headers.items()]
+    lines += ["content-type: application/json", "", answer.body.decode()]
+    shown = dict(_BLOCK.findall(TEXTS["README.md"]))["refusal"]
+    assert shown == "```\n" + "\n".join(lines) + "\n```\n"
