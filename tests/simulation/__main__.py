@@ -5,7 +5,7 @@ make simulate N=200000 ARGS=--fresh     # from seed 0, not recorded
 python -m tests.simulation replay 42    # one seed, its log and its digest
 python -m tests.simulation shrink 42    # the smallest case that breaks the same promise
 python -m tests.simulation report       # what has been simulated so far
-python -m tests.simulation report --write docs/results/simulation.md    # the same into its marked block
+python -m tests.simulation report --write docs/results/simulation.md  # into its block
 """
 
 from __future__ import annotations
