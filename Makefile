@@ -12,8 +12,15 @@ setup: ## venv, packages, embedded model
 demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (table, out/demo/report.html)
 	@.venv/bin/scorpio demo $(ARGS)
 
-test: setup ## all tests; ARGS="-k slo" narrows them
+# Without ARGS: first the pure core, with its branch coverage; then everything else.
+CORE := tests/core tests/conformance
+test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them
+ifeq ($(strip $(ARGS)),)
+	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
+	@$(PY) -m pytest $(CORE:%=--ignore=%)
+else
 	@$(PY) -m pytest $(ARGS)
+endif
 
 check: setup ## lint, format, types, import contracts
 	@$(PY) -m ruff check .
@@ -24,7 +31,7 @@ check: setup ## lint, format, types, import contracts
 bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a length prediction costs
 	@$(PY) -m tests.bench $(ARGS)
 
-results: setup ## every study, both cores: docs/results and the numbers in README (ARGS=quick: 5 minutes)
+results: setup ## every study, both cores: docs/results and the numbers in README (half an hour; ARGS=quick: minutes)
 	@$(PY) -m scorpio.studies $(ARGS)
 
 figures: setup ## the figures of the SCORPIO paper, from the twin (docs/results/paper.md)

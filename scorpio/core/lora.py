@@ -1,4 +1,4 @@
-"""Whose LoRA adapter has a place in the batch? vLLM computes at most `max_loras` in one step.
+"""Which LoRA adapters have a place in the batch? vLLM computes at most `max_loras` in one step.
 
 vLLM counts the adapters of those it computes in a step, so one that a plan lets sit out would lose
 its place, and the step after that would hold too many: vLLM asserts that it never does.

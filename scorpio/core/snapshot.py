@@ -1,4 +1,4 @@
-"""What may a policy see? The engine as it is before a step: who runs, who waits, what is left."""
+"""What may a policy see? The engine as it is before a step: what runs, what waits, what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits, in which order? A table kept sorted by a policy's key, columns as numpy arrays.
+"""Which requests wait, in which order? Sorted by a policy's key, columns as numpy arrays.
 
 Sorting happens once, on entry: a per-step sort of 10,000 waiting requests would cost more than
 the step it plans. Insertion is a binary search and one memmove per column.

@@ -1,4 +1,4 @@
-"""Who is running, and how far? vLLM's `running` list as columns for `plan()`.
+"""Which requests are running, and how far? vLLM's `running` list as columns for `plan()`.
 
 The only value read from every request at every step is `num_computed_tokens`; all else follows
 from it or is fixed when a request joins. Nothing is counted up or down, so an abort or a

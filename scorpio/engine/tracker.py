@@ -1,4 +1,4 @@
-"""Whom does the engine serve, and what has each of them seen so far? From arrival to the end."""
+"""Which requests does the engine serve, and what has each seen so far? From arrival to the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose prefix cache does a prompt use? With `isolate_cache`, its own account's and nobody else's.
+"""Which prefix cache does a prompt use? With `isolate_cache`, its own account's alone.
 
 A client that is served learns from its TTFT, and one that is refused from the refusal, whether a
 prompt was in the cache. vLLM keeps prompts with different salts apart; here the account is part of

@@ -1,4 +1,4 @@
-"""Who keeps promises as the load grows, and how much load can each system carry?"""
+"""Which system keeps its promises as the load grows, and how much load can each carry?"""
 
 from __future__ import annotations
 
@@ -172,4 +172,4 @@ measured.
     return Page(text, {"attainment.png": _chart(rows)}, blocks)
 
 
-STUDY = Study("loads", "Who keeps promises as the load grows?", _cells, _rows, _page)
+STUDY = Study("loads", "Which system keeps its promises as the load grows?", _cells, _rows, _page)

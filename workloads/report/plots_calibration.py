@@ -1,4 +1,4 @@
-"""Can the forecasts be relied on? Reliability diagram and PIT histograms of who tells some."""
+"""Can the forecasts be relied on? Reliability diagram and PIT histograms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who won and who lost at one load? Outcomes per policy, attainment per class."""
+"""Which policy won at one load, and with which class? Outcomes per policy, attainment per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a policy achieve at one load, over all seeds, and against whom? One LoadPoint each.
+"""What does a policy achieve at one load, over all seeds? One LoadPoint each.
 
 Void runs take no part. Differences between policies are paired: same trace, same seed, same
 requests, so what both find hard cancels out.

@@ -1,4 +1,4 @@
-"""How does somebody else's log become a canonical trace? Read by the one intake, then written."""
+"""How does a foreign log become a canonical trace? Read by the one intake, then written."""
 
 from __future__ import annotations
 

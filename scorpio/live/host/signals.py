@@ -1,4 +1,4 @@
-"""What if somebody ends this command? SIGTERM and SIGHUP must unwind the stack, as Ctrl-C does.
+"""What if this command is ended from outside? SIGTERM and SIGHUP unwind the stack, as Ctrl-C does.
 
 The server lives in a session of its own: without this it would survive the command that made it.
 """

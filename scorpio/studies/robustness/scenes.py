@@ -1,4 +1,4 @@
-"""What is done to the policies, and whose attainment is looked at? The scenes of `robustness`."""
+"""What is done to the policies, and which requests are looked at? The scenes of `robustness`."""
 
 from __future__ import annotations
 

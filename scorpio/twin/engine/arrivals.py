@@ -1,4 +1,4 @@
-"""Who comes, when, with what? The twin's input: one frozen value per request."""
+"""Which requests come, when, with what? The twin's input: one frozen value per request."""
 
 from __future__ import annotations
 

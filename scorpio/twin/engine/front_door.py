@@ -1,4 +1,4 @@
-"""Who gets in, and who has left? vLLM's API process: input checks, queue caps, aborts.
+"""Which requests get in, and which have left? vLLM's API process: input checks, queue caps, aborts.
 
 Requests pass the door when they arrive; the engine takes them out of the mailbox when its loop
 comes round (`EngineCore._process_input_queue`), and learns of aborts before it handles outputs.

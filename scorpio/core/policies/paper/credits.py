@@ -1,4 +1,4 @@
-"""Who decodes in this step? Credit-based batching.
+"""Which requests decode in this step? Credit-based batching.
 
 Source: arXiv 2505.23022, TPOT Guard, credit-based batching: each step a running decode earns
 TRP(r); it joins the batch when its credit is >= 1, and pays 1. As in the public artefact a

@@ -1,4 +1,4 @@
-"""Who may join the running batch without breaking its tightest TPOT SLO? VBS-based admission.
+"""Which requests may join the batch without breaking its tightest TPOT SLO? By VBS.
 
 Source: arXiv 2505.23022, TPOT Guard and TPOT estimator: admit r iff the estimated TPOT of the
 batch R + r, taken at its virtual batch size, at the mean length Lin of its requests and over the

@@ -1,4 +1,4 @@
-"""Who can no longer get its first token in time? The published TTFT guard.
+"""Which requests can no longer get a first token in time? The published TTFT guard.
 
 Source: arXiv 2505.23022, TTFT Guard: waiting requests in least-deadline-first order; the
 estimated TTFT of one is the prefill time of all tokens queued before it plus its own, and it is

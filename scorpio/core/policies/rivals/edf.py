@@ -1,4 +1,4 @@
-"""`edf`: whose first token is due first?
+"""`edf`: which first token is due first?
 
 Question: in which order do waiting requests start? Rule: least TTFT deadline first, nothing
 refused, nothing held, chunks as vLLM packs them. In the twin, `priority-edf` is the same order by

@@ -1,4 +1,4 @@
-"""Who may join when only the order matters? The head of the queue, as far as it can be used."""
+"""Which requests join when only the order matters? The head of the queue, as far as it fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sjf`: who will be done soonest?
+"""`sjf`: which answer will be done soonest?
 
 Question: in which order do waiting requests start? Rule: shortest predicted output first (the
 predictor of S3), with ageing so that nobody starves; nothing refused. See docs/policies/sjf.md.

@@ -1,4 +1,4 @@
-"""Whose pace can the batch keep? TPOT guard at admission.
+"""Which TPOT targets can the batch keep? TPOT guard at admission.
 
 The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
 decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.

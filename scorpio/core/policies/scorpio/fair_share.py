@@ -1,4 +1,4 @@
-"""Whose requests go first when some must? Those of a tenant that has more than its share already.
+"""Which tenant's requests are shed first? Those of a tenant that has more than its share already.
 
 Under overload requests compete by cost and deadline; one tenant that sends ten times as much would
 win most of the engine by numbers alone. Shares are max-min fair: who asks for less than an equal

@@ -1,4 +1,4 @@
-"""Whom should we let go, so that as many of the others as possible are on time?
+"""Which requests should be shed, so that as many others as possible are on time?
 
 Moore (1968) and Hodgson: on one machine, walk the jobs in order of deadline; whenever one would be
 late, drop the LONGEST accepted so far. That maximises the number of jobs on time. Here the one that

@@ -1,4 +1,4 @@
-"""Who prefills in this step, and how much of each prompt?"""
+"""Which prompts are computed in this step, and how much of each?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests are let go so that the others are on time, and how long are steps then?
+"""Which requests are shed so that the others are on time, and how long are steps then?
 
 TTFT guard of `scorpio`. Rather than refuse, it borrows from the decodes: TPOT is a mean, so tokens
 may come late while the queue is served if later ones make up for it. Worth it when less value is

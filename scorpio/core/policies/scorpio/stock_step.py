@@ -1,4 +1,4 @@
-"""Would a stock step harm nobody? At light load `scorpio` leaves vLLM to itself.
+"""Would a stock step harm any request? At light load `scorpio` leaves vLLM to itself.
 
 It harms somebody when it makes a first token late, when the batch it leads to cannot keep its
 pace, or when it makes a decode so late that the answer may end before it is even again.

@@ -1,4 +1,4 @@
-"""Whose prompt is computed first? Hybrid EDF/SRPF order with relegation (Niyama/QoServe).
+"""Which prompt is computed first? Hybrid EDF/SRPF order with relegation (Niyama/QoServe).
 
 key = TTFT deadline + alpha * prompt tokens left. With a small alpha the earliest deadline goes
 first, which is best while everybody can make it; with a large one the shortest prompt, which
