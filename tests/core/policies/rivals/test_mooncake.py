@@ -55,6 +55,18 @@ def test_tpot_of_the_batch_after_joining_by_hand() -> None:
     assert plan(ask("r900", Slo(9.0, 0.0282)), running=running).stock
 
 
+def test_what_an_unfinished_prefill_still_computes_is_context_once() -> None:
+    # 200 decodes, a prompt of 5,000 with 1,000 left, and the newcomer: 11.6 + 96 * 0.03
+    # + 106 * 0.053 = 20.098 ms, and 8e-5 ms * (200 * 500 + 5,000 + 100 + 25) = 8.41 ms: 28.508 ms.
+    running = (
+        *(decode(i) for i in range(200)),
+        Row(ask("r300", NO_SLO, 5000), 200, False, 4000, 5000, 0),
+    )
+    (refused,) = plan(ask("r900", Slo(9.0, 0.02850)), running=running).reject
+    assert refused.reason is RejectReason.TPOT_INFEASIBLE
+    assert plan(ask("r900", Slo(9.0, 0.02852)), running=running).stock
+
+
 def test_who_will_have_left_by_then_does_not_count() -> None:
     # A prompt of 20,000 takes over a second; these have a predicted 10 tokens and stay a moment.
     leaving = tuple(decode(i, predicted=11.0) for i in range(200))

@@ -48,12 +48,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Running requests: decodes, their remaining predicted time, and all context there will be."""
+    """Running requests: decodes, their remaining predicted time, and the context there is."""
 
     size: int
     decodes: int
     context_tokens: FloatArray  # of the decodes
-    partial_context_tokens: float  # of unfinished prefills, once they are done
+    partial_context_tokens: float  # of unfinished prefills; what they still compute is queued
     step_s: float  # of the decodes alone
     leaves_after_s: FloatArray  # of the decodes
 
@@ -94,7 +94,7 @@ class Forecaster:
         left = np.maximum(
             self._expected[running.slot[decode]] - produced, _OUTLIVED * produced + 1.0
         )
-        partial = (running.context_tokens + running.prefill_left)[~decode]
+        partial = running.context_tokens[~decode]
         leaves_s = left * (step_s / (1.0 - self._prefill_share.value))
         return Batch(len(running), len(context), context, float(partial.sum()), step_s, leaves_s)
 
