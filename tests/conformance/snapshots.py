@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,7 +15,6 @@ from scorpio.core.latency import (
     decode_from_step,
     prefill_from_step,
 )
-from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.request import RequestView
@@ -22,6 +22,7 @@ from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
 
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
 NOW_S = 1000.0
 MAX_MODEL_LEN = 4096
 
@@ -167,7 +168,7 @@ def scenes(draw: st.DrawFn, most_waiting: int = 30) -> Scene:
     return Scene(engine, running, waiting, executing_since_s=busy_since_s)
 
 
-def proven(policy: Scorpio, profile: LatencyProfile) -> Scorpio:
+def proven(policy: AnyPolicy, profile: LatencyProfile) -> AnyPolicy:
     """Steps were seen that took what the profile says: forecasts may refuse."""
     model = profile.step
     for _ in range(3):

@@ -12,7 +12,7 @@ from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.waiting import WaitingTable
-from tests.conformance.snapshots import NOW_S, Row, Scene, limits, snapshot
+from tests.conformance.snapshots import NOW_S, Row, Scene, limits, proven, snapshot
 
 # 10 ms a step, 0.1 ms a token, attention to a prefix too small to matter to a first token.
 STEP = StepModel(0.010, 1e-4, 1e-4, 96.0, 0.0, 1e-10, 0.0)
@@ -33,6 +33,8 @@ def plan(name: str, *waiting: RequestView, kv_tokens: int = 100_000) -> StepPlan
     running = (Row(decoding, 0, False, 40, 10, 31),)
     strict = {"light_debt": 0.0} if name == "scorpio" else {}  # no late decode at light load
     policy = make_policy(name, PolicyInputs(PROFILE, size, strict))
+    if name == "scorpio":
+        policy = proven(policy, PROFILE)
     scene = Scene(size, running, tuple((view, False) for view in waiting))
     return policy.plan(NOW_S, snapshot(policy, scene))
 
