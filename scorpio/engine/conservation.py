@@ -1,7 +1,7 @@
 """Would a planned step come to nothing while a request could run? Then the step is filled.
 
 A plan is about the requests as the policy sees them; whether one of them can be computed right now
-is vLLM's to say. Foretold here, before vLLM is called: it has no second pass in one step.
+is vLLM's to say. Decided here, before vLLM is called: it has no second pass in one step.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Times are the engine's: from arrival in the API process to the output of a step, so the way to the
 client is not in them. A promise counts as broken only for a request that finished, and so is what
-the policy foretold for it compared with what came.
+the policy forecast for it compared with what came.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Outcomes:
         self.final: Counter[tuple[str, FinalState]] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.violated: Counter[tuple[str, str]] = Counter()
-        self.foretold: Counter[tuple[str, str]] = Counter()
+        self.forecast: Counter[tuple[str, str]] = Counter()
         self.exceeded: Counter[tuple[str, str]] = Counter()
         self._slack: dict[str, list[int]] = {}
         self._error = {"ttft": Window(), "tpot": Window()}
@@ -60,7 +60,7 @@ class Outcomes:
     def _compare(self, label: str, kind: str, forecast_s: float, actual_s: float) -> None:
         if not (math.isfinite(forecast_s) and actual_s > 0.0):
             return
-        self.foretold[label, kind] += 1
+        self.forecast[label, kind] += 1
         self.exceeded[label, kind] += actual_s > forecast_s
         self._error[kind].add(abs(forecast_s - actual_s) / actual_s)
 
@@ -94,7 +94,7 @@ class Outcomes:
             "outcomes": {s.value: self.final[label, s] for s in FinalState},
             "rejections": {r.value: n for (name, r), n in self.rejected.items() if name == label},
             "violations": {kind: self.violated[label, kind] for kind in ("ttft", "tpot", "e2e")},
-            "forecasts": {kind: self.foretold[label, kind] for kind in ("ttft", "tpot")},
+            "forecasts": {kind: self.forecast[label, kind] for kind in ("ttft", "tpot")},
             "forecasts_exceeded": {kind: self.exceeded[label, kind] for kind in ("ttft", "tpot")},
             "ttft_slack": self._slack.get(label, []),
         }

@@ -25,7 +25,7 @@ _computed = attrgetter("num_computed_tokens")
 @dataclass(slots=True)
 class Tracked:
     """What we know of a live request: its facts, when its first token came (NaN before), and what
-    the policy foretold when it let it in."""
+    the policy forecast when it let it in."""
 
     view: RequestView
     first_token_s: float = math.nan

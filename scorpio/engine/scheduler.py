@@ -203,7 +203,7 @@ class ScorpioScheduler(SchedulerWithParts):
                 self.waiting.revise(other)
 
     def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
-        self._tracker.foretold(forecasts)
+        self._tracker.forecast(forecasts)
 
     def _after_output(self, scheduler_output: SchedulerOutput) -> None:
         now_s = self._clock.now_s()

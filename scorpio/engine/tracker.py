@@ -56,7 +56,7 @@ class Tracker:
             if math.isnan(self.live[new.req_id].first_token_s):
                 self._awaiting_first[new.req_id] = requests[new.req_id]
 
-    def foretold(self, forecasts: Iterable[Forecast]) -> None:
+    def forecast(self, forecasts: Iterable[Forecast]) -> None:
         """The latest forecast counts; one for nobody is ignored, for nothing depends on it."""
         for forecast in forecasts:
             tracked = self.live.get(forecast.request_id)

@@ -76,14 +76,14 @@ _COUNTERS: tuple[tuple[str, str, str, list[str], str], ...] = (
     ),
     (
         "scorpio_forecasts",
-        "Finished requests for which the policy had foretold this time when it let them in.",
+        "Finished requests for which the policy had forecast this time when it let them in.",
         "type",
         ["ttft", "tpot"],
         "forecasts",
     ),
     (
         "scorpio_forecasts_exceeded",
-        "Those of them for which it took longer than foretold.",
+        "Those of them for which it took longer than forecast.",
         "type",
         ["ttft", "tpot"],
         "forecasts_exceeded",
@@ -166,7 +166,7 @@ class EngineCollector(Collector):
         for kind in ("ttft", "tpot"):
             yield _quantiles(
                 f"scorpio_{kind}_forecast_error_ratio",
-                f"|{kind.upper()} foretold at admission - measured| / measured, last requests.",
+                f"|{kind.upper()} forecast at admission - measured| / measured, last requests.",
                 _mapping(status.get("forecast_error")).get(kind),
                 1.0,
                 base,

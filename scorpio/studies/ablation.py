@@ -19,7 +19,7 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.policies.scorpio import admission, packing, shed, step_decodes, stock_step
 from scorpio.core.policies.scorpio import policy as policy_module
-from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import Calibration
@@ -98,7 +98,7 @@ def _waits(snapshot: Snapshot, turn: Turn) -> bool:
 
 
 def _any_batch() -> Patch:
-    return GrowingBatch, "_pace_s", lambda self, view: math.inf
+    return Admission, "_pace_s", lambda self, view: math.inf
 
 
 def _prefill_only(jobs: PrefillJobs, *_: Any) -> FloatArray:
@@ -118,7 +118,7 @@ BROKEN_BIND = "broken promises bind nobody"
 NOBODY = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
-    "TTFT refusal (and borrowing)": Part(patches=((shed, "let_go", lambda *_: NOBODY),)),
+    "TTFT refusal (and borrowing)": Part(patches=((shed, "to_shed", lambda *_: NOBODY),)),
     "costliest goes (whoever misses instead)": Part(
         patches=((PrefillJobs, "cost_s", _last_first),)
     ),

@@ -55,7 +55,7 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
 def assert_told(plan: StepPlan, snapshot: Snapshot) -> None:
     """Forecasts are about those who wait and are not refused, once each, and are times."""
     told = [forecast.request_id for forecast in plan.forecasts]
-    assert len(told) == len(set(told)), "foretells somebody twice"
+    assert len(told) == len(set(told)), "forecasts for one twice"
     assert set(told) <= {view.request_id for view in snapshot.waiting}
     assert not set(told) & {rejection.request_id for rejection in plan.reject}
     for forecast in plan.forecasts:

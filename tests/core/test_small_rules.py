@@ -8,7 +8,7 @@ import pytest
 
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import Forecast
-from scorpio.core.policies.scorpio.deficit import SHARE, OwedTime
+from scorpio.core.policies.scorpio.deficit import SHARE, Deficit
 from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.request import RequestView
@@ -24,7 +24,7 @@ def view(name: str, arrival_s: float = 0.0, adapter: int = 0) -> RequestView:
 
 def test_an_eighth_of_the_prefill_time_is_owed() -> None:
     assert SHARE == 0.125
-    owed = OwedTime()
+    owed = Deficit()
     owed.book(0.8, 0.0, True, 0.25)
     assert owed.credit_s == pytest.approx(0.1)
     pays = [owed.pay]

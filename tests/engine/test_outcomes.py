@@ -1,4 +1,4 @@
-"""Is every request counted once, under its class, with what it was promised and foretold?"""
+"""Is every request counted once, under its class, with what it was promised and forecast?"""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_slack_of_first_tokens_is_counted_by_bounds() -> None:
     assert chat["ttft_slack"][0] == 1
 
 
-def test_what_was_foretold_is_compared_with_what_came() -> None:
+def test_what_was_forecast_is_compared_with_what_came() -> None:
     found = outcomes()
     for forecast in (Forecast("r", 0.39, 0.11), Forecast("r", 0.41, 0.09)):
         found.ended(VIEW, FinalState.FINISHED, 100.4, 100.9, 6, forecast)

@@ -85,6 +85,6 @@ def test_who_ends_before_its_first_token_is_forgotten() -> None:
 def test_the_latest_forecast_counts_and_one_for_nobody_does_not() -> None:
     made, _ = tracker("a")
     first = Forecast("a", 1.0, 0.1)
-    made.foretold([first, replace(first, request_id="gone"), replace(first, ttft_s=2.0)])
+    made.forecast([first, replace(first, request_id="gone"), replace(first, ttft_s=2.0)])
     assert made.live["a"].forecast == Forecast("a", 2.0, 0.1)
     assert made.ids == {"a"}

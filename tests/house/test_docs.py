@@ -69,6 +69,16 @@ def test_words_are_those_of_the_glossary(name: str) -> None:
     assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text)]
 
 
+@pytest.mark.parametrize("top", ["scorpio", "predictors", "workloads", "tests"])
+def test_code_has_one_name_for_one_thing(top: str) -> None:
+    """Names that a thing had beside its own (docs/glossary.md)."""
+    old = re.compile(
+        r"\b(contestant|WorkloadKey|BoundKey|GrowingBatch|OwedTime|foretold)s?\b", re.I
+    )
+    pages = [p for p in (ROOT / top).rglob("*.py") if p != Path(__file__)]
+    assert not [str(p) for p in pages if old.search(p.read_text())]
+
+
 def test_the_notebook_is_on_no_reader_s_way() -> None:
     assert not [name for name in BY_HAND if "(notebook.md" in TEXTS[name]]
 

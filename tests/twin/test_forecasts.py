@@ -1,4 +1,4 @@
-"""Do the records carry what the policy foretold, and is a refusal judged by what it prevented?"""
+"""Do the records carry what the policy forecast, and is a refusal judged by what it prevented?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _crowd(n: int = 40, ttft_s: float = 0.5, tpot_s: float = 0.05) -> list[Workl
 
 
 @pytest.mark.parametrize("policy", TELL)
-def test_all_who_were_served_were_foretold(policy: str) -> None:
+def test_all_who_were_served_were_forecast(policy: str) -> None:
     run = run_twin(toy_config(), _crowd(), policy)
     served = [r for r in run.records if r.outcome is Outcome.FINISHED]
     assert served
@@ -40,7 +40,7 @@ def test_who_has_no_belief_tells_none() -> None:
         assert {(r.predicted_ttft_s, r.predicted_tpot_s) for r in run.records} == {(None, None)}
 
 
-def test_alone_on_a_quiet_engine_it_comes_as_foretold() -> None:
+def test_alone_on_a_quiet_engine_it_comes_as_forecast() -> None:
     run = run_twin(toy_config(), [promised(0, 1.5, 20, 9, 0.5, 0.05)], "scorpio")
     (one,) = run.records
     assert one.predicted_ttft_s == pytest.approx(toy_step_s(20), rel=0.1)

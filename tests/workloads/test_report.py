@@ -59,7 +59,7 @@ def test_forecasts_are_shown_where_there_are_some(tmp_path: Path) -> None:
     page = write_report(comparison).read_text()
     assert {path.stem for path in tmp_path.glob("*.png")} == PLOTS | {"reliability", "pit"}
     assert page.count("<figure>") == len(PLOTS) + 2
-    assert "foretold" in page
+    assert "forecast" in page
 
 
 def test_late_ones_are_counted_by_class(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ Forecasts = Mapping[str, Mapping[Kind, Sequence[Checked]]]
 
 
 def calibration_plots(points: Sequence[LoadPoint], load_text: str) -> list[Plot]:
-    """Both figures, or none when no policy foretold enough."""
+    """Both figures, or none when no policy forecast enough."""
     told = {point.policy: {kind: _checked(point, kind) for kind in KINDS} for point in points}
     told = {
         name: kinds for name, kinds in told.items() if any(len(pits(c)) for c in kinds.values())
@@ -64,7 +64,7 @@ def _reliability_plot(told: Forecasts, load_text: str) -> Plot:
             ]
             axis.set_xlim(-0.03, 1.03)
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-            axis.set_xlabel(f"foretold chance to keep the {kind.upper()} promise")
+            axis.set_xlabel(f"forecast chance to keep the {kind.upper()} promise")
             axis.set_title(kind.upper())
             scores = "Brier: " + ", ".join(notes) if notes else "too few"
             axis.set_title(scores, loc="right", fontweight="normal", fontsize=8)
@@ -107,12 +107,12 @@ def _pit_plot(told: Forecasts, load_text: str) -> Plot:
             for axis, kind in zip(row, KINDS, strict=True):
                 _pit_panel(axis, policy, kind, kinds[kind])
         for axis in axes[-1]:
-            axis.set_xlabel("where in its foretold distribution the outcome fell")
-            axis.set_xticks([0.05, 0.5, 0.95], ["far earlier", "as foretold", "far later"])
+            axis.set_xlabel("where in its forecast distribution the outcome fell")
+            axis.set_xticks([0.05, 0.5, 0.95], ["far earlier", "as forecast", "far later"])
         return finish(
             figure,
             "pit",
-            f"At {load_text}: how outcomes lie in what was foretold at admission (PIT). Level at 1"
+            f"At {load_text}: how outcomes lie in what was forecast at admission (PIT). Level at 1"
             " (within the grey band of chance) is calibrated; a pile on the right means that the"
             " forecasts are too short, on the left too long. Above each panel: the middle of"
             " outcome / forecast with the span of nine in ten, and the distance D from a level"

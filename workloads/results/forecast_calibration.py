@@ -1,4 +1,4 @@
-"""Does a policy know what it does? What it foretold at admission, against what came.
+"""Does a policy know what it does? What it forecast at admission, against what came.
 
 A policy tells one number per request and kind (`predicted_*` of the records), no distribution. One
 is made of it prequentially: times the last 256 ratios outcome / forecast of the run that were known
@@ -38,8 +38,8 @@ _Z = 1.96
 class Checked:
     """One forecast with its outcome.
 
-    ratio: outcome / forecast. pit: where in its foretold distribution the outcome fell, 0..1
-    (uniform when calibrated); None while too little was known. chance: foretold probability that
+    ratio: outcome / forecast. pit: where in its forecast distribution the outcome fell, 0..1
+    (uniform when calibrated); None while too little was known. chance: forecast probability that
     the SLO is kept; None without an SLO, or while too little was known. kept: it was.
     """
 
@@ -50,7 +50,7 @@ class Checked:
 
 
 class Bin(NamedTuple):
-    """Requests of about the same foretold chance; low..high: 95 % Wilson interval of `kept`."""
+    """Requests of about the same forecast chance; low..high: 95 % Wilson interval of `kept`."""
 
     chance: float
     kept: float
@@ -82,7 +82,7 @@ def check(records: Iterable[RequestRecord], kind: Kind) -> list[Checked]:
 
 
 def reliability(checked: Iterable[Checked], bins: int = BINS) -> list[Bin]:
-    """Requests grouped by foretold chance, bins of equal width, empty ones left out."""
+    """Requests grouped by forecast chance, bins of equal width, empty ones left out."""
     known = [(c.chance, c.kept) for c in checked if c.chance is not None]
     chance = np.array([chance for chance, _ in known])
     kept = np.array([kept for _, kept in known])
@@ -97,7 +97,7 @@ def reliability(checked: Iterable[Checked], bins: int = BINS) -> list[Bin]:
 
 
 def brier(checked: Iterable[Checked]) -> float | None:
-    """Mean squared distance of the foretold chance from what came; 0 is best, None for none."""
+    """Mean squared distance of the forecast chance from what came; 0 is best, None for none."""
     errors = [(c.chance - c.kept) ** 2 for c in checked if c.chance is not None]
     return float(np.mean(errors)) if errors else None
 

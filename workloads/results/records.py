@@ -39,7 +39,7 @@ class RequestRecord:
     scheduled_send_s is what the trace asked for, send_s when it really left; an SLO of `inf`
     means none was asked for. output_tokens counts tokens received. token_times_s is given only
     when every token's arrival is known exactly. ended_s is when the answer (of any kind) was
-    complete; error is a short text for failures. predicted_*: what the policy foretold when it let
+    complete; error is a short text for failures. predicted_*: what the policy forecast when it let
     the request in, or the TTFT that a refusal named; None where nothing was told. value: what it
     is worth when it is good, beside 1 for an ordinary one. client_fault: it failed at the client
     itself (no descriptor left, no name resolved): the run says nothing about the server.

@@ -15,8 +15,8 @@ from scorpio import channel
 from scorpio.core.plan import Rejection
 from scorpio.core.policies.paper.credits import CreditBook
 from scorpio.core.policies.paper.tpot_guard import TpotGuard
-from scorpio.core.policies.scorpio.admission import GrowingBatch
-from scorpio.core.policies.scorpio.deficit import OwedTime
+from scorpio.core.policies.scorpio.admission import Admission
+from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
@@ -63,8 +63,8 @@ def _longest_step_is_constant(patch: _Patch) -> None:
 
 
 def _nobody_is_owed(patch: _Patch) -> None:
-    patch.setattr(OwedTime, "pay", property(lambda self: False))
-    patch.setattr(GrowingBatch, "keep_for", lambda self, view: None)
+    patch.setattr(Deficit, "pay", property(lambda self: False))
+    patch.setattr(Admission, "keep_for", lambda self, view: None)
 
 
 def _choices_one_by_one(patch: _Patch) -> None:
@@ -188,8 +188,8 @@ def _head_holds_up(patch: _Patch) -> None:
         self.shut = getattr(self, "shut", False) or not real(self, view, *how)
         return not self.shut
 
-    real = GrowingBatch.takes
-    patch.setattr(GrowingBatch, "takes", takes)
+    real = Admission.takes
+    patch.setattr(Admission, "takes", takes)
 
 
 def _credits_are_kept(patch: _Patch) -> None:
@@ -232,7 +232,7 @@ BUGS = [
     Bug("half the credit", "9", _half_the_credit),
     Bug("credits are kept", "11", _credits_are_kept),
     Bug("the first holds up the queue", "17", _head_holds_up),
-    Bug("any pace will do", "18", _method(GrowingBatch, "keeps_pace", lambda self, view: True)),
+    Bug("any pace will do", "18", _method(Admission, "keeps_pace", lambda self, view: True)),
     Bug("the published guard lets all in", "18", _method(TpotGuard, "admits", lambda *a: True)),
     Bug("shares are not looked at", "27", _method(TenantShares, "over_share", lambda *a: None)),
     Bug("nothing is out of reach", "24", _method(IdleEngine, "never", lambda self, *args: False)),

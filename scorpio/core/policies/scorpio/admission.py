@@ -41,7 +41,7 @@ def wasteful(fixed_s: float, pace_s: float, tightest_s: float) -> bool:
     return pace_s < tightest_s and fixed_s > _FIXED * pace_s
 
 
-class GrowingBatch:
+class Admission:
     """The running batch, whose tightest pace is `tightest_s`, and those that join in this step.
 
     fixed_s: of each step. promised: requests with a deadline are about.

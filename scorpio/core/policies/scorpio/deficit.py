@@ -10,7 +10,7 @@ from __future__ import annotations
 SHARE = 0.125  # of the prefill time, and of the places in the batch (batch_growth.py)
 
 
-class OwedTime:
+class Deficit:
     """State: seconds of prefill they have to get, negative when they had more than their share."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class IdleEngine:
         self._profile, self._limits = profile, limits
         self._only_refused = 0
 
-    def never(self, model: StepModel, view: RequestView, times: float = _NEVER) -> bool:
+    def unservable(self, model: StepModel, view: RequestView, times: float = _NEVER) -> bool:
         """Does even an idle engine need `times` as long as this SLO, by the profile and by `model`?
 
         Both: a slow minute is no reason to say "never", nor a profile taken in one.
@@ -67,7 +67,7 @@ class IdleEngine:
         for row, view in enumerate(islice(waiting, _MOST_LOOKED_AT)):
             if view.prompt_tokens >= self._limits.kv_tokens or view.deadline_s <= now_s:
                 continue
-            if not self.never(model, view, times):
+            if not self.unservable(model, view, times):
                 return row
             stubborn = row if stubborn is None else stubborn
         return stubborn if self._only_refused > _STUBBORN else None

@@ -12,7 +12,7 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import Number, StepModel
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.on_time import let_go
+from scorpio.core.policies.scorpio.on_time import to_shed
 from scorpio.core.policies.scorpio.shared_work import shared_work
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.request import RequestView
@@ -48,7 +48,7 @@ class PrefillJobs:
     work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
         one that stands behind, which takes no time from the others.
     common: of tokens, those that others need too. shared_id: see `Turn`.
-    may_drop: it may be let go. rejectable: it is refused then; one that has begun, or with on_miss
+    may_drop: it may be shed. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
@@ -103,7 +103,7 @@ class PrefillJobs:
         if len(firm):
             deadline_s, work_s = self.deadline_s[firm], self.work_s[firm]
             droppable = np.ones(len(firm), dtype=np.bool_)
-            late = let_go(deadline_s, work_s, work_s.copy, droppable, supply.done_s)
+            late = to_shed(deadline_s, work_s, work_s.copy, droppable, supply.done_s)
             behind[firm[late]] = True
         if not behind.any():
             return self
@@ -115,7 +115,7 @@ class PrefillJobs:
         )
 
     def turns(self, gone: IntArray, pay: bool, passed: BoolArray | None = None) -> Iterator[Turn]:
-        """Kept jobs in order; then, as they came, those behind and those let go that are not
+        """Kept jobs in order; then, as they came, those behind and those shed that are not
         refused. First of all, when `pay` is said, those of them that are owed. passed: waiting
         rows without a turn among those kept, for they could not join."""
         behind = self._all_behind(gone)
@@ -178,7 +178,7 @@ def prefill_jobs(
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be let go unless its answer has begun too or its client said WAIT. One that
+    that has begun may be shed unless its answer has begun too or its client said WAIT. One that
     has waited for `patience_s` when the step starts is owed some time.
     """
     running, waiting = snapshot.running, snapshot.waiting

@@ -20,7 +20,7 @@ MAX_DROPS_PER_STEP = 64
 _BLOCK = 256  # rows looked at together for the first late one
 
 
-def let_go(
+def to_shed(
     deadline_s: FloatArray,
     work_s: FloatArray,
     cost_s: Callable[[], FloatArray],
@@ -28,7 +28,7 @@ def let_go(
     done_s: Callable[[FloatArray], FloatArray],
     most: int = MAX_DROPS_PER_STEP,
 ) -> IntArray:
-    """Rows to let go, in the order they were dropped: with cost = work, Moore-Hodgson.
+    """Rows to shed, in the order they were dropped: with cost = work, Moore-Hodgson.
 
     Rows stand in the order of service, by deadline as far as there is one (inf: never late);
     `done_s` maps cumulative work to finish times and is monotone; `cost_s` is

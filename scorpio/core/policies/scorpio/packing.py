@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.jobs import Turn
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.request import RequestView
@@ -31,7 +31,7 @@ class Packed:
 
 
 def pack(
-    snapshot: Snapshot, turns: Iterable[Turn], partials: int, fill: StepFill, batch: GrowingBatch
+    snapshot: Snapshot, turns: Iterable[Turn], partials: int, fill: StepFill, batch: Admission
 ) -> Packed:
     """Jobs in order of their turns, as much of each as fits; one that fits in part is the last.
 

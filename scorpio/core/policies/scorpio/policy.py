@@ -1,7 +1,7 @@
 """`scorpio`: ours. Question: how many promises can this step still help to keep?
 
 Rule (in full: docs/policies/scorpio.md): pace every step by the token time-line of the running
-decodes; let go of the waiting requests that cost most when not all can be on time; admit in
+decodes; shed the waiting requests that cost most when not all can be on time; admit in
 deadline order while the batch keeps its tightest pace; at light load be stock vLLM.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.options import Option, parse_options
 from scorpio.core.plan import STOCK_STEP, Rejection, StepPlan
-from scorpio.core.policies.scorpio.admission import GrowingBatch, wasteful
+from scorpio.core.policies.scorpio.admission import Admission, wasteful
 from scorpio.core.policies.scorpio.coming_step import ComingStep
-from scorpio.core.policies.scorpio.deficit import OwedTime
+from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.given_up import GivenUp
@@ -80,7 +80,7 @@ class Scorpio:
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
-        self._owed_time, self._given_up = OwedTime(), GivenUp(limits.max_num_seqs)
+        self._owed_time, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
         self._light_rule = LightRule(
             self._o["light_share"], self._o["light_debt"], self._o["patience_s"]
         )
@@ -117,7 +117,7 @@ class Scorpio:
         if stock is not None:
             return self._light(step, stock)
         limit_s = self._step_limit_s(decodes)
-        never_could = partial(self._idle.never, model)
+        never_could = partial(self._idle.unservable, model)
         never, reject = hopeless(model, self._limits, snapshot.waiting, never_could)
         patience_s = self._o["patience_s"]
         jobs = prefill_jobs(model, snapshot, never, self.queue_key, start_s, patience_s)
@@ -159,7 +159,7 @@ class Scorpio:
         found: Outcome,
         never_could: Callable[[RequestView], bool],
     ) -> list[Rejection]:
-        """Refusals of those let go; what they asked for counts for their tenants all the same."""
+        """Refusals of those shed; what they asked for counts for their tenants all the same."""
         waiting, jobs, gone = step.snapshot.waiting, between.jobs, found.gone
         if not len(gone):
             return []
@@ -168,15 +168,15 @@ class Scorpio:
         rule = RefusalRule(never_could, wastes, between.over)
         later = crowded(step, jobs, found, self._lengths, self._prefill_share.value)
         refused = refusals(now_s, step.model, waiting, jobs, gone, later, self._crowd, rule)
-        # Who is let go and not refused is booked when it joins.
+        # Who is shed and not refused is booked when it joins.
         rows = jobs.row[gone[jobs.rejectable[gone]]].tolist()
         self._tenants.asked(waiting[row] for row in rows)
         return refused
 
-    def _batch(self, step: ComingStep) -> GrowingBatch:
+    def _batch(self, step: ComingStep) -> Admission:
         mean_tokens, fixed_s = self._lengths.mean_tokens, self._fixed_s(step.model)
         promised, tightest_s = self._promised(step.start_s), step.decodes.tightest_s
-        return GrowingBatch(
+        return Admission(
             step.model, step.snapshot, mean_tokens, tightest_s, step.start_s, fixed_s, promised
         )
 
@@ -242,7 +242,7 @@ class Scorpio:
         owes: bool,
         reject: list[Rejection],
         supply: PrefillSupply,
-        batch: GrowingBatch,
+        batch: Admission,
     ) -> StepPlan:
         """The step as long as allowed: its decodes, and prefill as the turns say."""
         model, snapshot, decodes = step.model, step.snapshot, step.decodes

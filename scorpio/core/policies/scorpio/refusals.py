@@ -11,7 +11,7 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
-from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.coming_step import ComingStep
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, decode_work_s, prefill_work_s
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
@@ -69,7 +69,7 @@ def hopeless(
     return never, reject
 
 
-def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: GrowingBatch) -> IntArray:
+def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArray:
     """Those that stated a TPOT SLO alone and have waited for as long as any should for a batch
     that keeps it. They are refused."""
     behind = (jobs.behind & jobs.rejectable).nonzero()[0]
@@ -122,7 +122,7 @@ def refusals(
     crowd: Crowd,
     rule: RefusalRule,
 ) -> list[Rejection]:
-    """Refusals of those let go, each told a time of its own, which is booked in `crowd`."""
+    """Refusals of those shed, each told a time of its own, which is booked in `crowd`."""
     gone = np.sort(gone[jobs.rejectable[gone]])
     if not len(gone):
         return []

@@ -3,7 +3,7 @@
 What one alone would be told holds for one alone. So each refusal is booked as a promise: those
 refused after it, in this step or a later one, are told a time behind it, until it has come back or
 its time is over. How far promises count is learned from how many come back. One that does, in
-its time, is let go after those that come for the first time: else newcomers would take its place.
+its time, is shed after those that come for the first time: else newcomers would take its place.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from scorpio.core.policies.scorpio.coming_step import ComingStep
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, let_go
+from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.stock_step import stock_step
@@ -49,7 +49,7 @@ class Competition:
 
 
 class Outcome(NamedTuple):
-    """The jobs let go, and the prefill time that the others have."""
+    """The jobs shed, and the prefill time that the others have."""
 
     supply: PrefillSupply
     gone: IntArray
@@ -92,7 +92,7 @@ def _outcome(step: ComingStep, step_s: float, later_s: float, between: Competiti
         return _cost_s(step, between)
 
     most = within(MAX_DROPS_PER_STEP, step.decodes.alone_s)
-    gone = let_go(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
+    gone = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
     return Outcome(supply, gone)
 
 
@@ -130,7 +130,7 @@ def _recovery_s(step: ComingStep, between: Competition) -> FloatArray:
 
 
 def _lost(step: ComingStep, found: Outcome, recovery_s: FloatArray, between: Competition) -> float:
-    """Value of what is let go, and of the decodes that will probably end late."""
+    """Value of what is shed, and of the decodes that will probably end late."""
     decodes, jobs, gone = step.decodes, between.jobs, found.gone
     late_s = found.supply.drift_s(_left_s(jobs, gone), decodes.slo_s)
     mean_tokens = between.lengths.mean_tokens

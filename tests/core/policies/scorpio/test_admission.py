@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.admission import GrowingBatch, tightest_pace_s, wasteful
+from scorpio.core.policies.scorpio.admission import Admission, tightest_pace_s, wasteful
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
@@ -46,10 +46,10 @@ def growing(
     adapters: int = 0,
     promised: bool = True,
     fixed_s: float = 0.0,
-) -> GrowingBatch:
+) -> Admission:
     limits = EngineLimits(seats, 256, kv_tokens, 16, 4096, adapters)
     scene = Snapshot(running_batch(rows), WaitingTable(), limits, kv_free)
-    return GrowingBatch(MODEL, scene, 40.0, tightest_s, START_S, fixed_s, promised)
+    return Admission(MODEL, scene, 40.0, tightest_s, START_S, fixed_s, promised)
 
 
 def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:

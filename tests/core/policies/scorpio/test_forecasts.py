@@ -1,4 +1,4 @@
-"""What each policy foretells of a request that it lets in, worked out by hand."""
+"""What each policy forecasts of a request that it lets in, worked out by hand."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ def test_mooncake_as_it_judges() -> None:
     assert told.tpot_s == pytest.approx(0.028055, abs=1e-6)
 
 
-def test_mooncake_foretells_nothing_for_who_is_refused() -> None:
+def test_mooncake_forecasts_nothing_for_the_refused() -> None:
     made = theirs("mooncake", ask(1, Slo(0.001), 1000), ask(2, Slo(9.0), 1000))
     assert [r.request_id for r in made.reject] == ["r1"]
     assert [f.request_id for f in made.forecasts] == ["r2"]
 
 
 @pytest.mark.parametrize("name", policy_names())
-def test_only_who_waits_is_foretold_and_only_numbers(name: str) -> None:
+def test_only_who_waits_is_forecast_and_only_numbers(name: str) -> None:
     made = theirs(name, *(ask(i, Slo(5.0, 0.05), 100) for i in range(5)))
     told = list(made.forecasts)
     assert {f.request_id for f in told} <= {f"r{i}" for i in range(5)}

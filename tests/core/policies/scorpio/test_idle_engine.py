@@ -39,17 +39,19 @@ def test_never_is_half_as_long_again_as_it_takes(tokens: int, cached: int, steps
     engine, needs_s = IdleEngine(MODEL, LIMITS), ttft_s(tokens - cached, cached, steps)
     soon = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 0.999)
     late = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 1.001)
-    assert engine.never(MODEL, soon)
-    assert not engine.never(MODEL, late)
-    assert engine.never(MODEL, replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s)))
-    assert engine.never(MODEL, replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s)))
+    assert engine.unservable(MODEL, soon)
+    assert not engine.unservable(MODEL, late)
+    assert engine.unservable(
+        MODEL, replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s))
+    )
+    assert engine.unservable(MODEL, replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s)))
 
 
 def test_a_pace_that_one_alone_cannot_keep_is_never_kept() -> None:
     engine = IdleEngine(MODEL, LIMITS)
     alone_s = 0.011 + 0.01  # a context of 1,000
-    assert engine.never(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
-    assert not engine.never(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
+    assert engine.unservable(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
+    assert not engine.unservable(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
 
 
 @pytest.mark.parametrize(("profile", "measured"), [(MODEL, SLOW), (SLOW, MODEL)])
@@ -58,8 +60,8 @@ def test_never_holds_by_the_profile_and_by_what_was_measured(
 ) -> None:
     """A slow minute is no reason, nor is a profile taken in one."""
     view = ask(ttft_s=ttft_s(50, 0, 1) / 1.5 * 1.001)
-    assert not IdleEngine(profile, LIMITS).never(measured, view)
-    assert IdleEngine(SLOW, LIMITS).never(SLOW, view)
+    assert not IdleEngine(profile, LIMITS).unservable(measured, view)
+    assert IdleEngine(SLOW, LIMITS).unservable(SLOW, view)
 
 
 def tried(engine: IdleEngine, *views: RequestView, known: bool = True,

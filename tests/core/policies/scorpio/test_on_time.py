@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, let_go
+from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 
 jobs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=8).map(
@@ -35,7 +35,7 @@ def on_time(rows: list[tuple[int, int]]) -> bool:
 def test_keeps_as_many_on_time_as_any_choice(rows: list[tuple[int, int]]) -> None:
     deadline_s, work_s = columns(rows)
     gone = set(
-        let_go(deadline_s, work_s, lambda: work_s, np.ones(len(rows), bool), lambda w: w).tolist()
+        to_shed(deadline_s, work_s, lambda: work_s, np.ones(len(rows), bool), lambda w: w).tolist()
     )
     kept = [row for index, row in enumerate(rows) if index not in gone]
     assert on_time(kept)
@@ -53,38 +53,42 @@ def test_drops_the_one_that_costs_not_the_one_that_misses() -> None:
     deadline_s = np.array([10.0, 11.0, 12.0])
     everybody = np.ones(3, bool)
     work_s = np.array([8.0, 2.0, 2.0])
-    assert not len(let_go(deadline_s, work_s, lambda: work_s, everybody, lambda w: w))
+    assert not len(to_shed(deadline_s, work_s, lambda: work_s, everybody, lambda w: w))
     # With work 3 for the last, 13 > 12: the longest goes, and the two others are early.
     work_s = np.array([8.0, 2.0, 3.0])
-    assert let_go(deadline_s, work_s, lambda: work_s, everybody, lambda w: w).tolist() == [0]
+    assert to_shed(deadline_s, work_s, lambda: work_s, everybody, lambda w: w).tolist() == [0]
 
 
 def test_cost_may_lie_beyond_the_work() -> None:
     # The same queue, but the second leads to a long answer: it goes, and 8 + 3 = 11 is on time.
     deadline_s, work_s = np.array([10.0, 11.0, 12.0]), np.array([8.0, 2.0, 3.0])
     cost_s = np.array([8.0, 20.0, 3.0])
-    assert let_go(deadline_s, work_s, lambda: cost_s, np.ones(3, bool), lambda w: w).tolist() == [1]
+    assert to_shed(deadline_s, work_s, lambda: cost_s, np.ones(3, bool), lambda w: w).tolist() == [
+        1
+    ]
 
 
 def test_who_is_late_even_alone_goes_itself_whatever_it_costs() -> None:
     # The second could not make it even alone. The first costs more, but its going helps nobody.
     deadline_s, work_s = np.array([10.0, 11.0]), np.array([8.0, 12.0])
     cost_s = np.array([90.0, 1.0])
-    assert let_go(deadline_s, work_s, lambda: cost_s, np.ones(2, bool), lambda w: w).tolist() == [1]
+    assert to_shed(deadline_s, work_s, lambda: cost_s, np.ones(2, bool), lambda w: w).tolist() == [
+        1
+    ]
 
 
 def test_who_may_not_be_dropped_stays_and_drags_nobody_out() -> None:
     deadline_s, work_s = np.array([1.0, 5.0, 50.0]), np.array([3.0, 2.0, 4.0])
     may_drop = np.array([False, True, True])
     # The first is late even alone: nobody is dropped for it. The second still makes it at 5.
-    assert not len(let_go(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w))
+    assert not len(to_shed(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w))
     work_s[0] = 4.0  # now the second is late behind it, and only the second may go
-    assert let_go(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w).tolist() == [1]
+    assert to_shed(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w).tolist() == [1]
 
 
 def test_a_flood_is_refused_over_several_steps() -> None:
     n = 500
-    gone = let_go(
+    gone = to_shed(
         np.full(n, 1.0), np.full(n, 1.0), lambda: np.full(n, 1.0), np.ones(n, bool), lambda w: w
     )
     assert len(gone) == MAX_DROPS_PER_STEP
@@ -92,9 +96,9 @@ def test_a_flood_is_refused_over_several_steps() -> None:
 
 def test_nobody_may_be_dropped() -> None:
     late = np.full(20_000, 1.0)
-    assert not len(let_go(late, late, lambda: late, np.zeros(len(late), bool), lambda w: w))
+    assert not len(to_shed(late, late, lambda: late, np.zeros(len(late), bool), lambda w: w))
     only = np.arange(len(late)) == 7  # its going helps nobody else: they may not be dropped
-    assert let_go(late, late, lambda: late, only, lambda w: w).tolist() == [7]
+    assert to_shed(late, late, lambda: late, only, lambda w: w).tolist() == [7]
 
 
 def test_equals_the_plain_rule() -> None:
@@ -117,12 +121,12 @@ def test_equals_the_plain_rule() -> None:
                 gone.append(max(able, key=lambda r: float(cost_s[r])))
                 kept.remove(gone[-1])
         cost = partial(np.copy, cost_s)
-        assert let_go(deadline_s, work_s, cost, may_drop, lambda w: w).tolist() == gone
+        assert to_shed(deadline_s, work_s, cost, may_drop, lambda w: w).tolist() == gone
 
 
 def test_empty_queue() -> None:
     none = np.empty(0)
-    assert not len(let_go(none, none, lambda: none, np.empty(0, bool), lambda w: w))
+    assert not len(to_shed(none, none, lambda: none, np.empty(0, bool), lambda w: w))
 
 
 def test_supply_of_prefill_time() -> None:

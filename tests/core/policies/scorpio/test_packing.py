@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.admission import GrowingBatch
+from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.jobs import Turn
 from scorpio.core.policies.scorpio.packing import Packed, pack
 from scorpio.core.request import RequestView
@@ -49,7 +49,7 @@ class Step:
             running_batch(running), table, limits, kv_free, computing=computing or {}
         )
         self.partials = sum(not row.is_decode for row in running)
-        self.batch = GrowingBatch(MODEL, self.seen, 8.0, math.inf, 0.0, 0.0, False)
+        self.batch = Admission(MODEL, self.seen, 8.0, math.inf, 0.0, 0.0, False)
         self.fill = StepFill(MODEL, math.inf, 100, 0, 0.0)
         self.asked = 0
 

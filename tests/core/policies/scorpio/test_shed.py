@@ -126,7 +126,7 @@ def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
 
 
 def later(pace_s: float, share: float) -> PrefillSupply:
-    """One decode runs; of two prompts of 100 tokens one is let go."""
+    """One decode runs; of two prompts of 100 tokens one is shed."""
     view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.5))
     step, between = scene([ask(1), ask(2)], [Row(view, 0, False, 100, 100, 3)])
     found = Outcome(PrefillSupply(START_S, 0.1, 0.012, pace_s), np.array([1]))

@@ -3,7 +3,7 @@
 Predictions come from outside (a learned model, a client's hint, nothing) and may be exact, noisy,
 biased, constant or made up. So the answers that end are regressed on what was predicted for them,
 in logarithms: a prediction counts as far as it has proved right, and one that says nothing (slope
-0) leaves the mean. Rank matters more than size here: the longest are let go first.
+0) leaves the mean. Rank matters more than size here: the longest are shed first.
 """
 
 from __future__ import annotations
