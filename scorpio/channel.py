@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scorpio.files import atomic_file
+from scorpio.files import write_private
 
 CONTROL = "control.json"
 STATUS = "status.json"
@@ -130,5 +130,4 @@ def _turn(run_dir: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_file(path, on_disk=False, private=True) as file:
-        file.write(json.dumps(content).encode())  # in one go: `dump` takes ten times as long
+    write_private(path, json.dumps(content))  # in one go: `dump` takes ten times as long

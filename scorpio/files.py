@@ -11,35 +11,21 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, on_disk: bool = True, private: bool = False) -> Iterator[BinaryIO]:
-    """Open a hidden sibling for writing; it takes the name `path` only when the block succeeds.
-
-    on_disk: wait for the disk first (a file that need not outlive the machine does without).
-    private: only our user may read it.
-    """
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a hidden sibling for writing; it takes the name `path` only when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            publish(file, Path(name), path, on_disk=on_disk, private=private)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+    with _sibling(path) as (file, temporary):
+        yield file
+        publish(file, temporary, path)
 
 
-def publish(
-    file: BinaryIO, temporary: Path, path: Path, *, on_disk: bool = True, private: bool = False
-) -> None:
+def publish(file: BinaryIO, temporary: Path, path: Path) -> None:
     """Bring the bytes to disk, then give them their name in one step."""
     file.flush()
-    if on_disk:
-        os.fsync(file.fileno())
-    if not private:
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp made it private; results are to be shared
+    os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)  # mkstemp made it private; results are to be shared
     os.replace(temporary, path)
 
 
@@ -47,3 +33,27 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file, or leave what was there before."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_private(path: Path, content: str) -> None:
+    """The same between processes of one machine: for our user alone, without waiting for the disk,
+    in a directory that is there (one that is gone is an error, and not made anew).
+
+    Raises OSError.
+    """
+    with _sibling(path) as (file, temporary):
+        file.write(content.encode())
+        file.flush()
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _sibling(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file, Path(name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

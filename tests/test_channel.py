@@ -6,6 +6,8 @@ import multiprocessing
 import threading
 from pathlib import Path
 
+import pytest
+
 from scorpio import channel
 
 _WRITES = 50
@@ -46,3 +48,22 @@ def test_so_are_processes(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert sorted(seqs) == list(range(1, 2 * _WRITES + 1))
+
+
+def test_a_directory_that_is_gone_is_an_error_and_not_made_anew(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    for write in (
+        lambda: channel.write_status(gone, {"policy": "fcfs"}),
+        lambda: channel.write_control(gone, "fcfs"),
+    ):
+        with pytest.raises(FileNotFoundError):
+            write()
+    assert not gone.exists()
+
+
+def test_what_the_processes_tell_each_other_is_for_our_user_alone(tmp_path: Path) -> None:
+    channel.write_status(tmp_path, {"policy": "fcfs"})
+    channel.write_control(tmp_path, "fcfs")
+    for name in (channel.STATUS, channel.CONTROL):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".tmp") == []

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from scorpio.core.registry import policy_names
 from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
 from scorpio.studies.marked_block import fill
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case, simulation_of
 from tests.simulation.pairs import broken_pair
 from tests.simulation.shrink import command, page, shrink
-from tests.simulation.swarm import FEATURES, draw
+from tests.simulation.swarm import FEATURES, POLICIES, draw
 from tests.simulation.trouble import PAUSES, Kind, pauses_of
 
 _DEEPER = {Kind.RESUME: -1, **dict.fromkeys(PAUSES, 1)}
@@ -169,3 +170,7 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="report: end"):
         fill(page, "report", "new\n")
     assert page.read_text() == "nothing\n<!-- report: begin -->\n"
+
+
+def test_every_policy_is_drawn() -> None:
+    assert set(POLICIES) == set(policy_names())

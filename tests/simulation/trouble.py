@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from scorpio.core.registry import policy_names
-from tests.simulation.swarm import Swarm, tick
+from tests.simulation.swarm import POLICIES, Swarm, tick
 
 HOUR_S = 3600.0
 
@@ -112,7 +111,7 @@ def _disk(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:
 
 def _switches(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:
     for at_s in _times(rng, until_s, 3):
-        yield Trouble(at_s, Kind.SWITCH, rng.choice(policy_names()))
+        yield Trouble(at_s, Kind.SWITCH, rng.choice(POLICIES))
 
 
 def _failures(rng: Random, swarm: Swarm, until_s: float) -> Iterator[Trouble]:

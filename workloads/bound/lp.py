@@ -79,6 +79,8 @@ class LinearProgram:
 
     def solve(self, time_limit_s: float) -> LpSolution | None:
         """None when there was no time to finish."""
+        if time_limit_s <= 0.0:
+            return None
         gain, upper, right = (
             np.asarray(v, dtype=np.float64) for v in (self._gain, self._upper, self._at_most.right)
         )
