@@ -235,6 +235,10 @@ BUGS = [
     Bug("any pace will do", "18", _method(Admission, "keeps_pace", lambda self, view: True)),
     Bug("the published guard lets all in", "18", _method(TpotGuard, "admits", lambda *a: True)),
     Bug("shares are not looked at", "27", _method(TenantShares, "over_share", lambda *a: None)),
-    Bug("nothing is out of reach", "24", _method(IdleEngine, "unservable", lambda self, *args: False)),
+    Bug(
+        "nothing is out of reach",
+        "24",
+        _method(IdleEngine, "unservable", lambda self, *args: False),
+    ),
     Bug("all are told the same time", "25", _all_told_the_same),
 ]
