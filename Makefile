@@ -34,8 +34,8 @@ bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a leng
 results: setup ## every study, both cores: docs/results and the numbers in README (half an hour; ARGS=quick: minutes)
 	@$(PY) -m scorpio.studies $(ARGS)
 
-figures: setup ## the figures of the SCORPIO paper, from the twin (docs/results/paper.md)
-	@.venv/bin/scorpio figures --out docs/figures/paper $(ARGS)
+figures: setup ## the figures of the SCORPIO paper, from the twin (out/figures)
+	@.venv/bin/scorpio figures --out out/figures $(ARGS)
 
 simulate: setup ## N=200000 requests in virtual time, every promise after every step (docs/simulation.md)
 	@$(PY) -m tests.simulation run --requests $(or $(N),200000) $(ARGS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from workloads.named import load_workload
 from workloads.request import WorkloadRequest
 from workloads.traces.reading import AS_IT_SAYS, Reading
+
+IN_RESULTS = ("trace", "mix", "rate_scale", "seed")  # what summary.json tells of a load
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,18 @@ class LoadKey:
     def requests(self) -> list[WorkloadRequest]:
         """What is sent, and when. Raises WorkloadError."""
         return _requests(self)
+
+
+def load_grid(
+    trace: str,
+    rows: str | None,
+    mix: str,
+    rate_scales: Iterable[float],
+    seeds: Sequence[int],
+    reading: Reading = AS_IT_SAYS,
+) -> list[LoadKey]:
+    """Every load of a comparison, by rate scale and seed."""
+    return [LoadKey(trace, rows, mix, x, seed, reading) for x in rate_scales for seed in seeds]
 
 
 @lru_cache(maxsize=4)

@@ -36,13 +36,10 @@ class Wanted:
 
     def loads(self) -> list[LoadKey]:
         """Every load that is asked for."""
-        from workloads.load import LoadKey
+        from workloads.load import load_grid
 
-        return [
-            LoadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
-            for scale in self.rate_scales
-            for seed in self.seeds
-        ]
+        where = (self.trace, self.rows, self.mix)
+        return load_grid(*where, self.rate_scales, self.seeds, self.reading)
 
 
 def wanted(

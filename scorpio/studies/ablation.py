@@ -33,7 +33,9 @@ from scorpio.studies.study import (
     Rows,
     Study,
     engine,
+    flags,
     interval,
+    percents,
     reference,
     shown,
     table,
@@ -186,7 +188,7 @@ class Run:
             made = run_twin(own, self.load.requests(), OURS, self.load.seed)
         kept = [record.good for record in made.records]
         broken = [not r.good and r.reject_reason is None for r in made.records]
-        return ["".join(str(int(flag)) for flag in flags) for flags in (kept, broken)]
+        return [flags(kept), flags(broken)]
 
 
 def _cells(quick: bool) -> Cells:
@@ -202,9 +204,9 @@ def _cells(quick: bool) -> Cells:
 
 def _rows(found: Found) -> Rows:
     runs: dict[tuple[str, float], list[list[list[float]]]] = {}
-    for run, flags in found:
+    for run, both in found:
         assert isinstance(run, Run)
-        values = [[100.0 * int(flag) for flag in text] for text in flags]
+        values = [percents(kept) for kept in both]
         runs.setdefault((run.part, run.load.rate_scale), []).append(values)
     rows: Rows = []
     for (part, scale), made in runs.items():

@@ -19,7 +19,7 @@ from scorpio.twin.run import TwinRun
 from scorpio.twin.systems import DEFAULT_TUNING, system_names
 from workloads.bound.ceiling import BoundEngine, upper_bound
 from workloads.errors import UnknownName, WorkloadError
-from workloads.load import LoadKey
+from workloads.load import LoadKey, load_grid
 from workloads.report.html import write_report
 from workloads.request import WorkloadRequest
 from workloads.results.run_summary import RunKey
@@ -80,11 +80,8 @@ class CompareSpec:
 
     def workloads(self) -> list[LoadKey]:
         """Every load, by rate scale and seed."""
-        return [
-            LoadKey(self.trace, self.rows, self.mix, scale, seed, self.reading)
-            for scale in self.rate_scales
-            for seed in self.seeds
-        ]
+        where = (self.trace, self.rows, self.mix)
+        return load_grid(*where, self.rate_scales, self.seeds, self.reading)
 
     def check(self) -> None:
         """Raises WorkloadError (one line) for whatever could only fail later."""

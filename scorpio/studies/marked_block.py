@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scorpio.files import write_atomic
+
 
 def fill(page: Path, name: str, text: str) -> None:
     """Put `text`, which ends in a newline, between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
@@ -15,4 +17,4 @@ def fill(page: Path, name: str, text: str) -> None:
     _, end, after = rest.partition(marks[1])
     if not (begin and end):
         raise ValueError(f"{page} has no {marks[0]!r} ... {marks[1]!r}")
-    page.write_text(f"{before}{begin}{text}{end}{after}")
+    write_atomic(page, f"{before}{begin}{text}{end}{after}")

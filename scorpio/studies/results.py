@@ -10,8 +10,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
-import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from predictors.latency.artifact import this_machine
 from scorpio.files import write_atomic
 from scorpio.studies import ablation, fidelity, grid, light_load, loads, mistakes
 from scorpio.studies.marked_block import fill
@@ -69,7 +68,8 @@ def header(command: str) -> Header:
     if changed:
         raise DirtyTree(f"commit first, or pages would name a wrong commit:\n{changed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    machine = f"{os.cpu_count()} x {_cpu()}"
+    here = this_machine()
+    machine = f"{here.cores} x {here.cpu}"
     return Header(_git("rev-parse", "--short=7", "HEAD"), today, machine, command)
 
 
@@ -114,15 +114,15 @@ def write_pages(
 ) -> None:
     """NAME.md, NAME.json and figures for each study, the index, and the marked blocks below `root`
     (None: none are filled)."""
-    for study, rows in made:
+    for study, rows, rendered in [(study, rows, study.page(rows)) for study, rows in made]:
         content = {"header": asdict(head), "rows": rows}
-        rendered = study.page(rows)
         for name, png in rendered.figures.items():
             write_atomic(pages / name, png)
         write_atomic(pages / f"{study.name}.json", json.dumps(content, indent=1) + "\n")
         write_atomic(pages / f"{study.name}.md", page_text(study, rendered, head))
-        for (page, name), text in rendered.blocks.items() if root is not None else ():
-            fill((root or ROOT) / page, name, text)
+        if root is not None:
+            for (page, name), text in rendered.blocks.items():
+                fill(root / page, name, text)
     write_atomic(pages / "README.md", index(pages))
 
 
@@ -158,10 +158,3 @@ def _read(kept: Path, label: str) -> Any:
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return " ".join(line.partition(":")[2].split())
-    return platform.machine()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scorpio.studies.study import GPU, engine
+from scorpio.studies.study import GPU, engine, flags, percents
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
 
@@ -31,7 +32,7 @@ class Score:
         made = run_twin(engine(self.gpu), requests, self.system, self.load.seed)
         records = sorted(made.records, key=lambda record: record.index)
         found: dict[str, Any] = {
-            "good": "".join(str(int(record.good)) for record in records),
+            "good": flags(record.good for record in records),
             "refused": sum(record.reject_reason is not None for record in records),
             "offered_rps": (len(requests) - 1) / requests[-1].send_s,
         }
@@ -48,6 +49,6 @@ class Score:
         return found
 
 
-def percent_good(found: dict[str, Any]) -> list[float]:
+def percent_good(found: Mapping[str, Any]) -> list[float]:
     """100 for each request that kept its promises, else 0."""
-    return [100.0 * int(flag) for flag in found["good"]]
+    return percents(found["good"])

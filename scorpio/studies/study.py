@@ -8,7 +8,7 @@ else. So a page that was written can be made again from the JSON beside it, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,16 @@ def engine(gpu_name: str = GPU) -> TwinConfig:
     """vLLM's defaults with the GPU's KV pool."""
     gpu = gpu_model(gpu_name)
     return TwinConfig(gpu, EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=False))
+
+
+def flags(values: Iterable[bool]) -> str:
+    """A 0 or 1 for each request: how runs keep what became of them."""
+    return "".join(str(int(value)) for value in values)
+
+
+def percents(kept: str) -> list[float]:
+    """`flags` as 0 or 100 each, so that their mean is a share in percent."""
+    return [100.0 * int(flag) for flag in kept]
 
 
 def interval(values_by_run: Sequence[Sequence[float]]) -> list[float]:

@@ -12,6 +12,7 @@ from scorpio.core.slo import Slo
 from scorpio.core.wire import RejectionNotice
 from scorpio.server.rejection import refusal_answer
 from scorpio.studies.results import PAGES, STUDIES, page_text, read_page
+from scorpio.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES, MOST_IN_README = 200, 100
@@ -84,11 +85,10 @@ def test_the_notebook_is_on_no_reader_s_way() -> None:
 
 
 @pytest.mark.parametrize("study", [s for s in STUDIES if (PAGES / f"{s.name}.json").exists()])
-def test_pages_and_blocks_are_what_their_numbers_say(study: object) -> None:
-    (found,) = (s for s in STUDIES if s is study)
-    head, rows = read_page(PAGES / f"{found.name}.json")
-    page = found.page(rows)
-    assert page_text(found, page, head) == (PAGES / f"{found.name}.md").read_text()
+def test_pages_and_blocks_are_what_their_numbers_say(study: Study) -> None:
+    head, rows = read_page(PAGES / f"{study.name}.json")
+    page = study.page(rows)
+    assert page_text(study, page, head) == (PAGES / f"{study.name}.md").read_text()
     for (name, block), text in page.blocks.items():
         assert dict(_BLOCK.findall(TEXTS[name]))[block] == text
 

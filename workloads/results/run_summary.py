@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from workloads.load import LoadKey
+from workloads.load import IN_RESULTS, LoadKey
 
 Percentiles = dict[str, float | None]
 
@@ -29,7 +29,7 @@ class RunKey:
         load = self.load
         return {
             **{name: getattr(self, name) for name in ("policy", "engine", "gpu", "repeat")},
-            **{name: getattr(load, name) for name in ("trace", "mix", "rate_scale", "seed")},
+            **{name: getattr(load, name) for name in IN_RESULTS},
         }
 
 

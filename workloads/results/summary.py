@@ -18,7 +18,7 @@ from typing import Any
 
 from scorpio.files import write_atomic
 from workloads.errors import WorkloadError
-from workloads.load import LoadKey
+from workloads.load import IN_RESULTS, LoadKey
 from workloads.results.aggregate import LoadPoint, Run, TimelineSample, load_points
 from workloads.results.metrics import summarise
 from workloads.results.policy_order import policy_order
@@ -27,8 +27,6 @@ from workloads.results.records import RequestRecord
 from workloads.results.run_summary import EngineStats, RunKey, RunSummary
 
 SCHEMA = 1
-
-_LOAD = ("trace", "mix", "rate_scale", "seed")  # what summary.json tells of a load
 
 
 class Comparison:
@@ -83,8 +81,8 @@ class Comparison:
             "schema": SCHEMA,
             "runs": [run.summary.to_dict() for run in self.runs],
             "bound": [
-                {**{name: getattr(load, name) for name in _LOAD}, "good": self._bounds[load]}
-                for load in sorted(self._bounds, key=attrgetter(*_LOAD))
+                {**{name: getattr(load, name) for name in IN_RESULTS}, "good": self._bounds[load]}
+                for load in sorted(self._bounds, key=attrgetter(*IN_RESULTS))
             ],
         }
 
@@ -107,7 +105,7 @@ class Comparison:
             if content["schema"] != SCHEMA:
                 raise WorkloadError(f"{path}: schema {content['schema']!r}, this reads {SCHEMA}")
             for entry in content["bound"]:
-                load = LoadKey(rows=None, **{name: entry[name] for name in _LOAD})
+                load = LoadKey(rows=None, **{name: entry[name] for name in IN_RESULTS})
                 comparison.add_bound(load, entry["good"])
             for entry in content["runs"]:
                 comparison._load_run(RunSummary.from_dict(entry))

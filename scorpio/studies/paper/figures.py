@@ -88,7 +88,7 @@ class _Figure:
 
 
 def figure_names() -> tuple[str, ...]:
-    """What `scorpio figures` can draw, in the order of docs/results/paper.md."""
+    """What `scorpio figures` can draw."""
     return tuple(_FIGURES)
 
 

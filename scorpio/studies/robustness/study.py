@@ -23,7 +23,9 @@ from scorpio.studies.study import (
     Rows,
     Study,
     engine,
+    flags,
     interval,
+    percents,
     reference,
     shown,
     table,
@@ -74,10 +76,7 @@ class Trial:
             made = run_twin(own, load, self.policy, self.load.seed)
         seen = Seen.of(made.records)
         views, _ = PARTS[self.part]
-        return {
-            view.name: "".join(str(int(flag)) for flag in seen.good[view.rows(seen)])
-            for view in views
-        }
+        return {view.name: flags(seen.good[view.rows(seen)].tolist()) for view in views}
 
 
 def _cells(quick: bool) -> Cells:
@@ -111,7 +110,7 @@ def _rows(found: Found) -> Rows:
 
 
 def _kept(made: list[dict[str, str]], view: str) -> list[float] | None:
-    runs = [[100.0 * int(flag) for flag in run[view]] for run in made]
+    runs = [percents(run[view]) for run in made]
     return interval(runs) if all(runs) else None
 
 

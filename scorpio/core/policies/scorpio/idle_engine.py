@@ -89,6 +89,6 @@ def out_of_reach(
 ) -> list[Rejection]:
     """Those refusals that no forecast is needed for: for ever, or the deadline has passed. While
     the profile is unproven, the others wait for what the first steps will teach."""
-    late = set(np.flatnonzero(waiting.deadline_s <= start_s).tolist())
+    late = np.flatnonzero(waiting.deadline_s <= start_s).tolist()
     passed = {waiting[row].request_id for row in late}
     return [r for r in reject if r.retry_after_s is None or r.request_id in passed]
