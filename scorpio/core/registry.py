@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scorpio.core.latency import UNMEASURED, LatencyProfile
-from scorpio.core.options import parse_options
+from scorpio.core.options import Options
 from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.policies.paper.policy import ScorpioPaper
 from scorpio.core.policies.rivals.edf import Edf
 from scorpio.core.policies.rivals.fcfs import Fcfs
-from scorpio.core.policies.rivals.mooncake.policy import Mooncake
-from scorpio.core.policies.rivals.qoserve.policy import Qoserve
-from scorpio.core.policies.rivals.sjf import Sjf
+from scorpio.core.policies.rivals.mooncake.policy import Mooncake, MooncakeOptions
+from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions
+from scorpio.core.policies.rivals.sjf import Sjf, SjfOptions
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.snapshot import EngineLimits
@@ -31,34 +32,37 @@ class PolicyInputs:
 
 
 def _fcfs(inputs: PolicyInputs) -> Policy:
-    if inputs.options:
-        raise ValueError(f"fcfs has no option {', '.join(sorted(inputs.options))}; valid: none")
+    Options.parse("fcfs", inputs.options)
     return Fcfs()
 
 
 def _mooncake(inputs: PolicyInputs) -> Policy:
-    return Mooncake(inputs.profile, inputs.limits, inputs.options)
+    return Mooncake(
+        inputs.profile, inputs.limits, MooncakeOptions.parse("mooncake", inputs.options)
+    )
 
 
 def _edf(inputs: PolicyInputs) -> Policy:
-    parse_options("edf", {}, inputs.options)
+    Options.parse("edf", inputs.options)
     return Edf()
 
 
 def _qoserve(inputs: PolicyInputs) -> Policy:
-    return Qoserve(inputs.profile, inputs.options)
+    return Qoserve(inputs.profile, QoserveOptions.parse("qoserve", inputs.options))
 
 
 def _scorpio(inputs: PolicyInputs) -> Policy:
-    return Scorpio(inputs.profile, inputs.limits, inputs.options)
+    return Scorpio(inputs.profile, inputs.limits, ScorpioOptions.parse("scorpio", inputs.options))
 
 
 def _scorpio_paper(inputs: PolicyInputs) -> Policy:
-    return ScorpioPaper(inputs.profile, inputs.limits, PaperOptions.parse(inputs.options))
+    return ScorpioPaper(
+        inputs.profile, inputs.limits, PaperOptions.parse("scorpio-paper", inputs.options)
+    )
 
 
 def _sjf(inputs: PolicyInputs) -> Policy:
-    return Sjf(inputs.options)
+    return Sjf(SjfOptions.parse("sjf", inputs.options))
 
 
 _NOMINAL = EngineLimits(

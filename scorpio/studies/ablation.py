@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
-from scorpio.core.policies.scorpio import admission, packing, shed, step_decodes, stock_step
 from scorpio.core.policies.scorpio import policy as policy_module
+from scorpio.core.policies.scorpio import shed, step_decodes
 from scorpio.core.policies.scorpio.admission import Admission
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import Calibration
-from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.snapshot import Snapshot
 from scorpio.studies.study import (
     OURS,
@@ -66,17 +66,17 @@ class _Reordered(PrefillJobs):
 
 
 def _turns_by(key: Callable[[Snapshot, Turn], Any]) -> Patch:
-    def jobs(model: Any, snapshot: Snapshot, *rest: Any) -> PrefillJobs:
-        made = prefill_jobs(model, snapshot, *rest)
+    def jobs(step: StepContext, *rest: Any) -> PrefillJobs:
+        made = prefill_jobs(step, *rest)
         columns = {column.name: getattr(made, column.name) for column in fields(made)}
-        return _Reordered(**columns, key=partial(key, snapshot))
+        return _Reordered(**columns, key=partial(key, step.snapshot))
 
     return policy_module, "prefill_jobs", jobs
 
 
 def _begun_stay(*args: Any) -> PrefillJobs:
     made = prefill_jobs(*args)
-    return replace(made, may_drop=made.may_drop & (made.row >= 0))
+    return replace(made, may_drop=made.may_drop & ~made.running)
 
 
 def _all_at_once(
@@ -90,13 +90,12 @@ _TURNS = PrefillJobs.turns
 
 
 def _arrival_s(snapshot: Snapshot, turn: Turn) -> float:
-    row = turn[0]
-    view = snapshot.waiting[row] if row >= 0 else snapshot.running.views[-1 - row]
+    view = snapshot.running.views[turn.row] if turn.running else snapshot.waiting[turn.row]
     return view.arrival_s
 
 
 def _waits(snapshot: Snapshot, turn: Turn) -> bool:
-    return turn[0] >= 0
+    return not turn.running
 
 
 def _any_batch() -> Patch:
@@ -115,7 +114,7 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
 # Parts that the robustness study switches off too.
 CALIBRATION = "online calibration"
 GUARD = "TPOT guard at admission"
-FIXED = "_FIXED = 1"
+FIXED = "fixed_share = 1"
 BROKEN_BIND = "broken promises bind nobody"
 NOBODY = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
@@ -129,7 +128,7 @@ PARTS: Mapping[str, Part] = {
     ),
     GUARD: Part(patches=(_any_batch(),)),
     "pacing (every step up to max_step_s)": Part(
-        patches=((Scorpio, "_step_limit_s", lambda self, decodes: self._o["max_step_s"]),)
+        patches=((policy_module, "step_limit_s", lambda step, _: step.options.max_step_s),)
     ),
     "time-line (every step within one S instead)": Part(
         patches=((step_decodes, "decode_slack_s", lambda running, rows, pace_s, _: pace_s),)
@@ -149,9 +148,9 @@ PARTS: Mapping[str, Part] = {
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
     ),
-    FIXED: Part(patches=((admission, "_FIXED", 1.0),)),
-    "_LIGHT_QUEUE = 1,000": Part(patches=((stock_step, "_LIGHT_QUEUE", 1000),)),
-    "_MAX_SCAN = 1": Part(patches=((packing, "_MAX_SCAN", 1),)),
+    FIXED: Part({"fixed_share": 1.0}),
+    "light_queue = 1,000": Part({"light_queue": 1000.0}),
+    "scan_requests = 1": Part({"scan_requests": 1.0}),
 }
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
-from scorpio.core.options import Option, parse_options
+from scorpio.core.options import Options, option
 from scorpio.core.policies.paper.options import PaperOptions
-from scorpio.core.policies.rivals import sjf
-from scorpio.core.policies.rivals.mooncake import policy as mooncake
-from scorpio.core.policies.rivals.qoserve import policy as qoserve
-from scorpio.core.policies.scorpio import policy as scorpio
+from scorpio.core.policies.rivals.mooncake.policy import MooncakeOptions
+from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions
+from scorpio.core.policies.rivals.sjf import SjfOptions
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.registry import check_policy, policy_names
 
 DEFAULTS = {
-    "scorpio": {name: option.default for name, option in scorpio.OPTIONS.items()},
-    "sjf": {name: option.default for name, option in sjf.OPTIONS.items()},
-    "mooncake": {name: option.default for name, option in mooncake.OPTIONS.items()},
-    "qoserve": {name: option.default for name, option in qoserve.OPTIONS.items()},
-    "scorpio-paper": {name: getattr(PaperOptions(), name) for name in PaperOptions.__slots__},
+    name: asdict(options)
+    for name, options in {
+        "scorpio": ScorpioOptions(),
+        "sjf": SjfOptions(),
+        "mooncake": MooncakeOptions(),
+        "qoserve": QoserveOptions(),
+        "scorpio-paper": PaperOptions(),
+    }.items()
 }
 PAGES = Path(__file__).parents[2] / "docs" / "policies"
 
@@ -88,10 +92,18 @@ def test_a_policy_without_options_says_so(name: str) -> None:
         check_policy(name, {"no_such": 1.0})
 
 
-def test_options_come_as_numbers() -> None:
-    known = {"share": Option(0.5, 0.0, 1.0)}
-    assert parse_options("p", known, {}) == {"share": 0.5}
-    assert type(parse_options("p", known, {"share": 1})["share"]) is float
-    for bad in (True, "0.5", None):
-        with pytest.raises(ValueError, match="must be in"):
-            parse_options("p", known, {"share": bad})  # type: ignore[dict-item]
+@dataclass(frozen=True, slots=True)
+class OneShare(Options):
+    share: float = option(0.5, 0.0, 1.0)
+
+
+def test_options_are_numbers_in_their_range() -> None:
+    assert OneShare.parse("p", {}) == OneShare(0.5)
+    assert OneShare.parse("p", {"share": 1}).share == 1.0
+    for bad in (True, "0.5", None, 1.5):
+        with pytest.raises(ValueError, match=r"^p option share must be in \[0.0, 1.0\], got"):
+            OneShare.parse("p", {"share": bad})  # type: ignore[dict-item]
+        with pytest.raises(ValueError, match=r"^option share must be in"):
+            OneShare(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="p has no option shore; valid: share"):
+        OneShare.parse("p", {"shore": 0.5})

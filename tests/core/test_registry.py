@@ -40,12 +40,12 @@ def test_fcfs_is_stock_and_says_so() -> None:
 
 
 def test_published_defaults() -> None:
-    assert PaperOptions.parse({}) == PaperOptions(1.3, 0.99, 0.05, 1.0)
+    assert PaperOptions.parse("scorpio-paper", {}) == PaperOptions(1.3, 0.99, 0.05, 1.0)
 
 
 def test_unknown_option_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"no option kapa; valid: kappa, safety, ttft_margin_s"):
-        PaperOptions.parse({"kapa": 1.3})
+        PaperOptions.parse("scorpio-paper", {"kapa": 1.3})
 
 
 @pytest.mark.parametrize(

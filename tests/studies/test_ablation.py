@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from scorpio.core.options import parse_options
-from scorpio.core.policies.scorpio.policy import OPTIONS
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.studies.ablation import PARTS, replaced
 from scorpio.twin.run import run_twin
 from tests.twin.driving import promised, toy_config
@@ -15,7 +16,7 @@ from tests.twin.driving import promised, toy_config
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_is_switched_off_and_on_again(name: str) -> None:
     part = PARTS[name]
-    parse_options("scorpio", OPTIONS, part.options)
+    ScorpioOptions.parse("scorpio", part.options)
     assert part.options or part.patches
     before = [vars(owner)[attribute] for owner, attribute, _ in part.patches]
     with replaced(part.patches):
@@ -25,7 +26,7 @@ def test_a_part_is_switched_off_and_on_again(name: str) -> None:
     assert all(a is b for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if PARTS[name].patches])
+@pytest.mark.parametrize("name", PARTS)
 def test_the_policy_runs_without_it(name: str) -> None:
     """A policy that raises voids the run, so a replacement of the wrong shape shows here."""
     rng = np.random.default_rng(0)
@@ -34,5 +35,6 @@ def test_the_policy_runs_without_it(name: str) -> None:
         for i in range(60)
     ]
     with replaced(PARTS[name].patches):
-        run = run_twin(toy_config(), crowd, "scorpio")
+        options = {"scorpio": PARTS[name].options}
+        run = run_twin(replace(toy_config(), policy_options=options), crowd, "scorpio")
     assert len(run.records) == 60

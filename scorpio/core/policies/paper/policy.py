@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.plan import LEAST_RETRY_S, STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.paper.credits import CreditBook
@@ -23,6 +23,7 @@ from scorpio.core.policies.paper.ttft_guard import TtftGuard
 from scorpio.core.policies.paper.virtual_batch import BatchClaim, trp
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot, StepSample
+from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
 
 # Prompts worth more than this many full steps cannot start in one step, prefix-cache hits left
@@ -61,13 +62,15 @@ class ScorpioPaper:
         if not len(waiting):
             return StepPlan(admit=(), skip_decode=skip_decode) if skip_decode else STOCK_STEP
         first = int(np.count_nonzero(waiting.started))  # preempted ones sort before all others
-        never, reject = self._never(waiting)
+        never, reject = self._unservable(waiting)
         missing, late = self._missing(now_s, running, waiting, first, never)
         reject += late
         candidates: Iterable[int] = range(first, len(waiting))
-        if len(never) or len(missing):
+        if never is not None or len(missing):
             takes_part = np.ones(len(waiting), dtype=np.bool_)
-            takes_part[:first] = takes_part[never] = takes_part[missing] = False
+            takes_part[:first] = takes_part[missing] = False
+            if never is not None:
+                takes_part &= ~never
             # on_miss DEGRADE: late ones come behind everyone who can make it.
             degraded = missing[waiting.degradable[missing]]
             candidates = chain(np.flatnonzero(takes_part).tolist(), degraded.tolist())
@@ -99,30 +102,14 @@ class ScorpioPaper:
 
     # -- guards --------------------------------------------------------------------------------
 
-    def _never(self, waiting: WaitingTable) -> tuple[IntArray, list[Rejection]]:
-        """Rows that even an idle engine could not serve, and their refusals.
-
-        A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is
-        refused whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
-        """
-        never: IntArray = np.empty(0, dtype=np.int64)
-        reject: list[Rejection] = []
-        longest = self._limits.kv_tokens - 1  # its first token needs room too
-        if waiting.prompt_tokens.max() > longest:
-            never = np.flatnonzero((waiting.prompt_tokens > longest) & ~waiting.started)
-            reject += _refuse_for_good(waiting, never, RejectReason.KV_INFEASIBLE)
-        feasible_s = self._tpot.feasible_s(
-            float(waiting.prompt_tokens.max()), float(waiting.expected_output_tokens.max())
-        )
+    def _unservable(self, waiting: WaitingTable) -> tuple[BoolArray | None, list[Rejection]]:
+        """Rows that even an idle engine could not serve (None: not one), and their refusals."""
+        too_fast, prompts = None, waiting.prompt_tokens
+        outputs = waiting.expected_output_tokens
+        feasible_s = self._tpot.feasible_s(float(prompts.max()), float(outputs.max()))
         if self._options.tpot_guard and waiting.tpot_slo_s.min() < feasible_s:
-            infeasible = waiting.rejectable & self._tpot.infeasible(
-                waiting.tpot_slo_s, waiting.prompt_tokens, waiting.expected_output_tokens
-            )
-            infeasible[never] = False
-            rows = np.flatnonzero(infeasible)
-            reject += _refuse_for_good(waiting, rows, RejectReason.TPOT_INFEASIBLE)
-            never = np.concatenate([never, rows])
-        return never, reject
+            too_fast = self._tpot.infeasible(waiting.tpot_slo_s, prompts, outputs)
+        return sweep_unservable(waiting, self._limits.kv_tokens, too_fast, lambda view: None)
 
     def _missing(
         self,
@@ -130,14 +117,14 @@ class ScorpioPaper:
         running: RunningBatch,
         waiting: WaitingTable,
         first: int,
-        never: IntArray,
+        never: BoolArray | None,
     ) -> tuple[IntArray, list[Rejection]]:
         """TTFT guard over the rows from `first` on: the rows that miss, and the refusals."""
         if not self._options.ttft_guard:
             return np.empty(0, dtype=np.int64), []
         prefill_tokens = waiting.prefill_tokens
         may_miss = waiting.rejectable | waiting.degradable
-        if len(never):
+        if never is not None:
             prefill_tokens[never], may_miss[never] = 0.0, False
         ahead = float(running.prefill_left.sum()) + float(prefill_tokens[:first].sum())
         prefill_tokens = prefill_tokens[first:]
@@ -180,7 +167,7 @@ class ScorpioPaper:
                 break
             view = waiting[row]
             claim = claim.plus(self._pace(view), view.prompt_tokens)
-            # Alone it passes (`_never`, `_pace`): an empty batch never turns its head away.
+            # Alone it passes (`_unservable`, `_paces`): an empty batch never turns its head away.
             tested = self._options.tpot_guard and claim.members > 1
             if tested and not self._tpot.admits(claim, view.expected_output_tokens):
                 break
@@ -215,9 +202,3 @@ class ScorpioPaper:
             attainable_ttft_s=estimate_s,
             retry_after_s=None if idle_s > slo_s else max(estimate_s - slo_s, LEAST_RETRY_S),
         )
-
-
-def _refuse_for_good(
-    waiting: WaitingTable, rows: IntArray, reason: RejectReason
-) -> list[Rejection]:
-    return [Rejection(waiting[row].request_id, reason, None, None) for row in rows.tolist()]

@@ -6,15 +6,20 @@ predictor of S3), with ageing so that nobody starves; nothing refused. See docs/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
-from scorpio.core.options import Option, parse_options
+from scorpio.core.options import Options, option
 from scorpio.core.plan import StepPlan
 from scorpio.core.policies.rivals.in_order import admit_in_order
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 
-OPTIONS = {"ageing_tokens_per_s": Option(10.0, 0.001, 1e6)}
+
+@dataclass(frozen=True, slots=True)
+class SjfOptions(Options):
+    """ageing_tokens_per_s: so many tokens shorter a request counts for each second it waits."""
+
+    ageing_tokens_per_s: float = option(10.0, 0.001, 1e6)
 
 
 class Sjf:
@@ -28,8 +33,8 @@ class Sjf:
     name = "sjf"
     passive = False
 
-    def __init__(self, options: Mapping[str, float]) -> None:
-        self._ageing = parse_options(self.name, OPTIONS, options)["ageing_tokens_per_s"]
+    def __init__(self, options: SjfOptions) -> None:
+        self._ageing = options.ageing_tokens_per_s
 
     def queue_key(self, view: RequestView) -> float:
         """Predicted output tokens (max_tokens when there is no usable prediction), aged."""

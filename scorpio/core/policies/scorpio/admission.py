@@ -13,65 +13,38 @@ import math
 
 import numpy as np
 
-from scorpio.core.arrays import BoolArray, FloatArray, IntArray
-from scorpio.core.latency import StepModel
+from scorpio.core.arrays import BoolArray
 from scorpio.core.lora import AdapterPlaces
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.deficit import SHARE
 from scorpio.core.request import RequestView
-from scorpio.core.snapshot import Snapshot
 from scorpio.core.waiting import WaitingTable
 
-_SHORT = 50  # waiting requests: so many are looked at one by one anyway (packing.py)
-_FIXED = 0.5  # of a pace tighter than the batch's: most that the fixed part of each step may take
 
-
-def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
-    """The tightest pace of the batch that each could keep if it were alone; inf for none.
-
-    One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
-    for as long as it lasts.
-    """
-    alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
-    return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
-
-
-def wasteful(fixed_s: float, pace_s: float, tightest_s: float) -> bool:
-    """Would this pace, tighter than the batch's, spend most of the engine on the fixed part of
-    steps? Who asks for it does not join the others."""
-    return pace_s < tightest_s and fixed_s > _FIXED * pace_s
+def wasteful(step: StepContext, pace_s: float, tightest_s: float) -> bool:
+    """Would this pace, tighter than the batch's, spend too much of the engine on the fixed part of
+    steps? A request that asks for it does not join the others."""
+    return pace_s < tightest_s and step.fixed_s > step.options.fixed_share * pace_s
 
 
 class Admission:
-    """The running batch, whose tightest pace is `tightest_s`, and those that join in this step.
+    """The running batch, and those that join it in this step."""
 
-    fixed_s: of each step. promised: requests with a deadline are about.
-    """
-
-    def __init__(
-        self,
-        model: StepModel,
-        snapshot: Snapshot,
-        mean_output: float,
-        tightest_s: float,
-        start_s: float,
-        fixed_s: float,
-        promised: bool,
-    ) -> None:
-        running = snapshot.running
-        self._model, self._mean_output = model, mean_output
+    def __init__(self, step: StepContext) -> None:
+        snapshot, running = step.snapshot, step.snapshot.running
+        self._step, self._model = step, step.model
         self._members = len(running)
         self._room = snapshot.limits.max_num_seqs - len(running)
         self._context = float(running.context_tokens.sum())
         # Unfinished prefills come first: what they still need is not free.
         self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
-        self._tightest_s, self._start_s, self._fixed_s = tightest_s, start_s, fixed_s
+        self._tightest_s = step.decodes.tightest_s
         self._adapters = AdapterPlaces(snapshot)
         self._first: RequestView | None = None  # its place is kept free
         self._limits = snapshot.limits
-        timely = np.fmin(snapshot.running.first_token_s, start_s) <= snapshot.running.deadline_s
-        timely &= np.isfinite(snapshot.running.deadline_s)
-        self._behind = len(snapshot.running) - int(np.count_nonzero(timely))
-        self._promised = promised
+        timely = np.fmin(running.first_token_s, step.start_s) <= running.deadline_s
+        timely &= np.isfinite(running.deadline_s)
+        self._behind = len(running) - int(np.count_nonzero(timely))
 
     @property
     def full(self) -> bool:
@@ -83,7 +56,7 @@ class Admission:
         leaves room for those that can still be good."""
         if self._members == 0:
             return True
-        if behind and self._promised and not self._leaves_room(view):
+        if behind and self._step.promised and not self._leaves_room(view):
             return False
         if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
             return False
@@ -106,28 +79,26 @@ class Admission:
         if self._members == 0:
             return True
         pace_s = self._pace_s(view)
-        return self._grown_s(view) <= pace_s and not wasteful(
-            self._fixed_s, pace_s, self._tightest_s
-        )
+        return self._grown_s(view) <= pace_s and not wasteful(self._step, pace_s, self._tightest_s)
 
     def out_of_pace(self, waiting: WaitingTable) -> BoolArray | None:
         """Rows whose own TPOT SLO is not kept beside those that are in, whoever else joins. None:
         not one, or a queue so short that each can be asked."""
-        if self._members == 0 or len(waiting) <= _SHORT:
+        if self._members == 0 or len(waiting) <= self._step.options.scan_requests:
             return None
         tpot_s, prompts = waiting.tpot_slo_s, waiting.prompt_tokens
         token_s, grown_s = self._model.context_token_s, self._grown_by_s(0.0)
         if tpot_s.min() >= grown_s + token_s * prompts.max():
             return None
         binds = (tpot_s >= self._model.step_s(1, 0.0) + token_s * prompts) & ~waiting.started
-        binds &= waiting.deadline_s >= self._start_s
+        binds &= waiting.deadline_s >= self._step.start_s
         rows: BoolArray = binds & (tpot_s < grown_s + token_s * prompts)
         return rows
 
-    def tpot_s(self, prefill_share: float) -> float:
+    def tpot_s(self) -> float:
         """The step its members may expect: stretched by prefill, up to the pace that is kept."""
         step_s = self._model.step_s(self._members, self._context)
-        return max(step_s, min(step_s / (1.0 - prefill_share), self._tightest_s))
+        return max(step_s, min(step_s / (1.0 - self._step.prefill_share), self._tightest_s))
 
     def join(self, view: RequestView, bound: bool = True, behind: bool = False) -> None:
         """It does."""
@@ -144,14 +115,14 @@ class Admission:
 
     def _pace_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)
-        binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._start_s
+        binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._step.start_s
         return view.slo.tpot_s if binds else math.inf
 
     def _grown_s(self, view: RequestView) -> float:
         """A step of all decodes and this one's, its context half grown."""
         length = view.predicted_output_tokens
         if not math.isfinite(length):
-            length = min(self._mean_output, view.max_tokens)
+            length = min(self._step.lengths.mean_tokens, view.max_tokens)
         return self._grown_by_s(view.prompt_tokens + 0.5 * length)
 
     def _grown_by_s(self, tokens: float) -> float:

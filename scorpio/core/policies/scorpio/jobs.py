@@ -11,20 +11,21 @@ import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import Number, StepModel
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.on_time import to_shed
 from scorpio.core.policies.scorpio.shared_work import shared_work
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss
-from scorpio.core.snapshot import Snapshot
 
 _TURNS = 64  # looked at together
 _KEEPS = 0.5  # of the time from arrival to deadline: from then on a prompt keeps its KV free
 
 
 class Turn(NamedTuple):
-    """One job when its turn has come. row: >= 0 waits, -1 - row is running. prefix: tokens in KV.
+    """One job when its turn has come. row: of the running batch when it is `running`, else of the
+    waiting table. prefix: tokens in KV.
 
     behind: it stands behind all others. bound: its own TPOT SLO must be kept when it joins.
     keeps: when it finds too little KV, none behind it takes what it needs. shared_id: of a
@@ -38,11 +39,13 @@ class Turn(NamedTuple):
     bound: bool = True
     keeps: bool = False
     shared_id: int = 0
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillJobs:
-    """Prefill still to do in order of the queue: `row` >= 0 waits, -1 - row is running already.
+    """Prefill still to do, in order of the queue. `row`: of the running batch where `running`, else
+    of the waiting table.
 
     deadline_s: when its client wants the first token; inf for none, -inf for one that comes first.
     work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
@@ -57,6 +60,7 @@ class PrefillJobs:
     """
 
     row: IntArray
+    running: BoolArray
     arrival_s: FloatArray
     deadline_s: FloatArray
     tokens: FloatArray
@@ -122,7 +126,7 @@ class PrefillJobs:
         kept = ~behind
         kept[gone] = False
         if passed is not None:
-            kept &= (self.row < 0) | ~passed[np.maximum(self.row, 0)]
+            kept &= self.running | ~passed[np.where(self.running, 0, self.row)]
         last = self._by_arrival(behind)
         owed = int(np.count_nonzero(self.owed(last))) if pay else 0
         for jobs in (last[:owed], kept.nonzero()[0], last[owed:]):
@@ -130,9 +134,13 @@ class PrefillJobs:
                 yield self._turn(job, bool(behind[job]))
 
     def owed_first(self, gone: IntArray) -> IntArray:
-        """Rows of those behind the others that are owed time, the longest waiting first."""
+        """Those behind the others that are owed time, the longest waiting first."""
         last = self._by_arrival(self._all_behind(gone))
-        rows: IntArray = self.row[last[self.owed(last)]]
+        return last[self.owed(last)]
+
+    def waiting_rows(self, chosen: IntArray) -> list[int]:
+        """Rows of the waiting table, of those of these jobs that wait."""
+        rows: list[int] = self.row[chosen[~self.running[chosen]]].tolist()
         return rows
 
     def owed(self, jobs: IntArray) -> BoolArray:
@@ -158,7 +166,8 @@ class PrefillJobs:
         # One that may have it at any time, or has waited for half of its time, is not overtaken by
         # one that comes later and is smaller.
         keeps = untimed or waited_s >= _KEEPS * (deadline_s - self.arrival_s[job])
-        return Turn(*where, behind, bool(not behind or held), bool(keeps), int(self.shared_id[job]))
+        bound, shared_id = bool(not behind or held), int(self.shared_id[job])
+        return Turn(*where, behind, bound, bool(keeps), shared_id, bool(self.running[job]))
 
 
 def _one_by_one(jobs: IntArray) -> Iterator[int]:
@@ -168,22 +177,19 @@ def _one_by_one(jobs: IntArray) -> Iterator[int]:
 
 
 def prefill_jobs(
-    model: StepModel,
-    snapshot: Snapshot,
-    never: BoolArray | None,
-    due_of: Callable[[RequestView], float],
-    start_s: float,
-    patience_s: float,
+    step: StepContext, never: BoolArray | None, due_of: Callable[[RequestView], float]
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
-    that has begun may be shed unless its answer has begun too or its client said WAIT. One that
-    has waited for `patience_s` when the step starts is owed some time.
+    that has begun may be shed unless its answer has begun too or its client said WAIT.
+    never: waiting rows that cannot be served (None: not one).
     """
+    model, snapshot = step.model, step.snapshot
     running, waiting = snapshot.running, snapshot.waiting
     which = slice(None) if never is None else ~never
     row, due_s = np.arange(len(waiting))[which], waiting.key[which]
+    is_running = np.zeros(len(row), dtype=np.bool_)
     work = shared_work(waiting, which, snapshot.computing)
     tokens, prefix, common, shared_id = work.tokens, work.prefix, work.common, work.shared_id
     resumed, arrival_s = waiting.started[which], waiting.arrival_s[which]
@@ -198,7 +204,7 @@ def prefill_jobs(
         order = np.argsort(theirs_s, kind="stable")
         partial, theirs_s = partial[order], theirs_s[order]
         at = due_s.searchsorted(theirs_s)
-        row = np.insert(row, at, -1 - partial)
+        row, is_running = np.insert(row, at, partial), np.insert(is_running, at, True)
         deadline_s = np.insert(deadline_s, at, running.deadline_s[partial])
         tokens = np.insert(tokens, at, running.prefill_left[partial])
         prefix = np.insert(prefix, at, running.context_tokens[partial])
@@ -218,8 +224,8 @@ def prefill_jobs(
     deadline_s[broken] = np.minimum(deadline_s[broken], arrival_s[broken])
     work_s, behind = prefill_work_s(model, tokens, prefix), np.zeros(len(row), dtype=np.bool_)
     return PrefillJobs(
-        row, arrival_s, deadline_s, tokens, prefix, work_s, common, shared_id, may_drop, rejectable,
-        predicted, value, resumed, behind, start_s, patience_s,
+        row, is_running, arrival_s, deadline_s, tokens, prefix, work_s, common, shared_id, may_drop,
+        rejectable, predicted, value, resumed, behind, step.start_s, step.options.patience_s,
     )  # fmt: skip
 
 

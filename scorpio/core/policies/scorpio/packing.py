@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from scorpio.core.plan import Forecast, Rejection, StepPlan
 from scorpio.core.policies.scorpio.admission import Admission
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import Turn
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.step_fill import StepFill
-
-_MAX_SCAN = 50  # that may not join, passed over in a step of 20 ms (plan_budget.py)
 
 
 @dataclass(slots=True)
@@ -20,8 +20,9 @@ class Packed:
     """joining: waiting requests that start. order: rows of running prefills, as they are to be
     served. left, prefix: what the last of those that start still needs after this step, and the
     tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind.
-    unbound: ids of those that start without a claim to their TPOT SLO."""
+    unbound: ids of those that start without a claim to their TPOT SLO. fill: the whole step."""
 
+    fill: StepFill
     joining: list[RequestView] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     left: int = 0
@@ -29,34 +30,55 @@ class Packed:
     behind_s: float = 0.0
     unbound: list[str] = field(default_factory=list)
 
+    def plan(
+        self, step: StepContext, reject: list[Rejection], forecasts: list[Forecast]
+    ) -> StepPlan:
+        """As the engine takes it: running prefills without a part in this step are deferred."""
+        partials = (~step.snapshot.running.is_decode).nonzero()[0].tolist()
+        return StepPlan(
+            admit=[view.request_id for view in self.joining],
+            prefill_order=self.order,
+            defer_prefill=sorted(set(partials) - set(self.order)),
+            reject=reject,
+            token_budget=max(self.fill.tokens, 1),
+            forecasts=forecasts,
+        )
 
-def pack(
-    snapshot: Snapshot, turns: Iterable[Turn], partials: int, fill: StepFill, batch: Admission
-) -> Packed:
+
+def pack(step: StepContext, turns: Iterable[Turn], limit_s: float, batch: Admission) -> Packed:
     """Jobs in order of their turns, as much of each as fits; one that fits in part is the last.
 
-    vLLM serves running prefills (`partials` of them) before waiting requests. So a running one that
-    would fit in part only yields when a waiting one goes before it, else it would take that one's
-    tokens. One that may not join the batch is passed over. One whose beginning another computes
-    waits for that, and lends it its turn.
+    limit_s: how long the step may take. vLLM serves running prefills before waiting requests. So a
+    running one that would fit in part only yields when a waiting one goes before it, else it would
+    take that one's tokens. One that may not join the batch is passed over. One whose beginning
+    another computes waits for that, and lends it its turn.
     """
-    waiting = snapshot.waiting
+    snapshot, decodes, waiting = step.snapshot, step.decodes, step.snapshot.waiting
+    fill = StepFill(
+        step.model,
+        limit_s,
+        snapshot.limits.token_budget,
+        decodes.count,
+        decodes.context_tokens,
+    )
+    partials = len(snapshot.running) - decodes.count
     begun: set[int] = set()
     most = snapshot.limits.long_prompt_tokens or snapshot.limits.token_budget
     leads = _leaders(snapshot)
-    packed = Packed()
-    scans = 0 if batch.full else within(_MAX_SCAN, fill.time_s)
+    packed = Packed(fill)
+    scans = 0 if batch.full else within(int(step.options.scan_requests), fill.time_s)
     for turn in turns:
-        row, tokens, prefix = turn.row, turn.tokens, turn.prefix  # as it will be
-        if row >= 0 and turn.shared_id in leads:
+        row, tokens, prefix, running = turn.row, turn.tokens, turn.prefix, turn.running
+        if not running and turn.shared_id in leads:
             row, tokens, prefix = leads[turn.shared_id]
-        if row < 0 and -1 - row in packed.order:
+            running = True
+        if running and row in packed.order:
             continue
-        if row >= 0 and not scans:
+        if not running and not scans:
             if partials == len(packed.order):
                 break
             continue
-        if row >= 0 and turn.shared_id:
+        if not running and turn.shared_id:
             if turn.shared_id in begun:
                 continue  # nothing is computed twice beside itself
             tokens, prefix = waiting[row].prefill_tokens, waiting[row].cached_tokens
@@ -64,10 +86,10 @@ def pack(
         chunk = fill.fits(wanted, prefix)
         if chunk <= 0 and fill.tokens:
             break
-        if row < 0:
+        if running:
             if chunk < wanted and packed.joining:
                 break
-            packed.order.append(-1 - row)
+            packed.order.append(row)
         elif waiting.started[row]:
             batch.join(waiting[row])  # the engine lets preempted ones in by itself
         elif batch.takes(waiting[row], turn.bound, turn.behind):
@@ -93,13 +115,13 @@ def pack(
 
 
 def _leaders(snapshot: Snapshot) -> dict[int, tuple[int, int, int]]:
-    """By beginning: the running prefill that computes it, as a turn has it."""
+    """By beginning: row, tokens and prefix of the running prefill that computes it."""
     if not snapshot.computing:
         return {}
     running = snapshot.running
     rows = {view.request_id: row for row, view in enumerate(running.views)}
     return {
-        beginning: (-1 - row, int(running.prefill_left[row]), int(running.context_tokens[row]))
+        beginning: (row, int(running.prefill_left[row]), int(running.context_tokens[row]))
         for beginning, request_id in snapshot.computing.items()
         if (row := rows.get(request_id)) is not None and not running.is_decode[row]
     }

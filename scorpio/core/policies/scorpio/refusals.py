@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,15 +11,14 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
-from scorpio.core.policies.scorpio.admission import Admission
-from scorpio.core.policies.scorpio.coming_step import ComingStep
+from scorpio.core.policies.scorpio.admission import Admission, wasteful
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, decode_work_s, prefill_work_s
-from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.retry_after import Crowd, Told
-from scorpio.core.policies.scorpio.shed import Outcome
+from scorpio.core.policies.scorpio.retry_after import Told
+from scorpio.core.policies.scorpio.shed import Competition, Outcome
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.request import RequestView
-from scorpio.core.snapshot import EngineLimits
+from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
 
 # The load may have fallen so long after it has been worked off: a guess, which leaves the crowd
@@ -32,41 +31,31 @@ _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is
 
 @dataclass(frozen=True, slots=True)
 class RefusalRule:
-    """never_could: not even an idle engine could serve it in time. wasteful: may the batch not be
-    asked for this TPOT? over: > 0 for jobs of tenants that have too much (None: no job's)."""
+    """What the wording of a refusal depends on beside the step.
+
+    never_could: not even an idle engine could serve it in time. over: > 0 for jobs of tenants that
+    have too much (None: no job's).
+    """
 
     never_could: Callable[[RequestView], bool]
-    wasteful: Callable[[float], bool]
     over: FloatArray | None
 
 
-def hopeless(
-    model: StepModel,
-    limits: EngineLimits,
-    waiting: WaitingTable,
-    never_could: Callable[[RequestView], bool],
+def unservable(
+    step: StepContext, never_could: Callable[[RequestView], bool]
 ) -> tuple[BoolArray | None, list[Rejection]]:
-    """Waiting rows (None: none) that even an idle engine could not serve now, and their refusals:
-    for ever when it never could.
+    """Waiting rows (None: none) that even an idle engine could not serve at today's speed, and
+    their refusals: for ever when it never could."""
+    waiting, token_s = step.snapshot.waiting, step.model.context_token_s
+    alone_s, too_fast = step.model.step_s(1, 0.0), None
+    longest = float(waiting.prompt_tokens.max(initial=0.0))
+    if alone_s + token_s * longest > waiting.tpot_slo_s.min(initial=math.inf):
+        too_fast = waiting.tpot_slo_s < alone_s + token_s * waiting.prompt_tokens
 
-    A prompt that does not fit the KV pool would block vLLM's queue for ever, so it is refused
-    whatever its on_miss says; a TPOT SLO out of reach only with on_miss REJECT.
-    """
-    prompts, alone_s = waiting.prompt_tokens, model.step_s(1, 0.0)
-    longest = float(prompts.max(initial=0.0))
-    tightest_s = float(waiting.tpot_slo_s.min(initial=math.inf))
-    if longest < limits.kv_tokens and alone_s + model.context_token_s * longest <= tightest_s:
-        return None, []
-    too_long = (prompts >= limits.kv_tokens) & ~waiting.started
-    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * prompts
-    never: BoolArray = too_long | (too_fast & waiting.rejectable)
-    reject = []
-    for row in np.flatnonzero(never).tolist():
-        view, fits = waiting[row], not too_long[row]
-        reason = RejectReason.TPOT_INFEASIBLE if fits else RejectReason.KV_INFEASIBLE
-        retry_s = LEAST_RETRY_S if fits and not never_could(view.uncached) else None
-        reject.append(Rejection(view.request_id, reason, None, retry_s))
-    return never, reject
+    def retry_s(view: RequestView) -> float | None:
+        return None if never_could(view.uncached) else LEAST_RETRY_S
+
+    return sweep_unservable(waiting, step.snapshot.limits.kv_tokens, too_fast, retry_s)
 
 
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArray:
@@ -85,13 +74,7 @@ def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[
     return [Rejection(view.request_id, reason, None, LEAST_RETRY_S) for view in views]
 
 
-def crowded(
-    step: ComingStep,
-    jobs: PrefillJobs,
-    found: Outcome,
-    lengths: LengthBelief,
-    prefill_share: float,
-) -> PrefillSupply:
+def crowded(step: StepContext, jobs: PrefillJobs, found: Outcome) -> PrefillSupply:
     """What is left for prefill once those that stay decode beside the batch. Answers end, too:
     in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
     model, decodes, supply, gone = step.model, step.decodes, found.supply, found.gone
@@ -102,28 +85,22 @@ def crowded(
     tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
     context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
     grown_s = model.step_s(decodes.count + len(tokens), context)
-    work_s, output = jobs.whole_s(model, gone), lengths.expected(jobs.predicted[gone])
+    work_s, output = jobs.whole_s(model, gone), step.lengths.expected(jobs.predicted[gone])
     later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
     lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
     lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
-    most_s = (1.0 - max(lasting, prefill_share)) * supply.pace_s
+    most_s = (1.0 - max(lasting, step.prefill_share)) * supply.pace_s
     decode_s = max(min(grown_s, most_s), decodes.alone_s)
     first_s = supply.first_step_s - decodes.alone_s + decode_s
     return replace(supply, first_step_s=first_s, decode_s=decode_s)
 
 
 def refusals(
-    now_s: float,
-    model: StepModel,
-    waiting: WaitingTable,
-    jobs: PrefillJobs,
-    gone: IntArray,
-    supply: PrefillSupply,
-    crowd: Crowd,
-    rule: RefusalRule,
+    step: StepContext, between: Competition, found: Outcome, rule: RefusalRule
 ) -> list[Rejection]:
-    """Refusals of those shed, each told a time of its own, which is booked in `crowd`."""
-    gone = np.sort(gone[jobs.rejectable[gone]])
+    """Refusals of those shed, each told a time of its own, which is booked in the crowd."""
+    jobs, crowd, waiting, now_s = between.jobs, between.crowd, step.snapshot.waiting, step.now_s
+    supply, gone = crowded(step, jobs, found), np.sort(found.gone[jobs.rejectable[found.gone]])
     if not len(gone):
         return []
     stays = np.ones(len(jobs.row))
@@ -131,7 +108,7 @@ def refusals(
     # Behind all who stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    own_s = _own_s(model, waiting, jobs, gone)
+    own_s = _own_s(step.model, waiting, jobs, gone)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
@@ -140,7 +117,15 @@ def refusals(
     views = [waiting[row] for row in jobs.row[gone].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
     retry_s = np.maximum(ttft_s - slo_s, LEAST_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
-    refused = list(_worded(views, gone, ttft_s, retry_s, supply, rule))
+    over = np.zeros(len(gone)) if rule.over is None else rule.over[gone]
+    refused = []
+    for view, much, offered_s, again_s in zip(views, over, ttft_s, retry_s, strict=True):
+        reason = _reason(step, view, much > 0.0, supply.decode_s > 0.0)
+        # Beside these others there is no TTFT that would do for a TPOT out of reach.
+        attainable_s = None if reason is RejectReason.TPOT_INFEASIBLE else float(offered_s)
+        never = rule.never_could(view.uncached)
+        later_s = None if never else float(again_s)
+        refused.append(Rejection(view.request_id, reason, attainable_s, later_s))
     times = zip(views, refused, own_s.tolist(), (first_s > slo_s).tolist(), strict=True)
     told = (
         Told(view, ttft, None if far else refusal.retry_after_s, work)
@@ -162,8 +147,8 @@ def _own_s(
         return own_s
     stay = np.ones(len(jobs.row), dtype=np.bool_)
     stay[gone] = False
-    kept = jobs.row[stay]
-    seen = set(_beginnings(waiting, kept[kept >= 0])) - {_NONE}
+    kept = jobs.row[stay & ~jobs.running]
+    seen = set(_beginnings(waiting, kept)) - {_NONE}
     for job, beginning in enumerate(_beginnings(waiting, rows)):
         if beginning in seen:
             shared = float(waiting.shared_tokens[rows[job]])
@@ -178,22 +163,10 @@ def _beginnings(waiting: WaitingTable, rows: IntArray) -> list[tuple[float, floa
     return [pair if pair[0] else _NONE for pair in pairs]
 
 
-def _worded(
-    views: list[RequestView],
-    gone: IntArray,
-    ttft_s: FloatArray,
-    retry_s: FloatArray,
-    supply: PrefillSupply,
-    rule: RefusalRule,
-) -> Iterator[Rejection]:
-    times = zip(views, gone.tolist(), ttft_s.tolist(), retry_s.tolist(), strict=True)
-    for view, job, offered_s, later_s in times:
-        again_s = None if rule.never_could(view.uncached) else later_s
-        attainable_s: float | None = offered_s
-        if rule.over is not None and rule.over[job] > 0.0:
-            reason = RejectReason.OVER_QUOTA
-        elif supply.decode_s > 0.0 and rule.wasteful(view.slo.tpot_s):
-            reason, attainable_s = RejectReason.TPOT_INFEASIBLE, None  # none beside these others
-        else:
-            reason = RejectReason.TTFT_INFEASIBLE
-        yield Rejection(view.request_id, reason, attainable_s, again_s)
+def _reason(step: StepContext, view: RequestView, over: bool, decodes: bool) -> RejectReason:
+    """over: its tenant has too much. decodes: would there be any beside it?"""
+    if over:
+        return RejectReason.OVER_QUOTA
+    if decodes and wasteful(step, view.slo.tpot_s, step.decodes.tightest_s):
+        return RejectReason.TPOT_INFEASIBLE
+    return RejectReason.TTFT_INFEASIBLE

@@ -97,12 +97,10 @@ class Crowd:
                 self._end(number, came=False)
 
     def is_back(self, waiting: WaitingTable, rows: IntArray) -> BoolArray | None:
-        """Which of these rows (< 0: none) came back in time? None: not one."""
+        """Which of these rows came back in time? None: not one of all."""
         if not self._back:
             return None
-        waits = rows >= 0
-        back = np.zeros(len(rows), dtype=np.bool_)
-        back[waits] = np.isin(waiting.seqs()[rows[waits]], list(self._back))
+        back: BoolArray = np.isin(waiting.seqs()[rows], list(self._back))
         return back
 
     @property

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scorpio.core.arrays import BoolArray, FloatArray
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.admission import tightest_pace_s
 from scorpio.core.slack import binding_pace_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
 
@@ -65,6 +64,16 @@ def step_decodes(
         running.value[rows],
         most_s,
     )
+
+
+def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
+    """The tightest pace of the batch that each could keep if it were alone; inf for none.
+
+    One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
+    for as long as it lasts.
+    """
+    alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
+    return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
 
 
 def asks(snapshot: Snapshot) -> bool:

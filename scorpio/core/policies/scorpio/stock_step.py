@@ -7,15 +7,13 @@ pace, or when it makes a decode so late that the answer may end before it is eve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.slack import likely_late
-from scorpio.core.snapshot import Snapshot
 
-_LIGHT_QUEUE = 8  # requests; more are a queue, whose order matters, however fast the engine is
 _CALM = 0.8  # of the engine's time is spoken for: up to here a late decode surely recovers
 
 
@@ -40,52 +38,38 @@ def stock_step(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LightRule:
-    """share: part of the pace a stock batch may use; 0 = no stock steps. debt: decodes that a step
-    may be expected to make late for good, in calm times. patience_s: the policy's option."""
+def light_step(step: StepContext) -> StockStep | None:
+    """The stock step; None when it would harm a request.
 
-    share: float
-    debt: float
-    patience_s: float
-
-    def stock_step(
-        self,
-        model: StepModel,
-        snapshot: Snapshot,
-        decodes: StepDecodes,
-        start_s: float,
-        mean_tokens: float,
-        prefill_share: float,
-    ) -> StockStep | None:
-        """The stock step; None when it would harm somebody.
-
-        mean_tokens: of an answer. prefill_share: of prefill in the step time of the last seconds.
-        """
-        running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits
-        if len(waiting) > _LIGHT_QUEUE or not self.share:
-            return None
-        if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
-            return None  # hits are no work, but they need their blocks
-        waited_s = start_s - float(waiting.arrival_s.min(initial=math.inf))
-        if limits.max_adapters and waited_s > self.patience_s:
-            return None  # vLLM passes one over for as long as its adapter finds no place
-        work, cached = waiting.prefill_tokens, waiting.cached_tokens
-        backlog = float(running.prefill_left.sum()) + float(work.sum())
-        prefix = float((work * cached).sum())
-        stock = stock_step(model, decodes, backlog, prefix, limits.token_budget)
-        if (waiting.rejectable & (waiting.deadline_s < start_s + self.share * stock.all_s)).any():
-            return None  # somebody cannot be served in time and would rather know
-        members = len(running) + len(waiting)
-        context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
-        tightest_s = min(decodes.tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
-        grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
-        if grown_s > self.share * tightest_s:
-            return None
-        # A decode that this makes late is even again before it ends, in all likelihood.
-        recovery_s = self.share * decodes.slo_s - grown_s
-        late = likely_late(decodes.slack_s, recovery_s, stock.all_s / self.share, mean_tokens)
-        calm = grown_s / tightest_s + prefill_share <= _CALM
-        if late > (self.debt if calm else 0.0):
-            return None
-        return stock
+    `light_share` of the pace may be used (0 = no stock steps), and so many decodes as `light_debt`
+    may be expected to end late for good, in calm times.
+    """
+    model, snapshot, decodes, options = step.model, step.snapshot, step.decodes, step.options
+    running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits
+    share, start_s, mean_tokens = options.light_share, step.start_s, step.lengths.mean_tokens
+    if len(waiting) > options.light_queue or not share:
+        return None
+    if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
+        return None  # hits are no work, but they need their blocks
+    waited_s = start_s - float(waiting.arrival_s.min(initial=math.inf))
+    if limits.max_adapters and waited_s > options.patience_s:
+        return None  # vLLM passes one over for as long as its adapter finds no place
+    work, cached = waiting.prefill_tokens, waiting.cached_tokens
+    backlog = float(running.prefill_left.sum()) + float(work.sum())
+    prefix = float((work * cached).sum())
+    stock = stock_step(model, decodes, backlog, prefix, limits.token_budget)
+    if (waiting.rejectable & (waiting.deadline_s < start_s + share * stock.all_s)).any():
+        return None  # somebody cannot be served in time and would rather know
+    members = len(running) + len(waiting)
+    context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
+    tightest_s = min(decodes.tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))
+    grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
+    if grown_s > share * tightest_s:
+        return None
+    # A decode that this makes late is even again before it ends, in all likelihood.
+    recovery_s = share * decodes.slo_s - grown_s
+    late = likely_late(decodes.slack_s, recovery_s, stock.all_s / share, mean_tokens)
+    calm = grown_s / tightest_s + step.prefill_share <= _CALM
+    if late > (options.light_debt if calm else 0.0):
+        return None
+    return stock

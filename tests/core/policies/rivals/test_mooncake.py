@@ -9,7 +9,7 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import RejectReason, StepPlan
-from scorpio.core.policies.rivals.mooncake.policy import Mooncake
+from scorpio.core.policies.rivals.mooncake.policy import Mooncake, MooncakeOptions
 from scorpio.core.request import RequestView
 from scorpio.core.slo import NO_SLO, OnMiss, Slo
 from scorpio.core.snapshot import StepSample
@@ -171,5 +171,5 @@ def test_preempted_ones_are_not_judged_and_hold_up_no_verdict() -> None:
 
 
 def test_what_is_possible_alone_is_asked_of_an_empty_context() -> None:
-    policy = Mooncake(PROFILES["a100"], LIMITS, {})
+    policy = Mooncake(PROFILES["a100"], LIMITS, MooncakeOptions())
     assert policy._possible_tpot_s == PROFILES["a100"].step.step_s(1, 0.0)

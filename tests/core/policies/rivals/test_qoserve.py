@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scorpio.core.plan import STOCK_STEP, StepPlan
-from scorpio.core.policies.rivals.qoserve.policy import Qoserve
+from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions
 from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
 from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.request import RequestView
@@ -160,8 +160,8 @@ def test_an_unfinished_prefill_is_found_behind_any_queue() -> None:
 
 
 def test_options_are_in_the_units_of_their_names() -> None:
-    options = {"alpha_low_ms": 2.0, "alpha_high_ms": 9.0, "full_load_s": 7.0}
+    options = QoserveOptions(alpha_low_ms=2.0, alpha_high_ms=9.0, full_load_s=7.0)
     policy = Qoserve(PROFILES["a100"], options)
     assert policy._order == PrefillOrder(0.002, 0.009, 7.0)
     assert policy._preempt is True
-    assert Qoserve(PROFILES["a100"], {"preempt": 0.0})._preempt is False
+    assert Qoserve(PROFILES["a100"], QoserveOptions(preempt=0.0))._preempt is False

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.admission import Admission, tightest_pace_s, wasteful
+from scorpio.core.policies.scorpio.admission import Admission, wasteful
+from scorpio.core.policies.scorpio.step_decodes import tightest_pace_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
+from tests.core.policies.scorpio.step_scenes import step_of
 
 # 10 ms, 1 ms a sequence, 10 ms for 1,000 tokens of context.
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
 START_S = 100.0
+NOTHING = Snapshot(running_batch(()), WaitingTable(), EngineLimits(8, 256, 8000, 16, 4096), 8000)
 
 
 def ask(
@@ -46,10 +49,16 @@ def growing(
     adapters: int = 0,
     promised: bool = True,
     fixed_s: float = 0.0,
+    prefill_share: float = 0.0,
 ) -> Admission:
     limits = EngineLimits(seats, 256, kv_tokens, 16, 4096, adapters)
     scene = Snapshot(running_batch(rows), WaitingTable(), limits, kv_free)
-    return Admission(MODEL, scene, 40.0, tightest_s, START_S, fixed_s, promised)
+    return Admission(
+        step_of(
+            MODEL, scene, START_S, 40.0, tightest_s, fixed_s=fixed_s, promised=promised,
+            prefill_share=prefill_share,
+        )
+    )  # fmt: skip
 
 
 def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
@@ -73,7 +82,8 @@ def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
 def test_a_pace_for_which_most_steps_would_be_overhead(
     fixed_s: float, pace_s: float, tightest_s: float, waste: bool
 ) -> None:
-    assert wasteful(fixed_s, pace_s, tightest_s) is waste
+    step = step_of(MODEL, NOTHING, START_S, fixed_s=fixed_s)
+    assert wasteful(step, pace_s, tightest_s) is waste
 
 
 def test_all_seats_are_given() -> None:
@@ -165,12 +175,15 @@ def test_a_pace_that_wastes_the_engine_does_not_join() -> None:
 
 
 def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:
-    batch = growing()
-    batch.join(ask(tpot_s=0.05))
+    def told_s(prefill_share: float) -> float:
+        batch = growing(prefill_share=prefill_share)
+        batch.join(ask(tpot_s=0.05))
+        return batch.tpot_s()
+
     step_s = 0.012 + 200 * 1e-5
-    assert batch.tpot_s(0.0) == pytest.approx(step_s)
-    assert batch.tpot_s(0.5) == pytest.approx(2 * step_s)
-    assert batch.tpot_s(0.9) == 0.05  # prefill takes no more than this pace leaves
+    assert told_s(0.0) == pytest.approx(step_s)
+    assert told_s(0.5) == pytest.approx(2 * step_s)
+    assert told_s(0.9) == 0.05  # prefill takes no more than this pace leaves
 
 
 @pytest.mark.parametrize(
@@ -182,9 +195,9 @@ def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:
     ],
 )
 def test_a_pace_that_nobody_keeps_binds_nobody(view: RequestView, bound: bool) -> None:
-    batch = growing()
+    batch = growing(prefill_share=0.99)
     batch.join(view, bound)
-    assert batch.tpot_s(0.99) == 1.0
+    assert batch.tpot_s() == 1.0
 
 
 # -- those that stand behind ---------------------------------------------------------------------

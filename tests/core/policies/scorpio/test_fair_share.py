@@ -11,6 +11,7 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.policies.scorpio.fair_share import TenantShares
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
@@ -165,7 +166,9 @@ def test_one_of_a_tenant_over_its_share_needs_room(room: float, refused: list[st
     step = StepModel(0.010, 1e-4, 1e-4, 96.0, 0.0, 0.0, 0.0)
     profile = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "hand")
     bounds = limits(max_num_seqs=8, token_budget=2048, kv_tokens=100_000)
-    options = {"light_share": 0.0, "borrow_queue_s": 0.0, "tenant_share": 1.25, "tenant_room": room}
+    options = ScorpioOptions(
+        light_share=0.0, borrow_queue_s=0.0, tenant_share=1.25, tenant_room=room
+    )
     policy = proven(Scorpio(profile, bounds, options), profile)
     book(policy._tenants, NOW_S, "mmmmmmmmab", "aaaabbbb")
     mine = RequestView("w", 2, NOW_S, 400, 64, Slo(0.5, 0.03), tenant="m")
@@ -204,7 +207,7 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
     """Attention too: 1 us a token and prefix, 10 us a token of a decode's context."""
     step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
     speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
-    policy = proven(Scorpio(speed, limits(), {}), speed)
+    policy = proven(Scorpio(speed, limits(), ScorpioOptions()), speed)
     asked = replace(view("a"), predicted_output_tokens=40.0)
     output = float(policy._lengths.expected(np.array([40.0]))[0])
     assert policy._request_s(asked) == pytest.approx(
@@ -215,6 +218,6 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
 def test_the_fixed_part_of_a_step_is_the_profiles_or_todays_whichever_is_less() -> None:
     step = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
     speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
-    policy = proven(Scorpio(speed, limits(), {}), speed)
+    policy = proven(Scorpio(speed, limits(), ScorpioOptions()), speed)
     assert policy._fixed_s(replace(step, base_s=0.005)) == pytest.approx(0.006)
     assert policy._fixed_s(replace(step, base_s=0.050)) == pytest.approx(0.011)

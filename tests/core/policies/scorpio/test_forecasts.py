@@ -10,6 +10,7 @@ import pytest
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import Forecast, StepPlan
 from scorpio.core.policies.rivals.mooncake.join_forecast import Batch, Forecaster, Queue
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.registry import policy_names
@@ -25,7 +26,7 @@ WIDE = limits(max_num_seqs=300, token_budget=2048, kv_tokens=1_000_000)
 def ours(
     *running: Row, waiting: tuple[RequestView, ...], policy: Scorpio | None = None
 ) -> StepPlan:
-    policy = policy or Scorpio(PROFILE, LIMITS, {"light_debt": 0.0})
+    policy = policy or Scorpio(PROFILE, LIMITS, ScorpioOptions(light_debt=0.0))
     scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
     return policy.plan(NOW_S, snapshot(policy, scene))
 
@@ -85,7 +86,7 @@ def test_scorpio_only_the_last_to_join_is_cut() -> None:
 def test_scorpio_prefill_stretches_the_pace_up_to_the_tightest(
     tightest_s: float, tpot_s: float
 ) -> None:
-    policy = Scorpio(PROFILE, LIMITS, {})
+    policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
     policy.observe(StepSample(101, 0.0, 0.0, 1, 0, 0.0202))  # half of it was prefill
     waiting = (view("w", 60, 5.0, tightest_s),)
     (told,) = ours(decode("d", tightest_s), waiting=waiting, policy=policy).forecasts

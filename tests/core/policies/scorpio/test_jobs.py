@@ -17,12 +17,14 @@ from scorpio.core.policies.scorpio.jobs import (
     prefill_work_s,
 )
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
+from tests.core.policies.scorpio.step_scenes import step_of
 
 # 10 ms a step, 1 ms a token; attention: 1 us a token and prefix; a decode's: 10 us a token.
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
@@ -49,11 +51,12 @@ def jobs(
     for place, view in enumerate(waiting):
         table.add(view, view.deadline_s, place < started)
     seen = Snapshot(running_batch(running), table, EngineLimits(8, 256, 8000, 16, 4096), 8000)
-    return prefill_jobs(MODEL, seen, None, lambda view: view.deadline_s, START_S, PATIENCE_S)
+    step = step_of(MODEL, seen, START_S, options=ScorpioOptions(patience_s=PATIENCE_S))
+    return prefill_jobs(step, None, lambda view: view.deadline_s)
 
 
 def rows(turns: Sequence[Turn]) -> list[int]:
-    return [turn.row for turn in turns]
+    return [-1 - turn.row if turn.running else turn.row for turn in turns]
 
 
 def test_work_is_tokens_and_attention_to_what_lies_before() -> None:
@@ -67,12 +70,15 @@ def test_running_prefills_have_their_place_in_the_queue() -> None:
     waiting = ask(1, ttft_s=10.0), ask(2, ttft_s=30.0)
     running = half(0, ask(3, tokens=80, ttft_s=20.0), 30), half(1, ask(4, ttft_s=9.0), 60)
     found = jobs(waiting, running)
-    assert found.row.tolist() == [-2, 0, -1, 1]
+    assert found.row.tolist() == [1, 0, 0, 1]
+    assert found.running.tolist() == [True, False, True, False]
+    assert found.waiting_rows(np.array([3, 2, 1])) == [1, 0]
     assert found.tokens.tolist() == [40.0, 100.0, 50.0, 100.0]
     assert found.prefix.tolist() == [60.0, 0.0, 30.0, 0.0]
     assert found.work_s[2] == pytest.approx(0.05 + 1e-6 * 50 * 55)
     turns = list(found.turns(NONE, pay=False))
-    assert [turn[:3] for turn in turns] == [(-2, 40, 60), (0, 100, 0), (-1, 50, 30), (1, 100, 0)]
+    assert [turn[:3] for turn in turns] == [(1, 40, 60), (0, 100, 0), (0, 50, 30), (1, 100, 0)]
+    assert [turn.running for turn in turns] == [True, False, True, False]
     assert not any(turn.behind for turn in turns)
     assert all(turn.bound for turn in turns)
 
@@ -92,7 +98,8 @@ def test_who_may_be_let_go_or_refused() -> None:
         half(2, ask(9, ttft_s=33.0), 50, output=1),  # preempted: its answer has begun
     )
     found = jobs([*waiting, ask(6, ttft_s=math.inf)], running)
-    assert found.row.tolist() == [0, 1, 2, -1, -2, -3, 3]
+    assert found.row.tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert found.running.tolist() == [False] * 3 + [True] * 3 + [False]
     assert found.may_drop.tolist() == [True, True, False, True, False, False, False]
     assert found.rejectable.tolist()[:6] == [True, False, False, False, False, False]
     assert found.resumed.tolist() == [False] * 5 + [True, False]

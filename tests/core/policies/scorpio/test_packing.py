@@ -14,9 +14,9 @@ from scorpio.core.policies.scorpio.packing import Packed, pack
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
-from scorpio.core.step_fill import StepFill
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
+from tests.core.policies.scorpio.step_scenes import step_of
 
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 0.0)  # 1 ms a token
 
@@ -44,17 +44,17 @@ class Step:
         table = WaitingTable()
         for place, one in enumerate(waiting):
             table.add(one, float(one.seq), place < started)
-        limits = EngineLimits(seats, 256, 8000, 16, 4096)
+        limits = EngineLimits(seats, 100, 8000, 16, 4096)
         self.seen = Snapshot(
             running_batch(running), table, limits, kv_free, computing=computing or {}
         )
-        self.partials = sum(not row.is_decode for row in running)
-        self.batch = Admission(MODEL, self.seen, 8.0, math.inf, 0.0, 0.0, False)
-        self.fill = StepFill(MODEL, math.inf, 100, 0, 0.0)
+        self.step = step_of(MODEL, self.seen, 0.0, 8.0, tightest_s=math.inf)
+        self.batch = Admission(self.step)
+        self.limit_s = math.inf
         self.asked = 0
 
     def pack(self, *turns: Turn) -> Packed:
-        return pack(self.seen, self._counted(turns), self.partials, self.fill, self.batch)
+        return pack(self.step, self._counted(turns), self.limit_s, self.batch)
 
     def _counted(self, turns: tuple[Turn, ...]) -> Iterator[Turn]:
         for turn in turns:
@@ -74,7 +74,7 @@ def test_as_much_as_fits_and_the_last_one_in_part() -> None:
     packed = step.pack(Turn(0, 60, 0), Turn(1, 30, 0), Turn(2, 40, 5))
     assert names(packed) == ["a", "b", "c"]
     assert (packed.left, packed.prefix) == (30, 15)
-    assert step.fill.tokens == 100
+    assert packed.fill.tokens == 100
     assert packed.unbound == []
 
 
@@ -87,33 +87,35 @@ def test_nothing_more_is_taken_when_the_step_is_full() -> None:
     step = Step(A, B, C)
     packed = step.pack(Turn(0, 60, 0), Turn(2, 40, 0), Turn(1, 30, 0))
     assert names(packed) == ["a", "c"]
-    assert step.fill.tokens == 100
+    assert packed.fill.tokens == 100
 
 
 def test_a_step_that_is_too_short_for_anything_still_takes_a_token() -> None:
     step = Step(A, B)
-    step.fill = StepFill(MODEL, 0.0, 100, 0, 0.0)
+    step.limit_s = 0.0
     packed = step.pack(Turn(0, 60, 0), Turn(1, 30, 0))
     assert names(packed) == ["a"]
-    assert (step.fill.tokens, packed.left, packed.prefix) == (1, 59, 1)
+    assert (packed.fill.tokens, packed.left, packed.prefix) == (1, 59, 1)
 
 
 def test_a_running_prefill_in_part_yields_to_those_that_start() -> None:
     """vLLM serves it first: it would take their tokens."""
-    turns = Turn(0, 60, 0), Turn(-1, 50, 10)
+    turns = Turn(0, 60, 0), Turn(0, 50, 10, running=True)
     packed = Step(A, running=(half(0, 60, 10),)).pack(*turns)
     assert names(packed) == ["a"]
     assert packed.order == []
-    packed = Step(A, running=(half(0, 50, 10),)).pack(Turn(0, 60, 0), Turn(-1, 40, 10))
+    packed = Step(A, running=(half(0, 50, 10),)).pack(Turn(0, 60, 0), Turn(0, 40, 10, running=True))
     assert packed.order == [0]  # it fits whole
-    packed = Step(running=(half(0, 200, 10),)).pack(Turn(-1, 190, 10))
+    packed = Step(running=(half(0, 200, 10),)).pack(Turn(0, 190, 10, running=True))
     assert packed.order == [0]  # nobody starts
     assert (packed.left, packed.prefix) == (90, 110)
 
 
 def test_running_prefills_in_the_order_of_their_turns() -> None:
     running = half(0, 40, 10), half(1, 50, 20)
-    packed = Step(running=running).pack(Turn(-2, 30, 20), Turn(-1, 30, 10))
+    packed = Step(running=running).pack(
+        Turn(1, 30, 20, running=True), Turn(0, 30, 10, running=True)
+    )
     assert packed.order == [1, 0]
 
 
@@ -121,7 +123,7 @@ def test_preempted_ones_join_by_themselves() -> None:
     step = Step(A, B, started=1)
     packed = step.pack(Turn(0, 60, 0), Turn(1, 30, 0))
     assert names(packed) == ["b"]
-    assert step.fill.tokens == 90
+    assert packed.fill.tokens == 90
     assert not Step(A, B, started=1, seats=1).pack(Turn(0, 60, 0), Turn(1, 30, 0)).joining
 
 
@@ -146,7 +148,7 @@ def test_it_keeps_its_kv_when_its_turn_says_so() -> None:
 def test_no_waiting_one_is_looked_at_without_a_seat_but_running_prefills_are() -> None:
     running = half(0, 40, 10), Row(view("d", 1, 50), 1, False, 50, 50, 1)
     step = Step(A, B, running=running, seats=2)
-    packed = step.pack(Turn(0, 60, 0), Turn(-1, 30, 10), Turn(1, 30, 0))
+    packed = step.pack(Turn(0, 60, 0), Turn(0, 30, 10, running=True), Turn(1, 30, 0))
     assert packed.order == [0]
     assert packed.joining == []
     assert step.asked == 3  # the third tells that all unfinished prefills are served
@@ -178,24 +180,24 @@ def test_nothing_is_computed_twice_beside_itself() -> None:
     step = Step(first, second, B)
     packed = step.pack(Turn(0, 50, 0, shared_id=7), Turn(1, 18, 32, shared_id=7), Turn(2, 30, 0))
     assert names(packed) == ["x", "b"]
-    assert step.fill.tokens == 80
+    assert packed.fill.tokens == 80
 
 
 def test_one_that_goes_first_after_all_computes_all_of_it() -> None:
     follower = view("y", 2, 50, shared_tokens=32, shared_id=7)
     step = Step(follower)
-    step.pack(Turn(0, 18, 32, shared_id=7))
-    assert step.fill.tokens == 50
+    packed = step.pack(Turn(0, 18, 32, shared_id=7))
+    assert packed.fill.tokens == 50
 
 
 def test_a_turn_is_lent_to_the_one_that_computes_the_beginning() -> None:
     running = (half(0, 60, 10),)
     follower = view("y", 2, 70, shared_tokens=48, shared_id=7)
     step = Step(follower, B, running=running, computing={7: "p0"})
-    packed = step.pack(Turn(0, 22, 48, shared_id=7), Turn(-1, 50, 10), Turn(1, 30, 0))
+    packed = step.pack(Turn(0, 22, 48, shared_id=7), Turn(0, 50, 10, running=True), Turn(1, 30, 0))
     assert packed.order == [0]
     assert names(packed) == ["b"]
-    assert step.fill.tokens == 80
+    assert packed.fill.tokens == 80
 
 
 def test_a_beginning_that_is_computed_by_nobody_any_more_is_its_own() -> None:
@@ -203,5 +205,6 @@ def test_a_beginning_that_is_computed_by_nobody_any_more_is_its_own() -> None:
     follower = view("y", 2, 70, shared_tokens=48, shared_id=7)
     for computing in ({7: "p0"}, {7: "gone"}):
         step = Step(follower, running=decodes, computing=computing)
-        assert names(step.pack(Turn(0, 22, 48, shared_id=7))) == ["y"]
-        assert step.fill.tokens == 70
+        packed = step.pack(Turn(0, 22, 48, shared_id=7))
+        assert names(packed) == ["y"]
+        assert packed.fill.tokens == 1 + 70  # the decode, and all of the prompt

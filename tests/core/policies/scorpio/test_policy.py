@@ -13,6 +13,7 @@ import pytest
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
@@ -48,7 +49,9 @@ def decode(name: str, tpot_s: float, slot: int = 0, produced: int = 1) -> Row:
 
 def plan(*running: Row, waiting: tuple[RequestView, ...] = (), **options: float) -> StepPlan:
     scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
-    policy = proven(Scorpio(PROFILE, LIMITS, {"light_debt": 0.0} | options), PROFILE)
+    policy = proven(
+        Scorpio(PROFILE, LIMITS, ScorpioOptions(**({"light_debt": 0.0} | options))), PROFILE
+    )
     return policy.plan(NOW_S, snapshot(policy, scene))
 
 
@@ -83,7 +86,7 @@ def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
 )
 def test_while_no_slo_is_stated_steps_are_long(slo_s: tuple[float, float], tokens: int) -> None:
     wide = replace(LIMITS, token_budget=8192)
-    policy = proven(Scorpio(PROFILE, wide, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, wide, ScorpioOptions(light_share=0.0)), PROFILE)
     scene = Scene(wide, (), ((view("w", 10_000, *slo_s), False),))
     assert policy.plan(NOW_S, snapshot(policy, scene)).token_budget == tokens
 
@@ -91,7 +94,7 @@ def test_while_no_slo_is_stated_steps_are_long(slo_s: tuple[float, float], token
 def test_a_step_counts_on_no_more_of_a_long_prompt_than_the_operator_allows() -> None:
     few = replace(LIMITS, long_prompt_tokens=32)
     waiting = tuple((view(f"w{n}", 500, 5.0, 1.0, seq=n), False) for n in range(4))
-    policy = proven(Scorpio(PROFILE, few, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, few, ScorpioOptions(light_share=0.0)), PROFILE)
     made = policy.plan(NOW_S, snapshot(policy, Scene(few, (), waiting)))
     assert list(made.admit or ()) == ["w0", "w1", "w2", "w3"]
     assert made.token_budget == 4 * 32
@@ -104,7 +107,7 @@ def test_the_look_down_the_queue_is_not_spent_on_those_the_batch_cannot_keep() -
     last = view("last", 5, 55.0, 0.050, seq=200)
     running = (decode("d", 0.050), decode("e", 0.050, slot=1))
     scene = Scene(LIMITS, running, tuple((v, False) for v in (*first, last)))
-    policy = proven(Scorpio(PROFILE, LIMITS, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["last"]
 
 
@@ -114,7 +117,7 @@ def test_one_that_is_refused_for_its_tpot_does_not_join_in_the_same_plan() -> No
     preempted = view("tighter", 20, tpot_s=0.014, arrival_s=old_s, seq=1)
     tight = view("tight", 20, tpot_s=0.015, arrival_s=old_s, seq=2)
     scene = Scene(LIMITS, (decode("d", 0.050),), ((preempted, True), (tight, False)))
-    policy = proven(Scorpio(PROFILE, LIMITS, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
     made = policy.plan(NOW_S, snapshot(policy, scene))
     assert [r.request_id for r in made.reject] == ["tight"]
     assert not made.admit
@@ -189,7 +192,7 @@ def test_many_decodes_lend_nothing_when_more_would_be_late_than_kept() -> None:
     waiting = (view("a", 1800, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
     running = tuple(decode(f"d{n}", 0.030, slot=n) for n in range(7))
     for mean_tokens, lends in ((256.0, True), (30.0, False)):
-        policy = proven(Scorpio(PROFILE, LIMITS, {}), PROFILE)
+        policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions()), PROFILE)
         policy._lengths.mean_tokens = mean_tokens
         scene = Scene(LIMITS, running, tuple((w, False) for w in waiting))
         made = policy.plan(NOW_S, snapshot(policy, scene))
@@ -217,7 +220,7 @@ def test_an_adapter_without_a_place_holds_up_nobody() -> None:
             )
         ),
     )
-    policy = proven(Scorpio(PROFILE, scene.limits, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, scene.limits, ScorpioOptions(light_share=0.0)), PROFILE)
     made = policy.plan(NOW_S, snapshot(policy, scene))
     assert list(made.admit or ()) == ["same", "new", "base"]
     assert not made.reject
@@ -280,7 +283,7 @@ def test_one_that_stood_behind_for_long_has_an_eighth_of_the_prefill(behind: str
         old = view("giant", 4000, 5.0, 0.03, on_miss=OnMiss.WAIT, seq=99, arrival_s=since_s)
         waiting.insert(0, old)
     scene = Scene(LIMITS, tuple(running), tuple((w, False) for w in waiting))
-    policy = proven(Scorpio(PROFILE, LIMITS, {}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions()), PROFILE)
     plans = [policy.plan(NOW_S, snapshot(policy, scene)) for _ in range(800)]
     assert not any(made.reject for made in plans)
     theirs = [made.prefill_order == [1] or made.admit == ["giant"] for made in plans]
@@ -355,7 +358,7 @@ def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
 
 def test_no_class_is_turned_away_for_a_slow_minute() -> None:
     # At 1.3 times the profile's the fixed part of a step is 13.1 ms, more than half of 21 ms.
-    policy = proven(Scorpio(PROFILE, LIMITS, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
     for _ in range(300):
         policy.observe(StepSample(0, 0.0, 0.0, 1, 10, 1.3 * 0.0101))
     scene = Scene(LIMITS, (decode("d", 0.030),), ((view("w", 20, 5.0, 0.021, seq=1), False),))
@@ -433,14 +436,14 @@ def test_a_deadline_beyond_the_patience_is_the_one_that_counts() -> None:
 def test_a_pace_that_was_given_up_binds_nobody_while_it_runs() -> None:
     # Let in after patience_s without its 18 ms; then it runs beside a decode of 30 ms.
     pace = view("pace", 20, tpot_s=0.018, arrival_s=NOW_S - 61.0, on_miss=OnMiss.WAIT)
-    policy = proven(Scorpio(PROFILE, LIMITS, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
     scene = Scene(LIMITS, (decode("d", 0.030),), ((pace, False),))
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["pace"]
     runs = Row(pace, 1, True, 20, 20, 1)
     scene = Scene(LIMITS, (decode("d", 0.030), runs), ((view("w", 1000, 5.0, 0.03), False),))
     made = policy.plan(NOW_S, snapshot(policy, scene))
     assert made.token_budget == 2 + int((0.027 - 0.0102) / 1e-4)
-    fresh = proven(Scorpio(PROFILE, LIMITS, {"light_share": 0.0}), PROFILE)
+    fresh = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
     assert (fresh.plan(NOW_S, snapshot(fresh, scene)).token_budget or 0) < 100
 
 
@@ -453,16 +456,16 @@ def test_a_prompt_without_room_is_not_overtaken_once_half_of_its_time_is_up(
     running = (Row(view("d", 990, arrival_s=NOW_S - 0.1), 0, False, 1000, 990, 10),)
     big = view("big", 1500, 10.0, 0.03, arrival_s=NOW_S - waited_s)
     waiting = (big, view("s0", 100, 30.0, seq=2), view("s1", 100, 30.0, seq=3))
-    policy = proven(Scorpio(PROFILE, engine, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, engine, ScorpioOptions(light_share=0.0)), PROFILE)
     scene = Scene(engine, running, tuple((w, False) for w in waiting))
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == small
     sooner = Scene(engine, running, ((big, False), (view("s2", 100, 2.0, seq=4), False)))
-    policy = proven(Scorpio(PROFILE, engine, {"light_share": 0.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, engine, ScorpioOptions(light_share=0.0)), PROFILE)
     assert list(policy.plan(NOW_S, snapshot(policy, sooner)).admit or ()) == ["s2"]
 
 
 def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
-    policy = proven(Scorpio(PROFILE, LIMITS, {"patience_s": 10.0}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(patience_s=10.0)), PROFILE)
     old = view("old", 100, arrival_s=NOW_S - 20.0)
     fresh = view("new", 100, ttft_s=5.0, seq=2)
     assert policy.queue_key(old) < policy.queue_key(fresh)
@@ -473,7 +476,7 @@ def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
 )
 def test_bad_options_are_named(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        Scorpio(PROFILE, LIMITS, options)
+        ScorpioOptions.parse("scorpio", options)
 
 
 def test_calibration_follows_a_slower_engine_and_ignores_stalls() -> None:
@@ -489,7 +492,7 @@ def test_calibration_follows_a_slower_engine_and_ignores_stalls() -> None:
 def test_unmeasured_profile_means_stock() -> None:
     free = StepModel(*np.zeros(7))
     profile = LatencyProfile(decode_from_step(free), prefill_from_step(free), free)
-    policy = proven(Scorpio(profile, LIMITS, {}), profile)
+    policy = proven(Scorpio(profile, LIMITS, ScorpioOptions()), profile)
     policy.observe(StepSample(10, 100.0, 0.0, 1, 10, 0.02))
     scene = Scene(LIMITS, (decode("d", 0.03),), ((view("w", 500, 0.5, 0.03), False),))
     assert policy.plan(NOW_S, snapshot(policy, scene)).stock

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
 from scorpio.core.request import RequestView
@@ -48,8 +49,8 @@ def test_who_came_back(view: RequestView, back: bool) -> None:
     crowd = refused()
     waiting = table(view)
     crowd.follow(view.arrival_s, waiting)
-    found = crowd.is_back(waiting, np.array([-1, 0]))
-    assert (found is not None and found.tolist() == [False, True]) is back
+    found = crowd.is_back(waiting, np.array([0]))
+    assert (found is not None and found.tolist() == [True]) is back
     assert (crowd.booked_s == 0.0) is back
     waiting.remove(view.request_id)
     crowd.follow(view.arrival_s + 0.1, waiting)
@@ -191,7 +192,7 @@ def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_
 
 
 def test_the_policy_follows_who_comes_back() -> None:
-    policy = proven(Scorpio(PROFILE, LIMITS, {}), PROFILE)
+    policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions()), PROFILE)
     asked = tuple(prompt(f"r{n}", 400, 0.3, arrival_s=NOW_S) for n in range(1, 31))
     made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), tuple((v, False) for v in asked))))
     assert made.reject

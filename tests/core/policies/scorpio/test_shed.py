@@ -10,28 +10,22 @@ import pytest
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.coming_step import ComingStep
+from scorpio.core.policies.scorpio.borrow import _borrowed_s, _recovery_s
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import decode_work_s, prefill_jobs, prefill_work_s
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.refusals import crowded
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
-from scorpio.core.policies.scorpio.shed import (
-    Competition,
-    Outcome,
-    _borrowed_s,
-    _cost_s,
-    _recovery_s,
-)
-from scorpio.core.policies.scorpio.step_decodes import step_decodes
+from scorpio.core.policies.scorpio.shed import Competition, Outcome, shed_cost_s
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
+from tests.core.policies.scorpio.step_scenes import START_S, step_of
 
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
-START_S = 100.0
 
 
 def ask(seq: int, tokens: int = 100, arrival_s: float = START_S) -> RequestView:
@@ -46,15 +40,14 @@ def scene(
     crowd: Crowd | None = None,
     over: FloatArray | None = None,
     share: float = 0.0,
-) -> tuple[ComingStep, Competition]:
+) -> tuple[StepContext, Competition]:
     table = WaitingTable()
     for view in waiting:
         table.add(view, view.deadline_s)
     seen = Snapshot(running_batch(list(running)), table, EngineLimits(8, 100, 8000, 16, 4096), 8000)
-    jobs = prefill_jobs(MODEL, seen, None, lambda view: view.deadline_s, START_S, 60.0)
-    step = ComingStep(MODEL, seen, step_decodes(MODEL, seen, START_S, 0.25), START_S)
-    options = {"catch_up": 0.85}
-    return step, Competition(jobs, over, crowd or Crowd(), LengthBelief(8), share, options)
+    step = step_of(MODEL, seen, prefill_share=share)
+    jobs = prefill_jobs(step, None, lambda view: view.deadline_s)
+    return step, Competition(jobs, over, crowd or Crowd())
 
 
 def cost_s(tokens: int) -> float:
@@ -63,7 +56,7 @@ def cost_s(tokens: int) -> float:
 
 
 def test_a_request_costs_its_prefill_and_its_answer() -> None:
-    assert _cost_s(*scene([ask(1), ask(2, 200)])) == pytest.approx([cost_s(100), cost_s(200)])
+    assert shed_cost_s(*scene([ask(1), ask(2, 200)])) == pytest.approx([cost_s(100), cost_s(200)])
 
 
 def test_one_that_was_told_to_come_back_costs_less() -> None:
@@ -72,11 +65,11 @@ def test_one_that_was_told_to_come_back_costs_less() -> None:
     step, between = scene([ask(2), ask(3, 200)], crowd=crowd)
     crowd.follow(START_S, step.snapshot.waiting)
     assert crowd.is_back(step.snapshot.waiting, np.array([0])) is not None
-    assert _cost_s(step, between) == pytest.approx([crowd.weight * cost_s(100), cost_s(200)])
+    assert shed_cost_s(step, between) == pytest.approx([crowd.weight * cost_s(100), cost_s(200)])
 
 
 def test_one_of_a_tenant_with_too_much_costs_more_than_any_other() -> None:
-    found = _cost_s(*scene([ask(1), ask(2, 200)], over=np.array([1.5, 0.0])))
+    found = shed_cost_s(*scene([ask(1), ask(2, 200)], over=np.array([1.5, 0.0])))
     assert found == pytest.approx([cost_s(100) + 1.5 * cost_s(200), cost_s(200)])
 
 
@@ -86,9 +79,9 @@ def test_one_of_a_tenant_with_too_much_costs_more_than_any_other() -> None:
 )
 def test_decodes_make_up_what_steps_leave_of_their_pace(share: float, made_up_s: float) -> None:
     view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.05))
-    step, between = scene([ask(1)], [Row(view, 0, False, 100, 100, 3)], share=share)
+    step, _ = scene([ask(1)], [Row(view, 0, False, 100, 100, 3)], share=share)
     assert step.decodes.alone_s == pytest.approx(0.012)
-    assert _recovery_s(step, between) == pytest.approx([made_up_s])
+    assert _recovery_s(step) == pytest.approx([made_up_s])
 
 
 def test_steps_are_borrowed_up_to_the_one_stock_would_make() -> None:
@@ -128,6 +121,6 @@ def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
 def later(pace_s: float, share: float) -> PrefillSupply:
     """One decode runs; of two prompts of 100 tokens one is shed."""
     view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.5))
-    step, between = scene([ask(1), ask(2)], [Row(view, 0, False, 100, 100, 3)])
+    step, between = scene([ask(1), ask(2)], [Row(view, 0, False, 100, 100, 3)], share=share)
     found = Outcome(PrefillSupply(START_S, 0.1, 0.012, pace_s), np.array([1]))
-    return crowded(step, between.jobs, found, LengthBelief(8), share)
+    return crowded(step, between.jobs, found)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.step_decodes import step_decodes
-from scorpio.core.policies.scorpio.stock_step import LightRule, StockStep, stock_step
+from scorpio.core.policies.scorpio.stock_step import StockStep, light_step, stock_step
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import Row, running_batch
+from tests.core.policies.scorpio.step_scenes import step_of
 
 # 10 ms a step, 1 ms a token, 10 ms for 1,000 tokens of context; attention costs nothing.
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
@@ -49,9 +51,9 @@ def step(
     engine = EngineLimits(**{"max_num_seqs": 64, "token_budget": 256, "kv_tokens": 8000,
                              "block_tokens": 16, "max_model_len": 4096} | limits)  # fmt: skip
     seen = Snapshot(running_batch(rows), table, engine, 8000)
-    decodes = step_decodes(MODEL, seen, START_S, 0.25)
-    return LightRule(share, debt, 60.0).stock_step(
-        MODEL, seen, decodes, START_S, mean, prefill_share
+    options = ScorpioOptions(light_share=share, light_debt=debt)
+    return light_step(
+        step_of(MODEL, seen, START_S, mean, options=options, prefill_share=prefill_share)
     )
 
 

@@ -9,22 +9,26 @@ See docs/policies/mooncake.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.options import Option, parse_options
+from scorpio.core.options import Options, option
 from scorpio.core.plan import LEAST_RETRY_S, STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
 from scorpio.core.policies.rivals.mooncake.join_forecast import Forecaster, JoinForecast, Queue
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
 
-OPTIONS = {
-    "ttft_margin_s": Option(0.02, 0.0, 3600.0),
-    "tpot_share": Option(1.0, 0.01, 10.0),
-}
+
+@dataclass(frozen=True, slots=True)
+class MooncakeOptions(Options):
+    """ttft_margin_s: added to the TTFT that is forecast. tpot_share: of its TPOT SLO that the batch
+    a request joins may take."""
+
+    ttft_margin_s: float = option(0.02, 0.0, 3600.0)
+    tpot_share: float = option(1.0, 0.01, 10.0)
 
 
 class Mooncake:
@@ -34,11 +38,10 @@ class Mooncake:
     passive = False
 
     def __init__(
-        self, profile: LatencyProfile, limits: EngineLimits, options: Mapping[str, float]
+        self, profile: LatencyProfile, limits: EngineLimits, options: MooncakeOptions
     ) -> None:
-        chosen = parse_options(self.name, OPTIONS, options)
-        self._margin_s = chosen["ttft_margin_s"]
-        self._tpot_share = chosen["tpot_share"]
+        self._margin_s = options.ttft_margin_s
+        self._tpot_share = options.tpot_share
         self._forecaster = Forecaster(profile.step, limits)
         self._possible_tpot_s = profile.step.step_s(1, 0)
         self._judged = -1

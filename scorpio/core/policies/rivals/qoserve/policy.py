@@ -8,14 +8,13 @@ those that can no longer make it; see docs/policies/qoserve.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from scorpio.core.arrays import FloatArray, IntArray
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.options import Option, parse_options
+from scorpio.core.options import Options, option
 from scorpio.core.plan import STOCK_STEP, StepPlan
 from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
 from scorpio.core.policies.rivals.qoserve.prefill_pick import Picker
@@ -24,17 +23,23 @@ from scorpio.core.slack import decode_slack_s, least_slack_s, step_start_s
 from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.core.step_fill import StepFill
 
-OPTIONS = {
-    "alpha_low_ms": Option(1.0, 0.0, 1000.0),
-    "alpha_high_ms": Option(8.0, 0.0, 1000.0),
-    "full_load_s": Option(30.0, 0.01, 3600.0),
-    "slack_share": Option(1.0, 0.1, 1.0),
-    "preempt": Option(1.0, 0.0, 1.0),
-}
 # Of a step of decodes alone; with less slack than that a token is late whatever the step does.
 _HOPELESS = 0.5
 _RATE_WEIGHT = 0.1  # of a new sample in the measured prefill rate
 _LEAST_SAMPLE_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class QoserveOptions(Options):
+    """alpha_low_ms, alpha_high_ms: weight of a prompt token against the deadline, without load and
+    with `full_load_s` of it. slack_share: of the least decode slack that a step may use. preempt:
+    above 0, one with a better claim goes before prefills that have begun."""
+
+    alpha_low_ms: float = option(1.0, 0.0, 1000.0)
+    alpha_high_ms: float = option(8.0, 0.0, 1000.0)
+    full_load_s: float = option(30.0, 0.01, 3600.0)
+    slack_share: float = option(1.0, 0.1, 1.0)
+    preempt: float = option(1.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +58,14 @@ class Qoserve:
     name = "qoserve"
     passive = False
 
-    def __init__(self, profile: LatencyProfile, options: Mapping[str, float]) -> None:
-        chosen = parse_options(self.name, OPTIONS, options)
+    def __init__(self, profile: LatencyProfile, options: QoserveOptions) -> None:
         self._model = profile.step
-        self._slack_share = chosen["slack_share"]
-        self._preempt = chosen["preempt"] > 0.0
+        self._slack_share = options.slack_share
+        self._preempt = options.preempt > 0.0
         self._order = PrefillOrder(
-            chosen["alpha_low_ms"] / 1000.0,
-            chosen["alpha_high_ms"] / 1000.0,
-            chosen["full_load_s"],
+            options.alpha_low_ms / 1000.0,
+            options.alpha_high_ms / 1000.0,
+            options.full_load_s,
         )
         self.prefill_token_s = profile.step.high_token_s
         self._planned_s = 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, snapshot
 from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE, view
@@ -20,7 +21,7 @@ def taught(predict: Callable[[float, np.random.Generator], float]) -> LengthBeli
     """A belief that has seen `ANSWERS` answers and what was predicted for them."""
     rng = np.random.default_rng(0)
     belief = LengthBelief(LIMITS.max_num_seqs)
-    policy = Scorpio(PROFILE, LIMITS, {})
+    policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
     for number in range(ANSWERS):
         length = float(np.exp(rng.normal(5.0, 1.0)))
         predicted = predict(length, rng)
@@ -78,7 +79,7 @@ def test_infinity_is_no_evidence() -> None:
 
 
 def test_prefills_and_unfinished_answers_teach_nothing() -> None:
-    belief, policy = LengthBelief(LIMITS.max_num_seqs), Scorpio(PROFILE, LIMITS, {})
+    belief, policy = LengthBelief(LIMITS.max_num_seqs), Scorpio(PROFILE, LIMITS, ScorpioOptions())
     before = belief.mean_tokens
     request = view("r", 10, predicted_output_tokens=50.0)
     for joined, produced in ((True, 0), (False, 0), (False, 7)):
@@ -95,7 +96,7 @@ def test_before_any_answer_predictions_are_trusted_a_little_more_than_by_half() 
 
 
 def test_an_answer_of_one_token_is_an_answer() -> None:
-    belief, policy = LengthBelief(LIMITS.max_num_seqs), Scorpio(PROFILE, LIMITS, {})
+    belief, policy = LengthBelief(LIMITS.max_num_seqs), Scorpio(PROFILE, LIMITS, ScorpioOptions())
     before = belief.mean_tokens
     for name, joined, produced in (("a", True, 0), ("a", False, 1), ("b", True, 0)):
         row = Row(view(name, 10), 0, joined, 10, 10, produced)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
+from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.snapshot import Snapshot
@@ -14,13 +16,25 @@ _USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not lon
 
 
 @dataclass(frozen=True, slots=True)
-class ComingStep:
-    """model: the engine at today's speed. start_s: when the step begins to execute."""
+class StepContext:
+    """All that the parts of the policy read; none of them changes it.
 
+    model: the engine at today's speed. start_s: when the step begins to execute, `now_s` or later.
+    lengths: what is believed of answers. prefill_share: of prefill in the step time of the last
+    seconds. fixed_s: of each step, whatever it computes. promised: requests with a deadline were
+    seen lately.
+    """
+
+    options: ScorpioOptions
     model: StepModel
     snapshot: Snapshot
-    decodes: StepDecodes
+    now_s: float
     start_s: float
+    decodes: StepDecodes
+    lengths: LengthBelief
+    prefill_share: float
+    fixed_s: float
+    promised: bool
 
     def pace_s(self) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""

@@ -1,0 +1,42 @@
+"""Which waiting requests could not be served as promised even with the engine to themselves?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from scorpio.core.arrays import BoolArray
+from scorpio.core.plan import Rejection, RejectReason
+from scorpio.core.request import RequestView
+from scorpio.core.waiting import WaitingTable
+
+
+def sweep_unservable(
+    waiting: WaitingTable,
+    kv_tokens: int,
+    too_fast: BoolArray | None,
+    retry_s: Callable[[RequestView], float | None],
+) -> tuple[BoolArray | None, list[Rejection]]:
+    """Rows of the table that are unservable (None: not one), [n], and their refusals.
+
+    A prompt that fills the KV pool of `kv_tokens` would block vLLM's queue for ever (its first
+    token needs room too), so it is refused for good, whatever its on_miss says. too_fast: rows
+    whose TPOT SLO is out of reach (None: not one); they are refused only with on_miss REJECT, and
+    told to come back after `retry_s`.
+    """
+    if too_fast is None and waiting.prompt_tokens.max(initial=0.0) < kv_tokens:
+        return None, []
+    too_long = (waiting.prompt_tokens >= kv_tokens) & ~waiting.started
+    unservable: BoolArray = too_long
+    if too_fast is not None:
+        unservable = too_long | (too_fast & waiting.rejectable)
+    refused = []
+    for row in np.flatnonzero(unservable).tolist():
+        view = waiting[row]
+        if too_long[row]:
+            refused.append(Rejection(view.request_id, RejectReason.KV_INFEASIBLE, None, None))
+        else:
+            reason = RejectReason.TPOT_INFEASIBLE
+            refused.append(Rejection(view.request_id, reason, None, retry_s(view)))
+    return unservable, refused
