@@ -53,65 +53,86 @@ def pack(step: StepContext, turns: Iterable[Turn], limit_s: float, batch: Admiss
     take that one's tokens. One that may not join the batch is passed over. One whose beginning
     another computes waits for that, and lends it its turn.
     """
-    snapshot, decodes, waiting = step.snapshot, step.decodes, step.snapshot.waiting
-    fill = StepFill(
-        step.model,
-        limit_s,
-        snapshot.limits.token_budget,
-        decodes.count,
-        decodes.context_tokens,
-    )
-    partials = len(snapshot.running) - decodes.count
-    begun: set[int] = set()
-    most = snapshot.limits.long_prompt_tokens or snapshot.limits.token_budget
-    leads = _leaders(snapshot)
-    packed = Packed(fill)
-    scans = 0 if batch.full else within(int(step.options.scan_requests), fill.time_s)
+    packing = _Packing(step, limit_s, batch)
     for turn in turns:
-        row, tokens, prefix, running = turn.row, turn.tokens, turn.prefix, turn.running
-        if not running and turn.shared_id in leads:
-            row, tokens, prefix = leads[turn.shared_id]
-            running = True
-        if running and row in packed.order:
-            continue
-        if not running and not scans:
-            if partials == len(packed.order):
-                break
-            continue
-        if not running and turn.shared_id:
-            if turn.shared_id in begun:
-                continue  # nothing is computed twice beside itself
-            tokens, prefix = waiting[row].prefill_tokens, waiting[row].cached_tokens
-        wanted = min(tokens, most)  # of one prompt; the rest of the step is for the next
-        chunk = fill.fits(wanted, prefix)
-        if chunk <= 0 and fill.tokens:
+        if not packing.take(turn):
             break
-        if running:
-            if chunk < wanted and packed.joining:
-                break
-            packed.order.append(row)
-        elif waiting.started[row]:
-            batch.join(waiting[row])  # the engine lets preempted ones in by itself
-        elif batch.takes(waiting[row], turn.bound, turn.behind):
-            batch.join(waiting[row], turn.bound, turn.behind)
-            packed.joining.append(waiting[row])
-            begun.add(turn.shared_id)
+    return packing.packed
+
+
+class _Packing:
+    """A step that is being filled."""
+
+    def __init__(self, step: StepContext, limit_s: float, batch: Admission) -> None:
+        snapshot, limits, decodes = step.snapshot, step.snapshot.limits, step.decodes
+        fill = StepFill(
+            step.model, limit_s, limits.token_budget, decodes.count, decodes.context_tokens
+        )
+        self.packed = Packed(fill)
+        self._waiting, self._batch = snapshot.waiting, batch
+        self._partials = len(snapshot.running) - decodes.count
+        self._most = limits.long_prompt_tokens or limits.token_budget  # of one prompt
+        self._leads = _leaders(snapshot)
+        self._begun: set[int] = set()  # beginnings that are computed in this step
+        scans = within(int(step.options.scan_requests), fill.time_s)
+        self._scans = 0 if batch.full else scans
+
+    def take(self, turn: Turn) -> bool:
+        """As much of it as fits, if it may have a part; False: no later one gets any."""
+        packed, waiting = self.packed, self._waiting
+        if not turn.running and turn.shared_id in self._leads:
+            row, tokens, prefix = self._leads[turn.shared_id]
+            turn = turn._replace(row=row, tokens=tokens, prefix=prefix, running=True)
+        if turn.running and turn.row in packed.order:
+            return True
+        if not turn.running and not self._scans:
+            return self._partials > len(packed.order)
+        if not turn.running and turn.shared_id:
+            if turn.shared_id in self._begun:
+                return True  # nothing is computed twice beside itself
+            view = waiting[turn.row]
+            turn = turn._replace(tokens=view.prefill_tokens, prefix=view.cached_tokens)
+        wanted = min(turn.tokens, self._most)  # the rest of the step is for the next
+        chunk = packed.fill.fits(wanted, turn.prefix)
+        if chunk <= 0 and packed.fill.tokens:
+            return False
+        if turn.running and chunk < wanted and packed.joining:
+            return False
+        if not self._starts(turn):
+            return True
+        self._compute(turn, max(chunk, 1))
+        return chunk >= wanted
+
+    def _starts(self, turn: Turn) -> bool:
+        """It is running, or joins the batch; False: it may not, and is passed over."""
+        packed, batch = self.packed, self._batch
+        if turn.running:
+            packed.order.append(turn.row)
+            return True
+        view = self._waiting[turn.row]
+        if self._waiting.started[turn.row]:
+            batch.join(view)  # the engine lets preempted ones in by itself
+            return True
+        if batch.takes(view, turn.bound, turn.behind):
+            batch.join(view, turn.bound, turn.behind)
+            packed.joining.append(view)
+            self._begun.add(turn.shared_id)
             if not turn.bound:
-                packed.unbound.append(waiting[row].request_id)
-        else:
-            # None behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
-            if turn.keeps and batch.lacks_kv(waiting[row]):
-                batch.keep_for(waiting[row])
-            scans = 0 if batch.full else scans - 1
-            continue
-        part, before_s = max(chunk, 1), fill.time_s
-        fill.add(part, prefix)
-        packed.behind_s += turn.behind * (fill.time_s - before_s)
-        rest = tokens - part
-        packed.left, packed.prefix = (rest, prefix + part) if rest > 0 else (0, 0)
-        if chunk < wanted:
-            break
-    return packed
+                packed.unbound.append(view.request_id)
+            return True
+        # None behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
+        if turn.keeps and batch.lacks_kv(view):
+            batch.keep_for(view)
+        self._scans = 0 if batch.full else self._scans - 1
+        return False
+
+    def _compute(self, turn: Turn, part: int) -> None:
+        packed = self.packed
+        before_s = packed.fill.time_s
+        packed.fill.add(part, turn.prefix)
+        packed.behind_s += turn.behind * (packed.fill.time_s - before_s)
+        rest = turn.tokens - part
+        packed.left, packed.prefix = (rest, turn.prefix + part) if rest > 0 else (0, 0)
 
 
 def _leaders(snapshot: Snapshot) -> dict[int, tuple[int, int, int]]:
