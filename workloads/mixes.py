@@ -1,7 +1,7 @@
 """Which promise does each request get? Named SLO mixes, assigned by seed, never by length.
 
 Mixes live in catalog/mixes.toml. Shares are met exactly (largest remainder) and only the order is
-drawn, so two seeds differ in who gets what, not in how many.
+drawn, so two seeds differ in which request gets what, not in how many.
 """
 
 from __future__ import annotations

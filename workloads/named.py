@@ -67,7 +67,7 @@ def load_workload(
         name_or_path: a catalog name, a trace file of any known kind, or a synthetic TOML file.
         rows: "A:B", a window of it; a synthetic workload goes on as far as is asked.
         rate_scale: multiplies the arrival rate (a burst gets shorter and higher).
-        seed: draws synthetic rows, the spread of quantised clocks, and who gets which class.
+        seed: draws synthetic rows, the spread of quantised clocks, and the class of each request.
         mix: a mix of the catalog, or `trace` for the SLOs stated in the trace itself.
         reading: what the user says of the units of a file of one's own.
 

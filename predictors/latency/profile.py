@@ -1,7 +1,7 @@
 """How fast is the engine behind this URL? Drives a live server through designed sample points.
 
 Only HTTP is spoken here (any OpenAI-compatible vLLM server): the engine itself times its steps
-and appends them to steps.jsonl; whoever calls reads that file (scorpio.live.profile.record).
+and appends them to steps.jsonl; its caller reads that file (scorpio.live.profile.record).
 """
 
 from __future__ import annotations

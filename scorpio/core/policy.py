@@ -15,7 +15,7 @@ from scorpio.core.snapshot import Snapshot, StepSample
 
 
 class Policy(Protocol):
-    """Question: who waits, who joins, who decodes, how much prefill, who is refused?"""
+    """Question: which requests join, decode, wait or are refused, and how much prefill is done?"""
 
     name: str
     passive: bool  # True: plan() is always stock, so the engine need not draw the picture

@@ -46,7 +46,7 @@ class RequestView:
     @property
     def uncached(self) -> RequestView:
         """The same request with nothing in the prefix cache. What its client is told is said of
-        this one: whose prompts the cache holds is nobody else's business."""
+        this one: whose prompts the cache holds is no other client's business."""
         return replace(self, cached_tokens=0) if self.cached_tokens else self
 
     @property

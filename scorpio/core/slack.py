@@ -1,6 +1,6 @@
 """How long may the next step take before a running decode turns late?
 
-Token k of a request (the first is k = 1) is due at t_first + (k - 1) * S: whoever keeps that
+Token k of a request (the first is k = 1) is due at t_first + (k - 1) * S: one that keeps this
 time-line keeps its mean TPOT at S, however long the output turns out to be.
 """
 
@@ -28,7 +28,7 @@ def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float
 def binding_pace_s(running: RunningBatch, start_s: float) -> FloatArray:
     """TPOT SLO of each in the batch, [B]; inf for one whose first token is late already.
 
-    Its promise is broken whatever comes, and nobody else's shall be for its sake.
+    Its promise is broken whatever comes, and no other shall be for its sake.
     """
     late = np.fmin(running.first_token_s, start_s) > running.deadline_s
     return np.where(late, math.inf, running.tpot_slo_s)
@@ -50,8 +50,8 @@ def decode_slack_s(
 def least_slack_s(slack_s: FloatArray, hopeless_below_s: float) -> float:
     """The least slack of those that can still be helped; inf when there are none.
 
-    Below `hopeless_below_s` even a step of decodes alone comes too late: holding back everybody
-    else for such a token would only make others late too.
+    Below `hopeless_below_s` even a step of decodes alone comes too late: holding back all
+    others for such a token would only make others late too.
     """
     helpable = slack_s[slack_s >= hopeless_below_s]
     return float(helpable.min(initial=math.inf))

@@ -31,7 +31,7 @@ class OnMiss(enum.Enum):
     """What the client wants when its SLO cannot be met (`x-scorpio-on-miss`)."""
 
     REJECT = "reject"  # 429 at once (the default)
-    DEGRADE = "degrade"  # serve as best effort, behind everyone whose SLO can be met
+    DEGRADE = "degrade"  # serve as best effort, behind all whose SLO can be met
     WAIT = "wait"  # keep its place; never reject
 
 
@@ -80,7 +80,7 @@ class SloClass:
 class Offer:
     """The tightest TTFT and TPOT SLO that a request may ask for.
 
-    The whole batch keeps the tightest pace in it, and the earliest deadline goes first, so whoever
+    The whole batch keeps the tightest pace in it, and the earliest deadline goes first, so one that
     asks for more than this is paid for by all others.
     """
 

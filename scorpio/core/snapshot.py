@@ -65,7 +65,7 @@ class Snapshot:
 
     executing_since_s: when the step before this one began to execute, if it still does (async
         scheduling plans one step ahead); NaN when the planned step starts at once.
-    computing: who of the unfinished prefills computes which beginning (`shared_id`) for others.
+    computing: which of the unfinished prefills computes which beginning (`shared_id`) for others.
     """
 
     running: RunningBatch

@@ -1,7 +1,7 @@
 """Whose request is it? An account, which the server has checked, and a name within it.
 
 The account is "" for all that the server has not checked; the name is what a client writes, so
-anybody can make one up.
+any client can make one up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def tenant_id(account: str, name: str) -> str:
 def tenant_key(tenant: str) -> int:
     """A `tenant_id` as a number that columns can hold.
 
-    Python's hash of text has a secret in each process: nobody can choose a name that counts as
+    Python's hash of text has a secret in each process: no client can choose a name that counts as
     another's. An account differs from all of another account's names in the upper bits alone.
     """
     account, slash, name = tenant.partition("/")

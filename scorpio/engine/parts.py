@@ -96,7 +96,7 @@ class SchedulerWithParts(AsyncScheduler):
         return time.time()
 
     def use_policy(self, policy: Policy) -> None:
-        """From the next step on, this policy decides; who waits is re-ordered at once."""
+        """From the next step on, this policy decides; the queue is re-ordered at once."""
         self._policy = policy
         self._telemetry.restart_windows()
         self.waiting.rekey(policy.queue_key)

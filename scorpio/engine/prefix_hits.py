@@ -26,7 +26,7 @@ _CHAINED_LOOKS, _WHOLE_LOOKS = (32, 64), (1, 8)
 
 
 class PrefixHits:
-    """`RequestView.cached_tokens` of those who wait: found on arrival, followed while they wait;
+    """`RequestView.cached_tokens` of those that wait: found on arrival, followed while they wait;
     and what they share with each other while that is still to be computed.
 
     With full attention the cached blocks of a prompt are its first ones, without a gap (a chain of
@@ -88,9 +88,10 @@ class PrefixHits:
         tracked: Mapping[str, Tracked],
         running: Sequence[Request],
     ) -> dict[int, str]:
-        """Look again at some of those who wait, in turns: siblings fill the cache, others empty it.
+        """Look again at some of those that wait, in turns: siblings fill the cache, others empty
+        it.
 
-        A queue of up to 32 is looked at whole in each step, and all who waited for what has just
+        A queue of up to 32 is looked at whole in each step, and all that waited for what has just
         been computed. Returns the beginnings that are being computed for others, and by which.
         """
         computing: dict[int, str] = {}
@@ -119,7 +120,7 @@ class PrefixHits:
     ) -> StepPlan:
         """The plan without refusals for work that the cache has done since the last look.
 
-        Whoever is spared waits; the next plan sees the new value and may refuse it again.
+        One that is spared waits; the next plan sees the new value and may refuse it again.
         """
         late = [r.request_id for r in plan.reject if r.reason is RejectReason.TTFT_INFEASIBLE]
         spared = set()
@@ -150,8 +151,8 @@ class PrefixHits:
         return replace(view, shared_tokens=blocks * self._block_tokens, shared_id=number)
 
     def _held(self, request: Request, cached_tokens: int) -> int:
-        """Of the cached tokens, those in blocks of running requests: who holds the last of them
-        holds all."""
+        """Of the cached tokens, those in blocks of running requests: one that holds the last of
+        them holds all."""
         if not self._chained or not cached_tokens:
             return 0
         last = request.block_hashes[cached_tokens // self._block_tokens - 1]

@@ -23,7 +23,7 @@ def cannot_start(request: Request) -> bool:
 
 
 def must_be_seen(request: Request) -> bool:
-    """Its grammar failed: vLLM must come across it, or nobody tells the client (:3196)."""
+    """Its grammar failed: vLLM must come across it, or its client is never told (:3196)."""
     waits = request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
     return waits and isinstance(_grammar(request), Exception)
 

@@ -41,7 +41,7 @@ class StepTimer:
             step.sample = None
 
     def woken(self, now_s: float) -> None:
-        """Call when a request reaches an engine that had none: the time before is nobody's."""
+        """Call when a request reaches an engine that had none: the time before belongs to none."""
         self._woken_s = now_s
 
     def scheduled(self, output: SchedulerOutput, now_s: float, batch: RunningBatch | None) -> None:

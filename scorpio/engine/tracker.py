@@ -17,7 +17,7 @@ from scorpio.engine.running_table import RunningTable, Tracked
 
 
 class Tracker:
-    """`live`: all of vLLM's `requests`, by id; whoever leaves the engine leaves it at once."""
+    """`live`: all of vLLM's `requests`, by id; one that leaves the engine leaves it at once."""
 
     def __init__(self, max_num_seqs: int) -> None:
         self.live: dict[str, Tracked] = {}
@@ -51,13 +51,13 @@ class Tracker:
         return self._table.refresh(running, self.live)
 
     def scheduled(self, output: SchedulerOutput, requests: Mapping[str, Request]) -> None:
-        """Whoever starts in this step will have a first token."""
+        """One that starts in this step will have a first token."""
         for new in output.scheduled_new_reqs:  # the V2 runner lists resumed ones here too
             if math.isnan(self.live[new.req_id].first_token_s):
                 self._awaiting_first[new.req_id] = requests[new.req_id]
 
     def forecast(self, forecasts: Iterable[Forecast]) -> None:
-        """The latest forecast counts; one for nobody is ignored, for nothing depends on it."""
+        """The latest forecast counts; one for an unknown request is ignored."""
         for forecast in forecasts:
             tracked = self.live.get(forecast.request_id)
             if tracked is not None:

@@ -34,7 +34,7 @@ def check_manifest(directory: Path, *, full: bool = False) -> None:
     present = {path.name for path in directory.iterdir()} - {MANIFEST_NAME}
     if missing := sorted(files.keys() - present):
         raise DamagedModel(f"{directory}: {missing[0]} is missing")
-    # vLLM loads every *.safetensors it finds: a file nobody listed is as bad as a changed one
+    # vLLM loads every *.safetensors it finds: a file that is not listed is as bad as a changed one
     if unlisted := sorted(present - files.keys()):
         raise DamagedModel(f"{directory}: {unlisted[0]} is not in the manifest")
     for name, (size_bytes, sha256) in files.items():

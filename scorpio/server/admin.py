@@ -1,7 +1,7 @@
 """What is the scheduler doing, and who may change it? GET /scorpio/status, PUT /scorpio/policy.
 
 Reading is open, as /metrics is. Writing needs the bearer token of SCORPIO_ADMIN_TOKEN; without
-that variable nobody can write. A switch takes effect in EngineCore's next step: `control_seq` in
+that variable none can write. A switch takes effect in EngineCore's next step: `control_seq` in
 the status says which one is on.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def salted(prompt: Any, tenant: str) -> Any:
-    """The same engine input, for this account alone; as it is for tenants that nobody checked."""
+    """The same engine input, for this account alone; as it is for tenants that were not checked."""
     account, slash, _ = tenant.partition("/")
     if not (account and slash and isinstance(prompt, dict)):
         return prompt

@@ -2,7 +2,7 @@
 
 default_class = "standard"          # optional; without it a request without SLO has none
 rejection_status = 429              # or 503
-least_ttft_ms = 100                 # optional; who asks for less is answered 400
+least_ttft_ms = 100                 # optional; a request for less is answered 400
 least_tpot_ms = 30                  # optional; the same
 client_on_miss = ["reject", "degrade", "wait"]   # what a request itself may choose
 most_choices = 128                  # the largest `n` or `best_of`

@@ -109,7 +109,7 @@ def engine_facts_of_args(args: Any) -> dict[str, object]:
 
 
 class EngineDiedError(RuntimeError):
-    """The engine ended and the server with it: whoever watches over it should start another."""
+    """The engine ended and the server with it: its supervisor should start another."""
 
 
 def mark_engine_died(args: Any) -> None:

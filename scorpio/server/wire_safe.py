@@ -3,7 +3,7 @@
 vLLM registers a request before it encodes it for EngineCore (v1/engine/async_llm.py,
 `_add_request`). What msgpack cannot carry (half a surrogate pair, an integer of more than 64 bits)
 raises only there, and the registered request stays behind for ever, prompt included. So everything
-is tried with the same encoder first; a body nested so deep that somebody's recursion may end in it
+is tried with the same encoder first; a body nested so deep that a parser's recursion may end in it
 is refused as well.
 """
 

@@ -40,11 +40,53 @@ from scorpio.studies.study import (
     shown,
     table,
 )
+from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
 
 Patch = tuple[object, str, object]
-LOADS, SEEDS = (1.6,), (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a part may matter: a load of the reference window, and what is unusual there."""
+
+    says: str
+    scale: float
+    mix: str = "six"
+    unusual: Callable[[TwinConfig], TwinConfig] = lambda config: config
+
+    def load(self, quick: bool) -> LoadKey:
+        """Its requests."""
+        return replace(reference(self.scale, 0, quick), mix=self.mix)
+
+
+def _wrong_lengths(config: TwinConfig) -> TwinConfig:
+    return replace(config, lengths=LengthHint(None, "adversarial"))
+
+
+def _scatter(config: TwinConfig) -> TwinConfig:
+    return replace(config, noise=NoiseSpec(sigma=0.15, stall_probability=0.01, stall_mean_s=0.05))
+
+
+def _fast_profile(config: TwinConfig) -> TwinConfig:
+    return replace(config, profile_bias=0.85)
+
+
+def _long_steps(config: TwinConfig) -> TwinConfig:
+    return replace(config, engine=replace(config.engine, max_num_batched_tokens=8192))
+
+
+SCENES: Mapping[str, Scene] = {
+    "room": Scene("load x0.8: nearly all can be kept", 0.8),
+    "full": Scene("load x1.6", 1.6),
+    "over": Scene("load x2.4", 2.4),
+    "lengths": Scene("load x2.4, and predicted lengths that mislead", 2.4, "six", _wrong_lengths),
+    "scatter": Scene("load x1.6, steps scatter by 15 %, 1 in 100 stalls", 1.6, "six", _scatter),
+    "profile": Scene("load x1.6, and a profile that is 15 % too fast", 1.6, "six", _fast_profile),
+    "long steps": Scene("load x1.2 of `product`, 8,192 tokens a step", 1.2, "product", _long_steps),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +149,7 @@ def _prefill_only(jobs: PrefillJobs, *_: Any) -> FloatArray:
 
 
 def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
-    """The later the costlier: whoever would miss is the one to go."""
+    """The later the costlier: the one that would miss is shed."""
     return np.arange(len(jobs.row), dtype=np.float64)
 
 
@@ -115,12 +157,12 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
 CALIBRATION = "online calibration"
 GUARD = "TPOT guard at admission"
 FIXED = "fixed_share = 1"
-BROKEN_BIND = "broken promises bind nobody"
-NOBODY = np.empty(0, dtype=np.int64)
+BROKEN_BIND = "broken promises do not bind"
+NONE = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
-    "TTFT refusal (and borrowing)": Part(patches=((shed, "to_shed", lambda *_: NOBODY),)),
-    "costliest goes (whoever misses instead)": Part(
+    "TTFT refusal (and borrowing)": Part(patches=((shed, "to_shed", lambda *_: NONE),)),
+    "the costliest is shed (the one that misses instead)": Part(
         patches=((PrefillJobs, "cost_s", _last_first),)
     ),
     "decodes in the cost (prefill alone instead)": Part(
@@ -169,20 +211,22 @@ def replaced(patches: Sequence[Patch]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`scorpio` without a part ("" = with all) on a load."""
+    """`scorpio` without a part ("" = with all) in a scene."""
 
     load: LoadKey
+    scene: str
     part: str = ""
 
     @property
     def label(self) -> str:
         """What is off, and where."""
-        return f"without {self.part or 'nothing'} on {self.load.label}"
+        return f"{self.scene}: without {self.part or 'nothing'}"
 
     def run(self) -> list[str]:
         """[promise kept, let in but not kept]: a 0 or 1 per request each."""
         part = PARTS.get(self.part, Part())
         own = replace(engine(), policy_options={OURS: part.options})
+        own = SCENES[self.scene].unusual(own)
         with replaced(part.patches):
             made = run_twin(own, self.load.requests(), OURS, self.load.seed)
         kept = [record.good for record in made.records]
@@ -191,48 +235,55 @@ class Run:
 
 
 def _cells(quick: bool) -> Cells:
-    loads, seeds = ((1.6,), (0,)) if quick else (LOADS, SEEDS)
-    parts = ("", *PARTS) if not quick else ("", *list(PARTS)[:2])
-    return [
-        Run(reference(scale, seed, quick), part)
-        for part in parts
-        for scale in loads
-        for seed in seeds
-    ]
+    parts, scenes = ["", *PARTS], list(SCENES)
+    if quick:
+        parts, scenes = parts[:3], scenes[:1]
+    return [Run(SCENES[scene].load(quick), scene, part) for scene in scenes for part in parts]
 
 
 def _rows(found: Found) -> Rows:
-    runs: dict[tuple[str, float], list[list[list[float]]]] = {}
+    runs: dict[tuple[str, str], list[list[float]]] = {}
     for run, both in found:
         assert isinstance(run, Run)
-        values = [percents(kept) for kept in both]
-        runs.setdefault((run.part, run.load.rate_scale), []).append(values)
+        runs[run.part, run.scene] = [percents(kept) for kept in both]
     rows: Rows = []
-    for (part, scale), made in runs.items():
-        row: dict[str, Any] = {"part": part, "load": scale}
+    for (part, scene), made in runs.items():
+        row: dict[str, Any] = {"part": part, "scene": scene}
         for at, what in enumerate(("kept", "broken")):
-            whole = runs["", scale]
-            change = [np.subtract(a[at], b[at]).tolist() for a, b in zip(made, whole, strict=True)]
-            row[what] = interval([run[at] for run in made] if not part else change)
+            change = np.subtract(made[at], runs["", scene][at]).tolist() if part else made[at]
+            row[what] = interval([change])
         rows.append(row)
     return rows
 
 
 def _page(rows: Rows) -> Page:
-    loads = sorted({row["load"] for row in rows})
-    heads = ["without", *(f"x{load:g}: {what}" for load in loads for what in ("kept", "broken"))]
-    lines = []
-    for part in dict.fromkeys(row["part"] for row in rows):
-        mine = {row["load"]: row for row in rows if row["part"] == part}
-        values = [mine[load][what] for load in loads for what in ("kept", "broken")]
-        lines.append([part or "nothing (%)", *(shown(v, sign=bool(part)) for v in values)])
+    scenes = list(dict.fromkeys(row["scene"] for row in rows))
+    parts = list(dict.fromkeys(row["part"] for row in rows))
+    cells = {(row["part"], row["scene"]): row for row in rows}
+
+    def lines(what: str) -> str:
+        own = [
+            [part or "nothing (%)", *(shown(cells[part, s][what], sign=bool(part)) for s in scenes)]
+            for part in parts
+        ]
+        return table(["without", *scenes], own)
+
+    said = "\n".join(f"- **{scene}**: {SCENES[scene].says}" for scene in scenes)
     return Page(f"""\
 Each part of the policy `scorpio` is switched off alone, on the same requests and noise. First line:
-promises kept, and requests that were let in but not served as promised, in % of all sent. Below:
-what changes without the part, in points, with a 95 % interval over paired requests; bold
-where it excludes zero. Reference window, one seed, A100 model.
+with all parts, in % of all requests sent. Below: what changes without the part, in points, with a
+95 % interval over paired requests; bold where it excludes zero. Reference window, one seed, A100
+model.
 
-{table(heads, lines)}""")
+{said}
+
+## Promises kept
+
+{lines("kept")}
+
+## Requests let in, but not served as promised
+
+{lines("broken")}""")
 
 
 STUDY = Study("ablation", "What does each part of the policy bring?", _cells, _rows, _page)

@@ -208,7 +208,7 @@ def test_who_cannot_be_good_alone_counts_for_nothing(hopeless: WorkloadRequest) 
 
 def test_nobody_asked() -> None:
     result = upper_bound([], A100, GAP_S)
-    assert (result.good, result.lp_value, result.method) == (0, 0.0, "nobody can be good")
+    assert (result.good, result.lp_value, result.method) == (0, 0.0, "no request can be good")
 
 
 def test_without_time_it_says_what_an_idle_engine_can_do() -> None:

@@ -108,7 +108,7 @@ def upper_bound(
     cost = StepCost.of(step, gap_s)
     longest_context = max((r.prompt_tokens + r.output_tokens for r in requests), default=0)
     longest_step_s = _longest_step_s(step, gap_s, limits, longest_context)
-    value, allowance, method = 0.0, 0.0, "nobody can be good" if not able else ""
+    value, allowance, method = 0.0, 0.0, "no request can be good" if not able else ""
     for k in range(groups):
         group = able[len(able) * k // groups : len(able) * (k + 1) // groups]
         left_s = time_limit_s - (time.monotonic() - started_s)
@@ -180,7 +180,7 @@ def _worth(star: Star) -> float:
 
 
 def _grid(able: Sequence[Demand], bucket_s: float, coarsening: int) -> Grid:
-    """Up to the last deadline, or to when all could be done one after the other: who has time
+    """Up to the last deadline, or to when all could be done one after the other: one that has time
     beyond that is counted as good. Few enough buckets for the solver."""
     ends_s = [d.end_deadline_s for d in able if math.isfinite(d.end_deadline_s)]
     serial_s = max(d.send_s for d in able) + sum(d.alone_s for d in able)

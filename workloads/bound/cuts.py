@@ -8,7 +8,7 @@ Math. Prog. 90, 2001)
   steps(U) >= sum_i (m_i - m_{i+1}) X_i,  m_{k+1} = 0:
 if j is the first with X_j = 1, the right side is at most sum_{i >= j} (m_i - m_{i+1}) = m_j.
 The programme without cuts knows only steps(U) >= m_i X_i one by one: it accepts two thirds of a
-request that needs 30 steps/s for the 20 steps/s that everybody else pays. For a given interval
+request that needs 30 steps/s for the 20 steps/s that all others pay. For a given interval
 and point the most violated star takes every i whose X_i exceeds that of all longer requests.
 """
 

@@ -105,7 +105,7 @@ def reusable_tokens(requests: Sequence[WorkloadRequest]) -> list[int]:
     """Prompt tokens that a perfect prefix cache could save, per request.
 
     A block is charged to the request sent first of all that contain it. That is a lower bound:
-    if that one is good, somebody computed the block after it was sent and before its first token.
+    if that one is good, a request computed the block after it was sent and before its first token.
     """
     seen: set[tuple[int, int]] = set()
     saved = [0] * len(requests)

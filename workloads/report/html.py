@@ -130,7 +130,7 @@ def _page(sections: Sequence[str], command: str | None) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Scorpio: who keeps its promises?</title><style>{_CSS}</style></head><body>"
+        f"<title>Scorpio: are promises kept?</title><style>{_CSS}</style></head><body>"
         "<h1>Which scheduling policy keeps its latency promises?</h1>"
         + "".join(sections)
         + f"<h2>Words used</h2><dl>{terms}</dl>{made}</body></html>\n"

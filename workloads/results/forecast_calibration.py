@@ -7,7 +7,7 @@ when the request was sent (rolling, empirical). Two questions, two uses:
 - PIT: is the number right as it stands? It is taken at its word as the middle (half of the outcomes
   above), so the ratios are centred on their median and only lend their spread. A forecast that is
   always 20 % low is shown as such, not learned away.
-- Reliability: what is it worth to somebody who knows its record? The ratios as they are give the
+- Reliability: what is it worth to a reader that knows its record? The ratios as they are give the
   chance to keep the SLO, which is compared with the share that kept it.
 
 Only requests that finished have an outcome: refusals are judged in docs/results/mistakes.md.

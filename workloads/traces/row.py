@@ -90,7 +90,7 @@ def _in_common_blocks(row: TraceRow, numbers: dict[tuple[object, ...], int]) -> 
         keys = [ids[at : at + together] for at in range(0, len(ids), together)]
         whole = min(len(ids) * size, row.prompt_tokens)
         if whole < row.prompt_tokens and whole % BLOCK_TOKENS:
-            keys.pop()  # a part of a block is named, the rest is nobody's
+            keys.pop()  # a part of a block is named, the rest belongs to none
     elif size % BLOCK_TOKENS == 0:
         pieces = block_count(min(len(ids) * size, row.prompt_tokens))
         keys = [(ids[k * BLOCK_TOKENS // size], k % (size // BLOCK_TOKENS)) for k in range(pieces)]
@@ -103,7 +103,7 @@ def _in_common_blocks(row: TraceRow, numbers: dict[tuple[object, ...], int]) -> 
 
 
 def with_unique_hash_ids(rows: Sequence[TraceRow], *, replace_all: bool = False) -> list[TraceRow]:
-    """Give rows without `hash_ids` (or all rows) ids that nobody else has."""
+    """Give rows without `hash_ids` (or all rows) ids that no other has."""
     taken = () if replace_all else (max(row.hash_ids) for row in rows if row.hash_ids)
     next_id = max(taken, default=-1) + 1
     filled = []

@@ -97,7 +97,7 @@ class RequestFactory:
             for prefix_id in prefix_ids:
                 ids += [prefix_id] * block_tokens
             del ids[tokens:]
-            # A prompt longer than its ids goes on with tokens nobody shares.
+            # A prompt longer than its ids goes on with tokens that none shares.
             return ids + [STOP_TOKEN - self._made] * (tokens - len(ids))
         while len(self._zeros) < tokens:
             self._zeros *= 2

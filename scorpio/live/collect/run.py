@@ -35,7 +35,7 @@ def collect_running(
 def collect_model(
     prompts: Sequence[Prompt], limit: int | None, asking: Asking, out: Path
 ) -> Collected:
-    """Start a server for the model, collect, stop it. The policy is stock: nobody is refused."""
+    """Start a server for the model, collect, stop it. The policy is stock: none is refused."""
     with tempfile.TemporaryDirectory(prefix="scorpio-collect-") as work:
         say(f"starting vLLM with {asking.model}")
         waiting = every_quarter_minute("starting")

@@ -272,7 +272,7 @@ def _overhead_draw(cases: Sequence[Case], results: Results) -> tuple[Sequence[Ov
 
 
 _FIGURES = {
-    "load": _Figure("Who keeps promises as load grows?", _load_cases, _load_draw),
+    "load": _Figure("Which policy keeps promises as load grows?", _load_cases, _load_draw),
     "cumulative": _Figure("And over twenty minutes of Azure?", _cumulative_cases, _cumulative_draw),
     "guards": _Figure("What does each guard do alone?", _guard_cases, _guard_draw),
     "overhead": _Figure("What does planning cost?", _overhead_cases, _overhead_draw),

@@ -17,7 +17,7 @@ class EventLog:
         self.lines: list[str] | None = [] if keep else None
 
     def step(self, now_s: float, work: StepWork, preempted: Collection[str]) -> None:
-        """One scheduled step (its work fixes who was in it, up to equal contexts)."""
+        """One scheduled step (its work fixes which requests were in it, up to equal contexts)."""
         gone = ",".join(sorted(preempted)) if preempted else ""
         self._write(
             f"{now_s!r} step {work.decodes} {work.decode_context_tokens} {work.prefill_tokens} "

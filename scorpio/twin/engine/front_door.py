@@ -19,7 +19,7 @@ from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.ledger import End, Entry, Ledger
 from scorpio.twin.engine.runner import FakeRunner
 
-NO_DEADLINE_S = 86_400.0  # priority of a request without a TTFT SLO: after everybody else
+NO_DEADLINE_S = 86_400.0  # priority of a request without a TTFT SLO: after all others
 
 
 class FrontDoor:
@@ -59,14 +59,14 @@ class FrontDoor:
             self._next += 1
 
     def empty_mailbox(self, now_s: float) -> None:
-        """The engine takes what has been accepted, then drops everybody who has left."""
+        """The engine takes what has been accepted, then drops all that have left."""
         self.arrive(now_s)
         while self._mailbox:
             self._submit(self._mailbox.popleft())
         self.process_aborts(now_s)
 
     def process_aborts(self, now_s: float) -> None:
-        """Clients that are gone by now and whose requests the engine knows."""
+        """Clients that have left by now, whose requests the engine knows."""
         while self._leaving and self._leaving[0][0] <= now_s:
             _, request_id = heapq.heappop(self._leaving)
             entry = self._ledger.entries[request_id]

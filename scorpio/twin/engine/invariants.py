@@ -30,7 +30,7 @@ class Checker:
         self.checks = 0
 
     def before_schedule(self, scheduler: Scheduler) -> None:
-        """Remember who could decode."""
+        """Remember which could decode."""
         self._chunks = [r for r in scheduler.running if r.is_prefill_chunk]
         self._decodes = [
             r for r in scheduler.running if not r.is_prefill_chunk and not awaits_last(r)
@@ -78,7 +78,7 @@ class Checker:
         require(kept, number, message)
 
     def drained(self, scheduler: Scheduler, ledger: Ledger) -> None:
-        """4, 5: nothing is left of anybody."""
+        """4, 5: nothing is left of any request."""
         left = {
             "requests": len(scheduler.requests),
             "running": len(scheduler.running),

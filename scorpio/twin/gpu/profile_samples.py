@@ -48,7 +48,7 @@ def profile_gpu(gpu: GpuModel, noise: NoiseSpec, seed: int, kv_tokens: int) -> L
 
 
 def biased(profile: LatencyProfile, factor: float) -> LatencyProfile:
-    """A profile that is wrong by `factor` everywhere, to see who depends on it."""
+    """A profile that is wrong by `factor` everywhere, to see which policy depends on it."""
     if factor == 1.0:
         return profile
     d, p, s = profile.decode, profile.prefill, profile.step

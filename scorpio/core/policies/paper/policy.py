@@ -71,7 +71,7 @@ class ScorpioPaper:
             takes_part[:first] = takes_part[missing] = False
             if never is not None:
                 takes_part &= ~never
-            # on_miss DEGRADE: late ones come behind everyone who can make it.
+            # on_miss DEGRADE: late ones come behind all that can make it.
             degraded = missing[waiting.degradable[missing]]
             candidates = chain(np.flatnonzero(takes_part).tolist(), degraded.tolist())
         joining = self._join(now_s, running, pace_s, waiting, first, candidates)
@@ -82,7 +82,7 @@ class ScorpioPaper:
 
     def _paces(self, running: RunningBatch) -> FloatArray:
         """TPOT SLO per running row; inf where it is lost (on_miss WAIT or DEGRADE get so far):
-        a promise nobody can keep must not freeze admission for the others."""
+        a promise that cannot be kept must not freeze admission for the others."""
         slo_s = running.tpot_slo_s
         lost = self._tpot.lost(slo_s, running.context_tokens.astype(np.float64))
         return np.where(lost, math.inf, slo_s) if lost.any() else slo_s
@@ -157,7 +157,7 @@ class ScorpioPaper:
             return []
         tokens = float(running.context_tokens.sum() + running.prefill_left.sum())
         claim = BatchClaim.of(pace_s, tokens)
-        for row in range(first):  # preempted: they come back before anybody new
+        for row in range(first):  # preempted: they come back before all new ones
             claim = claim.plus(self._pace(waiting[row]), waiting[row].prompt_tokens)
         queued = float(running.prefill_left.sum()) + float(waiting.prefill_tokens[:first].sum())
         enough_tokens = self._limits.token_budget * _MAX_STEPS_OF_PROMPTS

@@ -47,7 +47,7 @@ class TpotGuard:
         return self.kappa * estimate_s > self.safety * tpot_slo_s
 
     def feasible_s(self, most_prompt_tokens: float, most_output_tokens: float) -> float:
-        """The TPOT SLO from which on nobody with at most these lengths is `infeasible`."""
+        """The TPOT SLO from which on no request with at most these lengths is `infeasible`."""
         longest_s = self.model.tpot_s(1.0, most_prompt_tokens, most_output_tokens)
         return self.kappa * longest_s / self.safety
 

@@ -4,7 +4,7 @@ Source: arXiv 2505.23022, TTFT Guard: waiting requests in least-deadline-first o
 estimated TTFT of one is the prefill time of all tokens queued before it plus its own, and it is
 refused when that passes its deadline. A refused one does not count for those behind it. The
 margin (50 ms) is the public artefact's. Prefill that has begun and is not finished is queued
-before everybody; the artefact never chunks, so there it cannot occur.
+before all others; the artefact never chunks, so there it cannot occur.
 
 The walk is done in tokens, not seconds: a deadline allows some number of tokens before the first
 token is due, and a request misses when more than that are queued up to and including its own.
@@ -41,10 +41,10 @@ class TtftGuard:
         """Rows that miss their deadline, ascending.
 
         `deadline_s` ascends. Rows where `may_miss` is False stay, late or not, and count for
-        those behind. No row costs Python time unless it would be late if nobody were refused.
+        those behind. No row costs Python time unless it would be late if none were refused.
         """
         late_after_s = now_s + self.margin_s
-        # Whoever is due after the whole queue has drained is not late. Repeat on what is left:
+        # A request due after the whole queue has drained is not late. Repeat on what is left:
         # nothing about a row depends on the rows behind it.
         end, before = len(deadline_s), -1
         while 0 < end != before:

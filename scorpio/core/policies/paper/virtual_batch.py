@@ -20,12 +20,12 @@ from scorpio.core.arrays import FloatArray
 
 
 def tightest_s(tpot_slo_s: FloatArray) -> float:
-    """min S over the rows; inf when there are none or nobody has a TPOT SLO."""
+    """min S over the rows; inf when there are none, or none has a TPOT SLO."""
     return float(tpot_slo_s.min(initial=math.inf))
 
 
 def trp(tpot_slo_s: FloatArray, best_effort_tpot_s: float) -> FloatArray:
-    """TRP of every row, in (0, 1]; 1 for all when nobody has a TPOT SLO."""
+    """TRP of every row, in (0, 1]; 1 for all when none has a TPOT SLO."""
     tightest = tightest_s(tpot_slo_s)
     if math.isinf(tightest):
         return np.ones(len(tpot_slo_s))
@@ -68,14 +68,14 @@ class BatchClaim:
         )
 
     def vbs(self, best_effort_tpot_s: float) -> float:
-        """Virtual batch size; the number of members when nobody has a TPOT SLO."""
+        """Virtual batch size; the number of members when none has a TPOT SLO."""
         if math.isinf(self.tightest_s):
             return float(self.members)
         share = min(self.tightest_s / best_effort_tpot_s, 1.0)
         return self.tightest_s * self.inverse_sum + self.without_slo * share
 
     def share(self, tpot_slo_s: float, best_effort_tpot_s: float) -> float:
-        """TRP of one member; 1 when nobody has a TPOT SLO."""
+        """TRP of one member; 1 when none has a TPOT SLO."""
         if math.isinf(self.tightest_s):
             return 1.0
         pace_s = best_effort_tpot_s if math.isinf(tpot_slo_s) else tpot_slo_s

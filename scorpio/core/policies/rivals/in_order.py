@@ -13,9 +13,9 @@ _MAX_STEPS_OF_PROMPTS = 4
 
 
 def admit_in_order(snapshot: Snapshot) -> StepPlan:
-    """Everybody in the table's order; only those named whom vLLM could possibly start now.
+    """All in the table's order; only those named that vLLM could possibly start now.
 
-    Nobody is held back: vLLM's own packing decides who of them fits.
+    None is held back: vLLM's own packing decides which of them fit.
     """
     if not len(snapshot.waiting):
         return STOCK_STEP

@@ -1,7 +1,7 @@
 """`sjf`: which answer will be done soonest?
 
 Question: in which order do waiting requests start? Rule: shortest predicted output first (the
-predictor of S3), with ageing so that nobody starves; nothing refused. See docs/policies/sjf.md.
+predictor of S3), with ageing so that none starves; nothing refused. See docs/policies/sjf.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Sjf:
     """No state: ageing is in the key.
 
     A request that has waited w seconds counts as `ageing * w` tokens shorter. The order of
-    length - ageing * (now - arrival) does not depend on now, so the key is fixed on entry. Nobody
-    who arrives more than length / ageing seconds later can overtake.
+    length - ageing * (now - arrival) does not depend on now, so the key is fixed on entry. No
+    request that arrives more than length / ageing seconds later can overtake.
     """
 
     name = "sjf"

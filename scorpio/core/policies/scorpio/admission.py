@@ -2,9 +2,9 @@
 
 The virtual-batch-size test of SCORPIO (arXiv 2505.23022) in utilisation form: a step of all
 decodes, with the newcomer's context half grown, must take no more than the newcomer's TPOT SLO.
-The paces of those who are in already are kept step by step: without slack there is no prefill.
-A tighter pace means more steps, and a part of each is spent on nothing: who asks everybody else
-for a pace that wastes most of the engine so does not join them.
+The TPOT targets of those that are in already are kept step by step: without slack there is no
+prefill. A tighter one means more steps, and a part of each is spent on nothing: a request whose
+TPOT target would waste most of the engine so does not join the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """No seat is left, whoever asks."""
+        """No seat is left."""
         return self._room <= 0
 
     def takes(self, view: RequestView, bound: bool = True, behind: bool = False) -> bool:
@@ -82,7 +82,7 @@ class Admission:
         return self._grown_s(view) <= pace_s and not wasteful(self._step, pace_s, self._tightest_s)
 
     def out_of_pace(self, waiting: WaitingTable) -> BoolArray | None:
-        """Rows whose own TPOT SLO is not kept beside those that are in, whoever else joins. None:
+        """Rows whose own TPOT SLO is not kept beside those that are in, whichever else join. None:
         not one, or a queue so short that each can be asked."""
         if self._members == 0 or len(waiting) <= self._step.options.scan_requests:
             return None

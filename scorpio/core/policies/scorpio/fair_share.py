@@ -1,13 +1,13 @@
 """Which tenant's requests are shed first? Those of a tenant that has more than its share already.
 
 Under overload requests compete by cost and deadline; one tenant that sends ten times as much would
-win most of the engine by numbers alone. Shares are max-min fair: who asks for less than an equal
-part gets all of it, and what is left is divided equally between the others. A tenant clearly above
-that level loses requests before anybody else does. It may use what others leave: nobody is refused
+win most of the engine by numbers alone. Shares are max-min fair: one that asks for less than an
+equal part gets all of it, and what is left is divided equally between the others. A tenant clearly above
+that level loses requests before any other does. It may use what others leave: none is refused
 while all can be on time, and a lone tenant has no share to keep to.
 
-A tenant is an account (whoever the server has checked, "" for all it has not) and a name within it,
-which anybody can make up. Accounts share the engine; the names of an account share what is its own.
+A tenant is an account (of a key that the server has checked, "" for all others) and a name within
+it, which a client can make up. Accounts share the engine; the names of an account share what is its own.
 A name that asks for a small part of what its account has got has no share to itself: all those
 together have one, so a fresh name for each request gains nothing.
 """
@@ -48,7 +48,7 @@ class TenantShares:
         self._at_s = 0.0
 
     def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
-        """Book who joined the batch since the last step. step_s: the shortest step there is."""
+        """Book those that joined since the last step. step_s: the shortest step there is."""
         joined = np.flatnonzero(running.joined).tolist() if self._most else []
         if not joined:
             return
@@ -74,7 +74,7 @@ class TenantShares:
         """How many fair shares the tenant of each waiting request had, if too many, else 0: shares
         of its account times shares of its name within the account.
 
-        waiting_tenant: `tenant_key` of each, [n]. None when nobody has too much.
+        waiting_tenant: `tenant_key` of each, [n]. None when none has too much.
         """
         if not self._most or not self._asked_s:
             return None
@@ -134,7 +134,7 @@ def _forget(asked_s: Books, used_s: Books) -> None:
 
 
 def _excess(asked_s: Books, used_s: Books, most: float) -> Books:
-    """Fair shares that each had who had more than `most`."""
+    """Fair shares of each tenant that had more than `most`."""
     if len(asked_s) < 2:
         return {}
     level_s = _level_s(np.array(list(asked_s.values())), sum(used_s.values()))
@@ -147,9 +147,9 @@ def _both(account: float, name: float) -> float:
 
 
 def _level_s(asked_s: FloatArray, served_s: float) -> float:
-    """Water level: if nobody had more than this of what they asked for, `served_s` would be used.
+    """Water level: if none had more than this of what they asked for, `served_s` would be used.
 
-    Who asked for less is satisfied; inf when all are.
+    One that asked for less is satisfied; inf when all are.
     """
     asked_s = np.sort(asked_s)
     satisfied_s = np.concatenate(([0.0], np.cumsum(asked_s)[:-1]))

@@ -54,7 +54,7 @@ class IdleEngine:
         refused: Collection[str],
         now_s: float,
     ) -> int | None:
-        """Row of the one to serve with nothing running, when all who wait would be refused.
+        """Row of the one to serve with nothing running, when all that wait would be refused.
 
         One that is late already is no question of forecasts, nor is one too long for the KV pool.
         known: has `model` been measured?

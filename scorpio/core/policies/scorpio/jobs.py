@@ -89,7 +89,7 @@ class PrefillJobs:
 
     def whole_s(self, model: StepModel, chosen: IntArray) -> FloatArray:
         """Cost of these with nothing in the prefix cache, which is what their clients may be told:
-        whose prompts are cached is nobody else's business."""
+        whose prompts are cached is no other client's business."""
         tokens = (self.tokens + self.prefix)[chosen]
         return prefill_work_s(model, tokens, np.zeros_like(tokens))
 

@@ -32,7 +32,7 @@ def to_shed(
 
     Rows stand in the order of service, by deadline as far as there is one (inf: never late);
     `done_s` maps cumulative work to finish times and is monotone; `cost_s` is
-    asked for only when somebody might be late. A row that could not be on time even alone drags
+    asked for only when a row might be late. A row that could not be on time even alone drags
     no other out: it is dropped itself, or stays as it is when it may not be. At most `most` go.
     """
     end = _reach(deadline_s, work_s, done_s)
@@ -55,7 +55,7 @@ def to_shed(
             continue
         row += found
         costliest = int(np.argmax(droppable[: row + 1]))
-        if droppable[costliest] < 0.0:  # nobody left who could make room for it
+        if droppable[costliest] < 0.0:  # none left that could make room for it
             row = _next(droppable, row)
             continue
         freed_s += float(work_s[costliest])

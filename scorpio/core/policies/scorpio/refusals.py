@@ -105,7 +105,7 @@ def refusals(
         return []
     stays = np.ones(len(jobs.row))
     stays[gone] = 0.0
-    # Behind all who stay (in its own place it might be early, at the price of the others), behind
+    # Behind all that stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
     own_s = _own_s(step.model, waiting, jobs, gone)

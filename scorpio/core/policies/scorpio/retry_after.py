@@ -105,7 +105,7 @@ class Crowd:
 
     @property
     def weight(self) -> float:
-        """Part of its cost that counts for one that came back: where hardly anybody obeys, it was
+        """Part of its cost that counts for one that came back: where hardly any obeys, it was
         hardly meant."""
         return 1.0 - (1.0 - _BACK) * self.obeys**2
 

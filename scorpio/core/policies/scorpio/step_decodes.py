@@ -69,8 +69,8 @@ def step_decodes(
 def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
     """The tightest pace of the batch that each could keep if it were alone; inf for none.
 
-    One out of reach binds nobody: or a single answer nobody may refuse would keep all others out
-    for as long as it lasts.
+    One out of reach binds none: or a single answer that may not be refused would keep all others
+    out for as long as it lasts.
     """
     alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
     return float(pace_s[pace_s >= alone_s].min(initial=math.inf))

@@ -1,6 +1,6 @@
 """Would a stock step harm any request? At light load `scorpio` leaves vLLM to itself.
 
-It harms somebody when it makes a first token late, when the batch it leads to cannot keep its
+It harms a request when it makes a first token late, when the batch it leads to cannot keep its
 pace, or when it makes a decode so late that the answer may end before it is even again.
 """
 
@@ -59,7 +59,7 @@ def light_step(step: StepContext) -> StockStep | None:
     prefix = float((work * cached).sum())
     stock = stock_step(model, decodes, backlog, prefix, limits.token_budget)
     if (waiting.rejectable & (waiting.deadline_s < start_s + share * stock.all_s)).any():
-        return None  # somebody cannot be served in time and would rather know
+        return None  # one cannot be served in time, and its client would rather know
     members = len(running) + len(waiting)
     context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
     tightest_s = min(decodes.tightest_s, float(waiting.tpot_slo_s.min(initial=math.inf)))

@@ -39,7 +39,7 @@ class PrefillSupply:
 
     def soonest_s(self, work_s: FloatArray) -> FloatArray:
         """When each amount of work could be done if there were nothing else but these decodes'
-        next step: no later, whatever is borrowed from whom."""
+        next step: no later, whatever is borrowed."""
         return self.start_s + self.decode_s + work_s
 
     def drift_s(self, work_s: float, slo_s: FloatArray) -> FloatArray:

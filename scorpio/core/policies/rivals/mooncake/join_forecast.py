@@ -1,7 +1,7 @@
 """When would this prompt be done, and how fast would its batch decode? Forecasts at arrival.
 
 The prefill queue ahead is worked off in full chunks with the decodes riding along. By the time a
-newcomer joins, the running requests whose predicted outputs are finished have left, and everybody
+newcomer joins, the running requests whose predicted outputs are finished have left, and all those
 queued before it has joined.
 """
 
@@ -81,7 +81,7 @@ class Forecaster:
         self._prefill_share.observe(sample, decodes_s, self._model.sample_s(sample))
 
     def track(self, running: RunningBatch) -> None:
-        """Note the predicted output of whoever has joined; call in each step."""
+        """Note the predicted output of those that have joined; call in each step."""
         for row in np.flatnonzero(running.joined).tolist():
             self._expected[running.slot[row]] = running.views[row].expected_output_tokens
 

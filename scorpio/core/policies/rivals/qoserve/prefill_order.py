@@ -1,8 +1,8 @@
 """Which prompt is computed first? Hybrid EDF/SRPF order with relegation (Niyama/QoServe).
 
 key = TTFT deadline + alpha * prompt tokens left. With a small alpha the earliest deadline goes
-first, which is best while everybody can make it; with a large one the shortest prompt, which
-under overload lets most of them make it. Whoever can no longer make it is relegated: served
+first, which is best while all can make it; with a large one the shortest prompt, which
+under overload lets most of them make it. One that can no longer make it is relegated: served
 after all others.
 """
 
@@ -44,7 +44,7 @@ class PrefillOrder:
         return self.low_s + (self.high_s - self.low_s) * load
 
     def jobs(self, snapshot: Snapshot, ready_s: float, token_s: float) -> Iterator[Job]:
-        """Everybody with prompt left, most important first; preempted ones before all.
+        """All with prompt left, most important first; preempted ones before all.
 
         ready_s: when a prompt of no tokens would be done. token_s: time per prompt token.
         """

@@ -1,8 +1,8 @@
 """How does an order of prompts become a plan that vLLM carries out as meant?
 
-vLLM serves `running` in its own order before anybody who waits, each with as much as is left of
-the token budget. So whoever must not take tokens is deferred, and an unfinished prefill may get a
-PART of its rest only when nobody chosen stands behind it: it would take their tokens.
+vLLM serves `running` in its own order before all that wait, each with as much as is left of
+the token budget. So one that must not take tokens is deferred, and an unfinished prefill may get a
+PART of its rest only when none chosen stands behind it: it would take their tokens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Picker:
         self._kv_free = snapshot.kv_free_tokens - _KV_RESERVE * limits.kv_tokens
         self._admit: list[str] = []
         self._chosen: set[int] = set()
-        self._overtaken = False  # somebody waiting has been admitted
+        self._overtaken = False  # a waiting request has been admitted
 
     def plan(self, jobs: Iterable[Job], sit_out_s: float) -> StepPlan:
         """The step. sit_out_s: a decode with that much slack may miss this step."""
@@ -62,7 +62,7 @@ class Picker:
             self._fill.add(room, job.prefix_tokens)
         defer = [row for row in partial if row not in self._chosen]
         if len(defer) == len(running) and not self._overtaken:
-            defer = []  # nobody would run at all
+            defer = []  # none would run at all
         return StepPlan(
             admit=self._admit, defer_prefill=defer, token_budget=max(self._fill.tokens, 1)
         )

@@ -44,7 +44,7 @@ class LengthBelief:
         slot, output = self._slot, self._output
         self._slot, self._output = running.slot, running.output_tokens
         if running.slot is slot:
-            return  # nobody came or went: the column is a new one when somebody does
+            return  # none came or went: the column is a new one when one does
         self._produced[slot] = output
         joined = running.joined.nonzero()[0]
         for row, seat in zip(joined.tolist(), running.slot[joined].tolist(), strict=True):
