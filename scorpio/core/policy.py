@@ -27,4 +27,4 @@ class Policy(Protocol):
         """Decide one step. Must not change `snapshot`; may raise: the engine then runs stock."""
 
     def observe(self, sample: StepSample) -> None:
-        """Learn from an executed step (online recalibration); may do nothing."""
+        """Learn from an executed step (online); may do nothing."""

@@ -78,7 +78,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StepSample:
-    """One executed step, timed output to output, for online recalibration.
+    """One executed step, timed output to output, from which a policy learns the speed.
 
     prefill_tokens n and prefill_prefix_tokens p (KV already there) give the attention cost
     n^2 and n*p; decode_context_tokens is the sum of decode contexts.

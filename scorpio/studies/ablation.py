@@ -23,7 +23,7 @@ from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import Snapshot
 from scorpio.studies.study import (
     OURS,
@@ -154,7 +154,7 @@ def _last_first(jobs: PrefillJobs, *_: Any) -> FloatArray:
 
 
 # Parts that the robustness study switches off too.
-CALIBRATION = "online calibration"
+SPEED = "engine speed followed"
 GUARD = "TPOT guard at admission"
 FIXED = "fixed_share = 1"
 BROKEN_BIND = "broken promises do not bind"
@@ -182,11 +182,11 @@ PARTS: Mapping[str, Part] = {
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
-    CALIBRATION: Part(patches=((Calibration, "observe", lambda *_: None),)),
+    SPEED: Part(patches=((EngineSpeed, "observe", lambda *_: None),)),
     "pace_reserve = 0": Part({"pace_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
-    "step margin": Part(patches=((Calibration, "margin", lambda *_: 1.0),)),
+    "step margin": Part(patches=((EngineSpeed, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
     ),

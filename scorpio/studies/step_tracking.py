@@ -1,4 +1,4 @@
-"""How well does online calibration follow the engine? On the executed steps of a twin run.
+"""How well does the learned speed follow the engine? On the executed steps of a twin run.
 
 Command: python -m scorpio.studies.step_tracking --trace azure-conv --rows 2000:2800
 Each step is predicted before it is seen. From the middle of the run on, terms of the step model
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import StepSample
 from scorpio.studies.compare import CompareSpec
 from scorpio.twin.run import run_twin
@@ -39,24 +39,24 @@ STEPS = 50
 
 @contextmanager
 def recorded() -> Iterator[tuple[list[StepModel], list[StepSample]]]:
-    """What every Calibration in the block was made from, and saw."""
+    """What every EngineSpeed in the block was made from, and saw."""
     models: list[StepModel] = []
     seen: list[StepSample] = []
-    init, observe = Calibration.__init__, Calibration.observe
+    init, observe = EngineSpeed.__init__, EngineSpeed.observe
 
-    def noted_init(self: Calibration, model: StepModel) -> None:
+    def noted_init(self: EngineSpeed, model: StepModel) -> None:
         models.append(model)
         init(self, model)
 
-    def noted(self: Calibration, sample: StepSample) -> None:
+    def noted(self: EngineSpeed, sample: StepSample) -> None:
         seen.append(sample)
         observe(self, sample)
 
-    Calibration.__init__, Calibration.observe = noted_init, noted  # type: ignore[method-assign]
+    EngineSpeed.__init__, EngineSpeed.observe = noted_init, noted  # type: ignore[method-assign]
     try:
         yield models, seen
     finally:
-        Calibration.__init__, Calibration.observe = init, observe  # type: ignore[method-assign]
+        EngineSpeed.__init__, EngineSpeed.observe = init, observe  # type: ignore[method-assign]
 
 
 def changed(
@@ -107,14 +107,14 @@ class Tracked:
 
 def tracked(model: StepModel, samples: Sequence[StepSample], learn: bool) -> Tracked:
     """Predict each step before it is seen."""
-    calibration, now_s, rows = Calibration(model), 0.0, []
+    speed, now_s, rows = EngineSpeed(model), 0.0, []
     for sample in samples:
         now_s += sample.duration_s
         tokens = sample.prefill_tokens + sample.num_decodes
-        error = calibration.model().sample_s(sample) / sample.duration_s - 1.0
-        rows.append((now_s, error, calibration.margin(tokens), tokens > model.knee_tokens))
+        error = speed.model().sample_s(sample) / sample.duration_s - 1.0
+        rows.append((now_s, error, speed.margin(tokens), tokens > model.knee_tokens))
         if learn:
-            calibration.observe(sample)
+            speed.observe(sample)
     end_s, errors, margins, above = np.array(rows).T
     return Tracked(end_s, errors, margins, above > 0.0)
 

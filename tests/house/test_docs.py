@@ -27,7 +27,13 @@ BY_HAND = [name for name in TEXTS if name not in WRITTEN and name not in HISTORY
 _BLOCK = re.compile(r"<!-- (\w+): begin -->\n(.*?)<!-- \1: end -->\n", re.DOTALL)
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 # Of another time: what the words are now stands in docs/glossary.md.
-OLD_WORDS = ("contestant", "foretold", "let go", "growingbatch", "whoever", "nobody", "somebody")
+OLD_WORDS = (
+    *("contestant", "foretold", "let go", "growingbatch"),
+    *("whoever", "nobody", "somebody", "everybody", "anybody"),  # requests are no people
+)
+CODE = [
+    path for top in ("scorpio", "predictors", "workloads") for path in (ROOT / top).rglob("*.py")
+]
 
 
 def prose(name: str) -> str:
@@ -64,9 +70,15 @@ def test_no_history_and_no_number_of_a_run(name: str) -> None:
     assert not re.findall(r"\d+\.\d \(\d+\.\d ?(?:-|to) ?\d+\.\d\)", text)
 
 
-@pytest.mark.parametrize("name", [n for n in BY_HAND if n == "README.md" or "policies/" in n])
+@pytest.mark.parametrize("name", BY_HAND)
 def test_words_are_those_of_the_glossary(name: str) -> None:
     text = prose(name).lower()
+    assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text)]
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_words_of_code_are_those_of_the_glossary(path: Path) -> None:
+    text = path.read_text().lower()
     assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text)]
 
 

@@ -66,10 +66,10 @@ class Beliefs:
 
     def drained(self, scheduler: WatchedScheduler, steps: int) -> None:
         """13: a speed that is off is followed. 31: broken promises did not lead."""
-        calibration = getattr(scheduler.window.inner, "_calibration", None)
+        speed = getattr(scheduler.window.inner, "_speed", None)
         timed = self._steady and steps > _SEEN and self._swarm.has("profile")
-        if calibration is not None and timed:
-            believed_s = calibration.model().step_s(1, 0.0)
+        if speed is not None and timed:
+            believed_s = speed.model().step_s(1, 0.0)
             off = max(believed_s / self._step_s, self._step_s / believed_s)
             self._require(off < 2.5, 13, f"a step is believed to take {off:.1f} times the truth")
         if self._led_steps >= _LED:

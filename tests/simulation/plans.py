@@ -116,7 +116,7 @@ class Plans:
         """18: one that may be refused joins only where a step of all decodes keeps its pace."""
         if plan.stock or not plan.admit:
             return
-        model, batch, waiting = policy._calibration.model(), seen.running, seen.waiting
+        model, batch, waiting = policy._speed.model(), seen.running, seen.waiting
         views = {view.request_id: (row, view) for row, view in enumerate(waiting)}
         members, context = len(batch), float(batch.context_tokens.sum())
         for started, view in zip(waiting.started.tolist(), waiting, strict=True):

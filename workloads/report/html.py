@@ -14,8 +14,8 @@ from pathlib import Path
 from scorpio.files import write_atomic
 from workloads.report.figure_style import Plot
 from workloads.report.findings import findings, focus_rate, load_text, reservations
-from workloads.report.plots_calibration import calibration_plots
 from workloads.report.plots_detail import class_plot, outcome_plot
+from workloads.report.plots_forecast import forecast_plots
 from workloads.report.plots_latency import latency_plot
 from workloads.report.plots_load import attainment_plot, goodput_plot
 from workloads.report.plots_timeline import timeline_plot
@@ -118,7 +118,7 @@ def scenario_plots(points: Sequence[LoadPoint]) -> list[Plot]:
         outcome_plot(at_focus, text),
         class_plot(at_focus, text),
         latency_plot(at_focus, text),
-        *calibration_plots(at_focus, text),
+        *forecast_plots(at_focus, text),
     ]
     timeline = timeline_plot(at_focus, text)
     return plots if timeline is None else [*plots, timeline]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
-from scorpio.studies.ablation import BROKEN_BIND, CALIBRATION, FIXED, GUARD
+from scorpio.studies.ablation import BROKEN_BIND, FIXED, GUARD, SPEED
 from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 from scorpio.studies.study import OURS
 from scorpio.twin.config import LengthHint
@@ -110,11 +110,11 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
             *(Scene(f"profile x {f}", policies=KNOWING, profile_bias=f) for f in (0.85, 1.15)),
             *(
                 Scene(
-                    f"profile x {f}, no calibration",
+                    f"profile x {f}, speed not followed",
                     "",
                     (OURS,),
                     profile_bias=f,
-                    off=CALIBRATION,
+                    off=SPEED,
                 )
                 for f in (0.85, 1.15)
             ),
@@ -172,7 +172,7 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
         (
             Scene("no shift"),
             Scene("1.3 x slower", noise=SLOWER),
-            Scene("1.3 x slower, no calibration", "", (OURS,), noise=SLOWER, off=CALIBRATION),
+            Scene("1.3 x slower, speed not followed", "", (OURS,), noise=SLOWER, off=SPEED),
         ),
     ),
 }

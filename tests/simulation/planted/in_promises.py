@@ -20,7 +20,7 @@ from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
-from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.shared_work import SharedWork
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
@@ -119,7 +119,7 @@ def _far_steps_ignored(patch: _Patch) -> None:
     def believable(self: Any, ratio: float, expected: float) -> float | None:
         return ratio if expected / 4.0 <= ratio <= expected * 4.0 else None
 
-    patch.setattr(Calibration, "_believable", believable)
+    patch.setattr(EngineSpeed, "_believable", believable)
 
 
 def _all_told_the_same(patch: _Patch) -> None:

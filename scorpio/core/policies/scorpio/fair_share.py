@@ -2,13 +2,13 @@
 
 Under overload requests compete by cost and deadline; one tenant that sends ten times as much would
 win most of the engine by numbers alone. Shares are max-min fair: one that asks for less than an
-equal part gets all of it, and what is left is divided equally between the others. A tenant clearly above
-that level loses requests before any other does. It may use what others leave: none is refused
+equal part gets all of it, and what is left is divided equally between the others. A tenant clearly
+above that level loses requests before any other does. It may use what others leave: none is refused
 while all can be on time, and a lone tenant has no share to keep to.
 
 A tenant is an account (of a key that the server has checked, "" for all others) and a name within
-it, which a client can make up. Accounts share the engine; the names of an account share what is its own.
-A name that asks for a small part of what its account has got has no share to itself: all those
+it, which a client can make up. Accounts share the engine; the names of an account share what is its
+own. A name that asks for a small part of what its account has got has no share to itself: all those
 together have one, so a fresh name for each request gains nothing.
 """
 

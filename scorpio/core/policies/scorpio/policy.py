@@ -33,7 +33,7 @@ from scorpio.core.policies.scorpio.jobs import (
     prefill_work_s,
 )
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.packing import Packed, pack
 from scorpio.core.policies.scorpio.refusals import (
@@ -56,7 +56,7 @@ from scorpio.core.waiting import WaitingTable
 
 
 class Scorpio:
-    """State: speed calibration, belief in lengths, predicted time of the step last planned."""
+    """State: engine speed, belief in lengths, predicted time of the step last planned."""
 
     name = "scorpio"
     passive = False
@@ -65,7 +65,7 @@ class Scorpio:
         self, profile: LatencyProfile, limits: EngineLimits, options: ScorpioOptions
     ) -> None:
         self._options = options
-        self._calibration = Calibration(profile.step)
+        self._speed = EngineSpeed(profile.step)
         self._prefill_share = PrefillShare()
         self._idle_s = profile.step.step_s(1, 0.0)
         self._planned_s = 0.0
@@ -83,8 +83,8 @@ class Scorpio:
 
     def observe(self, sample: StepSample) -> None:
         """Follow the engine's speed."""
-        self._calibration.observe(sample)
-        model = self._calibration.model()
+        self._speed.observe(sample)
+        model = self._speed.model()
         decodes_s = model.step_s(sample.num_decodes, sample.decode_context_tokens)
         self._prefill_share.observe(sample, decodes_s, model.sample_s(sample))
         self._idle.served()
@@ -96,7 +96,7 @@ class Scorpio:
             return self._light(step, stock)
         never_could = partial(self._idle.unservable, step.model)
         never, reject = unservable(step, never_could)
-        limit_s = step_limit_s(step, self._calibration.margin(math.inf))
+        limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.pace_s())
         jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
         over = (
@@ -111,7 +111,7 @@ class Scorpio:
 
     def _context(self, now_s: float, snapshot: Snapshot) -> StepContext:
         """What is known; what is learned from the picture is learned here."""
-        model, options = self._calibration.model(), self._options
+        model, options = self._speed.model(), self._options
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._prefill_share.idle(start_s - self._busy_until_s)
         self._lengths.follow(snapshot.running)
@@ -152,7 +152,7 @@ class Scorpio:
 
     def _request_s(self, view: RequestView) -> float:
         """Engine time that one request takes, prefill and decodes."""
-        model, tokens = self._calibration.model(), float(view.prompt_tokens)
+        model, tokens = self._speed.model(), float(view.prompt_tokens)
         length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
         return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
@@ -189,7 +189,7 @@ class Scorpio:
         if tried is not None:
             reject = [r for r in reject if r.request_id != waiting[tried.row].request_id]
             turns = chain([tried], turns)
-        if self._calibration.unproven:
+        if self._speed.unproven:
             reject = out_of_reach(reject, waiting, step.start_s)
         packed = pack(step, turns, found.supply.first_step_s, batch)
         self._plans(step.start_s, packed.fill.time_s)
@@ -203,7 +203,7 @@ class Scorpio:
         if not reject or len(step.snapshot.running):
             return None
         refused, waiting = {refusal.request_id for refusal in reject}, step.snapshot.waiting
-        known = self._calibration.known
+        known = self._speed.known
         row = self._idle.tried(step.model, known, waiting, refused, step.start_s)
         if row is None:
             return None

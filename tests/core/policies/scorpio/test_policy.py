@@ -12,7 +12,7 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import RejectReason, StepPlan
-from scorpio.core.policies.scorpio.learn.speed import Calibration
+from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.request import RequestView
@@ -480,13 +480,13 @@ def test_bad_options_are_named(options: dict[str, float]) -> None:
 
 
 def test_calibration_follows_a_slower_engine_and_ignores_stalls() -> None:
-    calibration = Calibration(STEP)
+    speed = EngineSpeed(STEP)
     predicted_s = STEP.step_s(10, 0.0)
     for step in range(400):
         stalled = 100.0 if step % 50 == 0 else 1.3
-        calibration.observe(StepSample(0, 0.0, 0.0, 10, 0, predicted_s * stalled))
-    assert calibration.factor == pytest.approx(1.3, rel=0.01)
-    assert calibration.model().step_s(10, 0.0) == pytest.approx(1.3 * predicted_s, rel=0.01)
+        speed.observe(StepSample(0, 0.0, 0.0, 10, 0, predicted_s * stalled))
+    assert speed.factor == pytest.approx(1.3, rel=0.01)
+    assert speed.model().step_s(10, 0.0) == pytest.approx(1.3 * predicted_s, rel=0.01)
 
 
 def test_unmeasured_profile_means_stock() -> None:

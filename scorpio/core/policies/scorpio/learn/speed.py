@@ -33,7 +33,7 @@ _FADE, _NOT_RARE, _MOST_ARE = 0.9, 1.5, 5.5
 _REMEMBERED = 8  # far steps
 
 
-class Calibration:
+class EngineSpeed:
     """`factor` is the floor's; `floors` counts returns to it, `rebased` fresh starts from what far
     steps took."""
 

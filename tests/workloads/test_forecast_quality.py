@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.workloads.test_records import record, rejected
-from workloads.results.forecast_calibration import (
+from workloads.results.forecast_quality import (
     LEAST,
     brier,
     check,

@@ -19,7 +19,7 @@ from workloads.report.figure_style import (
     styled,
 )
 from workloads.results.aggregate import LoadPoint
-from workloads.results.forecast_calibration import (
+from workloads.results.forecast_quality import (
     BINS,
     KINDS,
     Checked,
@@ -37,7 +37,7 @@ _LEAST_SHOWN = 10  # requests in a bin
 Forecasts = Mapping[str, Mapping[Kind, Sequence[Checked]]]
 
 
-def calibration_plots(points: Sequence[LoadPoint], load_text: str) -> list[Plot]:
+def forecast_plots(points: Sequence[LoadPoint], load_text: str) -> list[Plot]:
     """Both figures, or none when no policy forecast enough."""
     told = {point.policy: {kind: _checked(point, kind) for kind in KINDS} for point in points}
     told = {
