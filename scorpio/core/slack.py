@@ -25,7 +25,7 @@ def step_start_s(now_s: float, executing_since_s: float, executing_step_s: float
     return max(now_s, executing_since_s + executing_step_s)
 
 
-def binding_pace_s(running: RunningBatch, start_s: float) -> FloatArray:
+def binding_target_s(running: RunningBatch, start_s: float) -> FloatArray:
     """TPOT SLO of each in the batch, [B]; inf for one whose first token is late already.
 
     Its promise is broken whatever comes, and no other shall be for its sake.
@@ -35,15 +35,15 @@ def binding_pace_s(running: RunningBatch, start_s: float) -> FloatArray:
 
 
 def decode_slack_s(
-    running: RunningBatch, rows: IntArray | slice, pace_s: FloatArray, start_s: float
+    running: RunningBatch, rows: IntArray | slice, target_s: FloatArray, start_s: float
 ) -> FloatArray:
-    """Time from `start_s` until the next token of each decode in `rows` is due at `pace_s`.
+    """Time from `start_s` until the next token of each decode in `rows` is due at `target_s`.
 
     A first token that is still in flight counts as coming at `start_s`. Negative = late already;
-    inf without a pace to keep.
+    inf without a target to keep.
     """
     first_s = np.fmin(running.first_token_s[rows], start_s)
-    slack_s: FloatArray = first_s + pace_s * running.output_tokens[rows] - start_s
+    slack_s: FloatArray = first_s + target_s * running.output_tokens[rows] - start_s
     return slack_s
 
 

@@ -80,8 +80,8 @@ class SloClass:
 class Offer:
     """The tightest TTFT and TPOT SLO that a request may ask for.
 
-    The whole batch keeps the tightest pace in it, and the earliest deadline goes first, so one that
-    asks for more than this is paid for by all others.
+    The whole batch keeps the tightest TPOT target in it, and the earliest deadline goes first, so
+    one that asks for more than this is paid for by all others.
     """
 
     least_ttft_s: float = 0.0

@@ -124,7 +124,7 @@ def _begun_stay(*args: Any) -> PrefillJobs:
 def _all_at_once(
     jobs: PrefillJobs, gone: IntArray, pay: bool, passed: BoolArray | None = None
 ) -> Iterator[Turn]:
-    """A request that is owed something takes every step until it has it."""
+    """A request that is overdue takes every step until it has it."""
     return _TURNS(jobs, gone, True, passed)
 
 
@@ -141,7 +141,7 @@ def _waits(snapshot: Snapshot, turn: Turn) -> bool:
 
 
 def _any_batch() -> Patch:
-    return Admission, "_pace_s", lambda self, view: math.inf
+    return Admission, "_target_s", lambda self, view: math.inf
 
 
 def _prefill_only(jobs: PrefillJobs, *_: Any) -> FloatArray:
@@ -173,22 +173,22 @@ PARTS: Mapping[str, Part] = {
         patches=((policy_module, "step_limit_s", lambda step, _: step.options.max_step_s),)
     ),
     "time-line (every step within one S instead)": Part(
-        patches=((step_decodes, "decode_slack_s", lambda running, rows, pace_s, _: pace_s),)
+        patches=((step_decodes, "decode_slack_s", lambda running, rows, target_s, _: target_s),)
     ),
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
     "preemptive prefill": Part(patches=(_turns_by(_waits),)),
     "begun prefills stand back": Part(patches=((policy_module, "prefill_jobs", _begun_stay),)),
-    "those owed get their time in parts": Part(patches=((PrefillJobs, "turns", _all_at_once),)),
+    "those overdue get their time in parts": Part(patches=((PrefillJobs, "turns", _all_at_once),)),
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     SPEED: Part(patches=((EngineSpeed, "observe", lambda *_: None),)),
-    "pace_reserve = 0": Part({"pace_reserve": 0.0}),
+    "slack_reserve = 0": Part({"slack_reserve": 0.0}),
     "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
     "step margin": Part(patches=((EngineSpeed, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(
-        patches=((step_decodes, "binding_pace_s", lambda running, _: running.tpot_slo_s),)
+        patches=((step_decodes, "binding_target_s", lambda running, _: running.tpot_slo_s),)
     ),
     FIXED: Part({"fixed_share": 1.0}),
     "light_queue = 1,000": Part({"light_queue": 1000.0}),

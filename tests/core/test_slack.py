@@ -9,7 +9,7 @@ import pytest
 
 from scorpio.core.request import RequestView
 from scorpio.core.slack import (
-    binding_pace_s,
+    binding_target_s,
     decode_slack_s,
     least_slack_s,
     likely_late,
@@ -48,8 +48,8 @@ def test_only_who_can_still_be_on_time_binds_the_others() -> None:
     slos = (Slo(0.1, 0.05), Slo(0.09, 0.05), Slo(0.5, 0.03), Slo(math.inf, 0.02))
     batch = running_batch([row(slot, slo, 4) for slot, slo in enumerate(slos)])
     batch.first_token_s[2:] = math.nan
-    assert binding_pace_s(batch, 10.4).tolist() == [0.05, math.inf, 0.03, 0.02]
-    assert binding_pace_s(batch, 10.6).tolist() == [0.05, math.inf, math.inf, 0.02]
+    assert binding_target_s(batch, 10.4).tolist() == [0.05, math.inf, 0.03, 0.02]
+    assert binding_target_s(batch, 10.6).tolist() == [0.05, math.inf, math.inf, 0.02]
 
 
 def test_the_hopeless_do_not_hold_back_the_others() -> None:

@@ -1,4 +1,4 @@
-"""Rules of a line or two: what is owed, what planning may cost, what those that join are told."""
+"""Rules of a line or two: deficits, what planning may cost, what those that join are told."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def view(name: str, arrival_s: float = 0.0, adapter: int = 0) -> RequestView:
 
 def test_an_eighth_of_the_prefill_time_is_owed() -> None:
     assert SHARE == 0.125
-    owed = Deficit()
-    owed.book(0.8, 0.0, True, 0.25)
-    assert owed.credit_s == pytest.approx(0.1)
-    pays = [owed.pay]
-    owed.book(0.8, 0.3, True, 0.25)  # theirs, more than they had
-    assert owed.credit_s == pytest.approx(-0.1)
-    assert [*pays, owed.pay] == [True, False]
+    overdue = Deficit()
+    overdue.book(0.8, 0.0, True, 0.25)
+    assert overdue.credit_s == pytest.approx(0.1)
+    pays = [overdue.pay]
+    overdue.book(0.8, 0.3, True, 0.25)  # theirs, more than they had
+    assert overdue.credit_s == pytest.approx(-0.1)
+    assert [*pays, overdue.pay] == [True, False]
     for _ in range(9):
-        owed.book(8.0, 0.0, True, 0.25)
-    assert owed.credit_s == 0.25  # no more than a step is saved up
+        overdue.book(8.0, 0.0, True, 0.25)
+    assert overdue.credit_s == 0.25  # no more than a step is saved up
     for _ in range(9):
-        owed.book(8.0, 8.0, True, 0.25)
-    assert owed.credit_s == -0.25  # or held against them
-    owed.book(8.0, 0.0, False, 0.25)
-    assert owed.credit_s == 0.0
+        overdue.book(8.0, 8.0, True, 0.25)
+    assert overdue.credit_s == -0.25  # or held against them
+    overdue.book(8.0, 0.0, False, 0.25)
+    assert overdue.credit_s == 0.0
 
 
 @pytest.mark.parametrize(

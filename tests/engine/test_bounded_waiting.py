@@ -50,7 +50,7 @@ def run(
 
 
 def w_max_s(bigs: int) -> float:
-    """docs/guarantees.md: patience, the time until running answers have ended, for each owed time,
+    """docs/guarantees.md: patience, the time until running answers have ended, for each overdue,
     and its prefill at its share of what the decodes leave of a step."""
     work_s = bigs * BIG * STEP.high_token_s
     left = 0.5  # at least, without a TPOT SLO: a step may take twice as long as its decodes

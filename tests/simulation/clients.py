@@ -13,14 +13,15 @@ from tests.simulation.load import Call
 
 class Clients(Ledger):
     """`turn` counts the answers that a streaming session has had; `last_part_sent`: sessions whose
-    client has nothing more to say; `owed`: answers to parts of refused sessions that are to come.
+    client has nothing more to say; `overdue`: answers to parts of refused sessions that are to
+    come.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.turn: dict[str, int] = {}
         self.last_part_sent: set[str] = set()
-        self.owed: Counter[str] = Counter()
+        self.overdue: Counter[str] = Counter()
         self.refused_now: list[tuple[Entry, RejectionNotice]] = []  # since somebody looked
         self._families: dict[str, list[Entry]] = defaultdict(list)
 
@@ -41,7 +42,7 @@ class Clients(Ledger):
             self._end_turn(entry, call, now_s)
             return
         if call.parts and notice is not None:
-            self.owed[call.request_id] -= 1
+            self.overdue[call.request_id] -= 1
             if entry.end is End.REJECTED:  # vLLM waits for an answer to each part all the same
                 return
         super()._finish(entry, out, now_s)
@@ -62,21 +63,21 @@ class Clients(Ledger):
                 self.close(entry, End.FINISHED, now_s)
             return
         self.turn[call.request_id] = turn + 1
-        self.owed[call.request_id] -= 1
+        self.overdue[call.request_id] -= 1
         # vLLM drops the last token of an answer and reads the new part in its place.
         at = sum(call.parts[: turn + 1]) + (turn + 1) * (call.max_tokens - 1)
         entry.next_token = call.index * TOKEN_STRIDE + at
 
     def part_read(self, call: Call) -> None:
         """The engine has an input of a session: one answer more."""
-        self.owed[call.request_id] += 1
+        self.overdue[call.request_id] += 1
 
     def check_sessions(self, require: Callable[[bool, int, str], None]) -> None:
         """1: each part of a refused session was answered, or its client would wait for ever."""
-        for name, owed in self.owed.items():
+        for name, overdue in self.overdue.items():
             refused = self.entries[name].end is End.REJECTED
-            answered = owed in (0, -1)  # the word that nothing more comes may have one, too
-            require(not refused or answered, 1, f"{name} was refused, {owed} parts unanswered")
+            answered = overdue in (0, -1)  # the word that nothing more comes may have one, too
+            require(not refused or answered, 1, f"{name} was refused, {overdue} parts unanswered")
 
     def check_families(self, require: Callable[[bool, int, str], None]) -> None:
         """32: choices of one request are refused together or not at all."""

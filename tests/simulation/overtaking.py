@@ -42,9 +42,9 @@ class Overtaking:
     def planned(self, now_s: float, seen: Snapshot) -> None:
         """Whose turn is it?"""
         waiting = seen.waiting
-        owed = ~waiting.rejectable & ~waiting.started
-        owed &= waiting.arrival_s < now_s - self._patience_s
-        rows = np.flatnonzero(owed)
+        overdue = ~waiting.rejectable & ~waiting.started
+        overdue &= waiting.arrival_s < now_s - self._patience_s
+        rows = np.flatnonzero(overdue)
         if not len(rows):
             self._next = None
             return
@@ -70,4 +70,4 @@ class Overtaking:
                 self._given += len(new.prompt_token_ids or ()) - new.num_computed_tokens
         most = self._next.prompt_tokens / SHARE + _STEPS * self._budget
         name, given = self._next.request_id, self._given
-        require(given <= most, 15, f"{name} is owed time, {given} tokens of others came first")
+        require(given <= most, 15, f"{name} is overdue, {given} tokens of others came first")

@@ -73,9 +73,9 @@ class Plans:
         rows = np.flatnonzero(batch.is_decode)
         if not len(rows):
             return
-        pace_s = policy._paces(batch)[rows]
-        tightest_s = float(pace_s.min())
-        bound_s = np.where(np.isinf(pace_s), policy._options.best_effort_tpot_s, pace_s)
+        target_s = policy._targets(batch)[rows]
+        tightest_s = float(target_s.min())
+        bound_s = np.where(np.isinf(target_s), policy._options.best_effort_tpot_s, target_s)
         share = np.minimum(tightest_s / bound_s, 1.0) if tightest_s < math.inf else 1.0
         ran = ~np.isin(rows, plan.skip_decode)
         slots = batch.slot[rows]
@@ -95,18 +95,18 @@ class Plans:
         joining = [waiting[request_id] for request_id in plan.admit or ()]
         batch = seen.running
         tokens = float(batch.context_tokens.sum() + batch.prefill_left.sum())
-        pace_s = [*policy._paces(batch).tolist(), *(policy._pace(view) for view in first)]
+        target_s = [*policy._targets(batch).tolist(), *(policy._pace(view) for view in first)]
         tokens += sum(view.prompt_tokens for view in first)
         for view in joining:
-            pace_s.append(policy._pace(view))
+            target_s.append(policy._pace(view))
             tokens += view.prompt_tokens
-            tightest_s = min(pace_s)
-            if len(pace_s) == 1 or tightest_s == math.inf:
+            tightest_s = min(target_s)
+            if len(target_s) == 1 or tightest_s == math.inf:
                 continue
             other = policy._options.best_effort_tpot_s
-            size = sum(min(tightest_s / (other if s == math.inf else s), 1.0) for s in pace_s)
+            size = sum(min(tightest_s / (other if s == math.inf else s), 1.0) for s in target_s)
             length = view.expected_output_tokens
-            step_s = guard.kappa * guard.model.tpot_s(size, tokens / len(pace_s), length)
+            step_s = guard.kappa * guard.model.tpot_s(size, tokens / len(target_s), length)
             kept = step_s <= guard.safety * tightest_s * (1.0 + _SMALL)
             self._require(kept, 18, f"{view.request_id} joins: {step_s:.4f} > {tightest_s:.4f} s")
 
@@ -143,7 +143,7 @@ class Plans:
         if started or paced or not seat or not len(waiting):
             self._plans_without = 0
             return
-        kept = float(waiting.prompt_tokens.max())  # for one that is owed time
+        kept = float(waiting.prompt_tokens.max())  # for one that is overdue
         refused = {rejection.request_id for rejection in plan.reject}
         could = next((view for view in waiting if self._could(view, seen, kept, now_s)
                       and view.request_id not in refused), None)  # fmt: skip

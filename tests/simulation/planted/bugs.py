@@ -31,7 +31,7 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "a skip lasts for ever": 9,
     "steps are not filled": 8,
     "anybody can start": 12,
-    "nobody is owed time": -8,
+    "nobody is overdue": -8,
     "half the credit": 18,
     "credits are kept": 18,
     "the published guard lets all in": 73,

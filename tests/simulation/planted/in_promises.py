@@ -213,7 +213,7 @@ BUGS = [
     Bug("steps are not filled", "1: work conservation", _steps_not_filled),
     Bug("anybody can start", "1: steps for requests that cannot", _anybody_can_start),
     Bug("a broken promise leads", "2", _broken_promises_lead),
-    Bug("nobody is owed time", "3: unbounded overtaking", _nobody_is_owed),
+    Bug("nobody is overdue", "3: unbounded overtaking", _nobody_is_owed),
     Bug("the longest step is 0.25 s", "4", _longest_step_is_constant, pairs=True),
     Bug("no SLO counts as one", "7", _all_have_an_slo),
     Bug("a pause counts as waiting", "7", _pauses_count, pairs=True),
@@ -232,7 +232,7 @@ BUGS = [
     Bug("half the credit", "9", _half_the_credit),
     Bug("credits are kept", "11", _credits_are_kept),
     Bug("the first holds up the queue", "17", _head_holds_up),
-    Bug("any pace will do", "18", _method(Admission, "keeps_pace", lambda self, view: True)),
+    Bug("any pace will do", "18", _method(Admission, "keeps_target", lambda self, view: True)),
     Bug("the published guard lets all in", "18", _method(TpotGuard, "admits", lambda *a: True)),
     Bug("shares are not looked at", "27", _method(TenantShares, "over_share", lambda *a: None)),
     Bug(

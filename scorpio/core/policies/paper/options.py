@@ -12,7 +12,7 @@ class PaperOptions(Options):
     """Constants of the published algorithm.
 
     kappa, safety, ttft_margin_s: 1.3, 0.99 and 50 ms in the public artefact of arXiv 2505.23022.
-    best_effort_tpot_s: pace granted to requests without a TPOT SLO (ours; see virtual_batch.py).
+    best_effort_tpot_s: TPOT target of requests without a TPOT SLO (ours; see virtual_batch.py).
     ttft_guard, tpot_guard: 1 or 0, for the paper's ablation. Without the first, arrival order and
     no request refused for TTFT; without the second, no admission test and no credits.
     """

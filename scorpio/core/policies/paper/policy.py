@@ -57,8 +57,8 @@ class ScorpioPaper:
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         running, waiting = snapshot.running, snapshot.waiting
-        pace_s = self._paces(running)
-        skip_decode = self._sit_out(running, pace_s)
+        target_s = self._targets(running)
+        skip_decode = self._sit_out(running, target_s)
         if not len(waiting):
             return StepPlan(admit=(), skip_decode=skip_decode) if skip_decode else STOCK_STEP
         first = int(np.count_nonzero(waiting.started))  # preempted ones sort before all others
@@ -74,20 +74,20 @@ class ScorpioPaper:
             # on_miss DEGRADE: late ones come behind all that can make it.
             degraded = missing[waiting.degradable[missing]]
             candidates = chain(np.flatnonzero(takes_part).tolist(), degraded.tolist())
-        joining = self._join(now_s, running, pace_s, waiting, first, candidates)
+        joining = self._join(now_s, running, target_s, waiting, first, candidates)
         admit = [forecast.request_id for forecast in joining]
         return StepPlan(admit=admit, skip_decode=skip_decode, reject=reject, forecasts=joining)
 
     # -- credit-based batching -----------------------------------------------------------------
 
-    def _paces(self, running: RunningBatch) -> FloatArray:
+    def _targets(self, running: RunningBatch) -> FloatArray:
         """TPOT SLO per running row; inf where it is lost (on_miss WAIT or DEGRADE get so far):
         a promise that cannot be kept must not freeze admission for the others."""
         slo_s = running.tpot_slo_s
         lost = self._tpot.lost(slo_s, running.context_tokens.astype(np.float64))
         return np.where(lost, math.inf, slo_s) if lost.any() else slo_s
 
-    def _sit_out(self, running: RunningBatch, pace_s: FloatArray) -> list[int]:
+    def _sit_out(self, running: RunningBatch, target_s: FloatArray) -> list[int]:
         """Row indices of the decodes that do not join this step."""
         if running.joined.any():
             self.credits.reset(running.slot[running.joined])
@@ -95,7 +95,7 @@ class ScorpioPaper:
         if not len(rows) or not self._options.tpot_guard:
             return []
         joins = self.credits.step(
-            running.slot[rows], trp(pace_s[rows], self._options.best_effort_tpot_s)
+            running.slot[rows], trp(target_s[rows], self._options.best_effort_tpot_s)
         )
         skipped: list[int] = rows[~joins].tolist()
         return skipped
@@ -145,7 +145,7 @@ class ScorpioPaper:
         self,
         now_s: float,
         running: RunningBatch,
-        pace_s: FloatArray,
+        target_s: FloatArray,
         waiting: WaitingTable,
         first: int,
         candidates: Iterable[int],
@@ -156,7 +156,7 @@ class ScorpioPaper:
         if room <= 0:
             return []
         tokens = float(running.context_tokens.sum() + running.prefill_left.sum())
-        claim = BatchClaim.of(pace_s, tokens)
+        claim = BatchClaim.of(target_s, tokens)
         for row in range(first):  # preempted: they come back before all new ones
             claim = claim.plus(self._pace(waiting[row]), waiting[row].prompt_tokens)
         queued = float(running.prefill_left.sum()) + float(waiting.prefill_tokens[:first].sum())
@@ -167,7 +167,7 @@ class ScorpioPaper:
                 break
             view = waiting[row]
             claim = claim.plus(self._pace(view), view.prompt_tokens)
-            # Alone it passes (`_unservable`, `_paces`): an empty batch never turns its head away.
+            # Alone it passes (`_unservable`, `_targets`): an empty batch never turns its head away.
             tested = self._options.tpot_guard and claim.members > 1
             if tested and not self._tpot.admits(claim, view.expected_output_tokens):
                 break

@@ -29,8 +29,8 @@ def trp(tpot_slo_s: FloatArray, best_effort_tpot_s: float) -> FloatArray:
     tightest = tightest_s(tpot_slo_s)
     if math.isinf(tightest):
         return np.ones(len(tpot_slo_s))
-    pace = np.where(np.isinf(tpot_slo_s), best_effort_tpot_s, tpot_slo_s)
-    return np.minimum(tightest / pace, 1.0)
+    target_s = np.where(np.isinf(tpot_slo_s), best_effort_tpot_s, tpot_slo_s)
+    return np.minimum(tightest / target_s, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +78,5 @@ class BatchClaim:
         """TRP of one member; 1 when none has a TPOT SLO."""
         if math.isinf(self.tightest_s):
             return 1.0
-        pace_s = best_effort_tpot_s if math.isinf(tpot_slo_s) else tpot_slo_s
-        return min(self.tightest_s / pace_s, 1.0)
+        target_s = best_effort_tpot_s if math.isinf(tpot_slo_s) else tpot_slo_s
+        return min(self.tightest_s / target_s, 1.0)

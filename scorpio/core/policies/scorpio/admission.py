@@ -21,10 +21,10 @@ from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
 
 
-def wasteful(step: StepContext, pace_s: float, tightest_s: float) -> bool:
-    """Would this pace, tighter than the batch's, spend too much of the engine on the fixed part of
-    steps? A request that asks for it does not join the others."""
-    return pace_s < tightest_s and step.fixed_s > step.options.fixed_share * pace_s
+def wasteful(step: StepContext, target_s: float, tightest_s: float) -> bool:
+    """Would this TPOT target, tighter than the batch's, spend too much of the engine on the fixed
+    part of steps? A request that asks for it does not join the others."""
+    return target_s < tightest_s and step.fixed_s > step.options.fixed_share * target_s
 
 
 class Admission:
@@ -60,7 +60,7 @@ class Admission:
             return False
         if self.full or self.lacks_kv(view) or not self._adapters.free_for(view):
             return False
-        return not bound or self.keeps_pace(view)
+        return not bound or self.keeps_target(view)
 
     def lacks_kv(self, view: RequestView) -> bool:
         """Is there too little free KV for it, beside what is kept for the one that comes first?"""
@@ -74,14 +74,16 @@ class Admission:
             self._first = view
             self._adapters.keep_for(view)
 
-    def keeps_pace(self, view: RequestView) -> bool:
+    def keeps_target(self, view: RequestView) -> bool:
         """Would its own TPOT SLO be kept beside those that are in?"""
         if self._members == 0:
             return True
-        pace_s = self._pace_s(view)
-        return self._grown_s(view) <= pace_s and not wasteful(self._step, pace_s, self._tightest_s)
+        target_s = self._target_s(view)
+        return self._grown_s(view) <= target_s and not wasteful(
+            self._step, target_s, self._tightest_s
+        )
 
-    def out_of_pace(self, waiting: WaitingTable) -> BoolArray | None:
+    def out_of_target(self, waiting: WaitingTable) -> BoolArray | None:
         """Rows whose own TPOT SLO is not kept beside those that are in, whichever else join. None:
         not one, or a queue so short that each can be asked."""
         if self._members == 0 or len(waiting) <= self._step.options.scan_requests:
@@ -96,7 +98,7 @@ class Admission:
         return rows
 
     def tpot_s(self) -> float:
-        """The step its members may expect: stretched by prefill, up to the pace that is kept."""
+        """The step its members may expect: stretched by prefill, up to the target that is kept."""
         step_s = self._model.step_s(self._members, self._context)
         return max(step_s, min(step_s / (1.0 - self._step.prefill_share), self._tightest_s))
 
@@ -111,9 +113,9 @@ class Admission:
         if view is self._first:
             self._first = None
         if bound:
-            self._tightest_s = min(self._tightest_s, self._pace_s(view))
+            self._tightest_s = min(self._tightest_s, self._target_s(view))
 
-    def _pace_s(self, view: RequestView) -> float:
+    def _target_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)
         binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._step.start_s
         return view.slo.tpot_s if binds else math.inf
@@ -129,7 +131,7 @@ class Admission:
         return self._model.step_s(self._members + 1, self._context + tokens)
 
     def _leaves_room(self, view: RequestView) -> bool:
-        """Of seats, free KV and the tightest pace, for those to come whose promise can be kept?
+        """Of seats, free KV and the tightest target, for those to come whose promise can be kept?
         Those behind always may be their share of the batch, and one at a time all of the KV."""
         most, kv_left = self._limits.max_num_seqs, self._kv_left - view.prompt_tokens
         if view is not self._first and kv_left < SHARE * self._limits.kv_tokens:

@@ -12,7 +12,7 @@ from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.snapshot import Snapshot
 
-_USUAL_STEP = 8.0  # steps of one decode: without a tight pace a step is not longer, on average
+_USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class StepContext:
     fixed_s: float
     promised: bool
 
-    def pace_s(self) -> float:
+    def later_step_s(self) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
-        pace_s = self.decodes.tightest_s
+        later_step_s = self.decodes.tightest_s
         if not len(self.snapshot.running):
             wanted_s = self.snapshot.waiting.tpot_slo_s
-            pace_s = float(wanted_s[wanted_s >= self.model.step_s(1, 0.0)].min(initial=math.inf))
-        return min(pace_s, self.decodes.most_s)
+            later_step_s = float(
+                wanted_s[wanted_s >= self.model.step_s(1, 0.0)].min(initial=math.inf)
+            )
+        return min(later_step_s, self.decodes.most_s)
 
     def supply(self, step_s: float, later_s: float) -> PrefillSupply:
         """Of prefill, when this step takes `step_s` and later ones `later_s`."""

@@ -18,18 +18,18 @@ class Deficit:
 
     @property
     def pay(self) -> bool:
-        """Shall those that are owed time come first in this step? It may be all of it: what they
+        """Shall those that are overdue come first in this step? It may be all of it: what they
         get beyond their credit is missing in the next ones."""
         return self.credit_s > 0.0
 
-    def book(self, prefill_s: float, theirs_s: float, owes: bool, step_s: float) -> None:
+    def book(self, prefill_s: float, theirs_s: float, any_overdue: bool, step_s: float) -> None:
         """A step was planned: so much prefill, so much of it of those that stand behind.
 
-        owes: does one of them wait for longer than it should? step_s: the longest step. More than
-        that is neither saved up nor held against them: what they take while the others leave it is
-        not charged for.
+        any_overdue: does one of them wait for longer than it should? step_s: the longest step. More
+        than that is neither saved up nor held against them: what they take while the others leave
+        it is not charged for.
         """
-        if not owes:
+        if not any_overdue:
             self.credit_s = 0.0
             return
         credit_s = self.credit_s + SHARE * prefill_s - theirs_s

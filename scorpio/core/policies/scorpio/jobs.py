@@ -56,7 +56,7 @@ class PrefillJobs:
     predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
     behind: see `sorted_out`. start_s: of the step; one that has waited for `patience_s` by then
-        has waited for longer than any should: it is owed time.
+        has waited for longer than any should: it is overdue.
     """
 
     row: IntArray
@@ -118,39 +118,41 @@ class PrefillJobs:
             may_drop=self.may_drop & ~behind,
         )
 
-    def turns(self, gone: IntArray, pay: bool, passed: BoolArray | None = None) -> Iterator[Turn]:
+    def turns(
+        self, shed_jobs: IntArray, pay: bool, passed: BoolArray | None = None
+    ) -> Iterator[Turn]:
         """Kept jobs in order; then, as they came, those behind and those shed that are not
-        refused. First of all, when `pay` is said, those of them that are owed. passed: waiting
+        refused. First of all, when `pay` is said, those of them that are overdue. passed: waiting
         rows without a turn among those kept, for they could not join."""
-        behind = self._all_behind(gone)
+        behind = self._all_behind(shed_jobs)
         kept = ~behind
-        kept[gone] = False
+        kept[shed_jobs] = False
         if passed is not None:
             kept &= self.running | ~passed[np.where(self.running, 0, self.row)]
         last = self._by_arrival(behind)
-        owed = int(np.count_nonzero(self.owed(last))) if pay else 0
-        for jobs in (last[:owed], kept.nonzero()[0], last[owed:]):
+        overdue = int(np.count_nonzero(self.overdue(last))) if pay else 0
+        for jobs in (last[:overdue], kept.nonzero()[0], last[overdue:]):
             for job in _one_by_one(jobs):
                 yield self._turn(job, bool(behind[job]))
 
-    def owed_first(self, gone: IntArray) -> IntArray:
-        """Those behind the others that are owed time, the longest waiting first."""
-        last = self._by_arrival(self._all_behind(gone))
-        return last[self.owed(last)]
+    def overdue_first(self, shed_jobs: IntArray) -> IntArray:
+        """Those behind the others that are overdue, the longest waiting first."""
+        last = self._by_arrival(self._all_behind(shed_jobs))
+        return last[self.overdue(last)]
 
     def waiting_rows(self, chosen: IntArray) -> list[int]:
         """Rows of the waiting table, of those of these jobs that wait."""
         rows: list[int] = self.row[chosen[~self.running[chosen]]].tolist()
         return rows
 
-    def owed(self, jobs: IntArray) -> BoolArray:
+    def overdue(self, jobs: IntArray) -> BoolArray:
         """Which of these have waited for longer than any should?"""
-        owed: BoolArray = self.start_s - self.arrival_s[jobs] > self.patience_s
-        return owed
+        overdue: BoolArray = self.start_s - self.arrival_s[jobs] > self.patience_s
+        return overdue
 
-    def _all_behind(self, gone: IntArray) -> BoolArray:
+    def _all_behind(self, shed_jobs: IntArray) -> BoolArray:
         behind = self.behind.copy()
-        behind[gone] = ~self.rejectable[gone]
+        behind[shed_jobs] = ~self.rejectable[shed_jobs]
         return behind
 
     def _by_arrival(self, chosen: BoolArray) -> IntArray:
@@ -159,7 +161,7 @@ class PrefillJobs:
 
     def _turn(self, job: int, behind: bool) -> Turn:
         deadline_s, waited_s = float(self.deadline_s[job]), self.start_s - self.arrival_s[job]
-        # Of those without a deadline, one that is owed time gives its TPOT up, or is refused.
+        # Of those without a deadline, one that is overdue gives its TPOT up, or is refused.
         untimed = math.isinf(deadline_s)
         held = untimed and (self.rejectable[job] or waited_s <= self.patience_s)
         where = int(self.row[job]), int(self.tokens[job]), int(self.prefix[job])

@@ -1,8 +1,8 @@
 """`scorpio`: ours. Question: how many promises can this step still help to keep?
 
-Rule (in full: docs/policies/scorpio.md): pace every step by the token time-line of the running
+Rule (in full: docs/policies/scorpio.md): bound every step by the token time-line of the running
 decodes; shed the waiting requests that cost most when not all can be on time; admit in
-deadline order while the batch keeps its tightest pace; at light load be stock vLLM.
+deadline order while the batch keeps its tightest TPOT target; at light load be stock vLLM.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Scorpio:
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
-        self._owed_time, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
+        self._deficit, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
         self._tenants = TenantShares(options.tenant_share, self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
@@ -97,16 +97,16 @@ class Scorpio:
         never_could = partial(self._idle.unservable, step.model)
         never, reject = unservable(step, never_could)
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
-        supply = step.supply(limit_s, step.pace_s())
+        supply = step.supply(limit_s, step.later_step_s())
         jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
         over = (
             over_share(self._tenants, snapshot.waiting, jobs) if step.options.tenant_share else None
         )
         between = Competition(jobs, over, self._crowd)
         found = borrow(step, between, shed(step, between, supply))
-        if len(found.gone):
+        if len(found.shed_jobs):
             reject += refusals(step, between, found, RefusalRule(never_could, over))
-            self._ask_too(snapshot.waiting, jobs, found.gone)
+            self._ask_too(snapshot.waiting, jobs, found.shed_jobs)
         return self._fill(step, jobs, found, reject)
 
     def _context(self, now_s: float, snapshot: Snapshot) -> StepContext:
@@ -145,10 +145,12 @@ class Scorpio:
         because the engine has a slow minute, nor because its profile was taken in one."""
         return min(self._idle_s, model.step_s(1, 0.0))
 
-    def _ask_too(self, waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray) -> None:
+    def _ask_too(self, waiting: WaitingTable, jobs: PrefillJobs, shed_jobs: IntArray) -> None:
         """What the refused asked for counts for their tenants; one that is shed and not refused is
         booked when it joins."""
-        self._tenants.asked(waiting[row] for row in jobs.row[gone[jobs.rejectable[gone]]].tolist())
+        self._tenants.asked(
+            waiting[row] for row in jobs.row[shed_jobs[jobs.rejectable[shed_jobs]]].tolist()
+        )
 
     def _request_s(self, view: RequestView) -> float:
         """Engine time that one request takes, prefill and decodes."""
@@ -176,15 +178,17 @@ class Scorpio:
         self, step: StepContext, jobs: PrefillJobs, found: Outcome, reject: list[Rejection]
     ) -> StepPlan:
         """The step as long as allowed: its decodes, and prefill of those that stay."""
-        waiting, batch, gone = step.snapshot.waiting, Admission(step), found.gone
+        waiting, batch, shed_jobs = step.snapshot.waiting, Admission(step), found.shed_jobs
         late = unkept(waiting, jobs, batch)
         if len(late):
             reject += too_tight(waiting, jobs, late)
-            gone = np.concatenate([gone, late])  # the batch may keep their pace once others joined
-        owed = jobs.owed_first(gone)
-        for row in jobs.waiting_rows(owed)[:1]:
+            shed_jobs = np.concatenate([shed_jobs, late])  # others join
+        overdue = jobs.overdue_first(shed_jobs)
+        for row in jobs.waiting_rows(overdue)[:1]:
             batch.keep_for(waiting[row])
-        turns: Iterable[Turn] = jobs.turns(gone, self._owed_time.pay, batch.out_of_pace(waiting))
+        turns: Iterable[Turn] = jobs.turns(
+            shed_jobs, self._deficit.pay, batch.out_of_target(waiting)
+        )
         tried = self._tried(step, reject)
         if tried is not None:
             reject = [r for r in reject if r.request_id != waiting[tried.row].request_id]
@@ -195,7 +199,7 @@ class Scorpio:
         self._plans(step.start_s, packed.fill.time_s)
         self._given_up.join(packed.unbound)
         prefill_s = packed.fill.time_s - step.decodes.alone_s
-        self._owed_time.book(prefill_s, packed.behind_s, len(owed) > 0, step.decodes.most_s)
+        self._deficit.book(prefill_s, packed.behind_s, len(overdue) > 0, step.decodes.most_s)
         return packed.plan(step, reject, self._forecasts(step, packed, found, batch))
 
     def _tried(self, step: StepContext, reject: list[Rejection]) -> Turn | None:

@@ -62,8 +62,8 @@ def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArr
     """Those that stated a TPOT SLO alone and have waited for as long as any should for a batch
     that keeps it. They are refused."""
     behind = (jobs.behind & jobs.rejectable).nonzero()[0]
-    owed = behind[jobs.owed(behind)][:_MOST_UNKEPT]
-    late = [job for job in owed.tolist() if not batch.keeps_pace(waiting[int(jobs.row[job])])]
+    overdue = behind[jobs.overdue(behind)][:_MOST_UNKEPT]
+    late = [job for job in overdue.tolist() if not batch.keeps_target(waiting[int(jobs.row[job])])]
     return np.array(late, dtype=np.int64)
 
 
@@ -77,19 +77,22 @@ def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[
 def crowded(step: StepContext, jobs: PrefillJobs, found: Outcome) -> PrefillSupply:
     """What is left for prefill once those that stay decode beside the batch. Answers end, too:
     in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
-    model, decodes, supply, gone = step.model, step.decodes, found.supply, found.gone
+    model, decodes, supply, shed_jobs = step.model, step.decodes, found.supply, found.shed_jobs
     limits = step.snapshot.limits  # a session between two inputs keeps its seat
     stay = np.ones(len(jobs.row), dtype=np.bool_)
-    stay[gone] = False
+    stay[shed_jobs] = False
     seats = max(limits.max_num_seqs - decodes.count, 0)
     tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
     context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
     grown_s = model.step_s(decodes.count + len(tokens), context)
-    work_s, output = jobs.whole_s(model, gone), step.lengths.expected(jobs.predicted[gone])
-    later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[gone], output)
+    work_s, output = (
+        jobs.whole_s(model, shed_jobs),
+        step.lengths.expected(jobs.predicted[shed_jobs]),
+    )
+    later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[shed_jobs], output)
     lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
-    lasting *= max(1.0 - model.step_s(1, 0.0) / supply.pace_s, 0.0)
-    most_s = (1.0 - max(lasting, step.prefill_share)) * supply.pace_s
+    lasting *= max(1.0 - model.step_s(1, 0.0) / supply.later_step_s, 0.0)
+    most_s = (1.0 - max(lasting, step.prefill_share)) * supply.later_step_s
     decode_s = max(min(grown_s, most_s), decodes.alone_s)
     first_s = supply.first_step_s - decodes.alone_s + decode_s
     return replace(supply, first_step_s=first_s, decode_s=decode_s)
@@ -100,24 +103,27 @@ def refusals(
 ) -> list[Rejection]:
     """Refusals of those shed, each told a time of its own, which is booked in the crowd."""
     jobs, crowd, waiting, now_s = between.jobs, between.crowd, step.snapshot.waiting, step.now_s
-    supply, gone = crowded(step, jobs, found), np.sort(found.gone[jobs.rejectable[found.gone]])
-    if not len(gone):
+    supply, shed_jobs = (
+        crowded(step, jobs, found),
+        np.sort(found.shed_jobs[jobs.rejectable[found.shed_jobs]]),
+    )
+    if not len(shed_jobs):
         return []
     stays = np.ones(len(jobs.row))
-    stays[gone] = 0.0
+    stays[shed_jobs] = 0.0
     # Behind all that stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    own_s = _own_s(step.model, waiting, jobs, gone)
+    own_s = _own_s(step.model, waiting, jobs, shed_jobs)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
-    first_s = _CUSHION * (own_s / supply.share + supply.pace_s)
-    views = [waiting[row] for row in jobs.row[gone].tolist()]
+    first_s = _CUSHION * (own_s / supply.share + supply.later_step_s)
+    views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
     retry_s = np.maximum(ttft_s - slo_s, LEAST_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
-    over = np.zeros(len(gone)) if rule.over is None else rule.over[gone]
+    over = np.zeros(len(shed_jobs)) if rule.over is None else rule.over[shed_jobs]
     refused = []
     for view, much, offered_s, again_s in zip(views, over, ttft_s, retry_s, strict=True):
         reason = _reason(step, view, much > 0.0, supply.decode_s > 0.0)
@@ -137,16 +143,16 @@ def refusals(
 
 
 def _own_s(
-    model: StepModel, waiting: WaitingTable, jobs: PrefillJobs, gone: IntArray
+    model: StepModel, waiting: WaitingTable, jobs: PrefillJobs, shed_jobs: IntArray
 ) -> FloatArray:
     """Work of each as its client may hear of it: whole, whatever the cache holds; what it has in
     common with others of its own tenant that wait counts once."""
-    own_s = jobs.whole_s(model, gone)
-    rows = jobs.row[gone]
+    own_s = jobs.whole_s(model, shed_jobs)
+    rows = jobs.row[shed_jobs]
     if not waiting.shared_id[rows].any():
         return own_s
     stay = np.ones(len(jobs.row), dtype=np.bool_)
-    stay[gone] = False
+    stay[shed_jobs] = False
     kept = jobs.row[stay & ~jobs.running]
     seen = set(_beginnings(waiting, kept)) - {_NONE}
     for job, beginning in enumerate(_beginnings(waiting, rows)):

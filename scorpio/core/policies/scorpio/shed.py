@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     """The jobs shed, and the prefill time that the others have."""
 
     supply: PrefillSupply
-    gone: IntArray
+    shed_jobs: IntArray
 
 
 def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outcome:
@@ -49,8 +49,8 @@ def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outc
         return shed_cost_s(step, between)
 
     most = within(MAX_DROPS_PER_STEP, step.decodes.alone_s)
-    gone = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
-    return Outcome(supply, gone)
+    shed_jobs = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
+    return Outcome(supply, shed_jobs)
 
 
 def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:

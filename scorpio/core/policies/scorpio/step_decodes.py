@@ -9,7 +9,7 @@ import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
-from scorpio.core.slack import binding_pace_s, decode_slack_s
+from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
 
 _DECODES = 2.0  # times its decodes alone: a step may always be so long
@@ -20,7 +20,7 @@ class StepDecodes:
     """The decodes of the coming step, columns of shape [count].
 
     slo_s: TPOT. slack_s: until the next token of each is due. context_tokens: of all together.
-    alone_s: the step without any prefill. tightest_s: the batch's `tightest_pace_s`, prefills
+    alone_s: the step without any prefill. tightest_s: the batch's `tightest_target_s`, prefills
     included. value: of each promise. most_s: the longest step there may be.
     """
 
@@ -49,31 +49,31 @@ def step_decodes(
     # Mostly all rows are decodes: then columns are taken as they are, not copied.
     rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
     context = float(running.context_tokens[rows].sum())
-    pace_s = binding_pace_s(running, start_s)
+    target_s = binding_target_s(running, start_s)
     if given_up is not None:
-        pace_s = np.where(given_up, math.inf, pace_s)
+        target_s = np.where(given_up, math.inf, target_s)
     alone_s = model.step_s(count, context)
     most_s = max(max_step_s, _DECODES * alone_s)
     return StepDecodes(
         count,
-        np.minimum(pace_s[rows], most_s),
-        decode_slack_s(running, rows, pace_s[rows], start_s),
+        np.minimum(target_s[rows], most_s),
+        decode_slack_s(running, rows, target_s[rows], start_s),
         context,
         alone_s,
-        tightest_pace_s(model, running.context_tokens, pace_s),
+        tightest_target_s(model, running.context_tokens, target_s),
         running.value[rows],
         most_s,
     )
 
 
-def tightest_pace_s(model: StepModel, context_tokens: IntArray, pace_s: FloatArray) -> float:
-    """The tightest pace of the batch that each could keep if it were alone; inf for none.
+def tightest_target_s(model: StepModel, context_tokens: IntArray, target_s: FloatArray) -> float:
+    """The tightest TPOT target of the batch that each could keep if it were alone; inf for none.
 
     One out of reach binds none: or a single answer that may not be refused would keep all others
     out for as long as it lasts.
     """
     alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
-    return float(pace_s[pace_s >= alone_s].min(initial=math.inf))
+    return float(target_s[target_s >= alone_s].min(initial=math.inf))
 
 
 def asks(snapshot: Snapshot) -> bool:

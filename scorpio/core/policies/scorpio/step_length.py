@@ -18,7 +18,7 @@ def step_limit_s(step: StepContext, margin: float) -> float:
     margin: times its prediction that a step may take.
     """
     decodes, options = step.decodes, step.options
-    slack_s = decodes.slack_s - options.pace_reserve * decodes.slo_s
+    slack_s = decodes.slack_s - options.slack_reserve * decodes.slo_s
     helpable = decodes.slo_s > decodes.alone_s
     allowed_s = np.maximum(slack_s, options.catch_up * decodes.slo_s)[helpable]
     shortest_s = float(allowed_s.min(initial=math.inf)) / margin

@@ -1,7 +1,7 @@
 """Would a stock step harm any request? At light load `scorpio` leaves vLLM to itself.
 
 It harms a request when it makes a first token late, when the batch it leads to cannot keep its
-pace, or when it makes a decode so late that the answer may end before it is even again.
+TPOT target, or when it makes a decode so late that the answer may end before it is even again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def stock_step(
 def light_step(step: StepContext) -> StockStep | None:
     """The stock step; None when it would harm a request.
 
-    `light_share` of the pace may be used (0 = no stock steps), and so many decodes as `light_debt`
-    may be expected to end late for good, in calm times.
+    `light_share` of the TPOT target may be used (0 = no stock steps), and so many decodes as
+    `light_debt` may be expected to end late for good, in calm times.
     """
     model, snapshot, decodes, options = step.model, step.snapshot, step.decodes, step.options
     running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits

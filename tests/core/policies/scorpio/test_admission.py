@@ -11,7 +11,7 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
-from scorpio.core.policies.scorpio.step_decodes import tightest_pace_s
+from scorpio.core.policies.scorpio.step_decodes import tightest_target_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
@@ -64,15 +64,15 @@ def growing(
 def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
     alone_s = 0.011 + 0.01  # one sequence of 1,000 tokens
     contexts = np.array([1000, 1000])
-    assert tightest_pace_s(MODEL, contexts, np.array([alone_s + 1e-9, 0.5])) == pytest.approx(
+    assert tightest_target_s(MODEL, contexts, np.array([alone_s + 1e-9, 0.5])) == pytest.approx(
         alone_s
     )
-    assert tightest_pace_s(MODEL, contexts, np.array([alone_s - 1e-9, 0.5])) == 0.5
-    assert tightest_pace_s(MODEL, np.array([], dtype=np.int64), np.array([])) == math.inf
+    assert tightest_target_s(MODEL, contexts, np.array([alone_s - 1e-9, 0.5])) == 0.5
+    assert tightest_target_s(MODEL, np.array([], dtype=np.int64), np.array([])) == math.inf
 
 
 @pytest.mark.parametrize(
-    ("fixed_s", "pace_s", "tightest_s", "waste"),
+    ("fixed_s", "target_s", "tightest_s", "waste"),
     [
         (0.026, 0.050, 0.1, True),
         (0.025, 0.050, 0.1, False),  # half of it, no more
@@ -80,10 +80,10 @@ def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
     ],
 )
 def test_a_pace_for_which_most_steps_would_be_overhead(
-    fixed_s: float, pace_s: float, tightest_s: float, waste: bool
+    fixed_s: float, target_s: float, tightest_s: float, waste: bool
 ) -> None:
     step = step_of(MODEL, NOTHING, START_S, fixed_s=fixed_s)
-    assert wasteful(step, pace_s, tightest_s) is waste
+    assert wasteful(step, target_s, tightest_s) is waste
 
 
 def test_all_seats_are_given() -> None:
@@ -147,8 +147,8 @@ def test_its_own_pace_is_kept_beside_those_that_are_in() -> None:
     # Two sequences; 100 tokens of context, its prompt of 100 and half of its answer of 100.
     step_s = 0.012 + 250 * 1e-5
     batch = growing()
-    assert batch.keeps_pace(ask(tpot_s=step_s + 1e-9))
-    assert not batch.keeps_pace(ask(tpot_s=step_s - 1e-9))
+    assert batch.keeps_target(ask(tpot_s=step_s + 1e-9))
+    assert not batch.keeps_target(ask(tpot_s=step_s - 1e-9))
     assert not batch.takes(ask(tpot_s=step_s - 1e-9))
     assert batch.takes(ask(tpot_s=step_s - 1e-9), bound=False)
 
@@ -158,20 +158,20 @@ def test_an_answer_of_unknown_length_is_as_long_as_others() -> None:
         step_s = 0.012 + (200 + length / 2) * 1e-5
         for told in (math.nan, math.inf):
             view = ask(max_tokens=most, predicted_output_tokens=told, tpot_s=step_s + 1e-9)
-            assert growing().keeps_pace(view)
-            assert not growing().keeps_pace(replace(view, slo=Slo(10.0, step_s - 1e-9)))
+            assert growing().keeps_target(view)
+            assert not growing().keeps_target(replace(view, slo=Slo(10.0, step_s - 1e-9)))
 
 
 def test_an_empty_batch_takes_anybody() -> None:
     batch = growing((), seats=1)
     hopeless = ask(tokens=10_000, tpot_s=1e-6, adapter=3)
-    assert batch.keeps_pace(hopeless) is True
+    assert batch.keeps_target(hopeless) is True
     assert batch.takes(hopeless) is True
 
 
 def test_a_pace_that_wastes_the_engine_does_not_join() -> None:
-    assert growing(fixed_s=0.026).keeps_pace(ask(tpot_s=0.053))
-    assert not growing(fixed_s=0.026).keeps_pace(ask(tpot_s=0.051))
+    assert growing(fixed_s=0.026).keeps_target(ask(tpot_s=0.053))
+    assert not growing(fixed_s=0.026).keeps_target(ask(tpot_s=0.051))
 
 
 def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:

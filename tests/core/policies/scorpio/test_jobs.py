@@ -174,9 +174,9 @@ def test_turns_of_those_behind_come_last_as_they_came() -> None:
     found = jobs(waiting).sorted_out(SUPPLY)
     assert rows(turns := list(found.turns(NONE, pay=False))) == [1, 2, 0, 3]
     assert [turn.behind for turn in turns] == [False, True, True, True]
-    # One that is owed time is first when it is paid.
+    # One that is overdue is first when it is paid.
     assert rows(list(found.turns(NONE, pay=True))) == [2, 1, 0, 3]
-    assert found.owed_first(NONE).tolist() == [2]
+    assert found.overdue_first(NONE).tolist() == [2]
 
 
 def test_those_let_go_are_refused_or_go_behind() -> None:

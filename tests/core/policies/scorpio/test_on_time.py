@@ -132,20 +132,20 @@ def test_empty_queue() -> None:
 def test_supply_of_prefill_time() -> None:
     # First step 0.1 s with 0.02 s of decodes: 0.08 s of prefill in it. Then steps of 0.04 s leave
     # half of the time.
-    supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, pace_s=0.04)
+    supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, later_step_s=0.04)
     done = supply.done_s(np.array([0.0, 0.08, 0.18]))
     assert done.tolist() == pytest.approx([10.02, 10.1, 10.3])
 
 
 def test_decodes_drift_by_what_each_step_takes_beyond_their_pace() -> None:
-    supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, pace_s=0.04)
+    supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, later_step_s=0.04)
     # Work of 0.18 s takes the first step and five more, each 10 ms too long for the first of these.
     drift = supply.drift_s(0.18, np.array([0.03, 0.04, 0.10]))
     assert drift.tolist() == pytest.approx([0.15, 0.1, 0.1])
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.0, 1.0), st.floats(0.001, 1.0))
-def test_supply_never_runs_backwards(first_s: float, decode_s: float, pace_s: float) -> None:
-    done = PrefillSupply(0.0, first_s, decode_s, pace_s).done_s(np.linspace(0.0, 5.0, 50))
+def test_supply_never_runs_backwards(first_s: float, decode_s: float, target_s: float) -> None:
+    done = PrefillSupply(0.0, first_s, decode_s, target_s).done_s(np.linspace(0.0, 5.0, 50))
     assert (np.diff(done) >= 0.0).all()
     assert np.isfinite(done).all()

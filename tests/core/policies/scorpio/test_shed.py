@@ -94,7 +94,7 @@ def test_steps_are_borrowed_up_to_the_one_stock_would_make() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace_s", "share", "decode_s"),
+    ("target_s", "share", "decode_s"),
     [
         (0.100, 0.0, 0.014),  # two decodes of 200 tokens
         (0.020, 0.35, 0.013),  # what the usual prefill leaves
@@ -102,12 +102,12 @@ def test_steps_are_borrowed_up_to_the_one_stock_would_make() -> None:
     ],
 )
 def test_later_steps_have_the_decodes_of_those_that_stay(
-    pace_s: float, share: float, decode_s: float
+    target_s: float, share: float, decode_s: float
 ) -> None:
-    found = later(pace_s, share)
+    found = later(target_s, share)
     assert found.decode_s == pytest.approx(decode_s)
     assert found.first_step_s == pytest.approx(0.1 - 0.012 + decode_s)
-    assert found.pace_s == pace_s
+    assert found.later_step_s == target_s
 
 
 def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
@@ -118,9 +118,9 @@ def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
     assert later(0.015, 0.0).decode_s == pytest.approx((1.0 - part) * 0.015)
 
 
-def later(pace_s: float, share: float) -> PrefillSupply:
+def later(target_s: float, share: float) -> PrefillSupply:
     """One decode runs; of two prompts of 100 tokens one is shed."""
     view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.5))
     step, between = scene([ask(1), ask(2)], [Row(view, 0, False, 100, 100, 3)], share=share)
-    found = Outcome(PrefillSupply(START_S, 0.1, 0.012, pace_s), np.array([1]))
+    found = Outcome(PrefillSupply(START_S, 0.1, 0.012, target_s), np.array([1]))
     return crowded(step, between.jobs, found)

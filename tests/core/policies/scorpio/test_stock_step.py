@@ -115,21 +115,21 @@ GROWN_S = 0.0139
 def test_the_grown_batch_keeps_its_share_of_the_tightest_pace(
     who: str, more_s: float, light: bool
 ) -> None:
-    pace_s = GROWN_S / 0.8 + more_s
-    rows = (decode(0, pace_s if who == "runs" else 1.0),)
-    waiting = (ask(tpot_s=pace_s if who == "waits" else 1.0),)
+    target_s = GROWN_S / 0.8 + more_s
+    rows = (decode(0, target_s if who == "runs" else 1.0),)
+    waiting = (ask(tpot_s=target_s if who == "waits" else 1.0),)
     assert (step(rows, waiting, debt=10.0) is not None) is light
 
 
 def test_cached_tokens_are_context_though_no_work() -> None:
-    pace_s = GROWN_S / 0.8 + 1e-6
+    target_s = GROWN_S / 0.8 + 1e-6
     whole, hit = ask(tokens=50), ask(tokens=50, cached=40)
-    assert step((decode(0, pace_s),), (whole,), debt=10.0) is not None
-    found = step((decode(0, pace_s),), (hit,), debt=10.0)
+    assert step((decode(0, target_s),), (whole,), debt=10.0) is not None
+    found = step((decode(0, target_s),), (hit,), debt=10.0)
     assert found is not None
     assert found.all_s == pytest.approx(0.022)
     more = ask(tokens=90, cached=80)  # 0.4 ms of context more
-    assert step((decode(0, pace_s),), (more,), debt=10.0) is None
+    assert step((decode(0, target_s),), (more,), debt=10.0) is None
 
 
 def debt_of(rows: tuple[Row, ...], **how: Any) -> float:
