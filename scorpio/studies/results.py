@@ -2,7 +2,8 @@
 blocks.
 
 A run that was killed goes on where it stopped: what a run returned is a file of its own, below the
-commit it was made from. Pages are of one commit, so the tree has to be clean.
+commit it was made from. That is the last one that changed what runs depend on (`_INPUTS`), so that
+a commit of pages or tests makes no run old; these folders have to be clean.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ STUDIES: tuple[Study, ...] = (
     paper.STUDY,
 )
 Say = Callable[[str], None]
+_INPUTS = ("scorpio", "workloads", "predictors", "pyproject.toml")  # what a run depends on
 _INDEX = """\
 Each page is written by the command in its first line. The numbers behind it are in the JSON file of
 the same name."""
@@ -63,14 +65,15 @@ class Header:
 
 
 def header(command: str) -> Header:
-    """Of the checked-out commit, now and here. Raises DirtyTree."""
-    changed = _git("status", "--porcelain")
+    """Of the last commit that changed a run, now and here. Raises DirtyTree."""
+    changed = _git("status", "--porcelain", "--", *_INPUTS)
     if changed:
         raise DirtyTree(f"commit first, or pages would name a wrong commit:\n{changed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     here = this_machine()
     machine = f"{here.cores} x {here.cpu}"
-    return Header(_git("rev-parse", "--short=7", "HEAD"), today, machine, command)
+    commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *_INPUTS)
+    return Header(commit, today, machine, command)
 
 
 def run_studies(

@@ -105,12 +105,19 @@ def test_a_dirty_tree_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
 
     git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
+    code, page = tmp_path / "scorpio" / "a.py", tmp_path / "page.md"
+    code.parent.mkdir()
+    code.write_text("1")
+    git("add", "scorpio")
     git("commit", "-m", "one")
     head = results.header("make results")
     assert len(head.commit) == 7
-    (tmp_path / "a").write_text("2")
+    page.write_text("a page makes no run old, committed or not")
+    assert results.header("make results").commit == head.commit
+    git("add", "page.md")
+    git("commit", "-m", "two")
+    assert results.header("make results").commit == head.commit
+    code.write_text("2")
     with pytest.raises(DirtyTree, match="commit first"):
         results.header("make results")
 

@@ -7,7 +7,7 @@ whatever the length of steps and whenever they come.
 
 from __future__ import annotations
 
-SHARE = 0.125  # of the prefill time, and of the places in the batch (batch_growth.py)
+SHARE = 0.125  # of the prefill time, and of the places in the batch (admission.py)
 
 
 class Deficit:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.decodes import Decodes
 from scorpio.core.latency import StepModel
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
@@ -45,20 +46,17 @@ def step_decodes(
     decodes alone take half of it, the engine is slow: prefill then has as much time as they do.
     given_up: rows of the batch without a claim to their TPOT SLO."""
     running = snapshot.running
-    count = int(np.count_nonzero(running.is_decode))
-    # Mostly all rows are decodes: then columns are taken as they are, not copied.
-    rows = slice(None) if count == len(running) else running.is_decode.nonzero()[0]
-    context = float(running.context_tokens[rows].sum())
+    decodes = Decodes.of(model, running)
+    rows, alone_s = decodes.rows, decodes.alone_s
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    alone_s = model.step_s(count, context)
     most_s = max(max_step_s, _DECODES * alone_s)
     return StepDecodes(
-        count,
+        decodes.count,
         np.minimum(target_s[rows], most_s),
         decode_slack_s(running, rows, target_s[rows], start_s),
-        context,
+        decodes.context_tokens,
         alone_s,
         tightest_target_s(model, running.context_tokens, target_s),
         running.value[rows],

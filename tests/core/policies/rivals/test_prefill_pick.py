@@ -51,7 +51,7 @@ def pick(
     seen = Snapshot(running_batch(running), table, limits, kv_free)
     rows = np.array([n for n, row in enumerate(running) if row.is_decode], dtype=np.int64)
     fill = StepFill(MODEL, math.inf, budget, len(rows), 0.0)
-    return Picker(seen, fill, rows, np.full(len(rows), slack_s), preempt).plan(jobs, 0.05)
+    return Picker(seen, fill, np.full(len(rows), slack_s), preempt).plan(jobs, 0.05)
 
 
 def waits(row: int, tokens: int = 50, prefix: int = 0) -> Job:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.decodes import Decodes
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.options import Options, option
 from scorpio.core.plan import STOCK_STEP, StepPlan
@@ -40,16 +38,6 @@ class QoserveOptions(Options):
     full_load_s: float = option(30.0, 0.01, 3600.0)
     slack_share: float = option(1.0, 0.1, 1.0)
     preempt: float = option(1.0, 0.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decodes:
-    """The decodes of the coming step."""
-
-    rows: IntArray
-    slack_s: FloatArray
-    context_tokens: float
-    alone_s: float
 
 
 class Qoserve:
@@ -82,35 +70,24 @@ class Qoserve:
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
-        decodes = self._decodes(snapshot, start_s)
+        running = snapshot.running
+        decodes = Decodes.of(self._model, running)
         self._planned_s = decodes.alone_s
-        if len(decodes.rows) == len(snapshot.running) and not len(snapshot.waiting):
+        if decodes.count == len(running) and not len(snapshot.waiting):
             return STOCK_STEP
+        slack_s = decode_slack_s(running, decodes.rows, running.tpot_slo_s[decodes.rows], start_s)
         limit_s = math.inf
-        if len(decodes.rows):
-            limit_s = self._slack_share * least_slack_s(
-                decodes.slack_s, _HOPELESS * decodes.alone_s
-            )
+        if decodes.count:
+            limit_s = self._slack_share * least_slack_s(slack_s, _HOPELESS * decodes.alone_s)
         fill = StepFill(
             self._model,
             limit_s,
             snapshot.limits.token_budget,
-            len(decodes.rows),
+            decodes.count,
             decodes.context_tokens,
         )
         jobs = self._order.jobs(snapshot, start_s + decodes.alone_s, self.prefill_token_s)
-        picked = Picker(snapshot, fill, decodes.rows, decodes.slack_s, self._preempt)
+        picked = Picker(snapshot, fill, slack_s, self._preempt)
         plan = picked.plan(jobs, limit_s + decodes.alone_s)
         self._planned_s = fill.time_s
         return plan
-
-    def _decodes(self, snapshot: Snapshot, start_s: float) -> _Decodes:
-        running = snapshot.running
-        rows = np.flatnonzero(running.is_decode)
-        context = float(running.context_tokens[rows].sum())
-        return _Decodes(
-            rows,
-            decode_slack_s(running, rows, running.tpot_slo_s[rows], start_s),
-            context,
-            self._model.step_s(len(rows), context),
-        )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray
 from scorpio.core.plan import StepPlan
 from scorpio.core.policies.rivals.qoserve.prefill_order import Job
 from scorpio.core.snapshot import Snapshot
@@ -29,12 +29,11 @@ class Picker:
         self,
         snapshot: Snapshot,
         fill: StepFill,
-        decode_rows: IntArray,
         slack_s: FloatArray,
         preempt: bool,
     ) -> None:
         self._snapshot, self._fill, self._preempt = snapshot, fill, preempt
-        self._decode_rows, self._slack_s = decode_rows, slack_s
+        self._decode_rows, self._slack_s = np.flatnonzero(snapshot.running.is_decode), slack_s
         waiting, limits = snapshot.waiting, snapshot.limits
         self._started = int(np.count_nonzero(waiting.started))
         self._seats = limits.max_num_seqs - len(snapshot.running)
