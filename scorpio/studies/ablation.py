@@ -183,15 +183,12 @@ PARTS: Mapping[str, Part] = {
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     SPEED: Part(patches=((EngineSpeed, "observe", lambda *_: None),)),
-    "slack_reserve = 0": Part({"slack_reserve": 0.0}),
-    "catch_up = 1": Part({"catch_up": 1.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
     "step margin": Part(patches=((EngineSpeed, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_target_s", lambda running, _: running.tpot_slo_s),)
     ),
     FIXED: Part({"fixed_share": 1.0}),
-    "light_queue = 1,000": Part({"light_queue": 1000.0}),
     "scan_requests = 1": Part({"scan_requests": 1.0}),
 }
 

@@ -17,10 +17,9 @@ def step_limit_s(step: StepContext, margin: float) -> float:
 
     margin: times its prediction that a step may take.
     """
-    decodes, options = step.decodes, step.options
-    slack_s = decodes.slack_s - options.slack_reserve * decodes.slo_s
+    decodes = step.decodes
     helpable = decodes.slo_s > decodes.alone_s
-    allowed_s = np.maximum(slack_s, options.catch_up * decodes.slo_s)[helpable]
+    allowed_s = np.maximum(decodes.slack_s, decodes.slo_s)[helpable]  # a late one gets its target
     shortest_s = float(allowed_s.min(initial=math.inf)) / margin
     return min(max(shortest_s, decodes.alone_s), decodes.most_s)
 

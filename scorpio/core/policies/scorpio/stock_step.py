@@ -47,8 +47,8 @@ def light_step(step: StepContext) -> StockStep | None:
     model, snapshot, decodes, options = step.model, step.snapshot, step.decodes, step.options
     running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits
     share, start_s, mean_tokens = options.light_share, step.start_s, step.lengths.mean_tokens
-    if len(waiting) > options.light_queue or not share:
-        return None
+    if not share or len(running) + len(waiting) > limits.max_num_seqs:
+        return None  # one without a seat is a queue, whose order matters
     if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
         return None  # hits are no work, but they need their blocks
     waited_s = start_s - float(waiting.arrival_s.min(initial=math.inf))
