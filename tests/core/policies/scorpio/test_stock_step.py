@@ -81,7 +81,7 @@ def test_without_a_share_there_are_no_stock_steps() -> None:
 @pytest.mark.parametrize(("count", "light"), [(8, True), (9, False)])
 def test_a_queue_is_no_light_load(count: int, light: bool) -> None:
     waiting = tuple(ask(seq, tokens=1) for seq in range(9, 9 + count))
-    assert (step((decode(0),), waiting) is not None) is light
+    assert (step((decode(0),), waiting, max_num_seqs=9) is not None) is light
 
 
 @pytest.mark.parametrize(("tokens", "light"), [(99, True), (100, False)])
@@ -103,7 +103,7 @@ def test_who_cannot_be_in_time_would_rather_know(
     ttft_s: float, on_miss: OnMiss, light: bool
 ) -> None:
     waiting = (ask(ttft_s=ttft_s, on_miss=on_miss),)
-    assert (step((decode(0),), waiting) is not None) is light
+    assert (step((decode(0),), waiting, max_num_seqs=9) is not None) is light
 
 
 # Two members, 150 tokens of context and half of two answers: 12 + 1.5 + 0.4 ms.
