@@ -183,6 +183,7 @@ PARTS: Mapping[str, Part] = {
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     SPEED: Part(patches=((EngineSpeed, "observe", lambda *_: None),)),
+    "slack_reserve = 0": Part({"slack_reserve": 0.0}),
     "max_step_s = 60": Part({"max_step_s": 60.0}),
     "step margin": Part(patches=((EngineSpeed, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(

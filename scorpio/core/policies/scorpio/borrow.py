@@ -52,8 +52,9 @@ def _borrowed_s(step: StepContext, later_step_s: float, jobs: PrefillJobs) -> li
 def _recovery_s(step: StepContext) -> FloatArray:
     """What each decode makes up with a token once the queue is served: steps are then as long as
     the decodes and the usual prefill need."""
+    slo_s = step.decodes.slo_s
     usual_s = step.decodes.alone_s / (1.0 - step.prefill_share)
-    recovery_s: FloatArray = step.decodes.slo_s - usual_s
+    recovery_s: FloatArray = np.maximum(step.options.slack_reserve * slo_s, slo_s - usual_s)
     return recovery_s
 
 

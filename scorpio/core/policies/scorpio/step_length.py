@@ -18,8 +18,10 @@ def step_limit_s(step: StepContext, margin: float) -> float:
     margin: times its prediction that a step may take.
     """
     decodes = step.decodes
+    reserve_s = step.options.slack_reserve * decodes.slo_s
     helpable = decodes.slo_s > decodes.alone_s
-    allowed_s = np.maximum(decodes.slack_s, decodes.slo_s)[helpable]  # a late one gets its target
+    # By what a late one is given less than its target it makes up with each token.
+    allowed_s = (np.maximum(decodes.slack_s, decodes.slo_s) - reserve_s)[helpable]
     shortest_s = float(allowed_s.min(initial=math.inf)) / margin
     return min(max(shortest_s, decodes.alone_s), decodes.most_s)
 
