@@ -169,8 +169,8 @@ PARTS: Mapping[str, Part] = {
         patches=((PrefillJobs, "cost_s", _prefill_only),)
     ),
     GUARD: Part(patches=(_any_batch(),)),
-    "pacing (every step up to max_step_s)": Part(
-        patches=((policy_module, "step_limit_s", lambda step, _: step.options.max_step_s),)
+    "pacing (steps as long as the engine allows)": Part(
+        patches=((policy_module, "step_limit_s", lambda step, _: step.decodes.most_s),)
     ),
     "time-line (every step within one S instead)": Part(
         patches=((step_decodes, "decode_slack_s", lambda running, rows, target_s, _: target_s),)
@@ -184,7 +184,6 @@ PARTS: Mapping[str, Part] = {
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
     SPEED: Part(patches=((EngineSpeed, "observe", lambda *_: None),)),
     "slack_reserve = 0": Part({"slack_reserve": 0.0}),
-    "max_step_s = 60": Part({"max_step_s": 60.0}),
     "step margin": Part(patches=((EngineSpeed, "margin", lambda *_: 1.0),)),
     BROKEN_BIND: Part(
         patches=((step_decodes, "binding_target_s", lambda running, _: running.tpot_slo_s),)

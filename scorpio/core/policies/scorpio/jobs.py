@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
-from scorpio.core.latency import Number, StepModel
+from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.on_time import to_shed
 from scorpio.core.policies.scorpio.shared_work import shared_work
 from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss
 
@@ -234,13 +235,3 @@ def prefill_jobs(
 def _out_of_reach(model: StepModel, tpot_s: FloatArray, context: FloatArray) -> BoolArray:
     """Even alone: such a promise is broken on arrival, whatever the deadline."""
     return tpot_s < model.step_s(1, 0.0) + model.context_token_s * context
-
-
-def prefill_work_s(model: StepModel, tokens: Number, prefix: Number) -> Number:
-    """Time of so many prompt tokens beside other work, behind a prefix already in KV."""
-    return tokens * (model.high_token_s + model.prefill_prefix_s * (prefix + 0.5 * tokens))
-
-
-def decode_work_s(model: StepModel, context: Number, output: Number) -> Number:
-    """Time of so many decodes beside other work, from this context on."""
-    return output * (model.high_token_s + model.context_token_s * (context + 0.5 * output))

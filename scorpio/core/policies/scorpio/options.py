@@ -14,7 +14,6 @@ class ScorpioOptions(Options):
     light_share: float = option(0.8, 0.0, 1.0)  # of slack and S a stock step may use
     light_debt: float = option(0.3, 0.0, 10.0)  # decodes that one may be expected to make late
     slack_reserve: float = option(0.1, 0.0, 0.9)  # of S, the slack never spent (noise)
-    max_step_s: float = option(0.25, 0.001, 60.0)
     borrow_queue_s: float = option(1.0, 0.0, 60.0)  # prefill up to which decodes may be made late
     fixed_share: float = option(0.5, 0.0, 1.0)  # of a newcomer's S that no work may be done in
     scan_requests: float = option(50.0, 1.0, 1e6)  # passed over in a step of 20 ms

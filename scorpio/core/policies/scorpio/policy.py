@@ -25,13 +25,7 @@ from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.given_up import GivenUp
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine, out_of_reach
-from scorpio.core.policies.scorpio.jobs import (
-    PrefillJobs,
-    Turn,
-    decode_work_s,
-    prefill_jobs,
-    prefill_work_s,
-)
+from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
@@ -45,9 +39,10 @@ from scorpio.core.policies.scorpio.refusals import (
 )
 from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.shed import Competition, Outcome, over_share, shed
-from scorpio.core.policies.scorpio.step_decodes import asks, step_decodes
-from scorpio.core.policies.scorpio.step_length import full_step_s, step_limit_s
+from scorpio.core.policies.scorpio.step_decodes import step_decodes
+from scorpio.core.policies.scorpio.step_length import step_limit_s
 from scorpio.core.policies.scorpio.stock_step import StockStep, light_step
+from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.request import RequestView
 from scorpio.core.slack import step_start_s
@@ -120,11 +115,8 @@ class Scorpio:
         if snapshot.waiting.deadline_s.min(initial=math.inf) < math.inf:
             self._promised_s = start_s
         promised = start_s - self._promised_s <= options.patience_s
-        most_s = options.max_step_s
-        if not promised and not asks(snapshot):  # no step is short for the sake of nothing
-            most_s = max(most_s, full_step_s(model, snapshot.limits))
         given_up = self._given_up.follow(snapshot.running)
-        decodes = step_decodes(model, snapshot, start_s, most_s, given_up)
+        decodes = step_decodes(model, snapshot, start_s, given_up)
         fixed_s = self._fixed_s(model)
         share = self._prefill_share.value
         return StepContext(

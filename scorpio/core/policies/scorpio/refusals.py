@@ -13,10 +13,11 @@ from scorpio.core.latency import StepModel
 from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
 from scorpio.core.policies.scorpio.context import StepContext
-from scorpio.core.policies.scorpio.jobs import PrefillJobs, decode_work_s, prefill_work_s
+from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.retry_after import Told
 from scorpio.core.policies.scorpio.shed import Competition, Outcome
 from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable

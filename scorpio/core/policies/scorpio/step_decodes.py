@@ -10,10 +10,9 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.decodes import Decodes
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.work import full_step_s
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
-
-_DECODES = 2.0  # times its decodes alone: a step may always be so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +38,19 @@ def step_decodes(
     model: StepModel,
     snapshot: Snapshot,
     start_s: float,
-    max_step_s: float,
     given_up: BoolArray | None = None,
 ) -> StepDecodes:
-    """No step is longer than `max_step_s`, so a TPOT SLO beyond it is as good as that. Where
-    decodes alone take half of it, the engine is slow: prefill then has as much time as they do.
-    given_up: rows of the batch without a claim to their TPOT SLO."""
+    """A TPOT SLO beyond the longest step is as good as that.
+
+    given_up: rows of the batch without a claim to their TPOT SLO.
+    """
     running = snapshot.running
     decodes = Decodes.of(model, running)
     rows, alone_s = decodes.rows, decodes.alone_s
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    most_s = max(max_step_s, _DECODES * alone_s)
+    most_s = max(full_step_s(model, snapshot.limits), alone_s)
     return StepDecodes(
         decodes.count,
         np.minimum(target_s[rows], most_s),
@@ -72,12 +71,3 @@ def tightest_target_s(model: StepModel, context_tokens: IntArray, target_s: Floa
     """
     alone_s = model.step_s(1, 0.0) + model.context_token_s * context_tokens
     return float(target_s[target_s >= alone_s].min(initial=math.inf))
-
-
-def asks(snapshot: Snapshot) -> bool:
-    """Does any of those that run or wait state an SLO?"""
-    running, waiting = snapshot.running, snapshot.waiting
-    stated_s = (
-        running.tpot_slo_s, running.deadline_s, waiting.tpot_slo_s, waiting.deadline_s,
-    )  # fmt: skip
-    return any(bool(np.isfinite(slo_s).any()) for slo_s in stated_s)

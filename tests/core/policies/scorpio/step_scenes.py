@@ -23,7 +23,7 @@ def step_of(
     options, lengths = options or ScorpioOptions(), LengthBelief(seen.limits.max_num_seqs)
     if mean_tokens is not None:
         lengths.mean_tokens = mean_tokens
-    decodes = step_decodes(model, seen, start_s, options.max_step_s)
+    decodes = step_decodes(model, seen, start_s)
     if tightest_s is not None:
         decodes = replace(decodes, tightest_s=tightest_s)
     known = {"prefill_share": 0.0, "fixed_s": 0.0, "promised": False} | facts

@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.jobs import (
-    PrefillJobs,
-    Turn,
-    decode_work_s,
-    prefill_jobs,
-    prefill_work_s,
-)
+from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot

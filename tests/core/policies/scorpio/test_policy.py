@@ -79,16 +79,12 @@ def test_light_load_may_make_a_decode_late_that_will_be_even_again() -> None:
     assert plan(decode("d", 0.030), waiting=waiting, light_debt=0.014).stock
 
 
-@pytest.mark.parametrize(
-    ("slo_s", "tokens"),
-    # With an SLO 0.25 s, of which the step without prefill takes 10 ms.
-    [((math.inf, math.inf), 8192), ((60.0, math.inf), 2400), ((math.inf, 60.0), 2400)],
-)
-def test_while_no_slo_is_stated_steps_are_long(slo_s: tuple[float, float], tokens: int) -> None:
+@pytest.mark.parametrize("slo_s", [(math.inf, math.inf), (60.0, math.inf), (math.inf, 60.0)])
+def test_without_a_tight_target_steps_are_as_long_as_stocks(slo_s: tuple[float, float]) -> None:
     wide = replace(LIMITS, token_budget=8192)
     policy = proven(Scorpio(PROFILE, wide, ScorpioOptions(light_share=0.0)), PROFILE)
     scene = Scene(wide, (), ((view("w", 10_000, *slo_s), False),))
-    assert policy.plan(NOW_S, snapshot(policy, scene)).token_budget == tokens
+    assert policy.plan(NOW_S, snapshot(policy, scene)).token_budget == 8192
 
 
 def test_a_step_counts_on_no_more_of_a_long_prompt_than_the_operator_allows() -> None:

@@ -12,12 +12,13 @@ from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.borrow import _borrowed_s, _recovery_s
 from scorpio.core.policies.scorpio.context import StepContext
-from scorpio.core.policies.scorpio.jobs import decode_work_s, prefill_jobs, prefill_work_s
+from scorpio.core.policies.scorpio.jobs import prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.refusals import crowded
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
 from scorpio.core.policies.scorpio.shed import Competition, Outcome, shed_cost_s
 from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot

@@ -60,7 +60,7 @@ def step(
 def test_the_budget_bounds_a_step_and_more_of_them_are_needed() -> None:
     seen = Snapshot(running_batch((decode(0), decode(1))), WaitingTable(),
                     EngineLimits(8, 256, 8000, 16, 4096), 8000)  # fmt: skip
-    decodes = step_decodes(MODEL, seen, START_S, 0.25)
+    decodes = step_decodes(MODEL, seen, START_S)
     assert decodes.alone_s == pytest.approx(0.014)
     assert stock_step(MODEL, decodes, 50, 0.0, 256) == pytest.approx((0.064, 0.064))
     # 300 tokens by 200: one and a half steps, so 0.2 s in the first, and decodes in both.
