@@ -8,6 +8,8 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.deficit import SHARE
+from scorpio.core.policies.scorpio.work import full_step_s
+from scorpio.core.snapshot import EngineLimits
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.engine.driver import VirtualScheduler
@@ -20,7 +22,8 @@ SPEC = EngineSpec(pipeline_depth=1, max_num_batched_tokens=2048, num_blocks=641,
                   max_model_len=10_000, max_num_seqs=64)  # fmt: skip
 PATIENCE_S = 5.0
 FULL_S = 4.0  # by then the small ones fill the pool
-STEP_S = 0.25  # `max_step_s`: none of the small ones has a TPOT SLO
+# None of the small ones has a TPOT SLO: steps are as long as the engine's limits allow.
+STEP_S = full_step_s(STEP, EngineLimits(64, 2048, 640 * 16, 16, 10_000))
 DRAIN_S = ANSWER * STEP_S  # the longest that a running answer still lasts
 
 
@@ -53,7 +56,7 @@ def w_max_s(bigs: int) -> float:
     """docs/guarantees.md: patience, the time until running answers have ended, for each overdue,
     and its prefill at its share of what the decodes leave of a step."""
     work_s = bigs * BIG * STEP.high_token_s
-    left = 0.5  # at least, without a TPOT SLO: a step may take twice as long as its decodes
+    left = 0.5  # at least, without a TPOT SLO: a full step is more than twice its decodes
     return PATIENCE_S + bigs * DRAIN_S + work_s / (SHARE * left)
 
 
