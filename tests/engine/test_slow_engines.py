@@ -37,8 +37,6 @@ def served_s(base_s: float, cls: type[AsyncScheduler], **slo: object) -> float:
 
 @pytest.mark.parametrize("base_s", [0.005, 0.3, 2.0])
 @pytest.mark.parametrize("slo", [{}, {"slo_ttft_ms": 3_600_000.0, "slo_on_miss": "wait"}])
-def test_long_decodes_do_not_end_all_prefill(
-    base_s: float, slo: dict[str, object]
-) -> None:
+def test_long_decodes_do_not_end_all_prefill(base_s: float, slo: dict[str, object]) -> None:
     stock_s = served_s(base_s, AsyncScheduler, **slo)
     assert served_s(base_s, VirtualScheduler, **slo) <= FACTOR * stock_s < math.inf
