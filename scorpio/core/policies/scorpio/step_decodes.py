@@ -14,6 +14,8 @@ from scorpio.core.policies.scorpio.work import full_step_s
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
 
+_SHORTEST_S = 1e-3  # a step takes longer on any engine; the model of an unmeasured one says 0
+
 
 @dataclass(frozen=True, slots=True)
 class StepDecodes:
@@ -50,7 +52,7 @@ def step_decodes(
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    most_s = max(full_step_s(model, snapshot.limits), alone_s)
+    most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
     return StepDecodes(
         decodes.count,
         np.minimum(target_s[rows], most_s),
