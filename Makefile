@@ -7,7 +7,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: ## venv, packages, embedded model
-	@bash deploy/setup.sh
+	@bash deploy/dev/setup.sh
 
 demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (table, out/demo/report.html)
 	@.venv/bin/scorpio demo $(ARGS)

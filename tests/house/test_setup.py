@@ -29,7 +29,7 @@ def bare_tree(tmp_path: Path) -> Path:
 )
 def test_one_clear_line(bare_tree: Path, variables: dict[str, str], says: str) -> None:
     done = subprocess.run(
-        ["bash", "deploy/setup.sh"],
+        ["bash", "deploy/dev/setup.sh"],
         cwd=bare_tree,
         env={**os.environ, **variables},
         capture_output=True,

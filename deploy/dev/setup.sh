@@ -5,7 +5,7 @@
 #   SCORPIO_BUILD=gpu  install vLLM for GPUs (default: cpu)     PYTHON=...  the interpreter (default: python3.11)
 #   SCORPIO_CACHE=DIR  where the embedded model is kept
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 build="${SCORPIO_BUILD:-cpu}"
 python="${PYTHON:-python3.11}"
@@ -55,7 +55,7 @@ failing_words() {
 
 # Of pyproject.toml only what installs something: the settings of tools come after it.
 fingerprint() {
-    { sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat deploy/overrides.txt deploy/setup.sh; echo "$PWD $build $python"; } |
+    { sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat deploy/dev/overrides.txt deploy/dev/setup.sh; echo "$PWD $build $python"; } |
         sha256sum | cut -d' ' -f1
 }
 
@@ -107,7 +107,7 @@ install_packages() {
     value="$(pip_setting cert)"
     if [ -n "$value" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-${value%% *}}"; fi
     if [ "$build" = cpu ]; then
-        uv+=(--override deploy/overrides.txt)
+        uv+=(--override deploy/dev/overrides.txt)
         # vLLM wants torch +cpu, which is not on PyPI: where pip's own settings (find-links, an index)
         # do not offer it, it comes from PyTorch's index.
         say "packages: looking for torch +cpu"
