@@ -19,7 +19,7 @@ MOST_LINES, MOST_IN_README = 200, 100
 HISTORY = ("CHANGELOG.md", "docs/notebook.md")
 TEXTS = {
     str(path.relative_to(ROOT)): path.read_text()
-    for pattern in ("*.md", "docs/**/*.md", "predictors/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "predictors/*.md", "deploy/*.md")
     for path in sorted(ROOT.glob(pattern))
 }
 WRITTEN = [name for name in TEXTS if name.startswith("docs/results/")]  # by commands
