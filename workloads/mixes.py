@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from scorpio.core.slo import Slo
 from workloads.errors import UnknownName
 
 MIXES_FILE = Path(__file__).parent / "catalog" / "mixes.toml"
@@ -40,6 +41,11 @@ class MixClass:
                 raise ValueError(f"{field} of class {self.name} must be > 0, got {value!r}")
         if math.isinf(min(self.ttft_ms, self.tpot_ms, self.e2e_ms)):
             raise ValueError(f"class {self.name} promises nothing")
+
+    def slo(self) -> Slo:
+        """What it promises."""
+        ttft_s, tpot_s, e2e_s = (ms / 1000.0 for ms in (self.ttft_ms, self.tpot_ms, self.e2e_ms))
+        return Slo(ttft_s, tpot_s, e2e_s, value=self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from workloads.errors import TRACE_DOCS, MissingTraceError, UnknownName, WorkloadError
 from workloads.mixes import MIXES_FILE, Mix, get_mix, mix_names
+from workloads.operator_classes import with_operator_classes
 from workloads.request import WorkloadRequest, with_mix, with_own_slos
 from workloads.synthetic.generate import Synthetic, from_table, synthetic_rows
 from workloads.traces.intake import Intake, read_intake
@@ -33,6 +34,7 @@ __all__ = [
 
 CATALOG = MIXES_FILE.parent
 DATA_VARIABLE = "SCORPIO_DATA"
+DEFAULT_MIX = "six"
 TRACE_MIX = "trace"  # the SLOs that the trace itself states
 SYNTHETIC, EXTERNAL = "synthetic", "external"
 
@@ -68,7 +70,8 @@ def load_workload(
         rows: "A:B", a window of it; a synthetic workload goes on as far as is asked.
         rate_scale: multiplies the arrival rate (a burst gets shorter and higher).
         seed: draws synthetic rows, the spread of quantised clocks, and the class of each request.
-        mix: a mix of the catalog, or `trace` for the SLOs stated in the trace itself.
+        mix: a mix of the catalog, `trace` for the SLOs stated in the trace itself, or a TOML file
+            with the classes that its rows name (an operator's `--slo-config`).
         reading: what the user says of the units of a file of one's own.
 
     Raises:
@@ -77,14 +80,25 @@ def load_workload(
     """
     if seed < 0:
         raise WorkloadError(f"seed must be >= 0, got {seed}")
-    found_mix = None if mix == TRACE_MIX else _mix(mix)
+    own = Path(mix) if mix.endswith(".toml") else None
+    found_mix = None if own or mix == TRACE_MIX else _mix(mix)
     window = rebased(scale_rate(_rows(name_or_path, rows, seed, reading), rate_scale))
+    if own is not None:
+        return with_operator_classes(window, own)
     return with_own_slos(window) if found_mix is None else with_mix(window, found_mix, seed)
+
+
+def default_mix(name_or_path: str) -> str | None:
+    """`six` for what is in the catalog or synthetic; None for a log of one's own: what its
+    requests were promised is not for us to make up."""
+    path = Path(name_or_path)
+    is_log = name_or_path not in workload_names() and path.suffix != ".toml" and path.is_file()
+    return None if is_log else DEFAULT_MIX
 
 
 def _mix(name: str) -> Mix:
     if name not in mix_names():
-        raise UnknownName("mix", name, [*mix_names(), TRACE_MIX])
+        raise UnknownName("mix", name, [*mix_names(), TRACE_MIX], "; or a file NAME.toml")
     return get_mix(name)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, parse_ms
+from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, Slo, parse_ms
 from workloads.errors import WorkloadError
 from workloads.mixes import Mix, assign
 from workloads.traces.row import BLOCK_TOKENS, TraceRow
@@ -32,23 +32,28 @@ class WorkloadRequest:
 
 def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:
     """Promises from a mix; what the rows themselves asked for is set aside."""
+    dealt = zip(rows, assign(mix, len(rows), seed), strict=True)
     return [
-        WorkloadRequest(
-            index,
-            row.arrival_s,
-            row.prompt_tokens,
-            row.output_tokens,
-            row.hash_ids,
-            entry.name,
-            entry.ttft_ms / 1000.0,
-            entry.tpot_ms / 1000.0,
-            row.tenant,
-            entry.e2e_ms / 1000.0,
-            entry.value,
-            row.block_tokens,
-        )
-        for index, (row, entry) in enumerate(zip(rows, assign(mix, len(rows), seed), strict=True))
+        request_of(index, row, entry.slo(), entry.name) for index, (row, entry) in enumerate(dealt)
     ]
+
+
+def request_of(index: int, row: TraceRow, slo: Slo, slo_class: str) -> WorkloadRequest:
+    """A row with its promise."""
+    return WorkloadRequest(
+        index,
+        row.arrival_s,
+        row.prompt_tokens,
+        row.output_tokens,
+        row.hash_ids,
+        slo_class,
+        slo.ttft_s,
+        slo.tpot_s,
+        row.tenant,
+        slo.e2e_s,
+        slo.value,
+        row.block_tokens,
+    )
 
 
 def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
@@ -58,7 +63,7 @@ def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
         WorkloadError: no row states a value, or one names a class without values: only its
             server knows what that class promised.
     """
-    if not any(name in row.xargs for row in rows for name in XARG_FIELDS):
+    if not any(name in row.xargs for row in rows for name in (XARG_CLASS, *XARG_FIELDS)):
         raise WorkloadError("mix 'trace': no row of the trace states an SLO; name a mix instead")
     requests = []
     for index, row in enumerate(rows):
@@ -69,23 +74,10 @@ def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
         slo_class = str(row.xargs.get(XARG_CLASS, ""))
         if slo_class and math.isinf(min(ttft_s, tpot_s, e2e_s)):
             raise WorkloadError(
-                f"mix 'trace': row {index} names class '{slo_class}' without values in ms"
+                f"mix 'trace': row {index} names class '{slo_class}' without values in ms; what"
+                " classes promise stands in the server's file: --mix FILE.toml"
             )
-        requests.append(
-            WorkloadRequest(
-                index,
-                row.arrival_s,
-                row.prompt_tokens,
-                row.output_tokens,
-                row.hash_ids,
-                slo_class,
-                ttft_s,
-                tpot_s,
-                row.tenant,
-                e2e_s,
-                block_tokens=row.block_tokens,
-            )
-        )
+        requests.append(request_of(index, row, Slo(ttft_s, tpot_s, e2e_s), slo_class))
     return requests
 
 

@@ -15,13 +15,24 @@ import typer
 from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
 from scorpio.cli.errors import one_line_errors
 from scorpio.cli.length import collect_pairs, train_from_pairs
-from scorpio.cli.options import BlockTokens, Mix, Model, OutDir, Rows, SpreadTickS, TimeUnit, Trace
+from scorpio.cli.options import (
+    BlockTokens,
+    Columns,
+    Mix,
+    Model,
+    OutDir,
+    Rows,
+    SpreadTickS,
+    TimeUnit,
+    Trace,
+)
 from scorpio.cli.parse import (
     check_options,
     check_policies,
     listed,
     one_of,
     option_values,
+    parse_columns,
     parse_seed,
 )
 from scorpio.cli.profile import profile
@@ -107,12 +118,13 @@ def compare(
     ] = TWIN,
     gpu: Annotated[str | None, typer.Option(help="twin: a GPU name or a latency.json")] = None,
     rows: Rows = None,
-    mix: Mix = "six",
+    mix: Mix = None,
     rate_scale: Annotated[str, typer.Option(metavar="X[,X...]", help="arrival rates")] = "1",
     seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
     time_unit: TimeUnit = None,
     block_tokens: BlockTokens = None,
     spread_tick_s: SpreadTickS = 0.0,
+    columns: Columns = None,
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
     tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
     lengths: Annotated[
@@ -128,7 +140,7 @@ def compare(
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
-        units = (time_unit, block_tokens, spread_tick_s)
+        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
         if engine == TWIN:
             compare_in_twin(load, gpu, bound, tune, lengths, workers)
@@ -152,12 +164,13 @@ def plan(
         str, typer.Option(metavar="NAME[,NAME...]", help="policies to plan for")
     ] = "fcfs,fcfs-tuned,scorpio",
     rows: Rows = None,
-    mix: Mix = "six",
+    mix: Mix = None,
     rate_scale: Annotated[str, typer.Option(metavar="X", help="arrival rates")] = "1",
     seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
     time_unit: TimeUnit = None,
     block_tokens: BlockTokens = None,
     spread_tick_s: SpreadTickS = 0.0,
+    columns: Columns = None,
     lengths: Annotated[
         str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
     ] = "0.6",
@@ -168,7 +181,7 @@ def plan(
     with one_line_errors():
         from scorpio.cli.plan import plan_in_twin
 
-        units = (time_unit, block_tokens, spread_tick_s)
+        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
         plan_in_twin(load, gpu, lengths, workers, target, max_replicas)
 

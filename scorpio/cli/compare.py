@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorpio.cli.errors import UsageError
-from scorpio.cli.parse import check_policies, command_line, listed, parse_rate, parse_seed
+from scorpio.cli.parse import (
+    check_policies,
+    command_line,
+    listed,
+    parse_rate,
+    parse_seed,
+    settled_mix,
+)
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.studies.compare import CompareSpec
     from workloads.load import LoadKey
     from workloads.results.summary import Comparison
-    from workloads.traces.reading import Reading
+    from workloads.traces.reading import Columns, Reading
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
 
@@ -45,21 +52,21 @@ class Wanted:
 def wanted(
     trace: str,
     rows: str | None,
-    mix: str,
+    mix: str | None,
     rate_scale: str,
     policy: str,
     seed: str,
     out: Path,
-    units: tuple[str | None, int | None, float],
+    units: tuple[str | None, int | None, float, Columns],
 ) -> Wanted:
     """The words of a command line, lists taken apart. units: --time-unit, --block-tokens,
-    --spread-tick-s. Raises UsageError and WorkloadError."""
+    --spread-tick-s, --map. Raises UsageError and WorkloadError."""
     from workloads.traces.reading import Reading
 
     return Wanted(
         trace=trace,
         rows=rows,
-        mix=mix,
+        mix=settled_mix(trace, mix),
         rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
         policies=tuple(listed("policy", policy, str)),
         seeds=tuple(listed("seed", seed, parse_seed)),

@@ -10,13 +10,20 @@ import typer
 Model = Annotated[str, typer.Option(help="smollm2, tiny, a directory or a Hub id")]
 OutDir = Annotated[Path, typer.Option("--out", help="directory for the results")]
 Trace = Annotated[str, typer.Option(help="catalog name or trace file")]
-Mix = Annotated[str, typer.Option(help="SLO mix; `trace` = as the trace itself states")]
+Mix = Annotated[
+    str | None,
+    typer.Option(help="SLOs: a mix (six), `trace` = as its rows state, FILE.toml = their classes"),
+]
 Rows = Annotated[str | None, typer.Option(metavar="A:B", help="a window of the trace")]
 TimeUnit = Annotated[
     str | None, typer.Option(metavar="s|ms|us|ns", help="of a trace file; as its kind says")
 ]
 BlockTokens = Annotated[
     int | None, typer.Option(metavar="N", help="tokens to a hash id; as its kind says")
+]
+Columns = Annotated[
+    str | None,
+    typer.Option("--map", metavar="NAME=COLUMN,...", help="names of a trace file's own columns"),
 ]
 SpreadTickS = Annotated[
     float, typer.Option(metavar="S", help="undo a clock that ticks every S seconds")

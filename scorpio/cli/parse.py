@@ -6,9 +6,12 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from scorpio.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from workloads.traces.reading import Columns
 
 T = TypeVar("T")
 _SETTINGS_ARGS = ("--additional-config", "--additional_config", "--config")
@@ -46,6 +49,28 @@ def check_options(
         check_policy(policy or DEFAULT_POLICY, options)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def settled_mix(trace: str, mix: str | None) -> str:
+    """`mix`, or what the trace is used with. Raises UsageError for a file without one: SLOs dealt
+    at random would be an answer to another question."""
+    from workloads.mixes import mix_names
+    from workloads.named import default_mix
+
+    found = mix if mix is not None else default_mix(trace)
+    if found is None:
+        raise UsageError(
+            f"--mix: which SLOs do the requests of {trace} have? trace = as its rows state them,"
+            f" FILE.toml = the classes that they name, or one of {', '.join(mix_names())}"
+        )
+    return found
+
+
+def parse_columns(text: str | None) -> Columns:
+    """`--map`. Raises WorkloadError."""
+    from workloads.traces.reading import parse_columns as parse
+
+    return parse(text)
 
 
 def listed(what: str, text: str, parse: Callable[[str], T]) -> list[T]:

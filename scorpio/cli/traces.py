@@ -8,21 +8,31 @@ from typing import Annotated
 import typer
 
 from scorpio.cli.errors import one_line_errors
-from scorpio.cli.options import BlockTokens, Mix, OutDir, Rows, SpreadTickS, TimeUnit, Trace
-from scorpio.cli.parse import command_line
+from scorpio.cli.options import (
+    BlockTokens,
+    Columns,
+    Mix,
+    OutDir,
+    Rows,
+    SpreadTickS,
+    TimeUnit,
+    Trace,
+)
+from scorpio.cli.parse import command_line, parse_columns, settled_mix
 
 
 def replay(
     url: Annotated[str, typer.Option(help="any OpenAI-compatible server")],
     trace: Trace,
     out: OutDir,
-    mix: Mix = "six",
+    mix: Mix = None,
     rows: Rows = None,
     rate_scale: Annotated[float, typer.Option(help="multiplies the arrival rate")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     time_unit: TimeUnit = None,
     block_tokens: BlockTokens = None,
     spread_tick_s: SpreadTickS = 0.0,
+    columns: Columns = None,
     model: Annotated[str | None, typer.Option(help="as the server names it; its first")] = None,
     vocab_size: Annotated[
         int, typer.Option(min=200, help="prompts are token ids below this")
@@ -37,8 +47,8 @@ def replay(
         from workloads.named import trace_notice
         from workloads.traces.reading import Reading
 
-        reading = Reading(time_unit, block_tokens, spread_tick_s)
-        load = LoadKey(trace, rows, mix, rate_scale, seed, reading)
+        reading = Reading(time_unit, block_tokens, spread_tick_s, parse_columns(columns))
+        load = LoadKey(trace, rows, settled_mix(trace, mix), rate_scale, seed, reading)
         requests = load.requests()
         from scorpio.live.progress import say
         from scorpio.live.publish import require_answers
@@ -56,6 +66,7 @@ def convert(
     time_unit: TimeUnit = None,
     block_tokens: BlockTokens = None,
     spread_tick_s: SpreadTickS = 0.0,
+    columns: Columns = None,
     seed: Annotated[int, typer.Option(min=0, help="draws the spread")] = 0,
 ) -> None:
     """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
@@ -64,7 +75,8 @@ def convert(
         from workloads.traces.convert import lost_prefixes
         from workloads.traces.reading import Reading
 
-        found = write_canonical(source, out, Reading(time_unit, block_tokens, spread_tick_s), seed)
+        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
+        found = write_canonical(source, out, Reading(*units), seed)
         for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
             if line is not None:
                 print(line)

@@ -95,10 +95,27 @@ def test_wrong_arguments_without_out(arguments: tuple[str, ...], reason: str) ->
 def test_a_malformed_trace_is_named_by_file_and_line(tmp_path: Path) -> None:
     trace = tmp_path / "bad.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 3, "output_length": 2}\n{"timestamp": 1}\n')
-    code, stderr = run(*REPLAY, "--trace", str(trace), "--out", str(tmp_path / "out"))
+    code, stderr = run(*REPLAY, *of(trace), "--out", str(tmp_path / "out"))
     assert code == 2
     assert f"{trace}, line 2: input_length" in stderr
     assert not (tmp_path / "out").exists()
+
+
+def of(trace: Path) -> list[str]:
+    return ["--trace", str(trace), "--mix", "six"]
+
+
+@pytest.mark.parametrize("command", [TWIN, PLAN[:1] + PLAN[3:], REPLAY])
+def test_slos_of_a_log_are_never_made_up(tmp_path: Path, command: list[str]) -> None:
+    trace, out = seconds_trace(tmp_path), tmp_path / "out"
+    code, stderr = run(*command, "--trace", str(trace), "--out", str(out))
+    assert code == 2
+    assert f"--mix: which SLOs do the requests of {trace} have? trace = " in stderr
+    assert "FILE.toml" in stderr
+    assert not out.exists()
+    code, stderr = run(*command, *of(trace), "--out", str(out), "--map", "prompts=x")
+    assert code == 2
+    assert "'prompts=x' must be NAME=COLUMN; names: arrival, prompt, output, tenant" in stderr
 
 
 def seconds_trace(tmp_path: Path) -> Path:
@@ -113,7 +130,7 @@ def seconds_trace(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", [TWIN, PLAN[:1] + PLAN[3:], REPLAY])
 def test_a_doubtful_unit_is_asked_for_by_every_command(tmp_path: Path, command: list[str]) -> None:
     trace, out = seconds_trace(tmp_path), tmp_path / "out"
-    code, stderr = run(*command, "--trace", str(trace), "--out", str(out))
+    code, stderr = run(*command, *of(trace), "--out", str(out))
     assert code == 2
     assert "say --time-unit s" in stderr
     assert "docs/traces.md" in stderr
@@ -125,7 +142,7 @@ def test_a_doubtful_unit_is_asked_for_by_every_command(tmp_path: Path, command: 
 
 def test_what_was_read_is_told(tmp_path: Path) -> None:
     trace = seconds_trace(tmp_path)
-    wanted = ("--trace", str(trace), "--time-unit", "s", "--rows", "0:10")
+    wanted = (*of(trace), "--time-unit", "s", "--rows", "0:10")
     _, stderr = run(*REPLAY, *wanted, "--out", str(tmp_path / "out"))
     assert "(mooncake): 9 used, 1 failed dropped; 9 s, 1 requests/s; times are s" in stderr
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from workloads.traces.reading import (
     AS_IT_SAYS,
     HEAD_ROWS,
     UNITS_S,
+    Columns,
     Head,
     NamedBlocks,
     Reading,
@@ -32,12 +32,13 @@ from workloads.traces.reading import (
     tick_of,
 )
 from workloads.traces.row import TraceRow, parse_rows, rebased, with_own_ids
-from workloads.traces.tables import KINDS, CsvSource
+from workloads.traces.tables import KINDS, MAPPED, CsvSource, mapped_kind
 from workloads.traces.text import raw_lines
 from workloads.traces.ticks import spread_ticks
 
 _SNIFFED_BYTES = 65_536
 _KEPT_TRACES = 2
+_MOST_NAMED = 12
 
 
 class Source(Protocol):
@@ -46,6 +47,7 @@ class Source(Protocol):
     kind: str
     unit: str | None
     block_tokens: int
+    used: frozenset[str]  # names of columns
 
     @property
     def named_unit(self) -> bool: ...
@@ -65,7 +67,8 @@ class Intake:
     """The requests of a trace or of a window of it, the first at zero, and how they were read.
 
     dropped: failed requests of the log. block_tokens: None where the file names no blocks.
-    tick_s: of a coarse clock that was left as it is.
+    tick_s: of a coarse clock that was left as it is. moved: rows that stood before one that came
+    earlier. unused: columns that mean nothing here.
     """
 
     kind: str
@@ -74,6 +77,8 @@ class Intake:
     time_unit: str
     block_tokens: int | None
     tick_s: float | None = None
+    moved: int = 0
+    unused: tuple[str, ...] = ()
 
     def lines(self, name: str) -> list[str]:
         """For people: what was read and how, and what to be careful about."""
@@ -85,33 +90,47 @@ class Intake:
             f"{name} ({self.kind}): {used}; {_span_text(span_s)}{rate};"
             f" times are {self.time_unit}{blocks}"
         ]
+        if self.moved:
+            told.append(
+                f"{name}: {self.moved:,} rows were out of order and have been sorted by time"
+            )
         shared = len(self.rows) - len({row.arrival_s for row in self.rows})
         if self.tick_s is not None and shared:
             told.append(
                 f"{name}: its clock ticks every {self.tick_s:.3g} s, so {shared:,} requests come at"
                 f" the instant of another: --spread-tick-s {self.tick_s:.3g} spreads them"
             )
+        if self.unused:
+            names = ", ".join(f"{column:.40}" for column in self.unused[:_MOST_NAMED])
+            more = len(self.unused) - _MOST_NAMED
+            told.append(
+                f"{name}: columns not used: {names}{f' and {more} more' if more > 0 else ''}"
+            )
         return told
 
 
-def sniff(path: Path) -> Source:
-    """The kind of a file by its first line of text. Raises TraceError."""
+def sniff(path: Path, columns: Columns = ()) -> Source:
+    """The kind of a file by its first line of text. columns: what the user says of its names.
+    Raises TraceError."""
     line, head = next(((n, raw) for n, raw in raw_lines(path) if raw.strip()), (1, b""))
     text = head[:_SNIFFED_BYTES].decode(errors="replace").strip()
     if text.startswith("{"):
-        return JsonSource(path, _json_kind(head))
+        return JsonSource(path, _json_kind(head), columns)
     if text.startswith("["):
         raise TraceError(path, line, _list_reason(text))
+    if columns:
+        return CsvSource(path, MAPPED, mapped_kind(columns), columns)
     header = {name.strip(' "\t') for name in text.split(",")}
     for name, kind in KINDS.items():
         if header.issuperset(kind.columns):
-            return CsvSource(path, name)
+            return CsvSource(path, name, kind)
     raise TraceError(path, line, f"unknown header {text[:80]!r}; {_valid_kinds()}")
 
 
 def _valid_kinds() -> str:
     tables = "; ".join(f"{name} ({','.join(kind.columns)})" for name, kind in KINDS.items())
-    return f"valid kinds: {MOONCAKE}, {QWEN} (JSONL); {tables}"
+    other = "other names: --map arrival=COLUMN,prompt=COLUMN,output=COLUMN"
+    return f"valid kinds: {MOONCAKE}, {QWEN} (JSONL); {tables}; {other}"
 
 
 def _json_kind(line: bytes) -> str:
@@ -164,7 +183,7 @@ def _read(
     reading: Reading,
     seed: int,
 ) -> Intake:
-    source = sniff(path)
+    source = sniff(path, reading.columns)
     head = _head(source)
     unit, block_tokens = _settled(path, source, head, reading)
     first, end = window
@@ -176,7 +195,10 @@ def _read(
         raise TraceError(path, 1, "holds no requests")
     if found.rows_seen <= first or (end is not None and found.rows_seen < end):
         raise WorkloadError(f"{path}: rows {first}:{end or ''}: it has {found.rows_seen} rows")
+    moved = found.sort()
     rows, numbers = found.rows, found.numbers
+    if spread_s and moved:
+        raise WorkloadError(f"--spread-tick-s: {path} has rows out of order: sort it by time first")
     if spread_s and rows:
         rows = spread_ticks(rows, spread_s, seed)
     last = found.rows_seen if end is None else end
@@ -191,6 +213,8 @@ def _read(
         time_unit="dates" if head.dates_s or unit is None else unit,
         block_tokens=block_tokens if head.blocks else None,
         tick_s=None if spread_s else tick_of(_seconds(head, unit)),
+        moved=moved,
+        unused=tuple(name for name in head.names if name not in source.used),
     )
 
 
@@ -200,7 +224,8 @@ class _Window:
     def __init__(self, path: Path, source: Source, unit_s: float | None, block_tokens: int) -> None:
         self._path, self._source = path, source
         self._unit_s, self._block_tokens = unit_s, block_tokens
-        self.rows: list[TraceRow] = []  # the first at zero
+        self.rows: list[TraceRow] = []  # as they stand; the first at zero
+        self._times_s: list[float] = []
         self.numbers: list[int] = []  # of the rows, in the file
         self.dropped_numbers: list[int] = []
         self.rows_seen = 0
@@ -212,7 +237,7 @@ class _Window:
 
     def take(self, first: int, end: int | None, *, to_next_tick: bool) -> None:
         """Rows from `first` on, up to `end`, or to the first one after the instant of the last."""
-        last_s, start_s = -math.inf, None
+        start_s = None
         for number, (line, raw) in enumerate(self._source.records()):
             beyond = end is not None and number >= end
             if beyond and not to_next_tick:
@@ -223,13 +248,10 @@ class _Window:
             try:
                 fields = self._source.fields(raw)
                 time_s = _time_s(self._source, fields, self._unit_s)
-                if time_s < last_s:
-                    raise ValueError(f"{self._source.time_name}: earlier than the row before")
-                arrival_s = 0.0 if start_s is None else time_s - start_s
+                arrival_s = 0.0 if start_s is None else max(time_s - start_s, 0.0)
                 row = self._source.row(fields, arrival_s, self._block_tokens)
             except ValueError as error:
                 raise TraceError(self._path, line, str(error)) from None
-            last_s = time_s
             if row is None:
                 self.dropped_numbers.append(number)
                 continue
@@ -237,8 +259,20 @@ class _Window:
             next_tick = beyond and (not self.rows or arrival_s > self.rows[-1].arrival_s)
             self.rows.append(with_own_ids(row, number))
             self.numbers.append(number)
+            self._times_s.append(time_s)
             if next_tick:
                 return
+
+    def sort(self) -> int:
+        """By time; equal ones as they stand. How many stood before one that came earlier?"""
+        times_s = self._times_s
+        moved = sum(b < a for a, b in itertools.pairwise(times_s))
+        if moved:
+            order = sorted(range(len(times_s)), key=times_s.__getitem__)
+            first_s = times_s[order[0]]
+            self.rows = [replace(self.rows[n], arrival_s=times_s[n] - first_s) for n in order]
+            self.numbers = [self.numbers[n] for n in order]
+        return moved
 
 
 def _time_s(source: Source, fields: Mapping[str, Any], unit_s: float | None) -> float:
@@ -255,6 +289,7 @@ def _head(source: Source) -> Head:
     with contextlib.suppress(ValueError):
         for line, raw in itertools.islice(source.records(), HEAD_ROWS):
             fields = source.fields(raw)
+            head.names.update(dict.fromkeys(fields))
             value = source.time(fields)
             time_s = seconds_of(value, UNITS_S["ns"])  # of a number: any unit
             if isinstance(value, str):
@@ -279,7 +314,7 @@ def _settled(path: Path, source: Source, head: Head, reading: Reading) -> tuple[
     """
     unit, blocks = reading.time_unit or source.unit, reading.block_tokens or source.block_tokens
     if reading.time_unit is None and unit is not None and not source.named_unit:
-        doubt = doubt_of_unit(head.times, unit, slow_is_odd=source.slow_is_odd)
+        doubt = doubt_of_unit(sorted(head.times), unit, slow_is_odd=source.slow_is_odd)
         if doubt is not None:
             raise TraceError(path, 1, doubt)
     odd = doubt_of_blocks(head.blocks, blocks) if reading.block_tokens is None else None

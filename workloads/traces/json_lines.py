@@ -3,7 +3,8 @@
 mooncake   {"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [..],
             "extra": {"vllm_xargs": {"slo_ttft_ms": 500, ...}}, "tenant": "a"}
 qwen       the same names with "chat_id" and "parent_chat_id": seconds, blocks of 16 tokens
-`hash_ids`, `extra` and `tenant` may be absent; other keys are ignored.
+`hash_ids`, `extra` and `tenant` may be absent; `slo_class`, `slo_ttft_ms`, `slo_tpot_ms` and
+`slo_e2el_ms` may stand beside them. Other keys are ignored, and named on screen.
 """
 
 from __future__ import annotations
@@ -13,21 +14,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from scorpio.core.slo import (
-    XARG_FIELDS,
-    OnMiss,
-    SloError,
-    parse_ms,
-    parse_on_miss,
-    parse_predicted_tokens,
-)
-from workloads.traces.reading import shown
+from workloads.traces.reading import Columns, shown
 from workloads.traces.row import BLOCK_TOKENS, MAX_HASH_ID, MAX_TOKENS, TraceRow
+from workloads.traces.slos import SLO_COLUMNS, checked, slos_of
 from workloads.traces.text import decoded, raw_lines
 
 MOONCAKE, QWEN = "mooncake", "qwen"
 QWEN_KEYS = ("chat_id", "parent_chat_id")
 _QWEN_BLOCK_TOKENS = 16
+_KEYS = ("timestamp", "input_length", "output_length")
+JSON_NAMES = {  # what `--map` means here
+    **dict(zip(("arrival", "prompt", "output"), _KEYS, strict=True)),
+    "tenant": "tenant",
+    **{name.removeprefix("slo_"): name for name in SLO_COLUMNS},
+}
 
 
 class JsonSource:
@@ -36,8 +36,12 @@ class JsonSource:
     time_name = "timestamp"
     named_unit = False
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, path: Path, kind: str, columns: Columns = ()) -> None:
         self.kind = kind
+        self._own_names = {own: JSON_NAMES[meant] for meant, own in columns}
+        self.used = frozenset(
+            (*_KEYS, *QWEN_KEYS, *SLO_COLUMNS, "hash_ids", "extra", "tenant", *self._own_names)
+        )
         self.unit: str | None = "s" if kind == QWEN else "ms"
         self.block_tokens = _QWEN_BLOCK_TOKENS if kind == QWEN else BLOCK_TOKENS
         self.slow_is_odd = kind == MOONCAKE
@@ -57,9 +61,13 @@ class JsonSource:
             raise ValueError("not JSON: maximum recursion depth exceeded") from None
         if not isinstance(record, dict):
             raise ValueError(f"must be a JSON object, got {type(record).__name__}")
-        for name in ("timestamp", "input_length", "output_length"):
+        for own, name in self._own_names.items():
+            if own in record:
+                record[name] = record.pop(own)
+        for name in _KEYS:
             if name not in record:
-                raise ValueError(f"{name}: missing")
+                own = next((o for o, n in self._own_names.items() if n == name), name)
+                raise ValueError(f"{own}: missing")
         return record
 
     def time(self, fields: Mapping[str, object]) -> object:
@@ -74,7 +82,7 @@ class JsonSource:
         tenant = fields.get("tenant", "")
         if not isinstance(tenant, str):
             raise ValueError(f"tenant: must be a string, got {type(tenant).__name__}")
-        ids, xargs = _hash_ids(fields), _xargs(fields)
+        ids, xargs = _hash_ids(fields), slos_of(fields) | _xargs(fields)
         if prompt == 0 or output == 0:
             return None
         return TraceRow(arrival_s, prompt, output, ids, xargs, tenant, block_tokens)
@@ -90,7 +98,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _count(record: Mapping[str, object], key: str) -> int:
-    value = record[key]
+    value = 0 if record[key] is None else record[key]
     if type(value) is not int or not 0 <= value <= MAX_TOKENS:
         raise ValueError(f"{key}: must be an integer 0..{MAX_TOKENS}, got {shown(value)}")
     return value
@@ -114,15 +122,5 @@ def _xargs(record: Mapping[str, object]) -> dict[str, object]:
     xargs = extra.get("vllm_xargs", {})
     if not isinstance(xargs, dict):
         raise ValueError(f"extra.vllm_xargs: must be an object, got {shown(xargs)}")
-    for key, value in xargs.items():
-        if not isinstance(value, (str, int, float)):
-            raise ValueError(f"extra.vllm_xargs.{key:.40}: must be flat, got {shown(value)}")
-    try:
-        for name in XARG_FIELDS:
-            if name in xargs:
-                parse_ms(name, xargs[name])
-        parse_on_miss(xargs, default=OnMiss.REJECT)
-        parse_predicted_tokens(xargs)
-    except SloError as error:
-        raise ValueError(f"extra.vllm_xargs.{error}") from None
+    checked(xargs, "extra.vllm_xargs.")
     return xargs

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from workloads.errors import WorkloadError
 
+Columns = tuple[tuple[str, str], ...]  # (what is meant, the file's own name for it)
+MEANT = ("arrival", "prompt", "output", "tenant", "class", "ttft_ms", "tpot_ms", "e2el_ms")
 UNITS_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 HEAD_ROWS = 1000  # the evidence
 MAX_TICK_S = 3600.0
@@ -39,11 +41,13 @@ class Reading:
     """How the user says a trace is to be read; None: as its kind says.
 
     spread_tick_s: the tick of a coarse clock, to be undone; 0 leaves the times as they are.
+    columns: names of the file's own for what is `MEANT`.
     """
 
     time_unit: str | None = None
     block_tokens: int | None = None
     spread_tick_s: float = 0.0
+    columns: Columns = ()
 
     def __post_init__(self) -> None:
         if self.time_unit is not None and self.time_unit not in UNITS_S:
@@ -58,6 +62,21 @@ class Reading:
             raise WorkloadError(
                 f"--spread-tick-s: a tick must be 0..{MAX_TICK_S:g} s, got {self.spread_tick_s!r}"
             )
+
+
+def parse_columns(text: str | None) -> Columns:
+    """`arrival=when,prompt=prompt_toks` of `--map`. Raises WorkloadError naming what is valid."""
+    found: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        meant, sign, own = (word.strip() for word in part.partition("="))
+        if meant not in MEANT or not sign or not own:
+            raise WorkloadError(
+                f"--map: '{part.strip():.60}' must be NAME=COLUMN; names: {', '.join(MEANT)}"
+            )
+        if meant in found or own in found.values():
+            raise WorkloadError(f"--map: '{part.strip():.60}' is there twice")
+        found[meant] = own
+    return tuple(found.items())
 
 
 AS_IT_SAYS = Reading()
@@ -78,6 +97,7 @@ class Head:
     times: list[float] = field(default_factory=list)  # as written; dates need no unit
     dates_s: list[float] = field(default_factory=list)
     blocks: list[NamedBlocks] = field(default_factory=list)
+    names: dict[str, None] = field(default_factory=dict)  # of columns, as they come
 
 
 def seconds_of(value: object, unit_s: float | None) -> float:

@@ -3,6 +3,8 @@
 azure      Azure LLM inference traces (Patel et al., Splitwise, ISCA'24; also the 2024 files)
 burstgpt   BurstGPT (arXiv 2401.17644)
 reference  arrival_s,prompt_tokens,output_tokens[,tenant|client][,n_hash_blocks][,...]
+mapped     any names, said with `--map`
+Each may have `slo_class`, `slo_ttft_ms`, `slo_tpot_ms` and `slo_e2el_ms` beside them.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workloads.errors import TraceError
-from workloads.traces.reading import number_of
+from workloads.traces.reading import Columns, number_of
 from workloads.traces.row import BLOCK_TOKENS, MAX_TOKENS, TraceRow, block_count
+from workloads.traces.slos import SLO_COLUMNS, slos_of
 from workloads.traces.text import decoded, raw_lines
 
 
@@ -43,6 +46,17 @@ KINDS: Mapping[str, TableKind] = {
     "reference": TableKind("arrival_s", "prompt_tokens", "output_tokens", named_unit=True),
 }
 TENANT_COLUMNS = ("tenant", "client")
+MAPPED = "mapped"
+_SLO_MEANT = tuple(name.removeprefix("slo_") for name in SLO_COLUMNS)
+
+
+def mapped_kind(columns: Columns) -> TableKind:
+    """The kind that `--map` describes; what it leaves out has our own names."""
+    own, ours = dict(columns), KINDS["reference"]
+    time = own.get("arrival", ours.time)
+    units = [unit for unit in ("ms", "us", "ns", "s") if time.endswith(f"_{unit}")]
+    prompt, output = own.get("prompt", ours.prompt), own.get("output", ours.output)
+    return TableKind(time, prompt, output, units[0] if units else None, named_unit=bool(units))
 
 
 class CsvSource:
@@ -50,13 +64,18 @@ class CsvSource:
 
     slow_is_odd = False  # logs of a quiet month exist
 
-    def __init__(self, path: Path, kind_name: str) -> None:
-        self.kind = kind_name
-        self.unit = KINDS[kind_name].unit
-        self.named_unit = KINDS[kind_name].named_unit
+    def __init__(self, path: Path, name: str, kind: TableKind, columns: Columns = ()) -> None:
+        self.kind = name
+        self.unit = kind.unit
+        self.named_unit = kind.named_unit
         self.block_tokens = BLOCK_TOKENS
         self._path = path
-        self._columns = KINDS[kind_name].columns
+        self._columns = kind.columns
+        own = dict(columns)
+        slos = {f"slo_{meant}": own.get(meant, f"slo_{meant}") for meant in _SLO_MEANT}
+        self._slos = slos
+        self._tenants = (own["tenant"],) if "tenant" in own else TENANT_COLUMNS
+        self.used = frozenset((*self._columns, *self._tenants, *slos.values(), "n_hash_blocks"))
 
     def records(self) -> Iterator[tuple[int, Sequence[str]]]:
         """Yield (line number, fields as they stand); blank lines are skipped. Raises TraceError."""
@@ -116,8 +135,9 @@ class CsvSource:
                 raise ValueError(f"{reason} are {blocks}")
         if prompt == 0 or output == 0:
             return None
-        tenant = next((fields[name] for name in TENANT_COLUMNS if name in fields), "")
-        return TraceRow(arrival_s, prompt, output, tenant=tenant)
+        tenant = next((fields[name] for name in self._tenants if name in fields), "")
+        slo = {name: fields[own] for name, own in self._slos.items() if own in fields}
+        return TraceRow(arrival_s, prompt, output, xargs=slos_of(slo), tenant=tenant)
 
     def blocks(self, fields: Mapping[str, str]) -> tuple[int, int] | None:
         """(ids, prompt tokens); a table names no blocks."""
@@ -125,7 +145,7 @@ class CsvSource:
 
 
 def _tokens(name: str, text: str) -> int:
-    digits = text.strip()
+    digits = text.strip() or "0"  # empty: nothing was counted, so the request failed
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
         raise ValueError(f"{name}: must be a whole number of tokens, got '{text:.40}'")
     if int(digits) > MAX_TOKENS:
