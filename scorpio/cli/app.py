@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server, wanted
+from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
 from scorpio.cli.errors import one_line_errors
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
@@ -37,6 +37,7 @@ from scorpio.cli.parse import (
 )
 from scorpio.cli.profile import profile
 from scorpio.cli.traces import convert, replay
+from scorpio.cli.wanted import wanted
 
 app = typer.Typer(
     name="scorpio",

@@ -10,10 +10,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from scorpio.cli.compare import Wanted, compare_on_server, live_loads, progress_bar, twin_spec
+from scorpio.cli.compare import compare_on_server, live_loads, progress_bar, twin_spec
 from scorpio.cli.errors import UsageError
 from scorpio.cli.parse import command_line
 from scorpio.cli.table import plain_table
+from scorpio.cli.wanted import Wanted
 from workloads.results.agreement import TOLERANCE, Agreement, agreement
 
 # Said to both engines, so that no default of either decides.
@@ -48,7 +49,7 @@ def compare_on_both(
         pipeline_depth=1,
     )
     spec = replace(
-        twin_spec(words, str(latency), "none", workers),
+        twin_spec(words, str(latency), "none", workers, tell=False),
         engine=engine,
         profile=read_profile(latency).profile,
         exact_max_tokens=True,  # the client asks for exact lengths

@@ -4,75 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorpio.cli.errors import UsageError
-from scorpio.cli.parse import (
-    check_policies,
-    command_line,
-    listed,
-    parse_rate,
-    parse_seed,
-    settled_mix,
-)
+from scorpio.cli.parse import check_policies, command_line
+from scorpio.cli.wanted import Wanted
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.studies.compare import CompareSpec
-    from workloads.load import LoadKey
     from workloads.results.summary import Comparison
-    from workloads.traces.reading import Columns, Reading
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line asks for, parsed; names are still to be checked."""
-
-    trace: str
-    rows: str | None
-    mix: str
-    rate_scales: tuple[float, ...]
-    policies: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out: Path
-    reading: Reading
-
-    def loads(self) -> list[LoadKey]:
-        """Every load that is asked for."""
-        from workloads.load import load_grid
-
-        where = (self.trace, self.rows, self.mix)
-        return load_grid(*where, self.rate_scales, self.seeds, self.reading)
-
-
-def wanted(
-    trace: str,
-    rows: str | None,
-    mix: str | None,
-    rate_scale: str,
-    policy: str,
-    seed: str,
-    out: Path,
-    units: tuple[str | None, int | None, float, Columns],
-) -> Wanted:
-    """The words of a command line, lists taken apart. units: --time-unit, --block-tokens,
-    --spread-tick-s, --map. Raises UsageError and WorkloadError."""
-    from workloads.traces.reading import Reading
-
-    return Wanted(
-        trace=trace,
-        rows=rows,
-        mix=settled_mix(trace, mix),
-        rate_scales=tuple(listed("rate scale", rate_scale, parse_rate)),
-        policies=tuple(listed("policy", policy, str)),
-        seeds=tuple(listed("seed", seed, parse_seed)),
-        out=out,
-        reading=Reading(*units),
-    )
 
 
 def say_what_was_read(wanted: Wanted) -> None:
@@ -88,32 +32,35 @@ def compare_in_twin(
     wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
-    from scorpio.studies.compare import run_compare
     from workloads.report.result_table import print_tables
 
     spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
-    spec.check()  # before the bar: a wrong name costs one line
-    say_what_was_read(wanted)
+    from scorpio.studies.compare import run_compare
+
     with progress_bar("twin") as progress:
         comparison = run_compare(spec, progress)
     print_tables(comparison.points())
     print(wanted.out / "report.html")
 
 
-def twin_spec(wanted: Wanted, gpu: str | None, lengths: str, workers: int | None) -> CompareSpec:
-    """What the words mean to the twin. Raises UsageError."""
-    from scorpio.studies.compare import CompareSpec
-    from scorpio.twin.config import LengthHint
-    from scorpio.twin.gpu.step_models import BUILT_IN
+def twin_spec(
+    wanted: Wanted, gpu: str | None, lengths: str, workers: int | None, tell: bool = True
+) -> CompareSpec:
+    """What the words mean to the twin. All is checked, and told, before vLLM is loaded.
 
-    if gpu is None:
-        raise UsageError(f"--gpu: name one of {', '.join(sorted(BUILT_IN))}, or a latency.json")
-    try:
-        hint = LengthHint.parse(lengths)
-    except ValueError as error:
-        raise UsageError(f"--lengths: {error}") from None
+    Raises UsageError and WorkloadError.
+    """
+    from scorpio.cli.early import check_twin
+    from scorpio.live.progress import say
+
+    named, hint = check_twin(wanted, gpu, lengths)
+    if tell:
+        say_what_was_read(wanted)
+        say("loading vLLM, whose scheduler decides in the twin: half a minute")
+    from scorpio.studies.compare import CompareSpec
+
     return CompareSpec(
-        gpu=gpu,
+        gpu=named,
         trace=wanted.trace,
         mix=wanted.mix,
         rate_scales=wanted.rate_scales,

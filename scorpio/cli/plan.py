@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scorpio.cli.compare import Wanted, progress_bar, say_what_was_read, twin_spec
+from scorpio.cli.compare import progress_bar, twin_spec
 from scorpio.cli.table import plain_table
-from workloads.results.replicas import FleetPoint, PolicyPlan, by_need
+from scorpio.cli.wanted import Wanted
+from workloads.results.replicas import FleetPoint, PolicyPlan, by_need, check_search
 
 
 def plan_in_twin(
@@ -18,12 +19,12 @@ def plan_in_twin(
     max_replicas: int,
 ) -> None:
     """Virtual time, one twin per replica. Raises UsageError and WorkloadError."""
+    check_search(target, max_replicas, wanted.rate_scales)
+    load = twin_spec(wanted, gpu, lengths, workers)
     from scorpio.studies.plan import ROUTING, PlanSpec, run_plan
 
-    load = twin_spec(wanted, gpu, lengths, workers)
     spec = PlanSpec(load, target, max_replicas)
     spec.check()  # before the bar: a wrong name costs one line
-    say_what_was_read(wanted)
     with progress_bar("plan") as progress:
         plans = run_plan(spec, progress)
     _print(plans, max_replicas)

@@ -40,8 +40,9 @@ from scorpio.studies.study import (
     shown,
     table,
 )
-from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.config import TwinConfig
 from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
 

@@ -11,9 +11,10 @@ from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.files import write_atomic
 from scorpio.studies.tuning import TUNED, grid_options, tune
-from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.config import TwinConfig
 from scorpio.twin.gpu.file import gpu_model, stated_limits
 from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
 from scorpio.twin.systems import DEFAULT_TUNING, system_names

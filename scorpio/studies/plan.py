@@ -19,7 +19,6 @@ from scorpio.studies.compare import CompareSpec, Progress
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
-from workloads.errors import WorkloadError
 from workloads.load import LoadKey
 from workloads.report.plots_replicas import replicas_plot
 from workloads.results.intervals import mean_interval
@@ -28,6 +27,7 @@ from workloads.results.replicas import (
     FleetPoint,
     PolicyPlan,
     by_need,
+    check_search,
     next_fleet,
     split_round_robin,
 )
@@ -46,12 +46,7 @@ class PlanSpec:
 
     def check(self) -> None:
         """Raises WorkloadError (one line) for whatever could only fail later."""
-        if not 0.0 < self.target <= 1.0:
-            raise WorkloadError(f"target must be in (0, 1], got {self.target:g}")
-        if self.max_replicas < 1:
-            raise WorkloadError(f"max_replicas must be >= 1, got {self.max_replicas}")
-        if len(self.load.rate_scales) != 1:
-            raise WorkloadError("a plan is for one rate scale")
+        check_search(self.target, self.max_replicas, self.load.rate_scales)
         self.load.check()
 
 

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from predictors.length.ladder import LengthLadder, Source
 from predictors.length.request import LengthRequest
 from scorpio.core.arrays import FloatArray
-from scorpio.twin.config import LengthHint
+from scorpio.twin.length_hint import LengthHint
 from workloads.request import WorkloadRequest
 
 TRAINED_SPEARMAN = 0.51  # mean of seeds 0, 1, 2 in predictors/README.md

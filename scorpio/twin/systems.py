@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import policy_names
-from scorpio.engine.virtual.build import EngineSpec
 from workloads.request import WorkloadRequest
+
+if TYPE_CHECKING:  # vLLM takes half a minute to import, and names are checked before that
+    from scorpio.engine.virtual.build import EngineSpec
 
 
 @dataclass(frozen=True, slots=True)

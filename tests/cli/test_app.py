@@ -73,6 +73,37 @@ def test_wrong_names(tmp_path: Path, arguments: tuple[str, ...], reason: str) ->
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (("--trace", "nope", "--policy", "fcfs"), "unknown trace or file 'nope'"),
+        (("--mix", "nope"), "unknown mix 'nope'"),
+        (("--gpu", "nope"), "nope"),
+        (
+            ("--policy", "nope"),
+            "valid: edf, fcfs, fcfs+adaptive-long-prefill",
+        ),
+        (("--lengths", "nope"), "--lengths: length hint 'nope'"),
+        (("--out", "/proc/nowhere"), "--out: /proc cannot be written"),
+        (("--out", "/etc/hostname/x"), "--out: /etc/hostname is a file"),
+    ],
+)
+def test_what_is_wrong_is_told_before_vllm_is_loaded(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    """In a process of its own: no module of vLLM is there when it ends."""
+    words = [*TWIN, "--trace", "cpu-demo", "--out", str(tmp_path / "out"), *arguments]
+    code = (
+        "import sys\nfrom scorpio.cli.app import main\n"
+        f"sys.argv = ['scorpio', *{words!r}]\n"
+        "try:\n    main()\nfinally:\n    assert 'vllm' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "AssertionError" in done.stderr) == (2, False)
+    assert reason in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
         (("serve", "tiny", "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
         (("serve", "tiny", "--policy-option", "kappa"), "'kappa' must be NAME=NUMBER"),
         ((*OPTION, "patience=1"), "scorpio has no option patience; valid: light_share"),

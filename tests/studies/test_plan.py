@@ -97,7 +97,8 @@ def test_nonsense_is_refused(spec: PlanSpec, change: dict[str, float], message: 
 def test_command_prints_the_answer(tmp_path: Path) -> None:
     trace, out = tmp_path / "trace.jsonl", tmp_path / "out"
     write_trace(trace, [TraceRow(0.5 * i, 200, 4) for i in range(12)])
-    wanted = ["--trace", str(trace), "--gpu", GPU, "--policy", "fcfs", "--workers", "1"]
+    wanted = ["--trace", str(trace), "--mix", "six", "--gpu", GPU]
+    wanted += ["--policy", "fcfs", "--workers", "1"]
     result = CliRunner().invoke(app, ["plan", *wanted, "--out", str(out)], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     row = next(line.split() for line in result.stdout.splitlines() if line.startswith("fcfs"))

@@ -11,7 +11,7 @@ from scorpio.core.slo import Slo
 from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
-from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.config import TwinConfig
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
@@ -20,6 +20,7 @@ from scorpio.twin.engine.loop import TwinLoop
 from scorpio.twin.engine.timeline import Timeline
 from scorpio.twin.gpu.noise import NO_NOISE, NoiseSpec, StepNoise
 from scorpio.twin.gpu.step_models import GpuModel
+from scorpio.twin.length_hint import LengthHint
 from workloads.request import WorkloadRequest
 
 # 10 ms a step, 1 ms per 10 tokens above 10, and a gap of 1 ms: easy to add up by hand.

@@ -10,8 +10,8 @@ import pytest
 from scorpio.core.plan import Forecast
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.studies.mistakes import Verdict, lines, refused_by_class, row, sampled, verdict
-from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.run import TwinRun, run_twin
 from scorpio.twin.translate import arrivals
 from tests.twin.driving import promised, toy_config, toy_step_s

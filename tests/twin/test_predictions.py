@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from scorpio.twin.config import LengthHint
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.predictions import TRAINED_SPEARMAN, predicted_tokens
 from tests.twin.driving import promised
 

@@ -12,8 +12,8 @@ import pytest
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.slo import SloBook
-from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.pool import Job, JobFailed, run_jobs
 from scorpio.twin.run import PolicyFailed, TwinRun, policy_profile, run_twin
 from scorpio.twin.translate import arrivals, slo_classes

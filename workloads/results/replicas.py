@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from workloads.errors import WorkloadError
 from workloads.results.intervals import Interval
 
 
@@ -44,6 +45,16 @@ class PolicyPlan:
             "replicas": None if needed is None else needed.replicas,
             "curve": [asdict(point) for point in self.points],
         }
+
+
+def check_search(target: float, max_replicas: int, rate_scales: Sequence[float]) -> None:
+    """Is this a question with one answer? Raises WorkloadError."""
+    if not 0.0 < target <= 1.0:
+        raise WorkloadError(f"target must be in (0, 1], got {target:g}")
+    if max_replicas < 1:
+        raise WorkloadError(f"max_replicas must be >= 1, got {max_replicas}")
+    if len(rate_scales) != 1:
+        raise WorkloadError("a plan is for one rate scale")
 
 
 def next_fleet(measured: Mapping[int, float], target: float, limit: int) -> int | None:

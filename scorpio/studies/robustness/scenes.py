@@ -11,8 +11,8 @@ from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.studies.ablation import BROKEN_BIND, FIXED, GUARD, SPEED
 from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
 from scorpio.studies.study import OURS
-from scorpio.twin.config import LengthHint
 from scorpio.twin.gpu.noise import NoiseSpec
+from scorpio.twin.length_hint import LengthHint
 from workloads.results.records import RequestRecord
 
 ALL = (OURS, "fcfs", "qoserve")

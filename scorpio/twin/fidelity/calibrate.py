@@ -19,10 +19,11 @@ from scipy.optimize import minimize, minimize_scalar
 
 from scorpio.core.latency import StepModel
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.twin.config import LengthHint, TwinConfig
+from scorpio.twin.config import TwinConfig
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.run import run_twin
 from workloads.results.records import RequestRecord
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from predictors.latency.artifact import (
     Machine,
@@ -15,9 +16,11 @@ from predictors.latency.artifact import (
     write_profile,
 )
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
-from scorpio.engine.virtual.build import EngineSpec
 from scorpio.twin.gpu.step_models import BUILT_IN, DEFAULT_KV_BLOCKS, GpuModel
 from workloads.errors import UnknownName, WorkloadError
+
+if TYPE_CHECKING:  # vLLM takes half a minute to import, and names are checked before that
+    from scorpio.engine.virtual.build import EngineSpec
 
 
 def gpu_model(name_or_file: str) -> GpuModel:
