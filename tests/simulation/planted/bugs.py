@@ -43,7 +43,7 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "a disk error is the policy's": 7,
     "a disk error ends the status": 7,
     "the breaker never closes": 49,
-    "prompts are cut that may not be": 88,
+    "prompts are cut that may not be": 405,
     "ended before it is worded": 3,
     "any key is believed": 12,
     "far steps are ignored": 80,
