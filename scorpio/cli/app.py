@@ -180,11 +180,11 @@ def plan(
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
     with one_line_errors():
-        from scorpio.cli.plan import plan_in_twin
+        from scorpio.cli.plan import fleet_size_in_twin
 
         units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
-        plan_in_twin(load, gpu, lengths, workers, target, max_replicas)
+        fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from scorpio.cli.compare import progress_bar, twin_spec
 from scorpio.cli.table import plain_table
 from scorpio.cli.wanted import Wanted
-from workloads.results.replicas import FleetPoint, PolicyPlan, by_need, check_search
+from workloads.results.replicas import FleetCurve, FleetPoint, by_need, check_search
 
 
-def plan_in_twin(
+def fleet_size_in_twin(
     wanted: Wanted,
     gpu: str | None,
     lengths: str,
@@ -21,18 +21,18 @@ def plan_in_twin(
     """Virtual time, one twin per replica. Raises UsageError and WorkloadError."""
     check_search(target, max_replicas, wanted.rate_scales)
     load = twin_spec(wanted, gpu, lengths, workers)
-    from scorpio.studies.plan import ROUTING, PlanSpec, run_plan
+    from scorpio.studies.fleet_size import ROUTING, FleetSearch, search_fleets
 
-    spec = PlanSpec(load, target, max_replicas)
+    spec = FleetSearch(load, target, max_replicas)
     spec.check()  # before the bar: a wrong name costs one line
     with progress_bar("plan") as progress:
-        plans = run_plan(spec, progress)
+        plans = search_fleets(spec, progress)
     _print(plans, max_replicas)
     print(f"routing assumed: {ROUTING}; every replica simulated")
     print(wanted.out / "plan.json")
 
 
-def _print(plans: Sequence[PolicyPlan], limit: int) -> None:
+def _print(plans: Sequence[FleetCurve], limit: int) -> None:
     from rich.console import Console
 
     headings = ("replicas", "good %", "95 %\ninterval", "req/s per\nreplica", "one fewer\n%")
@@ -42,7 +42,7 @@ def _print(plans: Sequence[PolicyPlan], limit: int) -> None:
     Console().print(table)
 
 
-def _cells(plan: PolicyPlan, limit: int) -> list[str]:
+def _cells(plan: FleetCurve, limit: int) -> list[str]:
     answer = plan.needed
     shown: FleetPoint = answer or max(plan.points, key=lambda p: p.attainment.mean)
     sure = shown.attainment

@@ -1,4 +1,4 @@
-"""When does the policy decide? The adapter: snapshot -> plan -> apply -> stock schedule().
+"""When does the policy decide? In each step: snapshot -> plan -> apply -> stock schedule().
 
 It decides nothing. Every plan is computed and checked before the first mutation; whatever goes
 wrong there makes the step stock FCFS. No exception of ours leaves a method of this class.

@@ -5,15 +5,14 @@ from __future__ import annotations
 from scorpio.live.progress import say
 from workloads.errors import NotAllAnswered
 from workloads.report.findings import commonest_error
-from workloads.report.html import write_report
+from workloads.report.html import write_results
 from workloads.report.result_table import print_tables
 from workloads.results.summary import Comparison
 
 
 def publish(comparison: Comparison, command: str) -> None:
     """summary.json, report.html and PNGs on disk; the table on stdout."""
-    comparison.write()
-    page = write_report(comparison, command=command)
+    page = write_results(comparison, command)
     print_tables(comparison.points())
     for run in comparison.runs:
         summary = run.summary

@@ -21,7 +21,7 @@ from scorpio.twin.systems import DEFAULT_TUNING, system_names
 from workloads.bound.ceiling import BoundEngine, upper_bound
 from workloads.errors import UnknownName, WorkloadError
 from workloads.load import LoadKey, load_grid
-from workloads.report.html import write_report
+from workloads.report.html import write_results
 from workloads.request import WorkloadRequest
 from workloads.results.run_summary import RunKey
 from workloads.results.summary import Comparison
@@ -158,8 +158,7 @@ def run_compare(spec: CompareSpec, progress: Progress | None = None) -> Comparis
             count(bounds[number].label)
 
         run_jobs(bounds, spec.workers, bounded)
-    comparison.write()
-    write_report(comparison, command=spec.command)
+    write_results(comparison, spec.command)
     return comparison
 
 

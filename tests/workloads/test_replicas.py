@@ -7,8 +7,8 @@ import pytest
 from workloads.report.plots_replicas import replicas_plot
 from workloads.results.intervals import Interval
 from workloads.results.replicas import (
+    FleetCurve,
     FleetPoint,
-    PolicyPlan,
     by_need,
     next_fleet,
     split_round_robin,
@@ -44,12 +44,12 @@ def test_every_request_goes_to_one_replica_in_turn() -> None:
     assert [list(part) for part in split_round_robin(1, 2)] == [[0], []]
 
 
-def _plan(policy: str, *shares: float) -> PolicyPlan:
+def _plan(policy: str, *shares: float) -> FleetCurve:
     points = tuple(
         FleetPoint(n, 6.0 / n, Interval(share, share - 0.02, share + 0.02, 1, 100), 0.0)
         for n, share in enumerate(shares, start=1)
     )
-    return PolicyPlan(policy, points, 0.9)
+    return FleetCurve(policy, points, 0.9)
 
 
 def test_plans_are_ordered_by_need_and_drawn() -> None:

@@ -79,6 +79,12 @@ _TERMS = {
 }
 
 
+def write_results(comparison: Comparison, command: str | None = None) -> Path:
+    """summary.json, then report.html and its PNGs; returns the page."""
+    comparison.write()
+    return write_report(comparison, command=command)
+
+
 def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
     """Write DIR/report.html and the PNGs. Returns the path of the page.
 

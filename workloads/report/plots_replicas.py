@@ -19,10 +19,10 @@ from workloads.report.figure_style import (
     styled,
 )
 from workloads.results.policy_order import policy_order, policy_style
-from workloads.results.replicas import PolicyPlan
+from workloads.results.replicas import FleetCurve
 
 
-def replicas_plot(plans: Sequence[PolicyPlan], target: float, where: str) -> Plot:
+def replicas_plot(plans: Sequence[FleetCurve], target: float, where: str) -> Plot:
     """Attainment against replicas; a ring marks the smallest sufficient fleet of each policy."""
     ordered = sorted(plans, key=lambda plan: policy_order(plan.policy))
     sizes = sorted({point.replicas for plan in ordered for point in plan.points})

@@ -25,7 +25,7 @@ class FleetPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyPlan:
+class FleetCurve:
     """One policy: the points measured, by replicas, and the answer (None: more than the limit)."""
 
     policy: str
@@ -82,10 +82,10 @@ def split_round_robin(count: int, replicas: int) -> list[range]:
     return [range(first, count, replicas) for first in range(replicas)]
 
 
-def by_need(plans: Iterable[PolicyPlan]) -> Sequence[PolicyPlan]:
+def by_need(plans: Iterable[FleetCurve]) -> Sequence[FleetCurve]:
     """Fewest replicas first; equal ones by attainment; those above the limit last."""
 
-    def place(plan: PolicyPlan) -> tuple[float, float]:
+    def place(plan: FleetCurve) -> tuple[float, float]:
         best = plan.needed
         if best is None:
             return float("inf"), -max(p.attainment.mean for p in plan.points)

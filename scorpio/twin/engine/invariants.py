@@ -85,7 +85,7 @@ class Checker:
             "waiting": len(scheduler.waiting),
             "kv_holding_waiting": len(scheduler.kv_holding_waiting),
             "deferred_waiting": len(scheduler.deferred_waiting),
-            "adapter": len(_adapter_ids(scheduler)),
+            "ours": len(_own_ids(scheduler)),
             "blocks": sum(len(table) for table in _block_tables(scheduler)),
             "clients without an answer": ledger.live,
             "queued prompt tokens": ledger.prefill_tokens,
@@ -103,8 +103,8 @@ class Checker:
         )
         twice = [i for i, n in places.items() if n > 1]
         self.require(not twice, 6, f"queued twice: {twice}")
-        strangers = _adapter_ids(scheduler) - known
-        self.require(not strangers, 6, f"adapter remembers {strangers}")
+        strangers = _own_ids(scheduler) - known
+        self.require(not strangers, 6, f"ScorpioScheduler remembers {strangers}")
         ended = [i for i in known if ledger.entries[i].end is not None]
         self.require(not ended, 2, f"ended for the client, alive in the scheduler: {ended}")
         self._check_unanswered(known, ledger)
@@ -139,7 +139,7 @@ def _block_tables(scheduler: Scheduler) -> list[dict[str, list[Any]]]:
     return [manager.req_to_blocks for manager in managers]
 
 
-def _adapter_ids(scheduler: Scheduler) -> set[str]:
+def _own_ids(scheduler: Scheduler) -> set[str]:
     """What `ScorpioScheduler` remembers; nothing on a stock scheduler."""
     return getattr(scheduler, "tracked_ids", set())
 

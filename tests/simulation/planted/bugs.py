@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.planted import in_adapter, in_promises, in_vllm
+from tests.simulation.planted import in_promises, in_scheduler, in_vllm
 from tests.simulation.planted.planting import Bug, bug_class
 
 # RemembersTheDead is for a scheduler that remembers nobody: ours has bugs of its own for that.
@@ -16,7 +16,7 @@ BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
         *(Bug(cls.__name__, "vLLM", scheduler=bug_class(cls)) for cls in _IN_VLLM),
-        *in_adapter.BUGS,
+        *in_scheduler.BUGS,
         *in_promises.BUGS,
     )
 }

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from scorpio.cli.app import app
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.studies.compare import CompareSpec
-from scorpio.studies.plan import PlanSpec, ReplicaJob, run_plan
+from scorpio.studies.fleet_size import FleetSearch, ReplicaJob, search_fleets
 from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
@@ -23,7 +23,7 @@ GPU = "a100-llama-3.1-8b"
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> PlanSpec:
+def spec(tmp_path: Path) -> FleetSearch:
     """Thirty prompts of 4000 tokens, 10 a second: more than one GPU can prefill."""
     trace = tmp_path / "trace.jsonl"
     write_trace(trace, [TraceRow(0.1 * i, 4000, 2 + i % 2) for i in range(30)])
@@ -39,12 +39,12 @@ def spec(tmp_path: Path) -> PlanSpec:
         noise=NO_NOISE,
         workers=1,
     )
-    return PlanSpec(load, target=0.9, max_replicas=8)
+    return FleetSearch(load, target=0.9, max_replicas=8)
 
 
-def test_smallest_fleet_is_found_and_written(spec: PlanSpec) -> None:
+def test_smallest_fleet_is_found_and_written(spec: FleetSearch) -> None:
     seen: list[tuple[int, int, str]] = []
-    plans = {p.policy: p for p in run_plan(spec, lambda *told: seen.append(told))}
+    plans = {p.policy: p for p in search_fleets(spec, lambda *told: seen.append(told))}
     for plan in plans.values():
         assert plan.needed is not None
         fleets = {point.replicas: point.attainment.mean for point in plan.points}
@@ -63,7 +63,7 @@ def test_smallest_fleet_is_found_and_written(spec: PlanSpec) -> None:
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_a_fleet_of_one_is_a_plain_run_and_two_share_the_load(spec: PlanSpec) -> None:
+def test_a_fleet_of_one_is_a_plain_run_and_two_share_the_load(spec: FleetSearch) -> None:
     config, workload = spec.load.config(), spec.load.workloads()[0]
     alone = ReplicaJob(config, workload, "fcfs", 0, 1).run()
     assert alone == run_twin(config, workload.requests(), "fcfs", workload.seed).records
@@ -85,13 +85,13 @@ def test_a_fleet_of_one_is_a_plain_run_and_two_share_the_load(spec: PlanSpec) ->
         ({"max_replicas": 0}, "max_replicas must be >= 1, got 0"),
     ],
 )
-def test_nonsense_is_refused(spec: PlanSpec, change: dict[str, float], message: str) -> None:
+def test_nonsense_is_refused(spec: FleetSearch, change: dict[str, float], message: str) -> None:
     with pytest.raises(WorkloadError) as caught:
-        run_plan(replace(spec, **change))  # type: ignore[arg-type]
+        search_fleets(replace(spec, **change))  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert not spec.load.out_dir.exists()
     with pytest.raises(WorkloadError, match="one rate scale"):
-        run_plan(replace(spec, load=replace(spec.load, rate_scales=(1.0, 2.0))))
+        search_fleets(replace(spec, load=replace(spec.load, rate_scales=(1.0, 2.0))))
 
 
 def test_command_prints_the_answer(tmp_path: Path) -> None:

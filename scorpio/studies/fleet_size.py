@@ -24,8 +24,8 @@ from workloads.report.plots_replicas import replicas_plot
 from workloads.results.intervals import mean_interval
 from workloads.results.records import Outcome, RequestRecord
 from workloads.results.replicas import (
+    FleetCurve,
     FleetPoint,
-    PolicyPlan,
     by_need,
     check_search,
     next_fleet,
@@ -37,7 +37,7 @@ _REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica
 
 
 @dataclass(frozen=True, slots=True)
-class PlanSpec:
+class FleetSearch:
     """`load` says what is served and how, as for a comparison, at one rate scale."""
 
     load: CompareSpec
@@ -75,7 +75,7 @@ class ReplicaJob:
         return run_twin(self.config, [requests[i] for i in mine], self.policy, seed).records
 
 
-def run_plan(spec: PlanSpec, progress: Progress | None = None) -> list[PolicyPlan]:
+def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[FleetCurve]:
     """Search the smallest sufficient fleet of every policy; plan.json and plan.png in `out_dir`.
 
     Raises:
@@ -109,14 +109,14 @@ def run_plan(spec: PlanSpec, progress: Progress | None = None) -> list[PolicyPla
             ]
             curves[policy][replicas] = _point(replicas, fleets)
     plans = [
-        PolicyPlan(policy, tuple(curve[n] for n in sorted(curve)), spec.target)
+        FleetCurve(policy, tuple(curve[n] for n in sorted(curve)), spec.target)
         for policy, curve in curves.items()
     ]
     _write(spec, plans)
     return plans
 
 
-def _wanted(curves: dict[str, dict[int, FleetPoint]], spec: PlanSpec) -> list[tuple[str, int]]:
+def _wanted(curves: dict[str, dict[int, FleetPoint]], spec: FleetSearch) -> list[tuple[str, int]]:
     """The next fleet of every policy that is not done yet."""
     wanted = []
     for policy, curve in curves.items():
@@ -141,7 +141,7 @@ def _point(replicas: int, fleets: Sequence[Sequence[RequestRecord]]) -> FleetPoi
     )
 
 
-def _write(spec: PlanSpec, plans: Sequence[PolicyPlan]) -> None:
+def _write(spec: FleetSearch, plans: Sequence[FleetCurve]) -> None:
     load = spec.load
     content = {
         "schema": 1,
