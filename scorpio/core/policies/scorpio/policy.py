@@ -174,7 +174,7 @@ class Scorpio:
         late = unkept(waiting, jobs, batch)
         if len(late):
             reject += too_tight(waiting, jobs, late)
-            shed_jobs = np.concatenate([shed_jobs, late])  # others join
+            shed_jobs = np.concatenate([shed_jobs, late])  # the batch may keep their TPOT later
         overdue = jobs.overdue_first(shed_jobs)
         for row in jobs.waiting_rows(overdue)[:1]:
             batch.keep_for(waiting[row])
