@@ -32,8 +32,8 @@ from scorpio.cli.parse import (
     listed,
     one_of,
     option_values,
-    parse_columns,
     parse_seed,
+    reading_of,
 )
 from scorpio.cli.profile import profile
 from scorpio.cli.traces import convert, replay
@@ -141,8 +141,8 @@ def compare(
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
-        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
+        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         if engine == TWIN:
             compare_in_twin(load, gpu, bound, tune, lengths, workers)
         elif engine == LIVE:
@@ -182,8 +182,8 @@ def plan(
     with one_line_errors():
         from scorpio.cli.plan import fleet_size_in_twin
 
-        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, units)
+        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
+        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from scorpio.cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from workloads.traces.reading import Columns
+    from workloads.traces.reading import Reading
 
 T = TypeVar("T")
 _SETTINGS_ARGS = ("--additional-config", "--additional_config", "--config")
@@ -66,11 +66,14 @@ def settled_mix(trace: str, mix: str | None) -> str:
     return found
 
 
-def parse_columns(text: str | None) -> Columns:
-    """`--map`. Raises WorkloadError."""
-    from workloads.traces.reading import parse_columns as parse
+def reading_of(
+    time_unit: str | None, block_tokens: int | None, spread_tick_s: float, columns: str | None
+) -> Reading:
+    """How a trace file is to be read: --time-unit, --block-tokens, --spread-tick-s, --map. Raises
+    WorkloadError."""
+    from workloads.traces.reading import Reading, parse_columns
 
-    return parse(text)
+    return Reading(time_unit, block_tokens, spread_tick_s, parse_columns(columns))
 
 
 def listed(what: str, text: str, parse: Callable[[str], T]) -> list[T]:

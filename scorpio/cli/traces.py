@@ -18,7 +18,7 @@ from scorpio.cli.options import (
     TimeUnit,
     Trace,
 )
-from scorpio.cli.parse import command_line, parse_columns, settled_mix
+from scorpio.cli.parse import command_line, reading_of, settled_mix
 
 
 def replay(
@@ -45,9 +45,8 @@ def replay(
     with one_line_errors():
         from workloads.load import LoadKey
         from workloads.named import trace_notice
-        from workloads.traces.reading import Reading
 
-        reading = Reading(time_unit, block_tokens, spread_tick_s, parse_columns(columns))
+        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = LoadKey(trace, rows, settled_mix(trace, mix), rate_scale, seed, reading)
         requests = load.requests()
         from scorpio.live.progress import say
@@ -73,10 +72,9 @@ def convert(
     with one_line_errors():
         from workloads.traces.convert import convert as write_canonical
         from workloads.traces.convert import lost_prefixes
-        from workloads.traces.reading import Reading
 
-        units = (time_unit, block_tokens, spread_tick_s, parse_columns(columns))
-        found = write_canonical(source, out, Reading(*units), seed)
+        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
+        found = write_canonical(source, out, reading, seed)
         for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
             if line is not None:
                 print(line)

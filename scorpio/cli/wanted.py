@@ -10,7 +10,7 @@ from scorpio.cli.parse import listed, parse_rate, parse_seed, settled_mix
 
 if TYPE_CHECKING:
     from workloads.load import LoadKey
-    from workloads.traces.reading import Columns, Reading
+    from workloads.traces.reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,9 @@ def wanted(
     policy: str,
     seed: str,
     out: Path,
-    units: tuple[str | None, int | None, float, Columns],
+    reading: Reading,
 ) -> Wanted:
-    """The words of a command line, lists taken apart. units: --time-unit, --block-tokens,
-    --spread-tick-s, --map. Raises UsageError and WorkloadError."""
-    from workloads.traces.reading import Reading
-
+    """The words of a command line, lists taken apart. Raises UsageError."""
     return Wanted(
         trace=trace,
         rows=rows,
@@ -56,5 +53,5 @@ def wanted(
         policies=tuple(listed("policy", policy, str)),
         seeds=tuple(listed("seed", seed, parse_seed)),
         out=out,
-        reading=Reading(*units),
+        reading=reading,
     )
