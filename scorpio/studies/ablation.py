@@ -79,6 +79,10 @@ def _long_steps(config: TwinConfig) -> TwinConfig:
     return replace(config, engine=replace(config.engine, max_num_batched_tokens=8192))
 
 
+def _little_kv(config: TwinConfig) -> TwinConfig:
+    return replace(config, engine=replace(config.engine, num_blocks=2500))
+
+
 SCENES: Mapping[str, Scene] = {
     "room": Scene("load x0.8: nearly all can be kept", 0.8),
     "full": Scene("load x1.6", 1.6),
@@ -87,6 +91,7 @@ SCENES: Mapping[str, Scene] = {
     "scatter": Scene("load x1.6, steps scatter by 15 %, 1 in 100 stalls", 1.6, "six", _scatter),
     "profile": Scene("load x1.6, and a profile that is 15 % too fast", 1.6, "six", _fast_profile),
     "long steps": Scene("load x1.2 of `product`, 8,192 tokens a step", 1.2, "product", _long_steps),
+    "little KV": Scene("load x1.2 of `product`, 40,000 tokens of KV", 1.2, "product", _little_kv),
 }  # fmt: skip
 
 
@@ -190,6 +195,8 @@ PARTS: Mapping[str, Part] = {
         patches=((step_decodes, "binding_target_s", lambda running, _: running.tpot_slo_s),)
     ),
     FIXED: Part({"fixed_share": 1.0}),
+    "kv_share = 10 (the peak of KV is not looked at)": Part({"kv_share": 10.0}),
+    "kv_dear_share = 10 (those dear in KV join as others)": Part({"kv_dear_share": 10.0}),
     "scan_requests = 1": Part({"scan_requests": 1.0}),
 }
 

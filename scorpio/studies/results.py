@@ -20,7 +20,7 @@ from typing import Any
 
 from predictors.latency.artifact import this_machine
 from scorpio.files import write_atomic
-from scorpio.studies import ablation, fidelity, grid, light_load, loads, mistakes
+from scorpio.studies import ablation, fidelity, grid, lengths, light_load, loads, mistakes
 from scorpio.studies.marked_block import fill
 from scorpio.studies.paper import study as paper
 from scorpio.studies.robustness import study as robustness
@@ -34,6 +34,7 @@ STUDIES: tuple[Study, ...] = (
     loads.STUDY,
     grid.STUDY,
     light_load.STUDY,
+    lengths.STUDY,
     ablation.STUDY,
     robustness.STUDY,
     mistakes.STUDY,

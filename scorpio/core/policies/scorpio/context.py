@@ -22,7 +22,7 @@ class StepContext:
     model: the engine at today's speed. start_s: when the step begins to execute, `now_s` or later.
     lengths: what is believed of answers. prefill_share: of prefill in the step time of the last
     seconds. fixed_s: of each step, whatever it computes. promised: requests with a deadline were
-    seen lately.
+    seen lately. kv_price: learn/kv_price.py.
     """
 
     options: ScorpioOptions
@@ -35,6 +35,7 @@ class StepContext:
     prefill_share: float
     fixed_s: float
     promised: bool
+    kv_price: float = math.inf
 
     def later_step_s(self) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""

@@ -26,6 +26,7 @@ from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.given_up import GivenUp
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine, out_of_reach
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
+from scorpio.core.policies.scorpio.learn.kv_price import KvPrice
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
@@ -49,6 +50,8 @@ from scorpio.core.slack import step_start_s
 from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
 
+_MOST_SHARE = 0.7  # of prefill in usual steps: beyond it they are taken as that
+
 
 class Scorpio:
     """State: engine speed, belief in lengths, predicted time of the step last planned."""
@@ -68,6 +71,7 @@ class Scorpio:
         self._idle = IdleEngine(profile.step, limits)
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
+        self._kv_price = KvPrice(limits.kv_tokens)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._deficit, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
         self._tenants = TenantShares(options.tenant_share, self._request_s)
@@ -109,7 +113,7 @@ class Scorpio:
         model, options = self._speed.model(), self._options
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
         self._prefill_share.idle(start_s - self._busy_until_s)
-        self._lengths.follow(snapshot.running)
+        self._lengths.follow(snapshot.running, snapshot.waiting)
         self._crowd.follow(now_s, snapshot.waiting, snapshot.running.views)
         self._tenants.served(now_s, snapshot.running, model.step_s(1, 0.0))
         if snapshot.waiting.deadline_s.min(initial=math.inf) < math.inf:
@@ -119,6 +123,8 @@ class Scorpio:
         decodes = step_decodes(model, snapshot, start_s, given_up)
         fixed_s = self._fixed_s(model)
         share = self._prefill_share.value
+        usual_s = decodes.alone_s / (1.0 - min(share, _MOST_SHARE))
+        self._kv_price.follow(start_s, snapshot.waiting, self._lengths, usual_s)
         return StepContext(
             options,
             model,
@@ -130,6 +136,7 @@ class Scorpio:
             share,
             fixed_s,
             promised,
+            self._kv_price.price,
         )
 
     def _fixed_s(self, model: StepModel) -> float:

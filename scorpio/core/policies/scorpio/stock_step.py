@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.slack import likely_late
@@ -72,4 +73,15 @@ def light_step(step: StepContext) -> StockStep | None:
     calm = grown_s / tightest_s + step.prefill_share <= _CALM
     if late > (options.light_debt if calm else 0.0):
         return None
-    return stock
+    return stock if _fits(step) else None
+
+
+def _fits(step: StepContext) -> bool:
+    """Will there be KV for all at their peak? A stock step lets all in."""
+    waiting = step.snapshot.waiting
+    if not len(waiting):
+        return True
+    batch = Admission(step)
+    for view in waiting:
+        batch.join(view)
+    return batch.fits

@@ -152,7 +152,7 @@ def test_no_waiting_one_is_looked_at_without_a_seat_but_running_prefills_are() -
     assert packed.order == [0]
     assert packed.joining == []
     assert step.asked == 3  # the third tells that all unfinished prefills are served
-    step = Step(A, B, running=running[1:], seats=1)
+    step = Step(A, B, running=(Row(view("d", 1, 50), 0, False, 50, 50, 1),), seats=1)
     step.pack(Turn(0, 60, 0), Turn(1, 30, 0))
     assert step.asked == 1
 

@@ -30,7 +30,8 @@ def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.
          **more: Any) -> RequestView:  # fmt: skip
     on_miss = more.pop("on_miss", OnMiss.REJECT)
     more.setdefault("arrival_s", NOW_S)
-    return RequestView(name, more.pop("seq", 1), prompt_tokens=prompt, max_tokens=64,
+    more = {"max_tokens": 64} | more
+    return RequestView(name, more.pop("seq", 1), prompt_tokens=prompt,
                        slo=Slo(ttft_s, tpot_s, on_miss=on_miss, value=more.pop("value", 1.0)),
                        **more)  # fmt: skip
 

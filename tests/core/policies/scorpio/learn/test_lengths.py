@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from scorpio.core.kv_forecast import MOMENTS
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
-from tests.conformance.snapshots import NOW_S, Row, Scene, limits, snapshot
+from tests.conformance.snapshots import NOW_S, Row, Scene, snapshot
 from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE, view
 
 ANSWERS = 1500
@@ -28,7 +29,8 @@ def taught(predict: Callable[[float, np.random.Generator], float]) -> LengthBeli
         request = view(f"r{number}", 10, predicted_output_tokens=predicted, arrival_s=NOW_S)
         for joined, produced in ((True, 1), (False, max(round(length), 1))):
             row = Row(request, 0, joined, 10, 10, produced)
-            belief.follow(snapshot(policy, Scene(LIMITS, (row,), ())).running)
+            seen = snapshot(policy, Scene(LIMITS, (row,), ()))
+            belief.follow(seen.running, seen.waiting)
     return belief
 
 
@@ -84,7 +86,8 @@ def test_prefills_and_unfinished_answers_teach_nothing() -> None:
     request = view("r", 10, predicted_output_tokens=50.0)
     for joined, produced in ((True, 0), (False, 0), (False, 7)):
         row = Row(request, 0, joined, 10, 10, produced)
-        belief.follow(snapshot(policy, Scene(limits(), (row,), ())).running)
+        seen = snapshot(policy, Scene(LIMITS, (row,), ()))
+        belief.follow(seen.running, seen.waiting)
     assert belief.mean_tokens == before
 
 
@@ -100,5 +103,79 @@ def test_an_answer_of_one_token_is_an_answer() -> None:
     before = belief.mean_tokens
     for name, joined, produced in (("a", True, 0), ("a", False, 1), ("b", True, 0)):
         row = Row(view(name, 10), 0, joined, 10, 10, produced)
-        belief.follow(snapshot(policy, Scene(limits(), (row,), ())).running)
+        seen = snapshot(policy, Scene(LIMITS, (row,), ()))
+        belief.follow(seen.running, seen.waiting)
     assert belief.mean_tokens < before
+
+
+def preempted(belief: LengthBelief, produced: int) -> None:
+    """A request joins, produces so much, and waits to go on."""
+    policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
+    request = view("p", 10)
+    for rows, waits in (((Row(request, 0, True, 10, 10, 1),), ()),
+                        ((Row(request, 0, False, 10, 10, produced),), ()),
+                        ((), ((request, True),))):  # fmt: skip
+        seen = snapshot(policy, Scene(LIMITS, rows, waits))
+        belief.follow(seen.running, seen.waiting)
+
+
+def test_a_preempted_answer_has_not_ended() -> None:
+    belief = LengthBelief(LIMITS.max_num_seqs)
+    before = belief.mean_tokens
+    preempted(belief, 900)
+    assert belief.mean_tokens == before
+
+
+def alive(belief: LengthBelief, produced: int, **facts: float) -> dict[int, float]:
+    """Chance that an answer of so many tokens still runs, by moment."""
+    policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
+    most = int(facts.pop("max_tokens", 100_000))
+    request = view("a", 10, max_tokens=most, **facts)
+    row = Row(request, 0, True, 10, 10, produced)
+    seen = snapshot(policy, Scene(LIMITS, (row,), ()))
+    belief.follow(seen.running, seen.waiting)
+    found = belief.alive(seen.running)[0]
+    return dict(zip(MOMENTS.astype(int).tolist(), found.tolist(), strict=True))
+
+
+def test_chances_to_run_on_are_those_of_the_answers_seen() -> None:
+    belief = taught(lambda _n, _: math.nan)  # log-normal around e^5, spread 1
+    rng = np.random.default_rng(1)
+    lengths = np.exp(rng.normal(5.0, 1.0, 200_000))
+    for produced in (0, 100, 400):
+        left = lengths[lengths > produced]
+        for moment, chance in alive(belief, produced).items():
+            assert chance == pytest.approx(float((left > produced + moment).mean()), abs=0.12)
+
+
+def test_the_longer_an_answer_has_lasted_the_longer_it_will() -> None:
+    belief = taught(lambda _n, _: math.nan)
+    young, old = alive(belief, 50), alive(belief, 2000)
+    assert young[0] == old[0] == 1.0
+    assert young[273] < old[273]
+
+
+def test_exact_predictions_say_when_an_answer_ends() -> None:
+    belief = taught(lambda length, _: length)
+    chances = alive(belief, 0, predicted_output_tokens=300.0)
+    assert chances[182] > 0.95
+    assert chances[615] < 0.05
+
+
+def test_no_answer_passes_its_max_tokens() -> None:
+    chances = alive(taught(lambda _n, _: math.nan), 50, max_tokens=100.0)
+    assert chances[36] > 0.5
+    assert chances[54] == 0.0
+
+
+def test_chances_follow_an_answer_that_goes_on() -> None:
+    """They are kept for some steps; an answer that has grown by half is looked at anew."""
+    belief = taught(lambda _n, _: math.nan)
+    policy, request = Scorpio(PROFILE, LIMITS, ScorpioOptions()), view("a", 10, max_tokens=100_000)
+    found = []
+    for joined, produced in ((True, 100), (False, 110), (False, 150)):
+        seen = snapshot(policy, Scene(LIMITS, (Row(request, 0, joined, 10, 10, produced),), ()))
+        belief.follow(seen.running, seen.waiting)
+        found.append(belief.alive(seen.running)[0].tolist())
+    assert found[0] == found[1]
+    assert found[1] != found[2]
