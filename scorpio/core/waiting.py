@@ -33,6 +33,7 @@ class WaitingTable:
     def __init__(self) -> None:
         self._capacity = 64
         self._n = 0
+        self.newest_seq = -1  # of all that ever were in it
         self._float = {name: np.empty(self._capacity) for name in _COLUMNS}
         self._flag = {name: np.empty(self._capacity, dtype=np.bool_) for name in _FLAGS}
         self._views: list[RequestView] = []
@@ -150,6 +151,7 @@ class WaitingTable:
             _insert(self._flag[name], row, self._n, flag)
         self._views.insert(row, view)
         self._place_of[view.request_id] = (key, view.seq)
+        self.newest_seq = max(self.newest_seq, view.seq)
         self._n += 1
 
     def recache(self, view: RequestView) -> None:

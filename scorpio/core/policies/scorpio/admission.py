@@ -14,11 +14,10 @@ import math
 import numpy as np
 
 from scorpio.core.arrays import BoolArray
-from scorpio.core.kv_forecast import KvForecast
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.deficit import SHARE
-from scorpio.core.policies.scorpio.learn.kv_price import kv_held
+from scorpio.core.policies.scorpio.kv_room import KvRoom
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
 
@@ -27,15 +26,6 @@ def wasteful(step: StepContext, target_s: float, tightest_s: float) -> bool:
     """Would this TPOT target, tighter than the batch's, spend too much of the engine on the fixed
     part of steps? A request that asks for it does not join the others."""
     return target_s < tightest_s and step.fixed_s > step.options.fixed_share * target_s
-
-
-def _kv_forecast(step: StepContext) -> KvForecast:
-    """Of the batch as it is; what several of its requests hold together counts once."""
-    running, snapshot = step.snapshot.running, step.snapshot
-    used = snapshot.limits.kv_tokens - snapshot.kv_free_tokens
-    shared = max(float(running.context_tokens.sum()) - used, 0.0)
-    context = (running.context_tokens + running.prefill_left).astype(np.float64)
-    return KvForecast(context, step.lengths.alive(running), shared)
 
 
 class Admission:
@@ -47,12 +37,9 @@ class Admission:
         self._members = len(running)
         self._room = snapshot.limits.max_num_seqs - len(running)
         self._context = float(running.context_tokens.sum())
-        # Unfinished prefills come first: what they still need is not free.
-        self._kv_left = snapshot.kv_free_tokens - float(running.prefill_left.sum())
+        self.kv = KvRoom(step)
         self._tightest_s = step.decodes.tightest_s
-        self._kv = _kv_forecast(step)
         self._adapters = AdapterPlaces(snapshot)
-        self._first: RequestView | None = None  # its place is kept free
         self._limits = snapshot.limits
         timely = np.fmin(running.first_token_s, step.start_s) <= running.deadline_s
         timely &= np.isfinite(running.deadline_s)
@@ -70,51 +57,17 @@ class Admission:
             return True
         if behind and self._step.promised and not self._leaves_room(view):
             return False
-        if (
-            self.full
-            or self.lacks_kv(view)
-            or self._dear(view)
-            or not self._adapters.free_for(view)
-        ):
+        if self.full or not self._adapters.free_for(view):
             return False
-        return not bound or self.keeps_target(view)
-
-    def lacks_kv(self, view: RequestView) -> bool:
-        """Is there too little free KV for it, beside what is kept for the one that comes first?"""
-        kept = 0 if self._first in (None, view) else self._first.prompt_tokens
-        need = view.prompt_tokens - view.held_tokens
-        if need >= self._kv_left - kept:
-            return True
-        if view is self._first:
-            return False  # or one that outlasts the patience might wait for an empty engine
-        return self._peak_with(view) + kept > self._step.options.kv_share * self._limits.kv_tokens
-
-    @property
-    def fits(self) -> bool:
-        """Will there be KV for all that are in, also when their answers have grown?"""
-        return self._kv.peak_tokens() <= self._step.options.kv_share * self._limits.kv_tokens
-
-    def _dear(self, view: RequestView) -> bool:
-        """Would it hold so much KV that several others are lost for it? While KV is what all lack,
-        such a request only takes what lies idle."""
-        if self._step.kv_price == math.inf or view is self._first:
+        if bound and not self.keeps_target(view):
             return False
-        output = self._step.lengths.expected(np.array([view.predicted_output_tokens]))
-        held = float(kv_held(np.array([float(view.prompt_tokens)]), output)[0])
-        if held <= self._step.kv_price * view.slo.value:
-            return False
-        most = self._step.options.kv_dear_share * self._limits.kv_tokens
-        return self._peak_with(view) > most
-
-    def _peak_with(self, view: RequestView) -> float:
-        alive = self._step.lengths.alive_from_start(view)
-        return self._kv.peak_with(view.prompt_tokens - view.held_tokens, alive)
+        return not (self.kv.lacks(view) or self.kv.dear(view))
 
     def keep_for(self, view: RequestView) -> None:
         """From now on no request that joins takes the blocks that this one needs, nor an adapter's
         place from it, until it has joined itself. One at a time: the first that is named."""
-        if self._first is None:
-            self._first = view
+        if self.kv.first is None:
+            self.kv.first = view
             self._adapters.keep_for(view)
 
     def keeps_target(self, view: RequestView) -> bool:
@@ -150,13 +103,9 @@ class Admission:
         self._behind += behind
         self._members += 1
         self._room -= 1
-        self._kv_left -= view.prompt_tokens - view.held_tokens
         self._context += view.prompt_tokens
-        alive = self._step.lengths.alive_from_start(view)
-        self._kv.add(view.prompt_tokens - view.held_tokens, alive)
+        self.kv.join(view)
         self._adapters.take(view)
-        if view is self._first:
-            self._first = None
         if bound:
             self._tightest_s = min(self._tightest_s, self._target_s(view))
 
@@ -178,8 +127,8 @@ class Admission:
     def _leaves_room(self, view: RequestView) -> bool:
         """Of seats, free KV and the tightest target, for those to come whose promise can be kept?
         Those behind always may be their share of the batch, and one at a time all of the KV."""
-        most, kv_left = self._limits.max_num_seqs, self._kv_left - view.prompt_tokens
-        if view is not self._first and kv_left < SHARE * self._limits.kv_tokens:
+        most, kv_left = self._limits.max_num_seqs, self.kv.free_tokens - view.prompt_tokens
+        if view is not self.kv.first and kv_left < SHARE * self._limits.kv_tokens:
             return False
         if self._behind < SHARE * self._members:
             return True

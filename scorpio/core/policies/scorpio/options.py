@@ -17,8 +17,8 @@ class ScorpioOptions(Options):
     borrow_queue_s: float = option(1.0, 0.0, 60.0)  # prefill up to which decodes may be made late
     fixed_share: float = option(0.5, 0.0, 1.0)  # of a newcomer's S that no work may be done in
     scan_requests: float = option(50.0, 1.0, 1e6)  # passed over in a step of 20 ms
+    kv_share: float = option(0.97, 0.1, 10.0)  # of the KV pool that answers may need at their peak
+    kv_dear_share: float = option(0.5, 0.0, 10.0)  # the same while one dear in KV joins
     tenant_share: float = option(0.0, 0.0, 100.0)  # fair shares a tenant may have; 0 = any
     tenant_room: float = option(1.0, 1.0, 100.0)  # times its prefill that one with more must find
     patience_s: float = option(60.0, 0.1, 86_400.0)  # one that stands behind is overdue then
-    kv_share: float = option(0.97, 0.1, 10.0)  # of the KV pool that answers may need at their peak
-    kv_dear_share: float = option(0.5, 0.0, 10.0)  # the same while one dear in KV joins

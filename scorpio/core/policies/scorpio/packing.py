@@ -121,7 +121,7 @@ class _Packing:
                 packed.unbound.append(view.request_id)
             return True
         # None behind is held up, but the look ahead is bounded; nor is it overtaken for ever.
-        if turn.keeps and batch.lacks_kv(view):
+        if turn.keeps and batch.kv.lacks(view):
             batch.keep_for(view)
         self._scans = 0 if batch.full else self._scans - 1
         return False

@@ -84,4 +84,4 @@ def _fits(step: StepContext) -> bool:
     batch = Admission(step)
     for view in waiting:
         batch.join(view)
-    return batch.fits
+    return batch.kv.lasts

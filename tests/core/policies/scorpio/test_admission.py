@@ -11,8 +11,6 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
-from scorpio.core.policies.scorpio.context import StepContext
-from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.step_decodes import tightest_target_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
@@ -100,34 +98,34 @@ def test_all_seats_are_given() -> None:
 
 def test_kv_is_free_until_those_that_join_have_taken_it() -> None:
     batch = growing(kv_free=250)
-    assert not batch.lacks_kv(ask(tokens=249))
-    assert batch.lacks_kv(ask(tokens=250))
-    assert not batch.lacks_kv(ask(tokens=250, cached_tokens=200, held_tokens=1))
+    assert not batch.kv.lacks(ask(tokens=249))
+    assert batch.kv.lacks(ask(tokens=250))
+    assert not batch.kv.lacks(ask(tokens=250, cached_tokens=200, held_tokens=1))
     # Blocks that another one holds are not taken a second time.
     batch.join(ask(tokens=150, cached_tokens=64, held_tokens=50))
-    assert not batch.lacks_kv(ask(tokens=149))
-    assert batch.lacks_kv(ask(tokens=150))
+    assert not batch.kv.lacks(ask(tokens=149))
+    assert batch.kv.lacks(ask(tokens=150))
 
 
 def test_unfinished_prefills_need_their_kv_first() -> None:
     view = ask("half", tokens=300)
     batch = growing((Row(view, 0, False, 100, 300, 0),), kv_free=500)
-    assert batch.lacks_kv(ask(tokens=300))
-    assert not batch.lacks_kv(ask(tokens=299))
+    assert batch.kv.lacks(ask(tokens=300))
+    assert not batch.kv.lacks(ask(tokens=299))
 
 
 def test_kv_is_kept_for_one_that_comes_first_until_it_has_joined() -> None:
     batch, first = growing(kv_free=1000), ask("first", tokens=600)
     batch.keep_for(first)
     batch.keep_for(ask("second", tokens=900))  # one at a time
-    assert batch.lacks_kv(ask(tokens=400))
-    assert not batch.lacks_kv(ask(tokens=399))
-    assert not batch.lacks_kv(first)
+    assert batch.kv.lacks(ask(tokens=400))
+    assert not batch.kv.lacks(ask(tokens=399))
+    assert not batch.kv.lacks(first)
     batch.join(first)
-    assert not batch.lacks_kv(ask(tokens=399))
-    assert batch.lacks_kv(ask(tokens=400))
+    assert not batch.kv.lacks(ask(tokens=399))
+    assert batch.kv.lacks(ask(tokens=400))
     batch.join(ask(tokens=100))
-    assert not batch.lacks_kv(ask(tokens=299))
+    assert not batch.kv.lacks(ask(tokens=299))
 
 
 def test_adapters_in_use_get_out_of_use_for_the_one_that_comes_first() -> None:
@@ -251,65 +249,3 @@ def test_who_joins_behind_is_counted() -> None:
     batch = growing(rows, tightest_s=0.001, seats=9, kv_free=4000)
     batch.join(ask("a"), bound=False, behind=True)  # one of 8
     assert not batch.takes(ask("b"), behind=True)
-
-
-def holding(tokens: int, answer: int, **facts: Any) -> tuple[Admission, StepContext]:
-    """A pool of 8,000 tokens beside one answer that holds so many and has so many to go."""
-    row = decode(0, tokens)
-    row = replace(row, view=replace(row.view, max_tokens=2 + answer))
-    limits = EngineLimits(8, 256, 8000, 16, 16_384)
-    scene = Snapshot(running_batch((row,)), WaitingTable(), limits, 8000 - tokens)
-    step = step_of(MODEL, scene, START_S, 40.0, 1.0, **facts)
-    return Admission(step), step
-
-
-def test_a_request_joins_while_kv_suffices_for_all_answers_at_their_peak() -> None:
-    """Both are held at moment 0 for sure; 0.97 of 8,000 tokens are 7,760."""
-    batch, _ = holding(5000, 1)
-    assert batch.takes(ask(tokens=2760, max_tokens=1))
-    assert not batch.takes(ask(tokens=2761, max_tokens=1))
-    assert batch.fits
-    batch.join(ask(tokens=2761, max_tokens=1))
-    assert not batch.fits
-
-
-def test_what_answers_will_add_counts() -> None:
-    short, long = ask(tokens=2000, max_tokens=1), ask(tokens=2000, max_tokens=8000)
-    batch, _ = holding(5000, 8000)
-    assert batch.takes(short)
-    assert not batch.takes(replace(long, predicted_output_tokens=6000.0))
-
-
-def test_what_running_requests_hold_already_needs_no_room() -> None:
-    batch, _ = holding(5000, 1)
-    assert not batch.takes(ask(tokens=3500, max_tokens=1))
-    assert batch.takes(ask(tokens=3500, max_tokens=1, cached_tokens=1000, held_tokens=1000))
-
-
-def test_the_one_that_has_waited_longest_only_needs_room_for_its_prompt() -> None:
-    batch, _ = holding(5000, 8000)
-    last = ask(tokens=2990, max_tokens=8000, predicted_output_tokens=6000.0)
-    assert not batch.takes(last)
-    batch.keep_for(last)
-    assert batch.takes(last)
-
-
-@pytest.mark.parametrize(
-    ("price", "value", "joins"),
-    [(math.inf, 1.0, True), (250_001.0, 1.0, True), (249_999.0, 1.0, False), (1e5, 3.0, True)],
-)
-def test_one_dear_in_kv_takes_what_lies_idle(price: float, value: float, joins: bool) -> None:
-    """2,450 tokens and 100 to come are 250,000 token-steps; with it more than half is held."""
-    batch, step = holding(2000, 1, kv_price=price)
-    step.lengths.mean_tokens = 100.0
-    request = ask(tokens=2450, max_tokens=2, predicted_output_tokens=math.nan)
-    request = replace(request, slo=replace(request.slo, value=value))
-    assert batch.takes(request) is joins
-    idle, _ = holding(1000, 1, kv_price=price)
-    assert idle.takes(request)
-
-
-def test_with_more_of_the_pool_than_there_is_only_prompts_count() -> None:
-    batch, _ = holding(5000, 8000, options=ScorpioOptions(kv_share=10.0))
-    assert batch.takes(ask(tokens=2990, max_tokens=8000, predicted_output_tokens=6000.0))
-    assert not batch.takes(ask(tokens=3000, max_tokens=1))

@@ -48,22 +48,23 @@ class KvPrice:
         self, now_s: float, waiting: WaitingTable, lengths: LengthBelief, step_s: float
     ) -> None:
         """Who has come, and what has become of the price? step_s: how long a step takes now."""
-        seqs = waiting.seqs()
-        rows = np.flatnonzero(seqs > self._last_seq)[-_MOST:]
-        if len(rows):
-            self._last_seq = int(seqs.max())
-            output = lengths.expected(waiting.predicted_output_tokens[rows])
-            held, value = kv_held(waiting.prompt_tokens[rows], output), waiting.value[rows]
-            asked = zip(
-                waiting.arrival_s[rows].tolist(), held.tolist(), value.tolist(), strict=True
-            )
-            self._asked.extend(_Asked(*one) for one in asked)
+        come = waiting.newest_seq > self._last_seq
+        if come:
+            self._book(waiting, lengths)
         over = 0
         while self._asked and self._asked[0].arrival_s < now_s - _WINDOW_S:
             self._asked.popleft()
             over += 1
-        if len(rows) or over:
+        if come or over:
             self.price = self._price(now_s, step_s)
+
+    def _book(self, waiting: WaitingTable, lengths: LengthBelief) -> None:
+        rows = np.flatnonzero(waiting.seqs() > self._last_seq)[-_MOST:]
+        self._last_seq = waiting.newest_seq
+        output = lengths.expected(waiting.predicted_output_tokens[rows])
+        held, value = kv_held(waiting.prompt_tokens[rows], output), waiting.value[rows]
+        asked = (waiting.arrival_s[rows].tolist(), held.tolist(), value.tolist())
+        self._asked.extend(_Asked(*one) for one in zip(*asked, strict=True))
 
     def _price(self, now_s: float, step_s: float) -> float:
         if not self._asked:
