@@ -155,7 +155,10 @@ class Plans:
         room = view.prompt_tokens + kept + 2 * seen.limits.block_tokens <= seen.kv_free_tokens
         left_s = view.deadline_s - now_s  # one without a deadline leaves room for those that have
         timely = 20.0 * self._step_s < left_s < math.inf
-        return room and timely and view.slo.tpot_s == math.inf
+        # However long the answers get, half of the pool is enough, so it is not kept out for that.
+        grown = sum(v.prompt_tokens + v.max_tokens for v in (view, *seen.running.views))
+        lasts = grown + kept <= 0.5 * seen.limits.kv_tokens
+        return room and lasts and timely and view.slo.tpot_s == math.inf
 
     # -- both --------------------------------------------------------------------------------------
 
