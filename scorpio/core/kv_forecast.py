@@ -39,6 +39,15 @@ class KvForecast:
         more, variance = _one_more(context, alive)
         return _peak_tokens(self._expected + more, self._variance + variance)
 
+    def steps_until(self, need: FloatArray, pool_tokens: float) -> FloatArray:
+        """Steps until so many tokens of the pool are free and stay so, of each: a moment of
+        `MOMENTS`, or inf when that is not foreseen. Shape [n]."""
+        used = self._expected + _CAUTION * np.sqrt(np.maximum(self._variance, 0.0))
+        free = pool_tokens - np.maximum.accumulate(used[::-1])[::-1]
+        at = np.searchsorted(free, need)
+        steps: FloatArray = np.append(MOMENTS, np.inf)[at]
+        return steps
+
     def add(self, context: float, alive: FloatArray) -> None:
         """It runs."""
         more, variance = _one_more(context, alive)

@@ -76,3 +76,22 @@ def test_an_empty_batch_needs_nothing() -> None:
     nothing = KvForecast(np.empty(0), np.empty((0, len(MOMENTS))), NOT_SHARED)
     assert nothing.peak_tokens() == 0.0
     assert nothing.peak_with(100.0, certain(np.array([20.0]))[0]) == 116.0
+
+
+def test_kv_is_free_when_those_that_hold_it_have_ended() -> None:
+    forecast = KvForecast(np.array([600.0, 300.0]), certain(np.array([100.0, 1.0])), NOT_SHARED)
+    need = np.array([50.0, 200.0, 319.0, 320.0, 1000.0, 1001.0])
+    steps = forecast.steps_until(need, 1000.0)
+    assert steps[0] == 0.0  # 900 of 1,000 are in use
+    assert steps[1] == 16.0  # the shorter one has ended; the longer one grows to 681
+    assert steps[2] == 16.0
+    assert steps[3] == 122.0  # the longer one runs at moment 81, and no more at 122
+    assert steps[4] == 122.0
+    assert steps[5] == np.inf
+
+
+def test_what_is_free_for_a_moment_only_is_not_free() -> None:
+    """One ends at once, and the others grow into its room."""
+    context, to_go = np.array([100.0, 400.0, 400.0]), np.array([1.0, 100.0, 100.0])
+    forecast = KvForecast(context, certain(to_go), NOT_SHARED)
+    assert forecast.steps_until(np.array([100.0]), 1000.0).tolist() == [122.0]

@@ -15,6 +15,14 @@ from scorpio.core.snapshot import Snapshot
 _USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
 
 
+_MOST_SHARE = 0.7  # of prefill in usual steps: beyond it they are taken as that
+
+
+def usual_step_s(alone_s: float, prefill_share: float) -> float:
+    """A step of decodes that take so long alone, and as much prefill as of late."""
+    return alone_s / (1.0 - min(prefill_share, _MOST_SHARE))
+
+
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """All that the parts of the policy read; none of them changes it.
@@ -46,6 +54,10 @@ class StepContext:
                 wanted_s[wanted_s >= self.model.step_s(1, 0.0)].min(initial=math.inf)
             )
         return min(later_step_s, self.decodes.most_s)
+
+    def usual_step_s(self) -> float:
+        """A step of these decodes and as much prefill as of late."""
+        return usual_step_s(self.decodes.alone_s, self.prefill_share)
 
     def supply(self, step_s: float, later_s: float) -> PrefillSupply:
         """Of prefill, when this step takes `step_s` and later ones `later_s`."""

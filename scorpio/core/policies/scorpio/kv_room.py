@@ -68,6 +68,16 @@ class KvRoom:
         """Is there enough for all that are in, also when their answers have grown?"""
         return self._forecast.peak_tokens() <= self._step.options.kv_share * self._pool
 
+    def free_s(self, need: FloatArray) -> FloatArray:
+        """Absolute time from which so many tokens will be free, of each, the least first. Beyond
+        what is foreseen the pool is taken to be given back once in every mean answer."""
+        most = self._step.options.kv_share * self._pool
+        steps = self._forecast.steps_until(need, most)
+        steps = np.where(np.isfinite(steps), steps, self._step.lengths.mean_tokens * need / most)
+        steps = np.maximum.accumulate(steps)
+        free_s: FloatArray = self._step.start_s + steps * self._step.usual_step_s()
+        return free_s
+
     @cached_property
     def _forecast(self) -> KvForecast:
         """Made when it is first asked for: without a free seat nothing is. What several requests of

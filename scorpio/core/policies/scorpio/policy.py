@@ -19,7 +19,7 @@ from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
 from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.borrow import borrow
-from scorpio.core.policies.scorpio.context import StepContext
+from scorpio.core.policies.scorpio.context import StepContext, usual_step_s
 from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.forecasts import forecasts
@@ -49,8 +49,6 @@ from scorpio.core.request import RequestView
 from scorpio.core.slack import step_start_s
 from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
-
-_MOST_SHARE = 0.7  # of prefill in usual steps: beyond it they are taken as that
 
 
 class Scorpio:
@@ -123,7 +121,7 @@ class Scorpio:
         decodes = step_decodes(model, snapshot, start_s, given_up)
         fixed_s = self._fixed_s(model)
         share = self._prefill_share.value
-        usual_s = decodes.alone_s / (1.0 - min(share, _MOST_SHARE))
+        usual_s = usual_step_s(decodes.alone_s, share)
         self._kv_price.follow(start_s, snapshot.waiting, self._lengths, usual_s)
         return StepContext(
             options,

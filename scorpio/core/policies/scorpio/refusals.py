@@ -14,6 +14,7 @@ from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
+from scorpio.core.policies.scorpio.kv_room import KvRoom
 from scorpio.core.policies.scorpio.retry_after import Told
 from scorpio.core.policies.scorpio.shed import Competition, Outcome
 from scorpio.core.policies.scorpio.supply import PrefillSupply
@@ -117,6 +118,7 @@ def refusals(
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
     own_s = _own_s(step.model, waiting, jobs, shed_jobs)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
+    done_s = np.maximum(done_s, _kv_s(step, jobs, shed_jobs) + own_s / supply.share)
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
@@ -141,6 +143,13 @@ def refusals(
     )
     crowd.book(now_s, waiting, told)
     return refused
+
+
+def _kv_s(step: StepContext, jobs: PrefillJobs, shed_jobs: IntArray) -> FloatArray:
+    """Absolute time at which KV is there for each, behind all that stay and those before it."""
+    tokens = np.where(jobs.running, 0.0, jobs.tokens + jobs.prefix)
+    others = float(tokens.sum() - tokens[shed_jobs].sum())
+    return KvRoom(step).free_s(others + np.cumsum(tokens[shed_jobs]))
 
 
 def _own_s(

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scorpio.core.policies.scorpio.admission import Admission
@@ -78,3 +79,20 @@ def test_with_more_of_the_pool_than_there_is_only_prompts_count() -> None:
     batch, _ = holding(5000, 8000, options=ScorpioOptions(kv_share=10.0))
     assert batch.takes(ask(tokens=2990, max_tokens=8000, predicted_output_tokens=6000.0))
     assert not batch.takes(ask(tokens=3000, max_tokens=1))
+
+
+def test_kv_comes_free_as_answers_end_and_then_with_every_mean_answer() -> None:
+    """Beside 5,000 tokens of one answer: 2,760 of 7,760 are free. A usual step takes 61 ms."""
+    batch, step = holding(5000, 1)
+    step.lengths.mean_tokens = 100.0
+    at_s = batch.kv.free_s(np.array([2000.0, 2761.0, 7760.0, 15_520.0])) - START_S
+    usual_s = step.usual_step_s()
+    assert usual_s == pytest.approx(0.061)
+    assert (at_s / usual_s).tolist() == pytest.approx([0.0, 16.0, 16.0, 200.0])
+
+
+def test_a_usual_step_has_the_prefill_of_late_but_no_more_than_that() -> None:
+    _, step = holding(5000, 1, prefill_share=0.5)
+    assert step.usual_step_s() == pytest.approx(0.122)
+    _, step = holding(5000, 1, prefill_share=0.99)
+    assert step.usual_step_s() == pytest.approx(0.061 / 0.3)
