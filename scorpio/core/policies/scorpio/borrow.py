@@ -19,6 +19,7 @@ from scorpio.core.policies.scorpio.shed import Competition, Outcome, shed
 from scorpio.core.policies.scorpio.stock_step import stock_step
 from scorpio.core.slack import likely_late
 
+_LEAST_RECOVERY = 0.02  # of S, with each token
 _BORROW_STEPS = (2.0, math.inf)  # tried lengths of borrowed steps, in usual steps, up to stock's
 
 
@@ -51,10 +52,11 @@ def _borrowed_s(step: StepContext, later_step_s: float, jobs: PrefillJobs) -> li
 
 def _recovery_s(step: StepContext) -> FloatArray:
     """What each decode makes up with a token once the queue is served: steps are then as long as
-    the decodes and the usual prefill need."""
+    the decodes and the usual prefill need. One whose target leaves no time for that makes up next
+    to nothing: the queue will be there again."""
     slo_s = step.decodes.slo_s
     usual_s = step.decodes.alone_s / (1.0 - step.prefill_share)
-    recovery_s: FloatArray = np.maximum(step.options.slack_reserve * slo_s, slo_s - usual_s)
+    recovery_s: FloatArray = np.maximum(_LEAST_RECOVERY * slo_s, slo_s - usual_s)
     return recovery_s
 
 
