@@ -170,8 +170,12 @@ def _could_start(scheduler: Scheduler) -> Request | None:
         return None
     pool = scheduler.kv_cache_manager.block_pool
     free = pool.get_num_free_blocks()
+    # An adapter keeps its place until the last token of its answers has come.
+    held = {r.lora_request.lora_int_id for r in scheduler.running if r.lora_request}
+    full = bool(scheduler.lora_config) and len(held) >= scheduler.lora_config.max_loras
     for request in scheduler.waiting:
-        if not _may_start(request):
+        lora = request.lora_request
+        if not _may_start(request) or (full and lora and lora.lora_int_id not in held):
             continue
         tokens = request.num_tokens + 1
         if math.ceil(tokens / scheduler.block_size) > free:

@@ -44,18 +44,19 @@ class KvRoom:
             self.first = None
 
     def lacks(self, view: RequestView) -> bool:
-        """Is there too little for it, beside what is kept for the one that comes first?"""
+        """Is there too little for it, beside what is kept for the one that comes first? While no
+        request has a deadline only prompts count, as in stock vLLM: a preemption breaks nothing."""
         kept = 0 if self.first in (None, view) else self.first.prompt_tokens
         if _new_tokens(view) >= self.free_tokens - kept:
             return True
-        if view is self.first:
+        if view is self.first or not self._step.promised:
             return False
         return self._peak_with(view) + kept > self._step.options.kv_share * self._pool
 
     def dear(self, view: RequestView) -> bool:
         """Would it hold so much for so long that several others are lost for it? While KV is what
         all lack, such a request only takes what lies idle."""
-        if self._step.kv_price == math.inf or view is self.first:
+        if self._step.kv_price == math.inf or view is self.first or not self._step.promised:
             return False
         output = self._step.lengths.expected(np.array([view.predicted_output_tokens]))
         held = float(kv_held(np.array([float(view.prompt_tokens)]), output)[0])
@@ -66,6 +67,8 @@ class KvRoom:
     @property
     def lasts(self) -> bool:
         """Is there enough for all that are in, also when their answers have grown?"""
+        if not self._step.promised:
+            return True
         return self._forecast.peak_tokens() <= self._step.options.kv_share * self._pool
 
     def free_s(self, need: FloatArray) -> FloatArray:

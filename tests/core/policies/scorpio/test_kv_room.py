@@ -25,7 +25,7 @@ def holding(tokens: int, answer: int, **facts: Any) -> tuple[Admission, StepCont
     row = replace(row, view=replace(row.view, max_tokens=2 + answer))
     limits = EngineLimits(8, 256, 8000, 16, 16_384)
     scene = Snapshot(running_batch((row,)), WaitingTable(), limits, 8000 - tokens)
-    step = step_of(MODEL, scene, START_S, 40.0, 1.0, **facts)
+    step = step_of(MODEL, scene, START_S, 40.0, 1.0, **({"promised": True} | facts))
     return Admission(step), step
 
 
@@ -73,6 +73,14 @@ def test_one_dear_in_kv_takes_what_lies_idle(price: float, value: float, joins: 
     assert batch.takes(request) is joins
     idle, _ = holding(1000, 1, kv_price=price)
     assert idle.takes(request)
+
+
+def test_without_deadlines_only_prompts_count_as_in_stock_vllm() -> None:
+    """A preemption breaks no promise then, and waiting would only be longer."""
+    batch, _ = holding(5000, 8000, promised=False, kv_price=1.0)
+    assert batch.takes(ask(tokens=2990, max_tokens=8000, predicted_output_tokens=6000.0))
+    batch.join(ask(tokens=2990, max_tokens=8000))
+    assert batch.kv.lasts
 
 
 def test_with_more_of_the_pool_than_there_is_only_prompts_count() -> None:
