@@ -118,7 +118,7 @@ def refusals(
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
     own_s = _own_s(step.model, waiting, jobs, shed_jobs)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
-    done_s = np.maximum(done_s, _kv_s(step, jobs, shed_jobs) + own_s / supply.share)
+    done_s = np.maximum(done_s, _kv_s(step, jobs, shed_jobs, own_s) + own_s / supply.share)
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
@@ -145,11 +145,17 @@ def refusals(
     return refused
 
 
-def _kv_s(step: StepContext, jobs: PrefillJobs, shed_jobs: IntArray) -> FloatArray:
-    """Absolute time at which KV is there for each, behind all that stay and those before it."""
-    tokens = np.where(jobs.running, 0.0, jobs.tokens + jobs.prefix)
-    others = float(tokens.sum() - tokens[shed_jobs].sum())
-    return KvRoom(step).free_s(others + np.cumsum(tokens[shed_jobs]))
+def _kv_s(
+    step: StepContext, jobs: PrefillJobs, shed_jobs: IntArray, own_s: FloatArray
+) -> FloatArray:
+    """Absolute time at which KV is there for each, behind all that stay and those before it. What
+    several hold in common counts once, as far as it does in `own_s`."""
+    stay = ~jobs.running
+    stay[shed_jobs] = False
+    others = float(jobs.tokens[stay].sum())  # what is in the prefix cache is there
+    whole_s = np.maximum(jobs.whole_s(step.model, shed_jobs), 1e-9)
+    own = (jobs.tokens + jobs.prefix)[shed_jobs] * np.minimum(own_s / whole_s, 1.0)
+    return KvRoom(step).free_s(others + np.cumsum(own))
 
 
 def _own_s(
