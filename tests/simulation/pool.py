@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.simulation.case import Case, Outcome, run_case
 from tests.simulation.pairs import EVERY, broken_pair
@@ -16,10 +16,18 @@ from tests.simulation.record import Portion, commit
 WORKERS = len(os.sched_getaffinity(0))
 
 
-def quiet() -> None:
-    """Failures are injected by the thousand: none of them is news."""
-    for name in ("vllm", "vllm.scorpio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+def quiet() -> Callable[[], None]:
+    """Failures are injected by the thousand: none of them is news. What ends the silence."""
+    logs = [logging.getLogger(name) for name in ("vllm", "vllm.scorpio")]
+    levels = [log.level for log in logs]
+
+    def loud() -> None:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    return loud
 
 
 def run_portion(seeds: Sequence[int], workers: int = 1) -> Portion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -29,8 +30,10 @@ SEEDS = record.seeds_for(0, REQUESTS)
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    pool.quiet()
+def _quiet() -> Iterator[None]:
+    loud = pool.quiet()
+    yield
+    loud()
 
 
 @pytest.mark.timeout(6 * 3600)  # a machine may be as slow as it likes
