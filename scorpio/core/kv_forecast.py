@@ -32,17 +32,17 @@ class KvForecast:
 
     def peak_tokens(self) -> float:
         """What is in use at the most, in all likelihood."""
-        return _peak_tokens(self._expected, self._variance)
+        return float(_likely(self._expected, self._variance).max())
 
     def peak_with(self, context: float, alive: FloatArray) -> float:
         """The same with one more answer: tokens of its prompt, and its chances, [M]."""
         more, variance = _one_more(context, alive)
-        return _peak_tokens(self._expected + more, self._variance + variance)
+        return float(_likely(self._expected + more, self._variance + variance).max())
 
     def steps_until(self, need: FloatArray, pool_tokens: float) -> FloatArray:
         """Steps until so many tokens of the pool are free and stay so, of each: a moment of
         `MOMENTS`, or inf when that is not foreseen. Shape [n]."""
-        used = self._expected + _CAUTION * np.sqrt(np.maximum(self._variance, 0.0))
+        used = _likely(self._expected, self._variance)
         free = pool_tokens - np.maximum.accumulate(used[::-1])[::-1]
         at = np.searchsorted(free, need)
         steps: FloatArray = np.append(MOMENTS, np.inf)[at]
@@ -61,5 +61,7 @@ def _one_more(context: float, alive: FloatArray) -> tuple[FloatArray, FloatArray
     return expected, expected * held * (1.0 - alive)
 
 
-def _peak_tokens(expected: FloatArray, variance: FloatArray) -> float:
-    return float((expected + _CAUTION * np.sqrt(np.maximum(variance, 0.0))).max())
+def _likely(expected: FloatArray, variance: FloatArray) -> FloatArray:
+    """What is in use at each moment, in all likelihood no more."""
+    likely: FloatArray = expected + _CAUTION * np.sqrt(np.maximum(variance, 0.0))
+    return likely

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -27,13 +26,6 @@ _DISKS = (frozenset[str](), frozenset({"disk"}))
 # In CI as many as are known to be clean; `make simulate N=200000 ARGS=--fresh` goes on from there.
 REQUESTS = 200_000 if os.environ.get("CI") else 4_000
 SEEDS = record.seeds_for(0, REQUESTS)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    loud = pool.quiet()
-    yield
-    loud()
 
 
 @pytest.mark.timeout(6 * 3600)  # a machine may be as slow as it likes

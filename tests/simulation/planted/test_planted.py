@@ -5,20 +5,10 @@ python -m tests.simulation.planted.search      # all seeds from 0 on, until each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.simulation import pool
 from tests.simulation.planted.bugs import BUGS, SEEDS
 from tests.simulation.planted.planting import Bug, catch
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    loud = pool.quiet()
-    yield
-    loud()
 
 
 def test_there_are_forty_bugs_and_a_seed_for_each() -> None:

@@ -45,6 +45,14 @@ class Admission:
         timely &= np.isfinite(running.deadline_s)
         self._behind = len(running) - int(np.count_nonzero(timely))
 
+    @classmethod
+    def of_all(cls, step: StepContext) -> Admission:
+        """The batch of a stock step, which lets all that wait in."""
+        batch = cls(step)
+        for view in step.snapshot.waiting:
+            batch.join(view)
+        return batch
+
     @property
     def full(self) -> bool:
         """No seat is left."""

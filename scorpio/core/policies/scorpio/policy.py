@@ -163,9 +163,7 @@ class Scorpio:
         waiting = step.snapshot.waiting
         if not len(waiting):
             return STOCK_STEP
-        batch = Admission(step)
-        for view in waiting:
-            batch.join(view)
+        batch = Admission.of_all(step)
         joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
         late_s = stock.all_s - stock.step_s
         told = forecasts(joining, step.start_s + stock.step_s, batch.tpot_s(), late_s)

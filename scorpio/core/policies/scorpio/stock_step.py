@@ -73,15 +73,6 @@ def light_step(step: StepContext) -> StockStep | None:
     calm = grown_s / tightest_s + step.prefill_share <= _CALM
     if late > (options.light_debt if calm else 0.0):
         return None
-    return stock if _fits(step) else None
-
-
-def _fits(step: StepContext) -> bool:
-    """Will there be KV for all at their peak? A stock step lets all in."""
-    waiting = step.snapshot.waiting
-    if not len(waiting):
-        return True
-    batch = Admission(step)
-    for view in waiting:
-        batch.join(view)
-    return batch.kv.lasts
+    if len(waiting) and not Admission.of_all(step).kv.lasts:
+        return None
+    return stock
