@@ -164,6 +164,7 @@ SPEED = "engine speed followed"
 GUARD = "TPOT guard at admission"
 FIXED = "fixed_share = 1"
 BROKEN_BIND = "broken promises do not bind"
+OVERDUE = "those overdue get their time in parts"
 NONE = np.empty(0, dtype=np.int64)
 PARTS: Mapping[str, Part] = {
     "deadline order (arrival instead)": Part(patches=(_turns_by(_arrival_s),)),
@@ -184,7 +185,7 @@ PARTS: Mapping[str, Part] = {
     "borrow_queue_s = 0": Part({"borrow_queue_s": 0.0}),
     "preemptive prefill": Part(patches=(_turns_by(_waits),)),
     "begun prefills stand back": Part(patches=((policy_module, "prefill_jobs", _begun_stay),)),
-    "those overdue get their time in parts": Part(patches=((PrefillJobs, "turns", _all_at_once),)),
+    OVERDUE: Part(patches=((PrefillJobs, "turns", _all_at_once),)),
     "light_share = 0 (no stock path)": Part({"light_share": 0.0}),
     "length belief (mean instead)": Part(patches=((LengthBelief, "slope", 0.0),)),
     "length belief (predictions as they are)": Part(patches=((LengthBelief, "slope", 1.0),)),
@@ -197,7 +198,6 @@ PARTS: Mapping[str, Part] = {
     FIXED: Part({"fixed_share": 1.0}),
     "kv_share = 10 (the peak of KV is not looked at)": Part({"kv_share": 10.0}),
     "kv_dear_share = 10 (those dear in KV join as others)": Part({"kv_dear_share": 10.0}),
-    "scan_requests = 1": Part({"scan_requests": 1.0}),
 }
 
 
@@ -278,7 +278,8 @@ def _page(rows: Rows) -> Page:
 Each part of the policy `scorpio` is switched off alone, on the same requests and noise. First line:
 with all parts, in % of all requests sent. Below: what changes without the part, in points, with a
 95 % interval over paired requests; bold where it excludes zero. Reference window, one seed, A100
-model.
+model. Four parts are for requests made to hurt: what they bring is in [robustness](robustness.md),
+"SLOs made to hurt". What the stock path brings is in [light load](light_load.md).
 
 {said}
 

@@ -2,6 +2,7 @@
 
 A ratio is Scorpio's mean over stock's, its 95 % interval that of the paired differences over
 requests and seeds (stock's mean taken as known). Times are of the requests that both finished.
+A second table: the same without the stock path, so that what that path brings is seen.
 """
 
 from __future__ import annotations
@@ -30,31 +31,36 @@ LOADS = (0.2, 0.35, 0.45, 0.5)
 SEEDS = (0, 1)
 TIMES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
 Run = dict[str, Any]
+Options = tuple[tuple[str, float], ...]
+NO_STOCK_PATH: Options = (("light_share", 0.0),)
 
 
 def _cells(quick: bool) -> Cells:
     loads, seeds = ((0.2,), (0,)) if quick else (LOADS, SEEDS)
     return [
-        Score(system, reference(scale, seed, quick), times=True)
+        Score(system, reference(scale, seed, quick), times=True, options=options)
         for scale in loads
         for seed in seeds
-        for system in (OURS, STOCK)
+        for system, options in ((OURS, ()), (OURS, NO_STOCK_PATH), (STOCK, ()))
     ]
 
 
 def _rows(found: Found) -> Rows:
-    runs: dict[float, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    ours: dict[tuple[float, Options], list[Run]] = defaultdict(list)
+    stock: dict[float, list[Run]] = defaultdict(list)
     for score, made in found:
         assert isinstance(score, Score)
-        runs[score.load.rate_scale][score.system].append(made)
+        load = score.load.rate_scale
+        (stock[load] if score.system == STOCK else ours[load, score.options]).append(made)
     rows: Rows = []
-    for scale, both in runs.items():
-        pairs = list(zip(both[OURS], both[STOCK], strict=True))
+    for (scale, options), mine in ours.items():
+        pairs = list(zip(mine, stock[scale], strict=True))
         better = [np.subtract(percent_good(a), percent_good(b)).tolist() for a, b in pairs]
         speeds = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs]
         rows.append(
             {
                 "load": scale,
+                "stock_path": not options,
                 "attainment": round(
                     float(np.mean([np.mean(percent_good(a)) for a, _ in pairs])), 2
                 ),
@@ -81,19 +87,27 @@ def _ratio(pairs: list[tuple[Run, Run]], name: str) -> list[float]:
 def _page(rows: Rows) -> Page:
     heads = ["load", "attainment %", "points over stock", *TIMES.values(), "tokens/s",
              "steps left to stock %", "refused"]  # fmt: skip
-    lines = [
-        [
-            f"x{row['load']:g}", f"{row['attainment']:.1f}", shown(row["points"], 2, sign=True),
-            *(shown(row[name], 4) for name in (*TIMES, "tokens_per_s")),
-            f"{100.0 * row['stock_share']:.1f}", str(row["refused"]),
-        ]
-        for row in rows
-    ]  # fmt: skip
+
+    def lines(stock_path: bool) -> str:
+        own = [row for row in rows if row["stock_path"] == stock_path]
+        return table(heads, [_line(row) for row in own])
+
     return Page(f"""\
 Ratios are Scorpio over stock vLLM, 1 = the same, with a 95 % interval (tokens/s: least and most of
 the seeds). Reference window, two seeds, A100 model.
 
-{table(heads, lines)}""")
+{lines(True)}
+## Without the stock path (`light_share = 0`)
+
+{lines(False)}""")
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    return [
+            f"x{row['load']:g}", f"{row['attainment']:.1f}", shown(row["points"], 2, sign=True),
+            *(shown(row[name], 4) for name in (*TIMES, "tokens_per_s")),
+            f"{100.0 * row['stock_share']:.1f}", str(row["refused"]),
+    ]  # fmt: skip
 
 
 STUDY = Study("light_load", "Is Scorpio like stock vLLM at light load?", _cells, _rows, _page)

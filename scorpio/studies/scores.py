@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scorpio.studies.study import GPU, engine, flags, percents
@@ -13,23 +13,27 @@ from workloads.load import LoadKey
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One run of the twin. times: per-request times too, for pairs of runs."""
+    """One run of the twin. times: per-request times too, for pairs of runs. options: of the
+    policy, by name."""
 
     system: str
     load: LoadKey
     gpu: str = GPU
     times: bool = False
+    options: tuple[tuple[str, float], ...] = ()
 
     @property
     def label(self) -> str:
         """What runs on what, for progress and for its file."""
         times = ", times" if self.times else ""
-        return f"{self.system} on {self.load.label}, {self.gpu}{times}"
+        own = "".join(f", {name} {value:g}" for name, value in self.options)
+        return f"{self.system}{own} on {self.load.label}, {self.gpu}{times}"
 
     def run(self) -> dict[str, Any]:
         """good: one 0 or 1 per request, in order of arrival."""
         requests = self.load.requests()
-        made = run_twin(engine(self.gpu), requests, self.system, self.load.seed)
+        own = replace(engine(self.gpu), policy_options={self.system: dict(self.options)})
+        made = run_twin(own, requests, self.system, self.load.seed)
         records = sorted(made.records, key=lambda record: record.index)
         found: dict[str, Any] = {
             "good": flags(record.good for record in records),

@@ -20,6 +20,12 @@ from workloads.traces.row import parse_rows
 FLOOD_S, FLOOD_LENGTH_S, FLOOD_FACTOR = 30.0, 30.0, 10
 TENANTS, MAD, MAD_FACTOR = ("t0", "t1", "t2", "t3", "t4"), "t0", 10
 ATTACKER, ATTACK_SHARE, ATTACK_TTFT_S = "attacker", 0.1, 5.0
+STALLED, STALLED_TTFT_S = "attacker, 20 ms, on_miss wait, stalls", 1.0
+HOPELESS, HOPELESS_TTFT_S, HOPELESS_TOKENS = (
+    "attacker, hopeless deadlines, on_miss wait",
+    1e-3,
+    8000,
+)
 _BURSTS, _EXTRA, _TENANT = 31, 32, 33  # streams below the seed
 
 Requests = list[WorkloadRequest]
@@ -64,6 +70,24 @@ def attack(key: LoadKey, tpot_s: float | None) -> Requests:
     return _with(requests, extra)
 
 
+def stalled(key: LoadKey) -> Requests:
+    """The attacker with 20 ms again, and a TTFT SLO that an engine which stalls often breaks."""
+    return [
+        replace(r, ttft_slo_s=STALLED_TTFT_S) if r.tenant == ATTACKER else r
+        for r in attack(key, 0.020)
+    ]
+
+
+def hopeless(key: LoadKey) -> Requests:
+    """As many, each a long prompt with a TTFT SLO that no engine keeps."""
+    return [
+        replace(r, ttft_slo_s=HOPELESS_TTFT_S, prompt_tokens=HOPELESS_TOKENS)
+        if r.tenant == ATTACKER
+        else r
+        for r in attack(key, 1.0)
+    ]
+
+
 LOADS: Mapping[str, Callable[[LoadKey], Requests]] = {
     "": lambda key: key.requests(),
     "gamma, CV 1": partial(bursts, cv=1.0),
@@ -78,6 +102,8 @@ LOADS: Mapping[str, Callable[[LoadKey], Requests]] = {
     "attacker, 20 ms": partial(attack, tpot_s=0.020),
     "attacker, 15 ms": partial(attack, tpot_s=0.015),
     "attacker, 1 ms": partial(attack, tpot_s=0.001),
+    STALLED: stalled,
+    HOPELESS: hopeless,
 }
 
 

@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
-from scorpio.studies.ablation import BROKEN_BIND, FIXED, GUARD, SPEED
-from scorpio.studies.robustness.loads import ATTACKER, FLOOD_LENGTH_S, FLOOD_S, LOADS, MAD
+from scorpio.studies.ablation import BROKEN_BIND, FIXED, GUARD, OVERDUE, SPEED
+from scorpio.studies.robustness.loads import (
+    ATTACKER,
+    FLOOD_LENGTH_S,
+    FLOOD_S,
+    HOPELESS,
+    LOADS,
+    MAD,
+    STALLED,
+)
 from scorpio.studies.study import OURS
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.length_hint import LengthHint
@@ -44,7 +52,7 @@ class Scene:
     """A load for some policies under changed conditions.
 
     options: of scorpio. off: a part that it lacks. patient: the attacker's requests may not be
-    refused.
+    refused. scale: of the trace's rate.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Scene:
     options: Mapping[str, float] = field(default_factory=dict)
     off: str = ""
     patient: bool = False
+    scale: float = 1.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ PHASES = (
     View("later", _sent(SHIFT_S + RECOVERY_S, np.inf)),
 )
 SLOWER = NoiseSpec(shift_at_s=SHIFT_S, shift_factor=SHIFT)
+STALLS = NoiseSpec(stall_probability=1 / 300, stall_mean_s=1.0)
 WHOLE = (View("", _everybody),)
 PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
     "lengths": (
@@ -151,18 +161,30 @@ PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
             *(
                 Scene(name, name, ALL if name in ("no attacker", "attacker, 1 ms") else (OURS,))
                 for name in LOADS
-                if "attacker" in name
+                if "attacker" in name and name not in (HOPELESS, STALLED)
             ),
             *(
                 Scene(f"{name}, on_miss wait", name, (OURS,), patient=True)
                 for name in ("attacker, 20 ms", "attacker, 15 ms", "attacker, 1 ms")
             ),
             *(
-                Scene(f"{name}, without: {off}", name, (OURS,), off=off, patient=patient)
-                for name, off, patient in (
-                    ("attacker, 20 ms", GUARD, False),
-                    ("attacker, 20 ms", FIXED, False),
-                    ("attacker, 15 ms", BROKEN_BIND, True),
+                Scene(
+                    f"x1.2: {name}{off and f', without: {off}'}",
+                    name,
+                    (OURS,),
+                    off=off,
+                    noise=STALLS if name == STALLED else NoiseSpec(),
+                    patient=name in (HOPELESS, STALLED),
+                    scale=1.2,
+                )
+                for name, off in (
+                    ("attacker, 20 ms", ""),
+                    ("attacker, 20 ms", GUARD),
+                    ("attacker, 20 ms", FIXED),
+                    (HOPELESS, ""),
+                    (HOPELESS, OVERDUE),
+                    (STALLED, ""),
+                    (STALLED, BROKEN_BIND),
                 )
             ),
         ),
