@@ -111,6 +111,10 @@ class SchedulerWithParts(AsyncScheduler):
         """Requests that we still know of; never others than vLLM does (invariant 6)."""
         return self._tracker.ids
 
+    def view_of(self, request: Request) -> RequestView:
+        """What is known of a live request."""
+        return self._tracked_of(request).view
+
     @property
     def telemetry(self) -> Telemetry:
         """Counters since start (read only)."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from predictors.latency.artifact import this_machine
 from scorpio.files import write_atomic
-from scorpio.studies import ablation, fidelity, grid, lengths, light_load, loads, mistakes
+from scorpio.studies import ablation, fidelity, fleet, grid, lengths, light_load, loads, mistakes
 from scorpio.studies.marked_block import fill
 from scorpio.studies.paper import study as paper
 from scorpio.studies.robustness import study as robustness
@@ -35,6 +35,7 @@ STUDIES: tuple[Study, ...] = (
     grid.STUDY,
     light_load.STUDY,
     lengths.STUDY,
+    fleet.STUDY,
     ablation.STUDY,
     robustness.STUDY,
     mistakes.STUDY,

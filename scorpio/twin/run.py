@@ -91,21 +91,8 @@ def run_twin(
         TwinStuckError: the policy stopped serving.
         PolicyFailed: the policy raised; in production those steps would have been stock.
     """
-    profile = policy_profile(config, seed)
-    options = config.policy_options.get(policy, {})
-    entrant = make_system(policy, Setting(config.engine, profile, workload, options))
-    clock = VirtualClock()
-    scheduler = _scheduler(entrant, profile, options, clock, workload)
-    loop = TwinLoop(
-        scheduler,
-        entrant.spec,
-        config.gpu,
-        StepNoise(config.noise, seed),
-        clock,
-        EventLog(config.keep_log),
-        Timeline(config.timeline_period_s),
-        Checker(config.max_wait_s) if config.check_invariants else None,
-    )
+    loop = twin_loop(config, workload, policy, seed)
+    scheduler, clock = loop.scheduler, loop.clock
     load = arrivals(workload, config, seed)
     gc.collect()
     gc.freeze()  # vLLM's EngineCore does the same: 20,000 block objects are not garbage
@@ -135,6 +122,27 @@ def run_twin(
         cached_tokens=sum(e.cached_tokens for e in loop.ledger.entries.values()),
         stock_steps=ours.telemetry.stock_steps if ours else loop.steps,
         log=tuple(loop.log.lines or ()),
+    )
+
+
+def twin_loop(
+    config: TwinConfig, workload: Sequence[WorkloadRequest], policy: str, seed: int
+) -> TwinLoop:
+    """An engine with nothing to do yet. workload: its classes and promises are known beforehand.
+    Raises ValueError."""
+    profile = policy_profile(config, seed)
+    options = config.policy_options.get(policy, {})
+    entrant = make_system(policy, Setting(config.engine, profile, workload, options))
+    clock = VirtualClock()
+    return TwinLoop(
+        _scheduler(entrant, profile, options, clock, workload),
+        entrant.spec,
+        config.gpu,
+        StepNoise(config.noise, seed),
+        clock,
+        EventLog(config.keep_log),
+        Timeline(config.timeline_period_s),
+        Checker(config.max_wait_s) if config.check_invariants else None,
     )
 
 

@@ -60,16 +60,28 @@ class TwinLoop:
 
     def run(self, arrivals: Sequence[Arrival]) -> None:
         """Serve all arrivals (sorted by time) and drain."""
-        door = self._door
-        door.expect(arrivals)
-        while True:
-            door.empty_mailbox(self.clock.now_s)
+        self.expect(arrivals)
+        self.advance(math.inf)
+        self.drained()
+
+    def expect(self, arrivals: Sequence[Arrival]) -> None:
+        """The load, sorted by time; a list may grow while the loop runs."""
+        self._door.expect(arrivals)
+
+    def advance(self, until_s: float) -> None:
+        """Every turn of the loop that begins before then."""
+        door, clock = self._door, self.clock
+        while clock.now_s < until_s:
+            door.empty_mailbox(clock.now_s)
             if self.scheduler.has_requests() or self._in_flight:
                 self._engine_step()
             elif door.next_arrival_s is not None:
-                self.clock.advance_to(max(self.clock.now_s, door.next_arrival_s))
+                clock.advance_to(max(clock.now_s, min(door.next_arrival_s, until_s)))
             else:
                 break
+
+    def drained(self) -> None:
+        """All have ended: nothing may be left."""
         if self._checker is not None:
             self._checker.drained(self.scheduler, self.ledger)
 

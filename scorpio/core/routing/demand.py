@@ -1,0 +1,64 @@
+"""How much work comes, and for which TPOT targets? The requests of the last half minute."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from scorpio.core.arrays import FloatArray
+from scorpio.core.routing.fleet_view import FleetView
+from scorpio.core.routing.load import RoutedRequest
+
+MEMORY_S = 30.0
+MOST = 4_096  # requests remembered; of a larger fleet they came in less than MEMORY_S
+LEAST_S = 0.1  # a rate is not told from less
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Requests with one TPOT SLO. work_s: engine time of each, in ascending order. per_s: how many
+    come per second."""
+
+    work_s: FloatArray
+    per_s: float
+
+    @property
+    def load(self) -> float:
+        """Engine seconds per second."""
+        return self.per_s * float(self.work_s.mean())
+
+    def kept(self, load: float) -> float:
+        """Promises kept per second when so much of `self.load` is served, the cheapest first: that
+        is how replicas shed (docs/policies/scorpio.md)."""
+        done_s = np.concatenate([[0.0], np.cumsum(self.work_s)])
+        share = np.interp(load / self.per_s * len(self.work_s), done_s, np.arange(len(done_s)))
+        return self.per_s * float(share) / len(self.work_s)
+
+
+class Demand:
+    """State: (when, TPOT SLO, engine time) of what came."""
+
+    def __init__(self) -> None:
+        self._came: deque[tuple[float, float, float]] = deque(maxlen=MOST)
+
+    def note(
+        self, view: FleetView, request: RoutedRequest, new_tokens: float, now_s: float
+    ) -> None:
+        """A request came. new_tokens: of its prompt, those to be computed."""
+        while self._came and self._came[0][0] < now_s - MEMORY_S:
+            self._came.popleft()
+        work_s = view.work_s(request, new_tokens)
+        self._came.append((now_s, request.slo.tpot_s, work_s))
+
+    def levels(self, now_s: float) -> dict[float, Level]:
+        """By TPOT SLO, the tightest first."""
+        found: dict[float, list[float]] = defaultdict(list)
+        for _, tpot_s, work_s in self._came:
+            found[tpot_s].append(work_s)
+        span_s = max(now_s - self._came[0][0], LEAST_S) if self._came else LEAST_S
+        return {
+            tpot_s: Level(np.sort(found[tpot_s]), len(found[tpot_s]) / span_s)
+            for tpot_s in sorted(found)
+        }
