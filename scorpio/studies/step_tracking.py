@@ -1,28 +1,34 @@
-"""How well does the learned speed follow the engine? On the executed steps of a twin run.
+"""Does the learned speed follow an engine that changes? On the executed steps of a twin run.
 
-Command: python -m scorpio.studies.step_tracking --trace azure-conv --rows 2000:2800
 Each step is predicted before it is seen. From the middle of the run on, terms of the step model
 cost more or less than the profile says: all of them, or some alone. Errors are of that half.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import StepSample
-from scorpio.studies.compare import CompareSpec
+from scorpio.studies.study import (
+    OURS,
+    Cells,
+    Found,
+    Page,
+    Rows,
+    Study,
+    engine,
+    reference,
+    table,
+)
 from scorpio.twin.run import run_twin
+from workloads.load import LoadKey
 
 SLOWER = 1.3
 TERMS = [name for name in StepModel.__slots__ if name != "knee_tokens"]
@@ -73,14 +79,6 @@ def changed(
     ]
 
 
-def follow(
-    model: StepModel, samples: Sequence[StepSample], learn: bool
-) -> tuple[FloatArray, FloatArray]:
-    """(time of each step's end, relative error of its prediction)."""
-    steps = tracked(model, samples, learn)
-    return steps.end_s, steps.error
-
-
 @dataclass(frozen=True, slots=True)
 class Tracked:
     """Steps in order, [n] each; `error` of the prediction, `margin` told before the step."""
@@ -101,6 +99,8 @@ class Tracked:
         within = (1.0 + self.error) * self.margin >= 1.0
         return " / ".join(
             f"{100.0 * within[rows].mean():.1f} ({self.margin[rows].mean():.3f})"
+            if rows.any()
+            else "–"
             for rows in (~self.above, self.above)
         )
 
@@ -127,39 +127,70 @@ def recovered_s(times: FloatArray, errors: FloatArray) -> float:
     return float(times[last] - times[0]) if last < len(times) else float("inf")
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trace", default="azure-conv-synth")
-    parser.add_argument("--rows", default="0:800")
-    parser.add_argument("--rate-scale", type=float, default=1.2)
-    args = parser.parse_args()
-    spec = CompareSpec(
-        gpu="a100-llama-3.1-8b", trace=args.trace, mix="six", rate_scales=(args.rate_scale,),
-        policies=("scorpio",), seeds=(0,), out_dir=Path(), rows=args.rows,
-    )  # fmt: skip
-    with recorded() as (models, seen):
-        run_twin(spec.config(), spec.workloads()[0].requests(), "scorpio", 0)
-    Console().print(tracking_table(models[0], seen))
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of one run of `scorpio`, changed in each way, without and with learning."""
+
+    load: LoadKey
+
+    @property
+    def label(self) -> str:
+        """Of all changes: the run is the same."""
+        return f"step times followed on {self.load.label}"
+
+    def run(self) -> Rows:
+        """A row for each change."""
+        with recorded() as (models, seen):
+            run_twin(engine(), self.load.requests(), OURS, self.load.seed)
+        return tracking(models[-1], seen)  # the first was made before the profile was known
 
 
-def tracking_table(model: StepModel, seen: Sequence[StepSample]) -> Table:
-    """A line for each change, without and with tracking."""
-    table = Table(title=f"step time, predicted one ahead ({len(seen)} steps)")
-    columns = ("changed", "profile", "MAPE", "recovered after, s", "within margin, % (margin)")
-    for name in columns:
-        table.add_column(name, justify="right")
+def tracking(model: StepModel, seen: Sequence[StepSample]) -> Rows:
+    """A row for each change, without and with learning."""
     ends_s = np.cumsum([sample.duration_s for sample in seen])
     middle = int(np.searchsorted(ends_s, ends_s[-1] / 2))
+    rows: Rows = []
     for change, factors in CHANGES.items():
         samples = changed(model, seen, factors, middle)
-        for name, learn in (("as it is", False), ("tracked", True)):
+        for learn in (False, True):
             steps = tracked(model, samples, learn).after(middle)
-            back_s = f"{recovered_s(steps.end_s, steps.error):.1f}" if factors else "-"
-            mape = f"{np.abs(steps.error).mean():.2%}"
-            table.add_row(change, name, mape, back_s, steps.coverage() if learn else "-")
-    return table
+            back_s = recovered_s(steps.end_s, steps.error) if factors else None
+            row = {
+                "changed": change,
+                "learned": learn,
+                "error": round(float(100.0 * np.abs(steps.error).mean()), 2),
+                "back_s": None if back_s is None or np.isinf(back_s) else round(back_s, 1),
+                "covered": steps.coverage() if learn else "",
+                "steps": len(seen),
+            }
+            rows.append(row)
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def _cells(quick: bool) -> Cells:
+    return [Steps(reference(1.2, 0, quick))]
+
+
+def _rows(found: Found) -> Rows:
+    return [row for _, made in found for row in made]
+
+
+def _page(rows: Rows) -> Page:
+    heads = ["changed", "speed", "error %", f"below {100 * RECOVERED:g} % after, s",
+             "% within the margin (mean margin)"]  # fmt: skip
+    lines = [
+        [row["changed"], "followed" if row["learned"] else "as profiled", f"{row['error']:.2f}",
+         "–" if row["back_s"] is None else f"{row['back_s']:g}", row["covered"] or "–"]
+        for row in rows
+    ]  # fmt: skip
+    return Page(f"""\
+Each of the {rows[0]["steps"]:,} steps of one run is predicted before it is seen (reference window
+at x1.2, one seed, A100 model). From the middle of the run on, steps cost more or less than the
+latency profile says; errors are of that half. "Below {100 * RECOVERED:g} %": the mean error of
+{STEPS} steps, from then on; – where it never is, or nothing changed. The margin is told below /
+above the knee.
+
+{table(heads, lines)}""")
+
+
+STUDY = Study("tracking", "Does Scorpio follow an engine that changes?", _cells, _rows, _page)

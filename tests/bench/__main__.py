@@ -10,7 +10,7 @@ import sys
 
 from scorpio.studies.results import PAGES, header, write_pages
 from scorpio.studies.study import Found, Page, Rows, Study
-from tests.bench import length_cost, schedule_cost, twin_speed
+from tests.bench import length_cost, route_cost, schedule_cost, twin_speed
 
 QUESTION = "What does Scorpio cost?"
 
@@ -32,6 +32,11 @@ of the step-by-step ratios with a 95 % interval. Memory for each waiting request
 Processor time in the API process, for each request.
 
 {length_cost.text(found["length"])}
+## A router's decision
+
+Processor time of one request's routing; the split between sides is looked at every 2 s.
+
+{route_cost.text(found["route"])}
 ## The twin
 
 {twin_speed.text(found["twin"])}""")
@@ -49,6 +54,7 @@ def main() -> int:
         "schedule": schedule_cost.rows(args.steps),
         "bytes_per_waiting": round(schedule_cost.bytes_per_waiting()),
         "length": length_cost.rows(args.requests),
+        "route": route_cost.rows(args.requests),
         "twin": twin_speed.rows(min(args.requests, 1000)),
     }
     print(page([row]).text)
