@@ -146,6 +146,10 @@ load every 0.5 s. Load is that of each replica. Attainment in %: requests that f
 TTFT and TPOT SLO, of all sent, with a 95 % interval over requests; one seed. `{ROUTER}` is ours.
 `split N`: the 30 ms classes on N replicas, the others on the rest, found with hindsight.
 
+The windows are short ({EACH} requests for each replica or fewer), and a run begins with nothing
+known: what a router has yet to learn in the first seconds weighs much here. Where nearly all is
+kept by every router there is nothing to decide.
+
 ## Which router keeps most promises?
 
 {table(["trace", "mix", "load", "router", "inside", "all", "30 ms classes"], [
