@@ -54,8 +54,7 @@ def best_split(
     def served(members: Sequence[int], first: int, end: int) -> float:
         room = cum[members[0], end] - cum[members[0], first]
         asked = sum(load[level] for level in members)
-        bend = LEAST_BEND + end - first
-        share = 1.0 / (1.0 + (asked / max(room, 1e-9)) ** bend) ** (1.0 / bend)
+        share = served_share(asked / max(room, 1e-9), LEAST_BEND + end - first)
         return sum(demand[levels[level]].kept(share * load[level]) for level in members)
 
     known = len(present) == len(levels) and sum(present) == len(rows)
@@ -63,6 +62,13 @@ def best_split(
     if known and value(tried) < BETTER * value(present):
         return levels, list(present)
     return levels, list(tried)
+
+
+def served_share(load: float, bend: float) -> float:
+    """Of a load relative to the room for it: 1 when it is small, 1 / load when it is large."""
+    if load > 1.0:  # a large power of a large load is no number
+        return float((1.0 + load**-bend) ** (-1.0 / bend) / load)
+    return float((1.0 + load**bend) ** (-1.0 / bend))
 
 
 def by_speed(view: FleetView) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

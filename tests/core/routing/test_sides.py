@@ -93,6 +93,24 @@ def test_a_large_fleet_moves_step_by_step_to_the_same_share() -> None:
     assert split[0] / 256 == pytest.approx(few[0] / 8, abs=0.1)
 
 
+@pytest.mark.parametrize("bend", [2.0, 3.0, 300.0])
+def test_of_a_small_load_all_is_served_and_of_a_large_one_what_there_is_room_for(
+    bend: float,
+) -> None:
+    assert sides.served_share(1e-6, bend) == pytest.approx(1.0)
+    assert sides.served_share(50.0, bend) == pytest.approx(1.0 / 50.0, rel=1e-3)
+    assert sides.served_share(1e9, bend) == pytest.approx(1e-9)
+    assert sides.served_share(1.0, bend) == pytest.approx(0.5 ** (1.0 / bend))
+
+
+def test_a_target_below_the_fixed_part_of_a_step_asks_for_no_replicas_of_a_large_fleet() -> None:
+    split = best_split(view(300), {0.005: level(50.0), 0.1: level(400.0)}, [])[1]
+    for _ in range(60):
+        split = best_split(view(300), {0.005: level(50.0), 0.1: level(400.0)}, split)[1]
+    assert sum(split) == 300
+    assert split[0] < 30
+
+
 def test_all_splits_of_a_small_fleet_are_looked_at() -> None:
     expected = {p for p in product(range(5), repeat=3) if sum(p) == 4}
     assert set(sides._all(4, 3)) == expected
