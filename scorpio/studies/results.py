@@ -20,8 +20,17 @@ from typing import Any
 
 from predictors.latency.artifact import this_machine
 from scorpio.files import write_atomic
-from scorpio.studies import ablation, fidelity, fleet, grid, lengths, light_load, loads, mistakes
-from scorpio.studies import step_tracking as tracking
+from scorpio.studies import (
+    ablation,
+    fidelity,
+    fleet,
+    grid,
+    lengths,
+    light_load,
+    loads,
+    mistakes,
+    step_tracking,
+)
 from scorpio.studies.marked_block import fill
 from scorpio.studies.paper import study as paper
 from scorpio.studies.robustness import study as robustness
@@ -39,7 +48,7 @@ STUDIES: tuple[Study, ...] = (
     fleet.STUDY,
     ablation.STUDY,
     robustness.STUDY,
-    tracking.STUDY,
+    step_tracking.STUDY,
     mistakes.STUDY,
     fidelity.STUDY,
     paper.STUDY,

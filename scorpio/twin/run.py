@@ -91,7 +91,7 @@ def run_twin(
         TwinStuckError: the policy stopped serving.
         PolicyFailed: the policy raised; in production those steps would have been stock.
     """
-    loop = twin_loop(config, workload, policy, seed)
+    loop = twin_loop(config, workload, policy, seed, policy_profile(config, seed))
     scheduler, clock = loop.scheduler, loop.clock
     load = arrivals(workload, config, seed)
     gc.collect()
@@ -102,8 +102,7 @@ def run_twin(
     finally:
         gc.unfreeze()
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    if isinstance(scheduler, VirtualScorpioScheduler) and scheduler.policy_fallbacks:
-        raise PolicyFailed(f"{policy} failed in {scheduler.policy_fallbacks} of {loop.steps} steps")
+    check_policy(loop, policy)
     ours = scheduler if isinstance(scheduler, VirtualScorpioScheduler) else None
     return TwinRun(
         policy=policy,
@@ -125,12 +124,22 @@ def run_twin(
     )
 
 
+def check_policy(loop: TwinLoop, policy: str) -> None:
+    """Raises PolicyFailed."""
+    scheduler = loop.scheduler
+    if isinstance(scheduler, VirtualScorpioScheduler) and scheduler.policy_fallbacks:
+        raise PolicyFailed(f"{policy} failed in {scheduler.policy_fallbacks} of {loop.steps} steps")
+
+
 def twin_loop(
-    config: TwinConfig, workload: Sequence[WorkloadRequest], policy: str, seed: int
+    config: TwinConfig,
+    workload: Sequence[WorkloadRequest],
+    policy: str,
+    seed: int,
+    profile: LatencyProfile,
 ) -> TwinLoop:
     """An engine with nothing to do yet. workload: its classes and promises are known beforehand.
     Raises ValueError."""
-    profile = policy_profile(config, seed)
     options = config.policy_options.get(policy, {})
     entrant = make_system(policy, Setting(config.engine, profile, workload, options))
     clock = VirtualClock()

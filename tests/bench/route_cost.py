@@ -6,6 +6,7 @@ Requests of four TPOT SLOs at eight a second for each replica, which tell a load
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def measure(name: str, replicas: int, count: int) -> list[float]:
         slo = Slo(1.0, (0.03, 0.05, 0.1, 0.2)[seq % 4])
         request = RoutedRequest(seq, now_s, prompt, slo)
         if seq % TOLD_EVERY == 0:
-            router.report(int(rng.integers(replicas)), _TOLD)
+            router.report(int(rng.integers(replicas)), replace(_TOLD, at_s=now_s))
         started_s = time.thread_time()
         router.choose(request, now_s)
         spent.append(1e6 * (time.thread_time() - started_s))

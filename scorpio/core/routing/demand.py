@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray
+from scorpio.core.arrays import FloatArray, IntArray
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import RoutedRequest
 
@@ -16,7 +17,7 @@ MOST = 4_096  # requests remembered; of a larger fleet they came in less than ME
 LEAST_S = 0.1  # a rate is not told from less
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Level:
     """Requests with one TPOT SLO. work_s: engine time of each, in ascending order. per_s: how many
     come per second."""
@@ -32,9 +33,15 @@ class Level:
     def kept(self, load: float) -> float:
         """Promises kept per second when so much of `self.load` is served, the cheapest first: that
         is how replicas shed (docs/policies/scorpio.md)."""
-        done_s = np.concatenate([[0.0], np.cumsum(self.work_s)])
-        share = np.interp(load / self.per_s * len(self.work_s), done_s, np.arange(len(done_s)))
+        done_s, count = self._done_s
+        share = np.interp(load / self.per_s * len(self.work_s), done_s, count)
         return self.per_s * float(share) / len(self.work_s)
+
+    @cached_property
+    def _done_s(self) -> tuple[FloatArray, IntArray]:
+        """Time of the cheapest n, and n: asked of for each split that is tried."""
+        done_s = np.concatenate([[0.0], np.cumsum(self.work_s)])
+        return done_s, np.arange(len(done_s))
 
 
 class Demand:

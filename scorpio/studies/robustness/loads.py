@@ -20,12 +20,8 @@ from workloads.traces.row import parse_rows
 FLOOD_S, FLOOD_LENGTH_S, FLOOD_FACTOR = 30.0, 30.0, 10
 TENANTS, MAD, MAD_FACTOR = ("t0", "t1", "t2", "t3", "t4"), "t0", 10
 ATTACKER, ATTACK_SHARE, ATTACK_TTFT_S = "attacker", 0.1, 5.0
-STALLED, STALLED_TTFT_S = "attacker, 20 ms, on_miss wait, stalls", 1.0
-HOPELESS, HOPELESS_TTFT_S, HOPELESS_TOKENS = (
-    "attacker, hopeless deadlines, on_miss wait",
-    1e-3,
-    8000,
-)
+STALLED = "attacker, 20 ms, on_miss wait, stalls"
+HOPELESS = "attacker, hopeless deadlines, on_miss wait"
 _BURSTS, _EXTRA, _TENANT = 31, 32, 33  # streams below the seed
 
 Requests = list[WorkloadRequest]
@@ -59,33 +55,29 @@ def tenants(key: LoadKey, mad: int | None) -> Requests:
     return _with(shared, _behind(key, count, 0.0, requests[-1].send_s, MAD))
 
 
-def attack(key: LoadKey, tpot_s: float | None) -> Requests:
-    """ATTACK_SHARE more requests, all with this TPOT SLO, from ATTACKER; None = it stays away."""
+def attack(
+    key: LoadKey,
+    tpot_s: float | None,
+    ttft_s: float = ATTACK_TTFT_S,
+    prompt_tokens: int | None = None,
+) -> Requests:
+    """ATTACK_SHARE more requests, all with these SLOs, from ATTACKER; None = it stays away.
+    prompt_tokens: of each, None = as in the trace."""
     requests = key.requests()
     if tpot_s is None:
         return requests
     count = round(ATTACK_SHARE * len(requests))
-    extra = _behind(key, count, 0.0, requests[-1].send_s, ATTACKER)
-    extra = [replace(r, slo_class="", ttft_slo_s=ATTACK_TTFT_S, tpot_slo_s=tpot_s) for r in extra]
+    extra = [
+        replace(
+            r,
+            slo_class="",
+            ttft_slo_s=ttft_s,
+            tpot_slo_s=tpot_s,
+            prompt_tokens=prompt_tokens or r.prompt_tokens,
+        )
+        for r in _behind(key, count, 0.0, requests[-1].send_s, ATTACKER)
+    ]
     return _with(requests, extra)
-
-
-def stalled(key: LoadKey) -> Requests:
-    """The attacker with 20 ms again, and a TTFT SLO that an engine which stalls often breaks."""
-    return [
-        replace(r, ttft_slo_s=STALLED_TTFT_S) if r.tenant == ATTACKER else r
-        for r in attack(key, 0.020)
-    ]
-
-
-def hopeless(key: LoadKey) -> Requests:
-    """As many, each a long prompt with a TTFT SLO that no engine keeps."""
-    return [
-        replace(r, ttft_slo_s=HOPELESS_TTFT_S, prompt_tokens=HOPELESS_TOKENS)
-        if r.tenant == ATTACKER
-        else r
-        for r in attack(key, 1.0)
-    ]
 
 
 LOADS: Mapping[str, Callable[[LoadKey], Requests]] = {
@@ -102,8 +94,8 @@ LOADS: Mapping[str, Callable[[LoadKey], Requests]] = {
     "attacker, 20 ms": partial(attack, tpot_s=0.020),
     "attacker, 15 ms": partial(attack, tpot_s=0.015),
     "attacker, 1 ms": partial(attack, tpot_s=0.001),
-    STALLED: stalled,
-    HOPELESS: hopeless,
+    STALLED: partial(attack, tpot_s=0.020, ttft_s=1.0),
+    HOPELESS: partial(attack, tpot_s=1.0, ttft_s=1e-3, prompt_tokens=8000),
 }
 
 

@@ -43,7 +43,7 @@ class FleetReplica:
         """Raises ValueError for a policy that is none of ours: stock vLLM tells no router."""
         own = seed + _NOISE * (number + 1)
         profile = policy_profile(config, own)
-        loop = twin_loop(config, workload, policy, own)
+        loop = twin_loop(config, workload, policy, own, profile)
         spec = config.engine
         facts = Replica(
             profile.step, spec.max_num_batched_tokens, spec.max_num_seqs, spec.kv_tokens

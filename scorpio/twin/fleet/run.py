@@ -23,6 +23,7 @@ from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.ledger import End, Entry
 from scorpio.twin.fleet.config import FleetConfig
 from scorpio.twin.fleet.replica import FleetReplica
+from scorpio.twin.run import check_policy
 from scorpio.twin.translate import arrivals, records
 from workloads.request import WorkloadRequest
 from workloads.results.records import RequestRecord
@@ -71,7 +72,7 @@ class _Run:
         policy: str,
         seed: int,
     ) -> None:
-        self._fleet = fleet
+        self._fleet, self._policy = fleet, policy
         self._replicas = [
             FleetReplica.make(number, engine, policy, seed, workload)
             for number, engine in enumerate(fleet.engines)
@@ -105,6 +106,7 @@ class _Run:
             if number not in self._dead:
                 replica.loop.advance(math.inf)
                 replica.loop.drained()
+            check_policy(replica.loop, self._policy)
 
     def outcome(self, wall_s: float) -> FleetRun:
         """As clients saw it."""

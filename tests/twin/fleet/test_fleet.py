@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.registry import ROUTERS, make_ranking
 from scorpio.core.routing.router import Ranking
@@ -18,7 +19,7 @@ from scorpio.studies.fleet import FleetScore
 from scorpio.twin.fleet.config import FleetConfig
 from scorpio.twin.fleet.replica import FleetReplica
 from scorpio.twin.fleet.run import FleetRun, run_fleet
-from scorpio.twin.run import run_twin
+from scorpio.twin.run import PolicyFailed, run_twin
 from scorpio.twin.translate import arrivals
 from tests.twin.driving import promised, toy_config
 from workloads.load import LoadKey
@@ -163,6 +164,15 @@ def test_engines_may_differ() -> None:
     run = serve(fleet, crowd(200))
     counts = np.bincount(run.went, minlength=2)
     assert counts[1] > counts[0]
+
+
+def test_a_policy_that_fails_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Scorpio, "plan", broken)
+    with pytest.raises(PolicyFailed, match="scorpio failed in"):
+        serve(fleet_of(2), crowd(4))
 
 
 @pytest.mark.parametrize(
