@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray, IntArray
+from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import RoutedRequest
 
@@ -17,31 +17,30 @@ MOST = 4_096  # requests remembered; of a larger fleet they came in less than ME
 LEAST_S = 0.1  # a rate is not told from less
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Level:
-    """Requests with one TPOT SLO. work_s: engine time of each, in ascending order. per_s: how many
-    come per second."""
+    """Requests with one TPOT SLO. done_s: engine time of the cheapest n of them, n = 0 to all.
+    per_s: how many come per second."""
 
-    work_s: FloatArray
+    done_s: FloatArray
     per_s: float
+
+    @staticmethod
+    def of(work_s: Sequence[float] | FloatArray, per_s: float) -> Level:
+        """work_s: engine time of each request, in any order."""
+        return Level(np.concatenate([[0.0], np.cumsum(np.sort(work_s))]), per_s)
 
     @property
     def load(self) -> float:
         """Engine seconds per second."""
-        return self.per_s * float(self.work_s.mean())
+        return self.per_s * float(self.done_s[-1]) / (len(self.done_s) - 1)
 
     def kept(self, load: float) -> float:
         """Promises kept per second when so much of `self.load` is served, the cheapest first: that
         is how replicas shed (docs/policies/scorpio.md)."""
-        done_s, count = self._done_s
-        share = np.interp(load / self.per_s * len(self.work_s), done_s, count)
-        return self.per_s * float(share) / len(self.work_s)
-
-    @cached_property
-    def _done_s(self) -> tuple[FloatArray, IntArray]:
-        """Time of the cheapest n, and n: asked of for each split that is tried."""
-        done_s = np.concatenate([[0.0], np.cumsum(self.work_s)])
-        return done_s, np.arange(len(done_s))
+        count = len(self.done_s) - 1
+        served = np.interp(load / self.per_s * count, self.done_s, np.arange(count + 1))
+        return self.per_s * float(served) / count
 
 
 class Demand:
@@ -66,6 +65,5 @@ class Demand:
             found[tpot_s].append(work_s)
         span_s = max(now_s - self._came[0][0], LEAST_S) if self._came else LEAST_S
         return {
-            tpot_s: Level(np.sort(found[tpot_s]), len(found[tpot_s]) / span_s)
-            for tpot_s in sorted(found)
+            tpot_s: Level.of(found[tpot_s], len(found[tpot_s]) / span_s) for tpot_s in sorted(found)
         }

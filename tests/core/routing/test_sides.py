@@ -19,7 +19,7 @@ from tests.core.routing.fleets import replica, request, view
 
 def level(load: float, work_s: float = 0.1) -> Level:
     """Equal requests that ask for `load` engine seconds per second."""
-    return Level(np.full(50, work_s), load / work_s)
+    return Level.of(np.full(50, work_s), load / work_s)
 
 
 def test_demand_is_what_came_in_the_last_half_minute() -> None:
@@ -31,7 +31,7 @@ def test_demand_is_what_came_in_the_last_half_minute() -> None:
     assert list(found) == [0.03, 0.05]
     span_s = 49.5 - (49.5 - MEMORY_S)
     assert found[0.03].per_s == pytest.approx(1.0, rel=0.05)
-    assert sum(len(one.work_s) for one in found.values()) == pytest.approx(2 * span_s, abs=1)
+    assert sum(len(one.done_s) - 1 for one in found.values()) == pytest.approx(2 * span_s, abs=1)
     # 1,000 prefill tokens and 100 decodes
     assert found[0.05].load == pytest.approx(found[0.05].per_s * (0.1 + 100 * 0.00005))
 
@@ -44,7 +44,7 @@ def test_the_first_request_may_come_at_time_zero() -> None:
 
 
 def test_the_cheapest_are_kept_first() -> None:
-    mixed = Level(np.array([0.1, 0.1, 0.1, 0.7]), 4.0)  # one engine second per second
+    mixed = Level.of(np.array([0.1, 0.1, 0.1, 0.7]), 4.0)  # one engine second per second
     assert mixed.load == pytest.approx(1.0)
     assert mixed.kept(0.3) == pytest.approx(3.0)
     assert mixed.kept(1.0) == pytest.approx(4.0)
@@ -87,7 +87,7 @@ def test_a_large_fleet_moves_step_by_step_to_the_same_share() -> None:
     split: list[int] = []
     for _ in range(40):
         _, split = best_split(fleet, demand, split)
-    small = {s: Level(one.work_s, one.per_s / 32) for s, one in demand.items()}
+    small = {s: Level(one.done_s, one.per_s / 32) for s, one in demand.items()}
     _, few = best_split(view(8), small, [])
     assert sum(split) == 256
     assert split[0] / 256 == pytest.approx(few[0] / 8, abs=0.1)
