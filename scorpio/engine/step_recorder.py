@@ -17,8 +17,9 @@ class StepRecorder:
     Raises: OSError, which says nothing about later lines.
     """
 
-    def __init__(self, run_dir: str | None) -> None:
+    def __init__(self, run_dir: str | None, engine: int = 0) -> None:
         self._run_dir = run_dir
+        self._name = channel.of_engine(channel.STEPS, engine)
         self._file: TextIO | None = None
         self._torn = False
 
@@ -29,7 +30,7 @@ class StepRecorder:
         row = json.dumps({name: getattr(sample, name) for name in StepSample.__slots__})
         try:
             if self._file is None:
-                self._file = (Path(self._run_dir) / channel.STEPS).open("a", buffering=1)
+                self._file = (Path(self._run_dir) / self._name).open("a", buffering=1)
             self._file.write(("\n" if self._torn else "") + row + "\n")
             self._torn = False
         except OSError:

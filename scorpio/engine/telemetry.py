@@ -18,15 +18,21 @@ STATUS_PERIOD_S = 0.2
 
 
 class Telemetry:
-    """Counts since start; published to `run_dir` at most every STATUS_PERIOD_S."""
+    """Counts since start; published to `run_dir` at most every STATUS_PERIOD_S. engine: its place
+    among data-parallel ranks."""
 
     def __init__(
-        self, run_dir: str | None, unnamed_class: str, wall_s: Callable[[], float]
+        self,
+        run_dir: str | None,
+        unnamed_class: str,
+        wall_s: Callable[[], float],
+        engine: int = 0,
     ) -> None:
         self.run_dir = run_dir
+        self.engine = engine
         self.outcomes = Outcomes(unnamed_class)
         self.faults = Faults(wall_s)
-        self.recorder = StepRecorder(run_dir)
+        self.recorder = StepRecorder(run_dir, engine)
         self.stock_steps = 0
         self.planned_steps = 0
         self.filled_steps = 0
@@ -82,7 +88,7 @@ class Telemetry:
             return
         self._published_s = now_s
         with self.watched():
-            channel.write_status(self.run_dir, state() | self._own_state())
+            channel.write_status(self.run_dir, state() | self._own_state(), self.engine)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -34,10 +34,11 @@ def wrong_method(path: str) -> Answer:
 
 
 def status_answer(server: ServerContext) -> Answer:
-    """EngineCore's last published state plus what was asked of it."""
+    """EngineCore's last published state plus what was asked of it. Of several engines: all
+    together, and each."""
     run_dir = server.settings.run_dir
     control = None if run_dir is None else channel.read_control(run_dir)
-    live = None if run_dir is None else channel.read_status(run_dir)
+    live, engines = server.status.read(), server.status.by_engine()
     content: dict[str, Any] = {
         "policy": server.settings.policy,
         "policy_options": server.settings.policy_options,
@@ -49,6 +50,8 @@ def status_answer(server: ServerContext) -> Answer:
         "engine_reported": live is not None,
         "engine": dict(server.facts),
     }
+    if len(server.status.engines) > 1:  # data-parallel ranks
+        content["engines"] = {str(engine): state for engine, state in sorted(engines.items())}
     return json_answer(200, content | (live or {}))
 
 

@@ -6,7 +6,7 @@ Read once from vLLM's `app.state`; a wrong setting stops the server at start-up.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,16 @@ from scorpio import channel
 from scorpio.server.flights import Flights
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
+from scorpio.server.merged_status import merged
 from scorpio.server.silence import Silence
 from scorpio.server.slo_headers import SloRules
 from scorpio.server.ticket import attach_watch
-from scorpio.server.vllm_api import Authenticator, authenticator, engine_facts
+from scorpio.server.vllm_api import (
+    Authenticator,
+    authenticator,
+    engine_facts,
+    engine_indexes,
+)
 from scorpio.settings import ScorpioSettings, load_settings
 
 _MIB = 1 << 20
@@ -27,20 +33,38 @@ _MIB = 1 << 20
 
 @dataclass(slots=True)
 class StatusReader:
-    """EngineCore's published state, parsed again only when its file was replaced."""
+    """What the engines have published, parsed again only when a file was replaced. engines: the
+    data-parallel ranks that this process talks to."""
 
     run_dir: str | None
-    _file: channel.Stamp = None
-    _value: dict[str, Any] | None = None
+    engines: Sequence[int] = (0,)
+    _stamps: dict[int, channel.Stamp] = field(default_factory=dict)
+    _states: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _merged: dict[str, Any] | None = None
 
     def read(self) -> dict[str, Any] | None:
-        """The last status, or None (no run_dir, or no step yet)."""
+        """The last status of all engines together (merged_status.py), or None (no run_dir, or no
+        step yet)."""
+        self.by_engine()
+        if self._merged is None and self._states:
+            self._merged = merged(list(self._states.values()))
+        return self._merged
+
+    def by_engine(self) -> Mapping[int, Mapping[str, Any]]:
+        """The last status of each that has said something."""
         if self.run_dir is None:
-            return None
-        stamp = channel.stamp(self.run_dir, channel.STATUS)
-        if stamp != self._file:
-            self._file, self._value = stamp, channel.read_status(self.run_dir)
-        return self._value
+            return {}
+        for engine in self.engines:
+            stamp = channel.stamp(self.run_dir, channel.of_engine(channel.STATUS, engine))
+            if stamp == self._stamps.get(engine):
+                continue
+            self._stamps[engine], self._merged = stamp, None
+            state = channel.read_status(self.run_dir, engine)
+            if state is None:
+                self._states.pop(engine, None)
+            else:
+                self._states[engine] = state
+        return self._states
 
 
 @dataclass(slots=True)
@@ -105,7 +129,7 @@ def attach_server(app: Any) -> ServerContext:
             settings.most_choices,
             settings.trust_fairness_id,
         ),
-        status=StatusReader(settings.run_dir),
+        status=StatusReader(settings.run_dir, engine_indexes(state.vllm_config)),
         model_name=model_name,
         lengths=lengths,
         in_flight=InFlight(

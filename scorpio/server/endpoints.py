@@ -1,8 +1,8 @@
-"""Which routes of vLLM 0.32 generate tokens, and where does each carry our per-request values?
+"""Which routes of vLLM generate tokens, and where does each carry our per-request values?
 Which route does a path mean?
 
-Read off vllm/entrypoints/**/api_router.py. Whatever is not listed here is none of our business
-and passes through the middleware untouched.
+Read off vllm/entrypoints/**/api_router.py of all supported versions. Whatever is not listed here is
+none of our business and passes through the middleware untouched.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/v1/audio/transcriptions": Endpoint(None),
     "/v1/audio/translations": Endpoint(None),
     "/cohere/v2/chat": Endpoint(None),
+    "/v1/decisions": Endpoint(None),  # from 0.33 on
 }
 
 

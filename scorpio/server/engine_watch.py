@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from scorpio.server.answers import Answer, error_answer
@@ -72,9 +72,15 @@ class EngineWatch:
         return bool(self._server.engine.get_num_unfinished_requests() > 0)
 
     def _sign(self) -> object:
-        status = self._server.status.read()
-        self._take_answer(status)
-        progress = next((status[key] for key in _PROGRESS if key in status), None) if status else 0
+        """What changes as long as the engine lives. Of several the one is looked at that has work
+        and has said nothing for longest: the others' life says nothing of it."""
+        self._take_answer(self._server.status.read())
+        engines = self._server.status.by_engine()
+        if len(engines) > 1:
+            busy = [(e.get("heartbeat_unix_s", 0), i) for i, e in engines.items() if _busy(e)]
+            if busy:
+                return min(busy), self._answers
+        progress = [_progress(engine) for engine in engines.values()]
         return self._server.flights.heard.outputs, progress, self._answers
 
     def _ask(self) -> None:
@@ -104,6 +110,14 @@ class EngineWatch:
         silent_s = self._server.silence.silent_s
         said = f"the deadline has passed, and the engine has said nothing for {silent_s:.0f} s"
         await end_requests(self._server, late, said, FROZEN)
+
+
+def _progress(status: Mapping[str, Any]) -> object:
+    return next((status[key] for key in _PROGRESS if key in status), None)
+
+
+def _busy(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("unfinished")) and not status.get("paused")
 
 
 async def end_requests(

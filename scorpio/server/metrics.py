@@ -10,7 +10,7 @@ are plain counters, which work in both modes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -31,8 +31,8 @@ from scorpio.server.length_metrics import LengthCollector
 from scorpio.server.slo_headers import FIELDS
 
 METRICS_PATH = "/metrics"
-ENGINE = "0"  # data parallelism is refused at start-up, so there is one
 LABELS = ("model_name", "engine")
+_OfEngine = tuple[tuple[str, str], Mapping[str, Any]]  # values of LABELS, the engine's status
 
 MALFORMED = Counter(
     "scorpio_malformed_requests",
@@ -123,86 +123,92 @@ _GAUGES = (
 
 
 class EngineCollector(Collector):
-    """One scrape of the status file."""
+    """One scrape of the status files: each series once for each engine."""
 
     def __init__(self, server: ServerContext) -> None:
         self._server = server
 
     def collect(self) -> Iterator[Metric]:
-        status = self._server.status.read() or {}
-        base = (self._server.model_name, ENGINE)
-        yield self._policy_info(status, base)
-        yield from self._by_class(status, base)
+        name, status = self._server.model_name, self._server.status
+        found = status.by_engine()
+        engines = [((name, str(i)), found.get(i, {})) for i in status.engines]
+        yield self._policy_info(engines)
+        yield from self._by_class(engines)
         steps = CounterMetricFamily(
             "scorpio_steps",
             "Scheduler steps: stock = vLLM's own, planned = shaped by the policy.",
             labels=(*LABELS, "kind"),
         )
-        for kind in ("stock", "planned"):
-            steps.add_metric((*base, kind), _number(status.get(f"{kind}_steps")))
+        for base, state in engines:
+            for kind in ("stock", "planned"):
+                steps.add_metric((*base, kind), _number(state.get(f"{kind}_steps")))
         yield steps
-        for name, text, key in _TOTALS:
-            counter = CounterMetricFamily(name, text, labels=LABELS)
-            counter.add_metric(base, _number(status.get(key)))
+        for metric, text, key in _TOTALS:
+            counter = CounterMetricFamily(metric, text, labels=LABELS)
+            for base, state in engines:
+                counter.add_metric(base, _number(state.get(key)))
             yield counter
-        for name, text, key in _GAUGES:
-            gauge = GaugeMetricFamily(name, text, labels=LABELS)
-            gauge.add_metric(base, _number(status.get(key)))
+        for metric, text, key in _GAUGES:
+            gauge = GaugeMetricFamily(metric, text, labels=LABELS)
+            for base, state in engines:
+                gauge.add_metric(base, _number(state.get(key)))
             yield gauge
         yield _quantiles(
             "scorpio_schedule_duration_seconds",
             "Time spent planning a step, over the last steps under this policy.",
-            status.get("schedule_us"),
+            [(base, state.get("schedule_us")) for base, state in engines],
             1e-6,
-            base,
         )
         yield _quantiles(
             "scorpio_prediction_error_ratio",
             "|profile's step time - measured| / measured, over the last steps.",
-            status.get("step_error"),
-            1.0,
-            base,
+            [(base, state.get("step_error")) for base, state in engines],
         )
         for kind in ("ttft", "tpot"):
             yield _quantiles(
                 f"scorpio_{kind}_forecast_error_ratio",
                 f"|{kind.upper()} forecast at admission - measured| / measured, last requests.",
-                _mapping(status.get("forecast_error")).get(kind),
-                1.0,
-                base,
+                [
+                    (base, _mapping(state.get("forecast_error")).get(kind))
+                    for base, state in engines
+                ],
             )
 
-    def _by_class(self, status: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:
+    def _by_class(self, engines: Sequence[_OfEngine]) -> Iterator[Metric]:
         """The label set is the operator's: one value for each configured class, and one for
         requests that name none. Every series is there from the first scrape."""
         settings = self._server.settings
-        reported = _mapping(status.get("by_class"))
         names = dict.fromkeys([settings.unnamed_class, *sorted(settings.classes)])
-        classes = {name: _mapping(reported.get(name)) for name in names}
+        classes = [
+            ((*base, name), _mapping(_mapping(state.get("by_class")).get(name)))
+            for base, state in engines
+            for name in names
+        ]
         for metric, text, label, values, key in _COUNTERS:
             family = CounterMetricFamily(metric, text, labels=(*LABELS, "slo_class", label))
-            for name, counts in classes.items():
+            for labels, counts in classes:
                 known = _mapping(counts.get(key))
                 for value in values:
-                    family.add_metric((*base, name, value), _number(known.get(value)))
+                    family.add_metric((*labels, value), _number(known.get(value)))
             yield family
         slack = HistogramMetricFamily(
             "scorpio_request_ttft_slack_seconds",
             "Time left to the TTFT deadline at the first token; negative = late.",
             labels=(*LABELS, "slo_class"),
         )
-        for name, counts in classes.items():
+        for labels, counts in classes:
             # no sum, hence no count: Prometheus has none for values below zero
-            slack.add_metric((*base, name), _buckets(counts.get("ttft_slack")), None)
+            slack.add_metric(labels, _buckets(counts.get("ttft_slack")), None)
         yield slack
 
-    def _policy_info(self, status: Mapping[str, Any], base: tuple[str, str]) -> Metric:
+    def _policy_info(self, engines: Sequence[_OfEngine]) -> Metric:
         info = GaugeMetricFamily(
             "scorpio_policy_info", "The policy that is on.", labels=(*LABELS, "policy", "version")
         )
-        version = str(status.get("policy_version", ""))
-        names = (text.encode(errors="replace").decode() for text in (self._server.policy, version))
-        info.add_metric((*base, *names), 1.0)
+        for base, state in engines:
+            policy = str(state.get("policy", self._server.settings.policy))
+            told = (policy, str(state.get("policy_version", "")))
+            info.add_metric((*base, *(t.encode(errors="replace").decode() for t in told)), 1.0)
         return info
 
 
@@ -240,7 +246,9 @@ async def serve_metrics(
         if start["status"] == 200:
             registry = CollectorRegistry(auto_describe=False)
             registry.register(EngineCollector(server))
-            labels = dict(zip(LABELS, (server.model_name, ENGINE), strict=True))
+            # The lengths are this process's: they carry the label of its first engine.
+            first = str(server.status.engines[0])
+            labels = dict(zip(LABELS, (server.model_name, first), strict=True))
             registry.register(LengthCollector(server.lengths, labels))
             parts.append(generate_latest(registry))
         body = b"".join(parts)
@@ -253,14 +261,16 @@ async def serve_metrics(
 
 
 def _quantiles(
-    name: str, text: str, quantiles: object, unit: float, base: tuple[str, str]
+    name: str, text: str, engines: Sequence[tuple[tuple[str, str], object]], unit: float = 1.0
 ) -> Metric:
     """p50 and p99 of the status as a summary without count and sum."""
-    known = _mapping(quantiles)
-    labels = dict(zip(LABELS, base, strict=True))
     family = Metric(name, text, "summary")
-    for quantile, key in (("0.5", "p50"), ("0.99", "p99")):
-        family.add_sample(name, {**labels, "quantile": quantile}, _number(known.get(key)) * unit)
+    for base, quantiles in engines:
+        known, labels = _mapping(quantiles), dict(zip(LABELS, base, strict=True))
+        for quantile, key in (("0.5", "p50"), ("0.99", "p99")):
+            family.add_sample(
+                name, {**labels, "quantile": quantile}, _number(known.get(key)) * unit
+            )
     return family
 
 

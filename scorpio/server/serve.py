@@ -137,8 +137,7 @@ def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
     """A directory for the control and status files; ours is removed, the user's is kept."""
     if wanted is not None:
         wanted.mkdir(parents=True, exist_ok=True)
-        for stale in (channel.CONTROL, channel.STATUS):  # of an engine that is gone
-            (wanted / stale).unlink(missing_ok=True)
+        channel.forget(wanted)
         yield wanted
         return
     fresh = Path(tempfile.mkdtemp(prefix="scorpio-"))

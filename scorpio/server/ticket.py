@@ -24,6 +24,7 @@ from scorpio.server.cache_salt import salted
 from scorpio.server.lengths import LengthService
 from scorpio.server.prompt_text import NO_TEXT, PromptText
 from scorpio.server.wire_safe import check_params
+from scorpio.versions import supported
 
 CURRENT: ContextVar[Ticket | None] = ContextVar("scorpio_ticket", default=None)
 _HANDLER_PACKAGE = "vllm.entrypoints."
@@ -160,7 +161,7 @@ def attach_watch(
     if not attached:
         raise IncompatibleServerError(
             "no request handler of this vLLM holds `engine_client`: refusals could not be told to "
-            "clients. Install vLLM 0.32, or run without --middleware and --scheduler-cls"
+            f"clients. Install vLLM {supported()}, or run without --middleware and --scheduler-cls"
         )
     return attached
 

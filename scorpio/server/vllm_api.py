@@ -1,7 +1,8 @@
 """Which parts of vLLM's API server do we call? The one list for scorpio.server.
 
 Everything else of the server is reached through ASGI and `app.state`. Imports are inside the
-functions: the middleware and its tests work without a vLLM.
+functions: the middleware and its tests work without a vLLM. Of what moved between two supported
+versions both places are named, the older one first (`_either`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from scorpio.server.endpoints import route_path
+
+_CLI_ARGS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
+_STARTUP = ("vllm.entrypoints.serve.utils.api_utils", "vllm.entrypoints.common.startup")
 
 
 class Authenticator:
@@ -57,6 +62,16 @@ def authenticator(args: Any) -> Authenticator | None:
     return Authenticator(AuthenticationMiddleware(app=None, tokens=tokens), GUARDED_PREFIX, tokens)
 
 
+def _either(older: str, newer: str, name: str) -> Any:
+    """What has this name in one of two modules of vLLM. Raises ImportError: in none."""
+    for module in (older, newer):
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError(f"vLLM has {name} neither in {older} nor in {newer}")
+
+
 def is_delta(sampling_params: Any) -> bool:
     """True when each output of a request holds its new tokens only, not all so far."""
     return bool(sampling_params.output_kind.name == "DELTA")
@@ -64,14 +79,22 @@ def is_delta(sampling_params: Any) -> bool:
 
 def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
     """vLLM's own parser over `argv`; `defaults` only replace what the user did not set."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = make_arg_parser(
+    parser = _either(*_CLI_ARGS, "make_arg_parser")(
         FlexibleArgumentParser(prog="scorpio serve MODEL", description="vLLM's options")
     )
     parser.set_defaults(**defaults)
     return parser.parse_args(list(argv))
+
+
+def engine_indexes(vllm_config: Any) -> Sequence[int]:
+    """Which of the data-parallel engines does this API process talk to?"""
+    parallel = vllm_config.parallel_config
+    if not parallel.local_engines_only:
+        return range(parallel.data_parallel_size)
+    first = parallel.data_parallel_index
+    return range(first, first + parallel.data_parallel_size_local)
 
 
 def engine_facts(vllm_config: Any) -> dict[str, object]:
@@ -129,15 +152,13 @@ def run_openai_server(args: Any) -> None:
     """
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server_worker
-    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
     from vllm.entrypoints.launchers.launcher import setup_server
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
     from vllm.utils.system_utils import decorate_logs
 
-    cli_env_setup()
+    _either(*_STARTUP, "cli_env_setup")()
     configure_logging_from_args(args)
-    validate_parsed_serve_args(args)
+    _either(*_CLI_ARGS, "validate_parsed_serve_args")(args)
     decorate_logs("APIServer", skip_if_decorated=True)
     listen_address, sock = setup_server(args, reuse_port=False)
     uvloop.run(run_server_worker(listen_address, sock, args))

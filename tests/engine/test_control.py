@@ -44,7 +44,7 @@ def test_bad_settings_name_the_field(config: Any, named: str) -> None:
 
 
 def test_another_vllm_fails_closed_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "__version__", "0.33.0")
+    monkeypatch.setattr(vllm, "__version__", "0.31.0")
     with pytest.raises(seams.IncompatibleVllmError, match="install"):
         Engine()
 

@@ -152,6 +152,7 @@ class FakeServer:
     bodies: list[bytes] = field(default_factory=list)
     scopes: list[Scope] = field(default_factory=list)
     behave: Any = None
+    engines: int = 1
 
     def __post_init__(self) -> None:
         self.state = State()
@@ -168,6 +169,9 @@ class FakeServer:
                 hf_text_config=SimpleNamespace(num_hidden_layers=2),
             ),
             cache_config=SimpleNamespace(cache_dtype="auto"),
+            parallel_config=SimpleNamespace(
+                local_engines_only=False, data_parallel_size=self.engines
+            ),
         )
 
     @property
