@@ -33,7 +33,11 @@ def apply_plan(
         # schedule() advances current_step before it compares, so +2 skips this call alone
         # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
         # passes over unfinished prefills in the same loop when it balances them over ranks).
-        scheduler.running[row].next_decode_eligible_step = scheduler.current_step + 2
+        # vLLM sets it too, with pipeline parallelism: never sooner than that.
+        request = scheduler.running[row]
+        request.next_decode_eligible_step = max(
+            request.next_decode_eligible_step, scheduler.current_step + 2
+        )
     if plan.prefill_order or plan.defer_prefill:
         _order_running(scheduler, plan, snapshot)
     limits = snapshot.limits

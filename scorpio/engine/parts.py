@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from scorpio.core.policy import Policy
@@ -45,9 +47,24 @@ T = TypeVar("T")
 class SchedulerWithParts(AsyncScheduler):
     """Raises at construction (the server does not start): SettingsError, UnsupportedConfigError,
     IncompatibleVllmError.
+
+    vLLM takes Scheduler or AsyncScheduler, as async scheduling is off or on; a plug-in is one
+    class. It is the second one, and without async scheduling its methods are the first one's.
     """
 
     max_num_scheduled_tokens: int
+
+    def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
+        if self.scheduler_config.async_scheduling:
+            super()._update_after_schedule(scheduler_output)
+        else:
+            Scheduler._update_after_schedule(self, scheduler_output)
+
+    def _update_request_with_output(
+        self, request: Request, new_token_ids: list[int], is_stale: bool = False
+    ) -> tuple[list[int], bool]:
+        base = AsyncScheduler if self.scheduler_config.async_scheduling else Scheduler
+        return base._update_request_with_output(self, request, new_token_ids, is_stale)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         seams.check_vllm()

@@ -163,7 +163,8 @@ def _scheduler(
     workload: Sequence[WorkloadRequest],
 ) -> Scheduler:
     if entrant.policy is None:
-        return build_scheduler(entrant.spec, AsyncScheduler)
+        cls = AsyncScheduler if entrant.spec.pipeline_depth == 2 else Scheduler
+        return build_scheduler(entrant.spec, cls)
     settings = {
         "policy": entrant.policy,
         "policy_options": dict(options),

@@ -136,6 +136,8 @@ def _vllm_config(spec: EngineSpec) -> VllmConfig:
             lora_config=LoRAConfig(max_loras=spec.max_loras) if spec.max_loras else None,
         )
     config.cache_config.num_gpu_blocks = spec.num_blocks
+    # vLLM switches it off for the CPU platform, on which this happens to be built.
+    config.scheduler_config.async_scheduling = spec.pipeline_depth == 2
     return config
 
 
