@@ -79,6 +79,7 @@ class ScorpioSettings(BaseModel):
     most_waiting_tokens: int = Field(default=1 << 26, ge=1)
     most_in_flight_per_tenant: int = Field(default=16_384, ge=1)
     rejection_status: Literal[429, 503] = 429
+    unsupported: Literal["refuse", "passthrough"] = "refuse"
     run_dir: str | None = None
     stall_s: float = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
     breaker_limit: int = Field(default=20, ge=1)

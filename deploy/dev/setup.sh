@@ -68,7 +68,7 @@ pip_setting() {
 check_tools() {
     command -v "$python" >/dev/null || fail "$python not found: install Python 3.11 with its venv module"
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' ||
-        fail "$python is $("$python" -V 2>&1): vLLM 0.32 needs Python 3.11 or later"
+        fail "$python is $("$python" -V 2>&1): vLLM needs Python 3.11 or later"
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||
         fail "$python has no venv or ensurepip: install it (Debian, Ubuntu: apt install python3.11-venv)"
     command -v gcc >/dev/null || fail "gcc not found: vLLM compiles kernels with it (Debian, Ubuntu: apt install gcc)"
@@ -116,7 +116,7 @@ install_packages() {
             uv+=(--torch-backend=cpu)
         fi
     fi
-    step "packages: vLLM 0.32 ($build), training and development tools (some minutes the first time)" \
+    step "packages: vLLM ($build), training and development tools (some minutes the first time)" \
         "is there a network or a pip mirror${links:+ (find-links are used)}?" \
         "${uv[@]}" -e ".[$build,train,dev]"
 }

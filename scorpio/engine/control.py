@@ -1,8 +1,9 @@
-"""Which policy is on? Built from the settings, replaced when `control.json` changes."""
+"""Which policy is on? Built from the settings, replaced when `control.json` changes. Of an engine
+that is passed through it is always `fcfs`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vllm.logger import init_logger
 
@@ -15,12 +16,16 @@ from scorpio.settings import ScorpioSettings
 
 logger = init_logger("vllm.scorpio")
 POLL_PERIOD_S = 0.05
+STOCK = "fcfs"
 
 
 class PolicySwitch:
     """Holds the current policy; `poll` says whether it has just been replaced."""
 
-    def __init__(self, settings: ScorpioSettings, limits: EngineLimits) -> None:
+    def __init__(
+        self, settings: ScorpioSettings, limits: EngineLimits, passthrough: Sequence[str] = ()
+    ) -> None:
+        self._passthrough = passthrough
         self.profile = settings.profile()
         self._limits = limits
         self._run_dir = settings.run_dir
@@ -30,8 +35,11 @@ class PolicySwitch:
         self._control: channel.Control | None = None
         self._error = ""
         self.record_steps = False
-        self._options: Mapping[str, float] = dict(settings.policy_options)
-        self.policy: Policy = self.build(settings.policy, settings.policy_options)
+        name, options = settings.policy, settings.policy_options
+        if passthrough:
+            name, options = STOCK, {}
+        self._options: Mapping[str, float] = dict(options)
+        self.policy: Policy = self.build(name, options)
 
     def poll(self, now_s: float, idle: bool) -> bool:
         """Follow `control.json`: at once when nothing runs, so that the first request after a
@@ -50,6 +58,9 @@ class PolicySwitch:
             return False
         self._control = control
         self._seq = control.seq
+        if self._passthrough:
+            self._error = f"passthrough, for {', '.join(self._passthrough)}: the policy is {STOCK}"
+            return False
         self.record_steps = control.record_steps
         try:
             profile = self.profile

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
 
 from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request, RequestStatus
@@ -26,13 +27,15 @@ MOST_SCANNED = 1024  # waiting requests looked at, in the policy's order, to fil
 class GatedQueue(RequestQueue):
     """`tracked_of` gives what is known of a request, `key_of` the policy's sort key. vLLM calls
     in the middle of a step, so no error of the policy leaves from here: it is told to `failed`, and
-    such a request is sorted by its arrival."""
+    such a request is sorted by its arrival. by_priority: without a gate the order is that of vLLM's
+    priority scheduling, not of arrival."""
 
     def __init__(
         self,
         tracked_of: Callable[[Request], Tracked],
         key_of: Callable[[RequestView], float],
         failed: Callable[[Exception], None],
+        by_priority: bool = False,
     ) -> None:
         self._tracked_of = tracked_of
         self._key_of = key_of
@@ -41,6 +44,8 @@ class GatedQueue(RequestQueue):
         self._gate: deque[Request] | None = None
         self._held: dict[str, Request] = {}
         self._again: set[str] = set()
+        # All that wait, and some that do not any more: those are dropped when they come first.
+        self._heap: list[Request] | None = [] if by_priority else None
         self.table = WaitingTable()
 
     def look_again(self, deferred: Iterable[Request]) -> None:
@@ -102,11 +107,13 @@ class GatedQueue(RequestQueue):
         if request.request_id in self._all:
             self._again.add(request.request_id)
         self._all[request.request_id] = request
+        self._push(request)
         self._place(request)
 
     def prepend_request(self, request: Request) -> None:
         self._all[request.request_id] = request
         self._all.move_to_end(request.request_id, last=False)
+        self._push(request)
         self._place(request)
 
     def prepend_requests(self, requests: Iterable[Request]) -> None:
@@ -119,7 +126,11 @@ class GatedQueue(RequestQueue):
             return self._gate[0]
         if not self._all:
             raise IndexError("peek from an empty queue")
-        return next(iter(self._all.values()))
+        if self._heap is None:
+            return next(iter(self._all.values()))
+        while self._all.get(self._heap[0].request_id) is not self._heap[0]:
+            heappop(self._heap)
+        return self._heap[0]
 
     def pop_request(self) -> Request:
         request = self._gate.popleft() if self._gate is not None else self.peek_request()
@@ -150,7 +161,11 @@ class GatedQueue(RequestQueue):
         return len(self._all)  # held requests count: autoscalers read num_requests_waiting
 
     def __iter__(self) -> Iterator[Request]:
-        return iter(self._all.values())
+        return iter(self._all.values() if self._heap is None else sorted(self._all.values()))
+
+    def _push(self, request: Request) -> None:
+        if self._heap is not None:
+            heappush(self._heap, request)
 
     def _forget(self, request: Request) -> None:
         del self._all[request.request_id]

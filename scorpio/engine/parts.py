@@ -25,6 +25,7 @@ from scorpio.engine.choices import Choices
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.crash_dump import withhold_client_text
 from scorpio.engine.faults import POLICY, Breaker
+from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.picture import engine_limits, rank, snapshot
@@ -41,6 +42,10 @@ from scorpio.engine.tracker import Tracker
 from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
+_PASSTHROUGH = (
+    "Scorpio does not support %s: this engine is served as stock vLLM serves it (passthrough). "
+    "Requests are counted; none is delayed or refused for its SLO"
+)
 T = TypeVar("T")
 
 
@@ -71,12 +76,16 @@ class SchedulerWithParts(AsyncScheduler):
         follow_server()
         withhold_client_text()
         super().__init__(*args, **kwargs)
-        seams.check_scheduler(self)
-        seams.check_supported(self.vllm_config)
         settings = load_settings(self.vllm_config.additional_config)
+        # What is on and not supported: then all is stock, and only looked at.
+        self._passthrough = unsupported_features(self, settings.unsupported)
+        if self._passthrough:
+            logger.warning(_PASSTHROUGH, ", ".join(self._passthrough))
+        else:
+            seams.check_scheduler(self)
         self._book = settings.slo_book()
         self._limits = engine_limits(self)
-        self._switch = PolicySwitch(settings, self._limits)
+        self._switch = PolicySwitch(settings, self._limits, self._passthrough)
         self._policy = self._switch.policy
         # The clocks are looked up at each call: a subclass may set them later.
         self._telemetry = Telemetry(
@@ -101,7 +110,10 @@ class SchedulerWithParts(AsyncScheduler):
         self._woken = False
         self._prefix_hits = self._new_looks()
         self.waiting: GatedQueue = GatedQueue(
-            self._tracked_of, self._policy.queue_key, self._fall_back
+            self._tracked_of,
+            self._policy.queue_key,
+            self._fall_back,
+            by_priority=self.scheduler_config.policy == "priority",
         )
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
@@ -154,7 +166,8 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _new_looks(self) -> PrefixHits | None:
         manager = self.kv_cache_manager
-        return PrefixHits(manager) if manager.enable_caching else None
+        looks = manager.enable_caching and not self._passthrough
+        return PrefixHits(manager) if looks else None
 
     def _harmless(self, request: Request) -> None:
         try:
@@ -164,7 +177,7 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _is_stock(self) -> bool:
         passive = self._policy.passive and not self._switch.record_steps
-        return passive or self._breaker.is_open(self.now_s())
+        return bool(self._passthrough) or passive or self._breaker.is_open(self.now_s())
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
@@ -196,6 +209,8 @@ class SchedulerWithParts(AsyncScheduler):
         return self._switch.state() | {
             "breaker_open": self._breaker.is_open(self.now_s()),
             "breaker_opened": self._breaker.opened,
+            "passthrough": bool(self._passthrough),
+            "unsupported_features": ", ".join(self._passthrough),
             "paused": self._clock.paused,
             "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
             "running": len(self.running),

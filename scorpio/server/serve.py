@@ -47,6 +47,7 @@ def serve(
     slo_config: Path | None = None,
     latency: Path | None = None,
     length_model: str | None = None,
+    unsupported: str | None = None,
     run_dir: Path | None = None,
     profile_mismatch: str = REFUSE,
     say: Say | None = None,
@@ -65,6 +66,7 @@ def serve(
     length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
         None = the one that was trained for this model, if there is one.
     profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
+    unsupported: "refuse" or "passthrough", for a feature of vLLM that Scorpio does not support.
     run_dir: where the control and status files live; None = a fresh directory, removed at the end.
     say: gets each line for the user; None = print to stderr.
 
@@ -80,7 +82,7 @@ def serve(
         try:
             scorpio = {} if slo_config is None else read_slo_config(slo_config)
             model_path = str(resolve_model(model))
-            scorpio |= _explicit(policy, policy_options)
+            scorpio |= _explicit(policy, policy_options, unsupported)
             scorpio |= _length(length_model, model, tell)
             path = latency or _cached(model, model_path, tell)
             profile = None if path is None else ChosenProfile.read(path, given=path == latency)
@@ -99,12 +101,16 @@ def serve(
         run_openai_server(args)
 
 
-def _explicit(policy: str | None, options: Mapping[str, float] | None) -> dict[str, Any]:
+def _explicit(
+    policy: str | None, options: Mapping[str, float] | None, unsupported: str | None
+) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     if policy is not None:
         chosen["policy"] = policy
     if options is not None:
         chosen["policy_options"] = dict(options)
+    if unsupported is not None:
+        chosen["unsupported"] = unsupported
     return chosen
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import vllm
-from vllm.config.multimodal import MultiModalConfig
 
 from scorpio import channel
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.engine import seams
 from scorpio.engine.control import POLL_PERIOD_S, PolicySwitch
-from scorpio.engine.virtual.build import EngineSpec, build_vllm_config
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.settings import SettingsError, load_settings
 from tests.conformance.snapshots import limits
 from tests.engine.driver import Engine, Scripted
@@ -62,58 +61,6 @@ def test_missing_attributes_fail_closed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(seams, "REQUEST_ATTRIBUTES", ("lost",))
     with pytest.raises(seams.IncompatibleVllmError, match=r"Request\.lost"):
         Engine()
-
-
-def test_unsupported_combinations_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(seams.UnsupportedConfigError, match="priority"):
-        Engine(EngineSpec(policy="priority", pipeline_depth=1))
-    config = build_vllm_config(EngineSpec())
-    monkeypatch.setattr(config.parallel_config, "pipeline_parallel_size", 2)
-    with pytest.raises(seams.UnsupportedConfigError, match="pipeline parallelism"):
-        seams.check_supported(config)
-
-
-@pytest.mark.parametrize(
-    ("part", "field", "value", "named"),
-    [
-        ("", "speculative_config", object(), "speculative decoding"),
-        ("", "kv_transfer_config", object(), "KV connectors"),
-        ("", "ec_transfer_config", object(), "encoder-cache connectors"),
-        ("parallel_config", "data_parallel_size", 2, "data parallelism"),
-        ("model_config", "runner_type", "pooling", "pooling models"),
-        ("model_config", "is_diffusion", True, "diffusion models"),
-        ("model_config", "is_encoder_decoder", True, "encoder-decoder models"),
-        ("model_config", "is_hybrid", True, "hybrid"),
-        ("model_config", "has_inner_state", True, "inner state"),
-        ("model_config", "is_attention_free", True, "without attention"),
-        ("model_config", "multimodal_config", MultiModalConfig(), "--language-model-only"),
-        ("parallel_config", "decode_context_parallel_size", 2, "context parallelism"),
-        ("parallel_config", "prefill_context_parallel_size", 2, "context parallelism"),
-        ("parallel_config", "enable_elastic_ep", True, "elastic expert parallelism"),
-        ("scheduler_config", "scheduler_reserve_full_isl", False, "reserve-full-isl"),
-    ],
-)
-def test_each_unsupported_feature_has_a_name(
-    monkeypatch: pytest.MonkeyPatch, part: str, field: str, value: object, named: str
-) -> None:
-    config = build_vllm_config(EngineSpec())
-    seams.check_supported(config)
-    owner = getattr(config, part) if part else config
-    if isinstance(getattr(type(owner), field, None), property):
-        monkeypatch.setattr(type(owner), field, property(lambda _: value))
-    else:
-        monkeypatch.setattr(owner, field, value)
-    with pytest.raises(seams.UnsupportedConfigError, match=named):
-        seams.check_supported(config)
-
-
-def test_language_models_of_multimodal_families_are_supported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = build_vllm_config(EngineSpec())
-    texts = MultiModalConfig(language_model_only=True)
-    monkeypatch.setattr(config.model_config, "multimodal_config", texts)
-    seams.check_supported(config)
 
 
 def test_the_default_policy() -> None:

@@ -1,0 +1,181 @@
+"""Which features of vLLM are supported, on which version, and by what is that shown? The one table.
+
+The start-up check reads it, and docs/limits.md is written from it (`python -m tests.house.limits`).
+A feature that is not supported stops the server by its name, or, with `unsupported: passthrough`,
+the engine is served as stock vLLM serves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from scorpio.versions import SUPPORTED_VLLM
+
+_REMEDY = (
+    "switch it off, serve as stock vLLM does with --unsupported passthrough, or run stock vLLM "
+    "without --scheduler-cls"
+)
+
+
+class Support(StrEnum):
+    """live: with the real engine on CPU. virtual: vLLM's real scheduler in virtual time."""
+
+    LIVE = "live"
+    VIRTUAL = "virtual"
+    PASSTHROUGH = "pass-through"
+    REFUSED = "refused"
+
+
+class UnsupportedConfigError(ValueError):
+    """A vLLM feature that Scorpio does not support is switched on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One, supported on all versions alike or on none. on: is it, in a constructed scheduler of
+    vLLM? Only asked of those that are not supported."""
+
+    name: str
+    support: Support
+    tests: tuple[str, ...] = ()
+    on: Callable[[Any], bool] = lambda scheduler: False
+
+
+def _supported(name: str, support: Support, *tests: str) -> Feature:
+    return Feature(name, support, tests)
+
+
+def _passed_through(name: str, on: Callable[[Any], bool]) -> Feature:
+    """on: asked of its VllmConfig."""
+    tests = ("tests/engine/test_passthrough.py",)
+    return Feature(name, Support.PASSTHROUGH, tests, lambda scheduler: on(scheduler.vllm_config))
+
+
+def _has_pictures(config: Any) -> bool:
+    pictures = config.model_config.multimodal_config
+    return pictures is not None and not pictures.language_model_only
+
+
+def _splits_context(config: Any) -> bool:
+    parallel = config.parallel_config
+    return bool(
+        parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1
+    )
+
+
+def _holds_prefills(config: Any) -> bool:
+    """0.33 holds prefills back also without data parallelism; a plan knows nothing of that."""
+    return bool(getattr(config.scheduler_config, "prefill_schedule_interval", 1) > 1)
+
+
+FEATURES: tuple[Feature, ...] = (
+    _supported("text models with full attention", Support.LIVE, "tests/server/test_real_server.py"),
+    _supported("several prompts, `n`", Support.LIVE, "tests/server/test_several_and_tenants.py"),
+    _supported("prefix caching", Support.LIVE, "tests/server/test_real_server.py"),
+    _supported("LoRA adapters", Support.LIVE, "tests/server/test_real_adapters.py"),
+    _supported(
+        "data parallelism of a dense model", Support.LIVE, "tests/server/test_data_parallel.py"
+    ),
+    _supported("structured outputs", Support.VIRTUAL, "tests/engine/test_startable.py"),
+    _supported("sessions with streamed input", Support.VIRTUAL, "tests/engine/test_sessions.py"),
+    _supported("async scheduling", Support.VIRTUAL, "tests/engine/test_vllm_base.py"),
+    _supported(
+        "`--no-enable-chunked-prefill`", Support.VIRTUAL, "tests/engine/test_whole_prompts.py"
+    ),
+    _passed_through(
+        "speculative decoding (`--speculative-config`)",
+        lambda config: config.speculative_config is not None,
+    ),
+    _passed_through(
+        "KV connectors (`--kv-transfer-config`)",
+        lambda config: config.kv_transfer_config is not None,
+    ),
+    _passed_through(
+        "encoder-cache connectors (`--ec-transfer-config`)",
+        lambda config: config.ec_transfer_config is not None,
+    ),
+    _passed_through(
+        "pipeline parallelism (`--pipeline-parallel-size` > 1)",
+        lambda config: config.parallel_config.pipeline_parallel_size > 1,
+    ),
+    _passed_through(
+        "data parallelism of a mixture-of-experts model (`--data-parallel-size` > 1)",
+        lambda config: config.parallel_config.data_parallel_size > 1,
+    ),
+    _passed_through(
+        "context parallelism (`--decode-context-parallel-size`, `--prefill-context-parallel-size`)",
+        _splits_context,
+    ),
+    _passed_through(
+        "elastic expert parallelism (`--enable-elastic-ep`)",
+        lambda config: bool(config.parallel_config.enable_elastic_ep),
+    ),
+    _passed_through(
+        "priority scheduling (`--scheduling-policy priority`)",
+        lambda config: config.scheduler_config.policy != "fcfs",
+    ),
+    _passed_through(
+        "starting without room for the whole prompt (`--no-scheduler-reserve-full-isl`)",
+        lambda config: not config.scheduler_config.scheduler_reserve_full_isl,
+    ),
+    _passed_through("holding prefills back (`--prefill-schedule-interval` > 1)", _holds_prefills),
+    _passed_through("multimodal inputs (text alone: `--language-model-only`)", _has_pictures),
+    _passed_through("pooling models", lambda config: config.model_config.runner_type == "pooling"),
+    _passed_through(
+        "encoder-decoder models", lambda config: bool(config.model_config.is_encoder_decoder)
+    ),
+    _passed_through("hybrid (Mamba) models", lambda config: bool(config.model_config.is_hybrid)),
+    _passed_through(
+        "models with an inner state (Mamba)",
+        lambda config: bool(
+            config.model_config.has_inner_state and not config.model_config.is_hybrid
+        ),
+    ),
+    _passed_through(
+        "models without attention", lambda config: bool(config.model_config.is_attention_free)
+    ),
+    Feature(
+        "models that compute the end of a cached prefix again (prefix replay)",
+        Support.PASSTHROUGH,
+        ("tests/engine/test_passthrough.py",),
+        lambda scheduler: bool(scheduler.prefix_replay_tokens),
+    ),
+    # vLLM has another scheduler for these, whose place a plug-in takes.
+    Feature(
+        "diffusion models",
+        Support.REFUSED,
+        ("tests/engine/test_passthrough.py",),
+        lambda scheduler: bool(scheduler.vllm_config.model_config.is_diffusion),
+    ),
+)
+
+
+def unsupported_features(scheduler: Any, unsupported: str) -> tuple[str, ...]:
+    """Names of what is on and not supported, all of which may pass through. scheduler: vLLM's,
+    constructed.
+
+    Raises:
+        UnsupportedConfigError: something that may not.
+    """
+    found = [feature for feature in FEATURES if feature.on(scheduler)]
+    if unsupported == "passthrough":
+        stops = [feature for feature in found if feature.support is Support.REFUSED]
+    else:
+        stops = found
+    if stops:
+        names = ", ".join(feature.name.replace("`", "") for feature in stops)
+        raise UnsupportedConfigError(f"Scorpio does not support {names}: {_REMEDY}")
+    return tuple(feature.name.replace("`", "") for feature in found)
+
+
+def matrix() -> str:
+    """The table for people, as Markdown."""
+    rows = [["feature", *(f"vLLM {version}" for version in SUPPORTED_VLLM), "shown by"]]
+    rows.append(["---"] * len(rows[0]))
+    for feature in FEATURES:
+        tests = ", ".join(f"`{test}`" for test in feature.tests)
+        rows.append([feature.name, *[str(feature.support)] * len(SUPPORTED_VLLM), tests])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

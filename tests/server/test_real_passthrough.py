@@ -1,0 +1,72 @@
+"""A real engine with features that Scorpio does not support: refused at start by their names, and
+with `--unsupported passthrough` served as stock vLLM, and counted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from scorpio.live.host.process import ServerFailedError
+from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
+
+pytestmark = ENGINE_MARKS
+DRAFTS = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    directory = tmp_path_factory.mktemp("passthrough")
+    slo, latency = write_inputs(directory)
+    command = [
+        *(sys.executable, "-m", "scorpio", "serve", "tiny", "--unsupported", "passthrough"),
+        *("--speculative-config", json.dumps(DRAFTS), "--scheduling-policy", "priority"),
+        *("--slo-config", str(slo), "--latency", str(latency)),
+        *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
+        *("--distributed-executor-backend", "uni"),
+    ]
+    with running(directory, command) as made:
+        yield made
+
+
+def test_it_serves_what_it_does_not_plan(server: EngineServer) -> None:
+    body = {"model": "tiny", "prompt": "again and again and again and", "max_tokens": 64}
+    body |= {"temperature": 0, "priority": 1, "vllm_xargs": {"slo_class": "hopeless"}}
+    code, headers, raw = server.call("POST", "/v1/completions", body)
+    assert (code, headers["x-scorpio-policy"]) == (200, "fcfs")
+    assert json.loads(raw)["usage"]["completion_tokens"] == 64
+    server.wait_for(lambda: server.status()["finished_by_state"] == {"finished": 1}, "its end")
+    status = server.status()
+    assert status["passthrough"] is True
+    assert "speculative decoding" in status["unsupported_features"]
+    assert "priority scheduling" in status["unsupported_features"]
+    assert status["by_class"]["hopeless"]["violations"]["ttft"] == 1
+    assert status["faults"] == {}
+    _, _, metrics = server.call("GET", "/metrics")
+    assert b'scorpio_passthrough{engine="0",model_name="tiny"} 1.0' in metrics
+
+
+def test_drafts_are_accepted(server: EngineServer) -> None:
+    """vLLM's own counter: the model repeats itself, and ngram finds it."""
+    _, _, metrics = server.call("GET", "/metrics")
+    accepted = [
+        float(line.split()[-1])
+        for line in metrics.decode().splitlines()
+        if line.startswith("vllm:spec_decode_num_accepted_tokens_total{")
+    ]
+    assert sum(accepted) > 0
+
+
+def test_without_it_the_start_names_the_feature(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("refused")
+    command = [
+        *(sys.executable, "-m", "scorpio", "serve", "tiny", "--max-model-len", "64"),
+        *("--speculative-config", json.dumps(DRAFTS)),
+    ]
+    with pytest.raises((ServerFailedError, pytest.fail.Exception)), running(directory, command):
+        pass
+    log = (directory / "server.log").read_text()
+    assert "Scorpio does not support speculative decoding (--speculative-config)" in log
+    assert "--unsupported passthrough" in log
