@@ -1,5 +1,5 @@
-"""Is what is said of vLLM's versions and features the same everywhere? Do the tools for the next one
-work?"""
+"""Is what is said of the versions and features of vLLM the same everywhere? Do the tools for the
+next version work?"""
 
 from __future__ import annotations
 
