@@ -20,7 +20,7 @@ ON_SCHEDULER := tests/conformance tests/engine tests/twin
 VLLM_PATH = PYTHONPATH="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))"
 test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them; VLLM=0.33: with that
 ifneq ($(strip $(VLLM)),)
-	@$(VLLM_PATH) $(PY) -m pytest $(or $(ARGS),tests/server $(ON_SCHEDULER))
+	@$(VLLM_PATH) $(PY) -m pytest $(or $(ARGS),$(ON_SCHEDULER) tests/simulation tests/server tests/live)
 else ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
 	@$(PY) -m pytest $(CORE:%=--ignore=%)
