@@ -12,19 +12,20 @@ setup: ## venv, packages, embedded model
 demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (table, out/demo/report.html)
 	@.venv/bin/scorpio demo $(ARGS)
 
-# Without ARGS: first the pure core, with its branch coverage; then everything else; then what stands
-# on vLLM's scheduler, with the other supported version (docs/versions.md).
+# Without ARGS: first the pure core, with its branch coverage; then everything else, the real engine by
+# itself; then what stands on vLLM's scheduler, with the other supported version (docs/versions.md).
 CORE := tests/core tests/conformance
 OTHER_VLLM := 0.33
-ON_SCHEDULER := tests/conformance tests/engine tests/twin
-VLLM_PATH = PYTHONPATH="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))"
+ON_SCHEDULER := tests/conformance tests/engine tests/twin tests/simulation/test_simulation.py
+WITH_VLLM = CI= PYTHONPATH="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))" $(PY) -m pytest
 test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them; VLLM=0.33: with that
 ifneq ($(strip $(VLLM)),)
-	@$(VLLM_PATH) $(PY) -m pytest $(or $(ARGS),$(ON_SCHEDULER) tests/simulation tests/server tests/live)
+	@$(WITH_VLLM) $(or $(ARGS),$(ON_SCHEDULER) tests/server tests/live)
 else ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
-	@$(PY) -m pytest $(CORE:%=--ignore=%)
-	@$(VLLM_PATH) $(PY) -m pytest $(ON_SCHEDULER) -m "not engine"
+	@$(PY) -m pytest $(CORE:%=--ignore=%) -m "not engine" -n 2
+	@$(PY) -m pytest $(CORE:%=--ignore=%) -m engine
+	@$(WITH_VLLM) $(ON_SCHEDULER) -m "not engine" -n 2
 else
 	@$(PY) -m pytest $(ARGS)
 endif
