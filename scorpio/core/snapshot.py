@@ -66,6 +66,9 @@ class Snapshot:
     executing_since_s: when the step before this one began to execute, if it still does (async
         scheduling plans one step ahead); NaN when the planned step starts at once.
     computing: which of the unfinished prefills computes which beginning (`shared_id`) for others.
+    tokens_per_step: that a decode yields, on average: more than one with speculative decoding. A
+        TPOT SLO then asks for a step less often. What limits.token_budget says is without the
+        drafts of those that decode; a decode counts as one token.
     """
 
     running: RunningBatch
@@ -74,6 +77,7 @@ class Snapshot:
     kv_free_tokens: int
     executing_since_s: float = math.nan
     computing: Mapping[int, str] = field(default_factory=dict)
+    tokens_per_step: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
+from scorpio.engine.drafts import Drafts
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.startable import cannot_start
@@ -26,6 +27,7 @@ def apply_plan(
     starting: Sequence[str] | None,
     plan: StepPlan,
     snapshot: Snapshot,
+    drafts: Drafts,
 ) -> None:
     """Which requests sit out, in which order, how many tokens, which may start (None: vLLM finds
     them in its own order). queue: the scheduler's."""
@@ -38,16 +40,20 @@ def apply_plan(
         request.next_decode_eligible_step = max(
             request.next_decode_eligible_step, scheduler.current_step + 2
         )
-    if plan.prefill_order or plan.defer_prefill:
-        _order_running(scheduler, plan, snapshot)
-    limits = snapshot.limits
+        drafts.skipped(request)
     if plan.token_budget is not None:
         budget = plan.token_budget
         if not scheduler.scheduler_config.enable_chunked_prefill:
             # A prompt starts whole or not at all: a plan that starts a part of it starts it.
             whole = _first_prompt_tokens(scheduler, queue, starting)
             budget = max(budget, whole + len(scheduler.running) if whole else 0)
-        scheduler.max_num_scheduled_tokens = min(budget, limits.token_budget)
+        budget = min(budget, snapshot.limits.token_budget)
+        sits_out = {*plan.skip_decode, *plan.defer_prefill}
+        computes = (r for row, r in enumerate(scheduler.running) if row not in sits_out)
+        budget += drafts.tokens(computes) if drafts.on else 0
+        scheduler.max_num_scheduled_tokens = min(budget, scheduler.max_num_scheduled_tokens)
+    if plan.prefill_order or plan.defer_prefill:
+        _order_running(scheduler, plan, snapshot)
     if starting is not None:
         queue.open_for(starting)
 

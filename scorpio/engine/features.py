@@ -85,9 +85,11 @@ FEATURES: tuple[Feature, ...] = (
     _supported(
         "`--no-enable-chunked-prefill`", Support.VIRTUAL, "tests/engine/test_whole_prompts.py"
     ),
-    _passed_through(
+    _supported(
         "speculative decoding (`--speculative-config`)",
-        lambda config: config.speculative_config is not None,
+        Support.LIVE,
+        "tests/server/test_real_drafts.py",
+        "tests/engine/test_drafts.py",
     ),
     _passed_through(
         "KV connectors (`--kv-transfer-config`)",

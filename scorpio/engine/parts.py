@@ -24,6 +24,7 @@ from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.crash_dump import withhold_client_text
+from scorpio.engine.drafts import Drafts
 from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
@@ -96,7 +97,8 @@ class SchedulerWithParts(AsyncScheduler):
         self._look_breaker = Breaker(1, window_s, quiet_s)
         self._timer = StepTimer()
         self._clock = ServingClock(lambda: self.now_s())
-        self._tracker = Tracker(self.max_num_running_reqs)
+        self._drafts = Drafts(self)
+        self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)
         self._refusals = Refusals()
         self._choices = Choices()
         self._sessions = RefusedSessions()
@@ -167,7 +169,8 @@ class SchedulerWithParts(AsyncScheduler):
     def _new_looks(self) -> PrefixHits | None:
         manager = self.kv_cache_manager
         looks = manager.enable_caching and not self._passthrough
-        return PrefixHits(manager) if looks else None
+        # A draft model drops the last block of a hit: only vLLM's own search knows.
+        return PrefixHits(manager, whole=self.use_eagle_block_drop) if looks else None
 
     def _harmless(self, request: Request) -> None:
         try:
@@ -185,7 +188,10 @@ class SchedulerWithParts(AsyncScheduler):
             self._tracker.batch(self.running),
             self._timer.executing_since_s(),
         )
-        return snapshot(self, self._limits, batch, self.waiting.table, executing_since_s)
+        limits = self._drafts.left(self._limits, self.running)
+        seen = snapshot(self, limits, batch, self.waiting.table, executing_since_s)
+        seen.tokens_per_step = self._drafts.tokens_per_step
+        return seen
 
     def _describe(self, request: Request) -> RequestView:
         self._seq += 1
@@ -218,6 +224,7 @@ class SchedulerWithParts(AsyncScheduler):
             "waiting_not_startable": self.waiting.num_held,
             "waiting_prompt_tokens": self.waiting.prompt_tokens,
             "seeds_dropped": self._seeds.dropped,
+            "tokens_per_step": round(self._drafts.tokens_per_step, 3),
         }
 
     def _publish(self, force: bool = False) -> None:

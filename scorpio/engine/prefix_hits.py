@@ -31,13 +31,15 @@ class PrefixHits:
 
     With full attention the cached blocks of a prompt are its first ones, without a gap (a chain of
     hashes, and vLLM frees the last block first), so a second look only walks from where the first
-    one ended. Any other attention takes vLLM's own search each time: whole, and so less often.
+    one ended. Any other attention takes vLLM's own search each time: whole, and so less often; so
+    does an engine for which `whole` is said.
     """
 
-    def __init__(self, manager: KVCacheManager) -> None:
+    def __init__(self, manager: KVCacheManager, whole: bool = False) -> None:
         self._manager: Any = manager
         managers = manager.coordinator.single_type_managers
-        self._chained = len(managers) == 1 and type(managers[0]) is FullAttentionManager
+        chained = len(managers) == 1 and type(managers[0]) is FullAttentionManager
+        self._chained = chained and not whole
         self._block_tokens = int(managers[0].block_size)
         self._rows_per_step, self._refusals_per_step = (
             _CHAINED_LOOKS if self._chained else _WHOLE_LOOKS

@@ -20,6 +20,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import RunningBatch
 
 _computed = attrgetter("num_computed_tokens")
+_said = attrgetter("num_output_tokens", "num_output_placeholders")
 
 
 @dataclass(slots=True)
@@ -33,9 +34,11 @@ class Tracked:
 
 
 class RunningTable:
-    """Stable slots in [0, max_num_seqs) and the columns of the current `running` list."""
+    """Stable slots in [0, max_num_seqs) and the columns of the current `running` list. drafts: the
+    engine drafts tokens that may be rejected."""
 
-    def __init__(self, max_num_seqs: int) -> None:
+    def __init__(self, max_num_seqs: int, drafts: bool = False) -> None:
+        self._drafts = drafts
         self._free = list(range(max_num_seqs - 1, -1, -1))
         self._slot_of: dict[str, int] = {}
         self._first_token_s: FloatArray = np.full(max_num_seqs, math.nan)
@@ -57,7 +60,11 @@ class RunningTable:
         batch.is_decode = computed >= self._target
         # A decode always has exactly one token not yet computed, in flight or sampled; a
         # (re)prefill stands at the tokens it had when it joined (target - prompt).
-        batch.output_tokens = np.where(batch.is_decode, computed + 1, self._target) - self._prompt
+        produced = computed + 1 - self._prompt
+        if self._drafts and n:  # of drafts in flight only one token is sure
+            said, in_flight = np.array(list(map(_said, running)), dtype=np.int64).T
+            produced = said + (in_flight > 0)
+        batch.output_tokens = np.where(batch.is_decode, produced, self._target - self._prompt)
         batch.prefill_left = np.maximum(self._target - computed, 0)
         batch.first_token_s = self._first_token_s[batch.slot]
         return batch
@@ -95,10 +102,10 @@ class RunningTable:
             slot = self._slot_of[ids[row]] = self._free.pop()
             self._first_token_s[slot] = tracked[ids[row]].first_token_s
             self._prompt[row] = request.num_prompt_tokens
-            # A resumed request recomputes its outputs too, hence num_tokens.
-            self._target[row] = (
-                request.num_tokens if request.is_prefill_chunk else request.num_computed_tokens
-            )
+            # A resumed request recomputes its outputs too, hence num_tokens; drafts in flight are
+            # computed and may be taken back.
+            tokens, computed_now = request.num_tokens, request.num_computed_tokens
+            self._target[row] = tokens if request.is_prefill_chunk else min(computed_now, tokens)
         views = [tracked[i].view for i in ids]
         slot_of = self._slot_of
         self._batch = RunningBatch(

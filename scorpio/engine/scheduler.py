@@ -90,6 +90,7 @@ class ScorpioScheduler(SchedulerWithParts):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._called()
+        self._drafts.executed(scheduler_output, model_runner_output)
         outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
             scheduler_output, model_runner_output
         )
@@ -148,7 +149,7 @@ class ScorpioScheduler(SchedulerWithParts):
         plan = with_a_decode(self, plan, seen)
         if plan.reject:
             self._refuse(plan.reject)
-        apply_plan(self, queue, ids, plan, seen)
+        apply_plan(self, queue, ids, plan, seen, self._drafts)
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:

@@ -48,6 +48,9 @@ ATTRIBUTES = (
     "cache_config",
     "lora_config",
     "parallel_config",
+    "num_spec_tokens",
+    "use_eagle_block_drop",  # :330, a draft model takes a block off each prefix hit
+    "use_v2_model_runner",
 )
 # Read or written on a request (next_decode_eligible_step: scheduler.py:688 skips a decode).
 REQUEST_ATTRIBUTES = (
@@ -67,6 +70,7 @@ REQUEST_ATTRIBUTES = (
     "next_decode_eligible_step",
     "num_output_placeholders",
     "num_tokens_with_spec",
+    "spec_token_ids",
     "num_stale_output_tokens",
     "drop_stale_output",
     "structured_output_request",

@@ -19,11 +19,11 @@ from scorpio.engine.running_table import RunningTable, Tracked
 class Tracker:
     """`live`: all of vLLM's `requests`, by id; one that leaves the engine leaves it at once."""
 
-    def __init__(self, max_num_seqs: int) -> None:
+    def __init__(self, max_num_seqs: int, drafts: bool = False) -> None:
         self.live: dict[str, Tracked] = {}
         self.in_flight: Counter[str] = Counter()  # by account; without zeros
         self._awaiting_first: dict[str, Request] = {}
-        self._table = RunningTable(max_num_seqs)
+        self._table = RunningTable(max_num_seqs, drafts)
 
     @property
     def ids(self) -> set[str]:

@@ -52,6 +52,7 @@ class Scene:
     waiting: tuple[tuple[RequestView, bool], ...]  # (view, started), in order of arrival
     now_s: float = NOW_S
     executing_since_s: float = math.nan
+    tokens_per_step: float = 1.0
 
 
 def profile(
@@ -105,8 +106,9 @@ def snapshot(policy: Policy, scene: Scene) -> Snapshot:
     used = sum(row.computed for row in scene.running)
     free = max(scene.limits.kv_tokens - used, 0)
     return Snapshot(
-        running_batch(scene.running), table, scene.limits, free, scene.executing_since_s
-    )
+        running_batch(scene.running), table, scene.limits, free, scene.executing_since_s,
+        tokens_per_step=scene.tokens_per_step,
+    )  # fmt: skip
 
 
 # -- strategies --------------------------------------------------------------------------------
@@ -165,7 +167,8 @@ def scenes(draw: st.DrawFn, most_waiting: int = 30) -> Scene:
         for seq in range(n_running, n_running + n_waiting)
     )
     busy_since_s = draw(st.sampled_from([math.nan, NOW_S - 0.01, NOW_S - 5.0, NOW_S + 1.0]))
-    return Scene(engine, running, waiting, executing_since_s=busy_since_s)
+    drafted = draw(st.sampled_from([1.0, 1.0, 1.0, 2.5]))
+    return Scene(engine, running, waiting, executing_since_s=busy_since_s, tokens_per_step=drafted)
 
 
 def proven(policy: AnyPolicy, profile: LatencyProfile) -> AnyPolicy:

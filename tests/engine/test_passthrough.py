@@ -24,7 +24,6 @@ from tests.engine.driver import Engine, VirtualScheduler
 
 PASSTHROUGH = {"policy": "scorpio", "unsupported": "passthrough"}
 SWITCHED_ON = [
-    ("", "speculative_config", object(), "speculative decoding"),
     ("", "kv_transfer_config", object(), "KV connectors"),
     ("", "ec_transfer_config", object(), "encoder-cache connectors"),
     ("parallel_config", "pipeline_parallel_size", 2, "pipeline parallelism"),

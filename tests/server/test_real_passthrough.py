@@ -13,7 +13,6 @@ from scorpio.live.host.process import ServerFailedError
 from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
 
 pytestmark = ENGINE_MARKS
-DRAFTS = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     slo, latency = write_inputs(directory)
     command = [
         *(sys.executable, "-m", "scorpio", "serve", "tiny", "--unsupported", "passthrough"),
-        *("--speculative-config", json.dumps(DRAFTS), "--scheduling-policy", "priority"),
+        *("--scheduling-policy", "priority", "--no-scheduler-reserve-full-isl"),
         *("--slo-config", str(slo), "--latency", str(latency)),
         *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
         *("--distributed-executor-backend", "uni"),
@@ -40,7 +39,7 @@ def test_it_serves_what_it_does_not_plan(server: EngineServer) -> None:
     server.wait_for(lambda: server.status()["finished_by_state"] == {"finished": 1}, "its end")
     status = server.status()
     assert status["passthrough"] is True
-    assert "speculative decoding" in status["unsupported_features"]
+    assert "no-scheduler-reserve-full-isl" in status["unsupported_features"]
     assert "priority scheduling" in status["unsupported_features"]
     assert status["by_class"]["hopeless"]["violations"]["ttft"] == 1
     assert status["faults"] == {}
@@ -48,25 +47,14 @@ def test_it_serves_what_it_does_not_plan(server: EngineServer) -> None:
     assert b'scorpio_passthrough{engine="0",model_name="tiny"} 1.0' in metrics
 
 
-def test_drafts_are_accepted(server: EngineServer) -> None:
-    """vLLM's own counter: the model repeats itself, and ngram finds it."""
-    _, _, metrics = server.call("GET", "/metrics")
-    accepted = [
-        float(line.split()[-1])
-        for line in metrics.decode().splitlines()
-        if line.startswith("vllm:spec_decode_num_accepted_tokens_total{")
-    ]
-    assert sum(accepted) > 0
-
-
 def test_without_it_the_start_names_the_feature(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("refused")
     command = [
         *(sys.executable, "-m", "scorpio", "serve", "tiny", "--max-model-len", "64"),
-        *("--speculative-config", json.dumps(DRAFTS)),
+        *("--scheduling-policy", "priority"),
     ]
     with pytest.raises((ServerFailedError, pytest.fail.Exception)), running(directory, command):
         pass
     log = (directory / "server.log").read_text()
-    assert "Scorpio does not support speculative decoding (--speculative-config)" in log
+    assert "Scorpio does not support priority scheduling (--scheduling-policy priority)" in log
     assert "--unsupported passthrough" in log

@@ -26,7 +26,9 @@ from vllm.config import (  # noqa: E402
     DeviceConfig,
     LoRAConfig,
     ModelConfig,
+    ParallelConfig,
     SchedulerConfig,
+    SpeculativeConfig,
     VllmConfig,
 )
 from vllm.v1.core.sched.scheduler import Scheduler  # noqa: E402
@@ -61,7 +63,7 @@ class EngineSpec:
     num_blocks: size of the KV pool. pipeline_depth: 2 = async scheduling (vLLM's default on GPUs).
     max_num_queued_tokens / max_num_queued_reqs are enforced by vLLM in the API process; the twin's
     front door applies the same rule. model_runner: which runner's bookkeeping the scheduler uses.
-    max_loras: adapters per batch; 0 = LoRA is off.
+    max_loras: adapters per batch; 0 = LoRA is off. num_speculative_tokens: drafts per decode.
     """
 
     max_num_seqs: int = 256
@@ -81,6 +83,7 @@ class EngineSpec:
     pipeline_depth: Literal[1, 2] = 2
     model_runner: Literal["v1", "v2"] = "v2"
     max_loras: int = 0
+    num_speculative_tokens: int = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -127,18 +130,32 @@ def _vllm_config(spec: EngineSpec) -> VllmConfig:
                 long_prefill_token_threshold=spec.long_prefill_token_threshold,
                 long_prefill_token_threshold_adaptive=spec.long_prefill_token_threshold_adaptive,
                 watermark=spec.watermark,
-                async_scheduling=spec.pipeline_depth == 2,
+                async_scheduling=spec.pipeline_depth == 2 and not spec.num_speculative_tokens,
             ),
             cache_config=CacheConfig(
                 block_size=spec.block_size, enable_prefix_caching=spec.enable_prefix_caching
             ),
             device_config=DeviceConfig(device="cpu"),
+            speculative_config=_drafts(spec, model),
             lora_config=LoRAConfig(max_loras=spec.max_loras) if spec.max_loras else None,
         )
     config.cache_config.num_gpu_blocks = spec.num_blocks
     # vLLM switches it off for the CPU platform, on which this happens to be built.
     config.scheduler_config.async_scheduling = spec.pipeline_depth == 2
     return config
+
+
+def _drafts(spec: EngineSpec, model: ModelConfig) -> SpeculativeConfig | None:
+    """By a method that needs no second model: the scheduler reads how many, and little else."""
+    if not spec.num_speculative_tokens:
+        return None
+    return SpeculativeConfig(
+        method="ngram",
+        num_speculative_tokens=spec.num_speculative_tokens,
+        prompt_lookup_max=2,
+        target_model_config=model,
+        target_parallel_config=ParallelConfig(),
+    )
 
 
 def build_scheduler(

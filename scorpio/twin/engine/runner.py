@@ -109,6 +109,7 @@ class FakeRunner:
                 sampled[row] = []
             else:
                 del self._prefilling[request_id]
-                token = self._base[request_id] + done + n
+                # Not by `done + n`: a first step may be padded with drafts, which are rejected.
+                token = self._base[request_id] + target
                 sampled[row] = [STOP_TOKEN if token == self._last[request_id] else token]
         return StepWork(decodes, context + decodes, tokens, float(squares), float(products))

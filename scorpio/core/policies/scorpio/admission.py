@@ -92,19 +92,21 @@ class Admission:
         not one, or a queue so short that each can be asked."""
         if self._members == 0 or len(waiting) <= self._step.options.scan_requests:
             return None
-        tpot_s, prompts = waiting.tpot_slo_s, waiting.prompt_tokens
+        every_s = self._step.between_steps_s(waiting.tpot_slo_s)
+        prompts = waiting.prompt_tokens
         token_s, grown_s = self._model.context_token_s, self._grown_by_s(0.0)
-        if tpot_s.min() >= grown_s + token_s * prompts.max():
+        if every_s.min() >= grown_s + token_s * prompts.max():
             return None
-        binds = (tpot_s >= self._model.step_s(1, 0.0) + token_s * prompts) & ~waiting.started
+        binds = (every_s >= self._model.step_s(1, 0.0) + token_s * prompts) & ~waiting.started
         binds &= waiting.deadline_s >= self._step.start_s
-        rows: BoolArray = binds & (tpot_s < grown_s + token_s * prompts)
+        rows: BoolArray = binds & (every_s < grown_s + token_s * prompts)
         return rows
 
     def tpot_s(self) -> float:
-        """The step its members may expect: stretched by prefill, up to the target that is kept."""
+        """What its members may expect: steps stretched by prefill, up to the kept target."""
         step_s = self._model.step_s(self._members, self._context)
-        return max(step_s, min(step_s / (1.0 - self._step.prefill_share), self._tightest_s))
+        stretched_s = min(step_s / (1.0 - self._step.prefill_share), self._tightest_s)
+        return max(step_s, stretched_s) / self._step.snapshot.tokens_per_step
 
     def join(self, view: RequestView, bound: bool = True, behind: bool = False) -> None:
         """It does."""
@@ -119,8 +121,9 @@ class Admission:
 
     def _target_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)
-        binds = view.slo.tpot_s >= alone_s and view.deadline_s >= self._step.start_s
-        return view.slo.tpot_s if binds else math.inf
+        every_s = self._step.between_steps_s(view.slo.tpot_s)
+        binds = every_s >= alone_s and view.deadline_s >= self._step.start_s
+        return every_s if binds else math.inf
 
     def _grown_s(self, view: RequestView) -> float:
         """A step of all decodes and this one's, its context half grown."""

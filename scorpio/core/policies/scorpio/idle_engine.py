@@ -16,6 +16,7 @@ import numpy as np
 
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import Rejection
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import EngineLimits
 from scorpio.core.waiting import WaitingTable
@@ -34,7 +35,13 @@ class IdleEngine:
         self._profile, self._limits = profile, limits
         self._only_refused = 0
 
-    def unservable(self, model: StepModel, view: RequestView, times: float = _NEVER) -> bool:
+    def unservable(
+        self,
+        model: StepModel,
+        tokens_per_step: float,
+        view: RequestView,
+        times: float = _NEVER,
+    ) -> bool:
         """Does even an idle engine need `times` as long as this SLO, by the profile and by `model`?
 
         Both: a slow minute is no reason to say "never", nor a profile taken in one.
@@ -43,31 +50,30 @@ class IdleEngine:
         ttft_s = min(self._ttft_s(m, view) for m in models)
         tpot_s = min(m.step_s(1, float(view.prompt_tokens)) for m in models)
         return ttft_s > times * min(view.slo.ttft_s, view.slo.e2e_s) or (
-            tpot_s > times * view.slo.tpot_s
+            tpot_s > times * view.slo.tpot_s * tokens_per_step
         )
 
     def tried(
         self,
-        model: StepModel,
+        step: StepContext,
         known: bool,
-        waiting: WaitingTable,
         refused: Collection[str],
-        now_s: float,
     ) -> int | None:
         """Row of the one to serve with nothing running, when all that wait would be refused.
 
         One that is late already is no question of forecasts, nor is one too long for the KV pool.
-        known: has `model` been measured?
+        known: has `step.model` been measured?
         """
         times = _NEVER if known else _NEVER_UNSEEN
+        waiting, each = step.snapshot.waiting, step.snapshot.tokens_per_step
         if len(refused) < len(waiting):
             return None
         self._only_refused += 1
         stubborn = None
         for row, view in enumerate(islice(waiting, _MOST_LOOKED_AT)):
-            if view.prompt_tokens >= self._limits.kv_tokens or view.deadline_s <= now_s:
+            if view.prompt_tokens >= self._limits.kv_tokens or view.deadline_s <= step.start_s:
                 continue
-            if not self.unservable(model, view, times):
+            if not self.unservable(step.model, each, view, times):
                 return row
             stubborn = row if stubborn is None else stubborn
         return stubborn if self._only_refused > _STUBBORN else None

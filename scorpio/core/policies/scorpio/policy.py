@@ -91,7 +91,7 @@ class Scorpio:
         stock = light_step(step)
         if stock is not None:
             return self._light(step, stock)
-        never_could = partial(self._idle.unservable, step.model)
+        never_could = partial(self._idle.unservable, step.model, snapshot.tokens_per_step)
         never, reject = unservable(step, never_could)
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.later_step_s())
@@ -202,8 +202,7 @@ class Scorpio:
         if not reject or len(step.snapshot.running):
             return None
         refused, waiting = {refusal.request_id for refusal in reject}, step.snapshot.waiting
-        known = self._speed.known
-        row = self._idle.tried(step.model, known, waiting, refused, step.start_s)
+        row = self._idle.tried(step, self._speed.known, refused)
         if row is None:
             return None
         return Turn(row, waiting[row].prefill_tokens, waiting[row].cached_tokens)

@@ -51,8 +51,9 @@ def unservable(
     waiting, token_s = step.snapshot.waiting, step.model.context_token_s
     alone_s, too_fast = step.model.step_s(1, 0.0), None
     longest = float(waiting.prompt_tokens.max(initial=0.0))
-    if alone_s + token_s * longest > waiting.tpot_slo_s.min(initial=math.inf):
-        too_fast = waiting.tpot_slo_s < alone_s + token_s * waiting.prompt_tokens
+    every_s = step.between_steps_s(waiting.tpot_slo_s)
+    if alone_s + token_s * longest > every_s.min(initial=math.inf):
+        too_fast = every_s < alone_s + token_s * waiting.prompt_tokens
 
     def retry_s(view: RequestView) -> float | None:
         return None if never_could(view.uncached) else LEAST_RETRY_S
@@ -189,6 +190,7 @@ def _reason(step: StepContext, view: RequestView, over: bool, decodes: bool) -> 
     """over: its tenant has too much. decodes: would there be any beside it?"""
     if over:
         return RejectReason.OVER_QUOTA
-    if decodes and wasteful(step, view.slo.tpot_s, step.decodes.tightest_s):
+    target_s = step.between_steps_s(view.slo.tpot_s)
+    if decodes and wasteful(step, target_s, step.decodes.tightest_s):
         return RejectReason.TPOT_INFEASIBLE
     return RejectReason.TTFT_INFEASIBLE

@@ -21,9 +21,10 @@ _SHORTEST_S = 1e-3  # a step takes longer on any engine; the model of an unmeasu
 class StepDecodes:
     """The decodes of the coming step, columns of shape [count].
 
-    slo_s: TPOT. slack_s: until the next token of each is due. context_tokens: of all together.
-    alone_s: the step without any prefill. tightest_s: the batch's `tightest_target_s`, prefills
-    included. value: of each promise. most_s: the longest step there may be.
+    slo_s: between two steps, by TPOT SLO. slack_s: until the next token of each is due.
+    context_tokens: of all together. alone_s: the step without any prefill. tightest_s: the batch's
+    `tightest_target_s`, prefills included. value: of each promise. most_s: the longest step there
+    may be.
     """
 
     count: int
@@ -52,21 +53,23 @@ def step_decodes(
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
+    every_s = target_s * snapshot.tokens_per_step
     most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
     return StepDecodes(
         decodes.count,
-        np.minimum(target_s[rows], most_s),
+        np.minimum(every_s[rows], most_s),
         decode_slack_s(running, rows, target_s[rows], start_s),
         decodes.context_tokens,
         alone_s,
-        tightest_target_s(model, running.context_tokens, target_s),
+        tightest_target_s(model, running.context_tokens, every_s),
         running.value[rows],
         most_s,
     )
 
 
 def tightest_target_s(model: StepModel, context_tokens: IntArray, target_s: FloatArray) -> float:
-    """The tightest TPOT target of the batch that each could keep if it were alone; inf for none.
+    """The tightest time between two steps that one of the batch needs and could have if it were
+    alone; inf for none.
 
     One out of reach binds none: or a single answer that may not be refused would keep all others
     out for as long as it lasts.

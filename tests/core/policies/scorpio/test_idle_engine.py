@@ -11,8 +11,10 @@ from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.core.snapshot import EngineLimits
+from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
+from tests.conformance.snapshots import running_batch
+from tests.core.policies.scorpio.step_scenes import step_of
 
 # 10 ms a step, 1 ms a token, 10 ms for 1,000 tokens of context; attention: 1 us a token and prefix.
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 1e-6, 1e-5)
@@ -39,19 +41,24 @@ def test_never_is_half_as_long_again_as_it_takes(tokens: int, cached: int, steps
     engine, needs_s = IdleEngine(MODEL, LIMITS), ttft_s(tokens - cached, cached, steps)
     soon = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 0.999)
     late = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 1.001)
-    assert engine.unservable(MODEL, soon)
-    assert not engine.unservable(MODEL, late)
+    assert engine.unservable(MODEL, 1.0, soon)
+    assert not engine.unservable(MODEL, 1.0, late)
     assert engine.unservable(
-        MODEL, replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s))
+        MODEL, 1.0, replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s))
     )
-    assert engine.unservable(MODEL, replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s)))
+    assert engine.unservable(
+        MODEL, 1.0, replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s))
+    )
 
 
 def test_a_pace_that_one_alone_cannot_keep_is_never_kept() -> None:
     engine = IdleEngine(MODEL, LIMITS)
     alone_s = 0.011 + 0.01  # a context of 1,000
-    assert engine.unservable(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
-    assert not engine.unservable(MODEL, ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
+    assert engine.unservable(MODEL, 1.0, ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
+    assert not engine.unservable(MODEL, 1.0, ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
+    # Drafts: two tokens of each step.
+    assert not engine.unservable(MODEL, 2.0, ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
+    assert engine.unservable(MODEL, 2.0, ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
 
 
 @pytest.mark.parametrize(("profile", "measured"), [(MODEL, SLOW), (SLOW, MODEL)])
@@ -60,8 +67,8 @@ def test_never_holds_by_the_profile_and_by_what_was_measured(
 ) -> None:
     """A slow minute is no reason, nor is a profile taken in one."""
     view = ask(ttft_s=ttft_s(50, 0, 1) / 1.5 * 1.001)
-    assert not IdleEngine(profile, LIMITS).unservable(measured, view)
-    assert IdleEngine(SLOW, LIMITS).unservable(SLOW, view)
+    assert not IdleEngine(profile, LIMITS).unservable(measured, 1.0, view)
+    assert IdleEngine(SLOW, LIMITS).unservable(SLOW, 1.0, view)
 
 
 def tried(engine: IdleEngine, *views: RequestView, known: bool = True,
@@ -70,7 +77,8 @@ def tried(engine: IdleEngine, *views: RequestView, known: bool = True,
     for view in views:
         table.add(view, float(view.seq))
     names = [view.request_id for view in views][:refused]
-    return engine.tried(MODEL, known, table, names, NOW_S)
+    seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens)
+    return engine.tried(step_of(MODEL, seen, NOW_S), known, names)
 
 
 OUT_OF_REACH = 0.001

@@ -1,0 +1,62 @@
+"""Speculative decoding: how many tokens does a step give a request, and how many does it compute?
+
+A decode computes its last token and its drafts, and yields those that are accepted and one more.
+Policies count a decode as one token; what its drafts take of the token budget is taken off what
+they see, and added again when a plan is carried out. Line references are to
+vllm/v1/core/sched/scheduler.py (0.32.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request
+
+from scorpio.core.snapshot import EngineLimits
+
+_FADE = 0.99  # of what was seen, with each step
+
+
+class Drafts:
+    """Of one engine. `on`: does it draft at all?"""
+
+    def __init__(self, scheduler: AsyncScheduler) -> None:
+        self.on = scheduler.num_spec_tokens > 0
+        self._scheduler = scheduler
+        self._tokens = self._decodes = 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """That a decode yields, on average of the last steps; one until something was seen."""
+        return max(self._tokens / self._decodes, 1.0) if self._decodes else 1.0
+
+    def executed(self, step: SchedulerOutput, answer: ModelRunnerOutput) -> None:
+        """What came of it. Rows without a token are prompts that are not read to their end."""
+        if not (self.on and step.num_scheduled_tokens):
+            return
+        counts = [len(tokens) for tokens in answer.sampled_token_ids or ()]
+        self._tokens = _FADE * self._tokens + sum(counts)
+        self._decodes = _FADE * self._decodes + sum(1 for count in counts if count)
+
+    def tokens(self, running: Iterable[Request]) -> int:
+        """That drafts of these add to a step (:839)."""
+        return sum(len(request.spec_token_ids) for request in running) if self.on else 0
+
+    def left(self, limits: EngineLimits, running: list[Request]) -> EngineLimits:
+        """The limits without what drafts take; there is always room for a token of each."""
+        if not self.on:
+            return limits
+        least = min(len(running) + 1, limits.token_budget)
+        budget = max(limits.token_budget - self.tokens(running), least)
+        return replace(limits, token_budget=budget)
+
+    def skipped(self, request: Request) -> None:
+        """It sits a step out. A worker of the V1 runner keeps the drafts of its last step alone, and
+        with async scheduling the scheduler has but placeholders for them: now they are lost."""
+        scheduler = self._scheduler
+        if scheduler.scheduler_config.async_scheduling and not scheduler.use_v2_model_runner:
+            request.spec_token_ids = []

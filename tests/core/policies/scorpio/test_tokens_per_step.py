@@ -1,0 +1,90 @@
+"""Drafts that are accepted: is a TPOT SLO then one of fewer steps, and nothing else?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.admission import Admission
+from scorpio.core.policies.scorpio.step_decodes import step_decodes
+from scorpio.core.request import RequestView
+from scorpio.core.slo import Slo
+from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.waiting import WaitingTable
+from tests.conformance.snapshots import (
+    NOW_S,
+    PROFILES,
+    Row,
+    Scene,
+    policy_for,
+    proven,
+    running_batch,
+    scenes,
+    snapshot,
+)
+from tests.core.policies.scorpio.step_scenes import START_S, step_of
+
+MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
+EACH = 2.0  # a power of two: products are exact
+
+
+def decode(slot: int, tpot_s: float, output: int = 50) -> Row:
+    view = RequestView(f"r{slot}", slot, START_S - 1.0, 50, 200, Slo(5.0, tpot_s))
+    return Row(view, slot, False, 100, 100, output)
+
+
+def seen_of(rows: tuple[Row, ...], each: float) -> Snapshot:
+    limits = EngineLimits(8, 2048, 80_000, 16, 4096)
+    return Snapshot(running_batch(rows), WaitingTable(), limits, 80_000, tokens_per_step=each)
+
+
+def test_a_token_is_due_as_before_and_steps_may_be_longer() -> None:
+    rows = (decode(0, 0.02), decode(1, 0.3))
+    one, two = (step_decodes(MODEL, seen_of(rows, each), START_S) for each in (1.0, EACH))
+    assert two.slack_s.tolist() == one.slack_s.tolist()
+    assert (one.tightest_s, two.tightest_s) == (0.02, 0.04)
+    assert two.slo_s.tolist() == pytest.approx([0.04, 0.6])
+    assert one.slo_s.tolist() == pytest.approx([0.02, 0.3])
+
+
+def test_a_target_that_steps_would_miss_is_kept_with_drafts() -> None:
+    newcomer = RequestView("new", 9, START_S, 50, 200, Slo(5.0, 0.012))
+    rows = tuple(decode(slot, 1.0) for slot in range(4))  # 15 ms a step and more
+    assert not Admission(step_of(MODEL, seen_of(rows, 1.0))).keeps_target(newcomer)
+    assert Admission(step_of(MODEL, seen_of(rows, EACH))).keeps_target(newcomer)
+
+
+def test_a_forecast_is_of_tokens() -> None:
+    rows = tuple(decode(slot, 1.0) for slot in range(4))
+    one, two = (Admission(step_of(MODEL, seen_of(rows, each))).tpot_s() for each in (1.0, EACH))
+    assert two == pytest.approx(one / EACH)
+
+
+def faster(scene: Scene) -> Scene:
+    """All that wait ask for twice the pace, and each step gives two tokens."""
+    waiting = tuple(
+        (replace(view, slo=replace(view.slo, tpot_s=view.slo.tpot_s / EACH)), started)
+        for view, started in scene.waiting
+    )
+    return replace(scene, waiting=waiting, tokens_per_step=EACH)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(scenes())
+def test_twice_the_pace_with_two_tokens_a_step_is_the_same_plan(drawn: Scene) -> None:
+    """With nothing running: no token is due yet."""
+    scene = replace(drawn, running=(), tokens_per_step=1.0)
+    plans = []
+    for one in (scene, faster(scene)):
+        policy = proven(policy_for("scorpio", one.limits), PROFILES["a100"])
+        plans.append(policy.plan(NOW_S, snapshot(policy, one)))
+    slow, fast = plans
+    assert list(fast.forecasts) == [
+        replace(f, tpot_s=f.tpot_s / EACH if math.isfinite(f.tpot_s) else f.tpot_s)
+        for f in slow.forecasts
+    ]
+    assert replace(fast, forecasts=()) == replace(slow, forecasts=())
