@@ -28,6 +28,7 @@ ENGINE_FACTS = (
     "tensor_parallel_size",
     "enforce_eager",
     "kv_cache_dtype",
+    "drafts",
 )
 
 

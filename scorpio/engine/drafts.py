@@ -55,8 +55,8 @@ class Drafts:
         return replace(limits, token_budget=budget)
 
     def skipped(self, request: Request) -> None:
-        """It sits a step out. A worker of the V1 runner keeps the drafts of its last step alone, and
-        with async scheduling the scheduler has but placeholders for them: now they are lost."""
+        """It sits a step out. A worker of the V1 runner forgets its drafts then, and the
+        placeholders that async scheduling has for them mean nothing any more."""
         scheduler = self._scheduler
         if scheduler.scheduler_config.async_scheduling and not scheduler.use_v2_model_runner:
             request.spec_token_ids = []

@@ -73,6 +73,9 @@ def _holds_prefills(config: Any) -> bool:
 
 FEATURES: tuple[Feature, ...] = (
     _supported("text models with full attention", Support.LIVE, "tests/server/test_real_server.py"),
+    _supported(
+        "text models with sliding windows", Support.VIRTUAL, "tests/engine/test_sliding_windows.py"
+    ),
     _supported("several prompts, `n`", Support.LIVE, "tests/server/test_several_and_tenants.py"),
     _supported("prefix caching", Support.LIVE, "tests/server/test_real_server.py"),
     _supported("LoRA adapters", Support.LIVE, "tests/server/test_real_adapters.py"),

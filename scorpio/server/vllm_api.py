@@ -120,6 +120,9 @@ def engine_facts(vllm_config: Any) -> dict[str, object]:
     ):
         config = getattr(vllm_config, part, None)
         found |= {name: getattr(config, name, None) for name in names}
+    drafts = getattr(vllm_config, "speculative_config", None)
+    # A decode of an engine that drafts computes its drafts too.
+    found["drafts"] = getattr(drafts, "num_speculative_tokens", 0)
     found["kv_cache_dtype"] = getattr(vllm_config.cache_config, "cache_dtype", None)
     return {name: value for name, value in found.items() if value is not None}
 

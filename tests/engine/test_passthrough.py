@@ -117,7 +117,7 @@ def test_every_step_is_stock_vllms(
     parallel = build_vllm_config(spec).parallel_config
     monkeypatch.setattr(parallel, "enable_elastic_ep", True)  # something to pass through
     stock_cls = AsyncScheduler if depth == 2 else Scheduler
-    ours, stock = Engine(spec, PASSTHROUGH), Engine(spec, cls=stock_cls)  # type: ignore[arg-type]
+    ours, stock = Engine(spec, PASSTHROUGH), Engine(spec, cls=stock_cls)
     assert isinstance(ours.scheduler, VirtualScheduler)
     random_, made = random.Random(7), []
     for step in range(300):

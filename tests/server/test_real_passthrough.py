@@ -1,5 +1,5 @@
-"""A real engine with features that Scorpio does not support: refused at start by their names, and
-with `--unsupported passthrough` served as stock vLLM, and counted."""
+"""A real engine with features that Scorpio does not support: with `--unsupported passthrough` it is
+served as stock vLLM, and counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorpio.live.host.process import ServerFailedError
 from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
 
 pytestmark = ENGINE_MARKS
@@ -45,16 +44,3 @@ def test_it_serves_what_it_does_not_plan(server: EngineServer) -> None:
     assert status["faults"] == {}
     _, _, metrics = server.call("GET", "/metrics")
     assert b'scorpio_passthrough{engine="0",model_name="tiny"} 1.0' in metrics
-
-
-def test_without_it_the_start_names_the_feature(tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory = tmp_path_factory.mktemp("refused")
-    command = [
-        *(sys.executable, "-m", "scorpio", "serve", "tiny", "--max-model-len", "64"),
-        *("--scheduling-policy", "priority"),
-    ]
-    with pytest.raises((ServerFailedError, pytest.fail.Exception)), running(directory, command):
-        pass
-    log = (directory / "server.log").read_text()
-    assert "Scorpio does not support priority scheduling (--scheduling-policy priority)" in log
-    assert "--unsupported passthrough" in log

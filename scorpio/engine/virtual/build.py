@@ -31,11 +31,13 @@ from vllm.config import (  # noqa: E402
     SpeculativeConfig,
     VllmConfig,
 )
+from vllm.v1.core.kv_cache_utils import update_kv_cache_capacity  # noqa: E402
 from vllm.v1.core.sched.scheduler import Scheduler  # noqa: E402
 from vllm.v1.kv_cache_interface import (  # noqa: E402
     FullAttentionSpec,
     KVCacheConfig,
     KVCacheGroupSpec,
+    SlidingWindowSpec,
 )
 from vllm.v1.structured_output import StructuredOutputManager  # noqa: E402
 
@@ -64,6 +66,7 @@ class EngineSpec:
     max_num_queued_tokens / max_num_queued_reqs are enforced by vLLM in the API process; the twin's
     front door applies the same rule. model_runner: which runner's bookkeeping the scheduler uses.
     max_loras: adapters per batch; 0 = LoRA is off. num_speculative_tokens: drafts per decode.
+    sliding_window: > 0: half of the layers look no further back, and the two kinds share one pool.
     """
 
     max_num_seqs: int = 256
@@ -84,6 +87,7 @@ class EngineSpec:
     model_runner: Literal["v1", "v2"] = "v2"
     max_loras: int = 0
     num_speculative_tokens: int = 0
+    sliding_window: int = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -163,14 +167,16 @@ def build_scheduler(
 ) -> S:
     """A scheduler of the given class, exactly as EngineCore would build it."""
     config = build_vllm_config(spec, scorpio)
-    attention = FullAttentionSpec(
-        block_size=spec.block_size, num_kv_heads=1, head_size=64, dtype=torch.float32
-    )
+    shape = {"block_size": spec.block_size, "num_kv_heads": 1, "head_size": 64}
+    groups = [KVCacheGroupSpec(["layer"], FullAttentionSpec(**shape, dtype=torch.float32))]
+    if spec.sliding_window:
+        window = SlidingWindowSpec(**shape, dtype=torch.float32, sliding_window=spec.sliding_window)
+        groups.append(KVCacheGroupSpec(["other layer"], window))
     kv_cache = KVCacheConfig(
-        num_blocks=spec.num_blocks,
-        kv_cache_tensors=[],
-        kv_cache_groups=[KVCacheGroupSpec(["layer"], attention)],
+        num_blocks=spec.num_blocks, kv_cache_tensors=[], kv_cache_groups=groups
     )
+    if spec.sliding_window:
+        update_kv_cache_capacity(config, kv_cache)
     scheduler = scheduler_cls(
         config, kv_cache, StructuredOutputManager(config), block_size=spec.block_size
     )
