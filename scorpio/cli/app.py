@@ -80,8 +80,7 @@ def serve(
         str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
     ] = None,
     unsupported: Annotated[
-        str | None,
-        typer.Option(help="a feature of vLLM that is not supported: refuse, passthrough; refuse"),
+        str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
 ) -> None:
