@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
 
 CONFIG_KEY = "scorpio"
+Number = Annotated[float, Strict()]  # a text of digits is no number
+Whole = Annotated[int, Strict()]
 DEFAULT_MOST_CHOICES = 128  # of one request (`n`, `best_of`); OpenAI's own bound
 MAX_VALUE = 1e6  # of a class; more is a typing error
 DEFAULT_TIERS = {
@@ -38,11 +48,11 @@ class ClassSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ttft_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
-    tpot_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
-    e2el_ms: float | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    ttft_ms: Number | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    tpot_ms: Number | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    e2el_ms: Number | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
     on_miss: OnMiss = OnMiss.REJECT
-    value: float = Field(default=1.0, gt=0, le=MAX_VALUE, allow_inf_nan=False)
+    value: Number = Field(default=1.0, gt=0, le=MAX_VALUE, allow_inf_nan=False)
 
     def slo(self) -> Slo:
         """The class as core sees it (seconds)."""
@@ -65,26 +75,26 @@ class ScorpioSettings(BaseModel):
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     default_class: str | None = None
     service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
-    least_ttft_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
-    least_tpot_ms: float = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    least_ttft_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    least_tpot_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
-    most_choices: int = Field(default=DEFAULT_MOST_CHOICES, ge=1)
+    most_choices: Whole = Field(default=DEFAULT_MOST_CHOICES, ge=1)
     trust_fairness_id: bool = False
     isolate_cache: bool = False
-    most_in_flight: int = Field(default=65_536, ge=1)
-    most_in_flight_per_key: int = Field(default=16_384, ge=1)
-    most_body_mib: float = Field(default=64.0, gt=0, allow_inf_nan=False)
-    most_held_mib: float = Field(default=1024.0, gt=0, allow_inf_nan=False)
-    most_waiting: int = Field(default=32_768, ge=1)
-    most_waiting_tokens: int = Field(default=1 << 26, ge=1)
-    most_in_flight_per_tenant: int = Field(default=16_384, ge=1)
+    most_in_flight: Whole = Field(default=65_536, ge=1)
+    most_in_flight_per_key: Whole = Field(default=16_384, ge=1)
+    most_body_mib: Number = Field(default=64.0, gt=0, allow_inf_nan=False)
+    most_held_mib: Number = Field(default=1024.0, gt=0, allow_inf_nan=False)
+    most_waiting: Whole = Field(default=32_768, ge=1)
+    most_waiting_tokens: Whole = Field(default=1 << 26, ge=1)
+    most_in_flight_per_tenant: Whole = Field(default=16_384, ge=1)
     rejection_status: Literal[429, 503] = 429
     unsupported: Literal["refuse", "passthrough"] = "refuse"
     run_dir: str | None = None
-    stall_s: float = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
-    breaker_limit: int = Field(default=20, ge=1)
-    breaker_window_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    breaker_quiet_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    stall_s: Number = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
+    breaker_limit: Whole = Field(default=20, ge=1)
+    breaker_window_s: Number = Field(default=60.0, gt=0, allow_inf_nan=False)
+    breaker_quiet_s: Number = Field(default=60.0, gt=0, allow_inf_nan=False)
 
     @field_validator("policy")
     @classmethod
@@ -159,7 +169,16 @@ def load_settings(additional_config: object) -> ScorpioSettings:
     try:
         return ScorpioSettings.model_validate(dict(raw))
     except ValidationError as error:
-        problems = (
-            f"{CONFIG_KEY}.{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
-        )
+        problems = (f"{CONFIG_KEY}.{_place(e)}: {_said(e)}" for e in error.errors())
         raise SettingsError("; ".join(problems)) from None
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in error["loc"]).removesuffix(".[key]")
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        of = ClassSettings if error["loc"][0] == "classes" else ScorpioSettings
+        return f"unknown; valid: {', '.join(of.model_fields)}"
+    return str(error["msg"]).removeprefix("Value error, ")

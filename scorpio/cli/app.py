@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from scorpio.cli.about import main_options, version
 from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
 from scorpio.cli.errors import one_line_errors
 from scorpio.cli.length import collect_pairs, train_from_pairs
@@ -41,12 +42,12 @@ from scorpio.cli.wanted import wanted
 
 app = typer.Typer(
     name="scorpio",
-    help="SLO-aware scheduling for stock vLLM.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
+POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
 _PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -55,19 +56,15 @@ def main() -> None:
     app()
 
 
-@app.command()
-def version() -> None:
-    """Versions of this package, of vLLM and of Python."""
-    from scorpio.versions import versions
-
-    print(versions())
+app.callback()(main_options)
+app.command()(version)
 
 
 @app.command(context_settings=_PASS_THROUGH)
 def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
-    policy: Annotated[str | None, typer.Option(help="scheduling policy; scorpio")] = None,
+    policy: Annotated[str | None, typer.Option(help=f"one of {POLICIES}; scorpio")] = None,
     policy_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
     ] = None,

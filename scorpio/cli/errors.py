@@ -19,7 +19,7 @@ _TABLE = {
     ("workloads.errors", "WorkloadError"): USAGE,
     ("workloads.errors", "NotAllAnswered"): INCOMPLETE,
     ("workloads.replay.run", "ServerUnreachable"): FAILED,
-    ("scorpio.server.serve_args", "ServeError"): USAGE,
+    ("scorpio.server.mistakes", "ServeError"): USAGE,
     ("scorpio.server.vllm_api", "EngineDiedError"): FAILED,
     ("scorpio.settings", "SettingsError"): USAGE,
     ("predictors.latency.artifact", "ProfileFileError"): USAGE,

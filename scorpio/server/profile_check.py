@@ -9,7 +9,7 @@ from typing import Any
 
 from predictors.latency.artifact import ProfileFile, read_profile, this_machine
 from predictors.latency.belongs import Mismatch, compare_facts
-from scorpio.server.serve_args import ServeError
+from scorpio.server.mistakes import ServeError
 from scorpio.server.vllm_api import engine_facts_of_args
 from scorpio.versions import installed_vllm
 

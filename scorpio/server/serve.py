@@ -21,9 +21,9 @@ from predictors.length.shipped import SHIPPED, open_model
 from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
+from scorpio.server.mistakes import ServeError, check_early
 from scorpio.server.profile_check import REFUSE, ChosenProfile
 from scorpio.server.serve_args import (
-    ServeError,
     build_args,
     default_env,
     describe_defaults,
@@ -36,6 +36,7 @@ from scorpio.settings import CONFIG_KEY, SettingsError
 
 Say = Callable[[str], None]
 NO_LENGTH_MODEL = "none"
+_PREFIX = "scorpio-run-"
 
 
 def serve(
@@ -66,14 +67,14 @@ def serve(
         None = the one that was trained for this model, if there is one.
     profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
     unsupported: "refuse" or "passthrough", for a feature of vLLM that Scorpio does not support.
-    run_dir: where the control and status files live; None = a fresh directory, removed at the end.
-    say: gets each line for the user; None = print to stderr.
+    run_dir: of the control and status files; None = a fresh directory, removed at the end.
 
     Raises:
         ServeError: it cannot be started as asked (one line, nothing was started).
         ModelUnavailable: the embedded model could not be prepared.
         SystemExit: vLLM's argument parser refused an argument.
     """
+    check_early(model, vllm_args)
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
     leftovers: list[Path] = []
     with ending_at_once(leftovers), _run_dir(run_dir, leftovers) as directory:
@@ -141,13 +142,27 @@ def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:
 def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
     """A directory for the control and status files; ours is removed, the user's is kept."""
     if wanted is not None:
-        wanted.mkdir(parents=True, exist_ok=True)
-        channel.forget(wanted)
+        try:
+            wanted.mkdir(parents=True, exist_ok=True)
+            channel.forget(wanted)
+            with tempfile.TemporaryFile(dir=wanted):
+                pass
+        except OSError as error:
+            raise ServeError(f"--run-dir {wanted}: {error.strerror or error}") from None
         yield wanted
         return
-    fresh = Path(tempfile.mkdtemp(prefix="scorpio-"))
+    _remove_orphans()
+    fresh = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     leftovers.append(fresh)
     try:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _remove_orphans() -> None:
+    """Directories of servers that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)

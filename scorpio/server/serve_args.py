@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scorpio.server.mistakes import ServeError
 from scorpio.server.vllm_api import parse_serve_args
 from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
 from scorpio.versions import installed_vllm
@@ -22,10 +23,6 @@ CPU_ENV = {"VLLM_CPU_KVCACHE_SPACE": "2"}
 LOCAL_ENV = {"HF_HUB_OFFLINE": "1"}
 DRAIN_S = 30  # vLLM's own default, 0, cuts every stream at SIGTERM
 QUIET_ENV = {"VLLM_NO_USAGE_STATS": "1"}
-
-
-class ServeError(ValueError):
-    """The server cannot be started as asked; one line that says why and what to do."""
 
 
 def is_cpu_build() -> bool:

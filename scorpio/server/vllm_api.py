@@ -77,15 +77,25 @@ def is_delta(sampling_params: Any) -> bool:
     return bool(sampling_params.output_kind.name == "DELTA")
 
 
-def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
-    """vLLM's own parser over `argv`; `defaults` only replace what the user did not set."""
+def _parser() -> Any:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = _either(*_CLI_ARGS, "make_arg_parser")(
+    return _either(*_CLI_ARGS, "make_arg_parser")(
         FlexibleArgumentParser(prog="scorpio serve MODEL", description="vLLM's options")
     )
+
+
+def parse_serve_args(argv: Sequence[str], defaults: dict[str, Any]) -> Any:
+    """vLLM's own parser over `argv`; `defaults` only replace what the user did not set."""
+    parser = _parser()
     parser.set_defaults(**defaults)
     return parser.parse_args(list(argv))
+
+
+def server_options() -> list[str]:
+    """The long options of vLLM's server."""
+    actions = _parser()._actions
+    return sorted(o for action in actions for o in action.option_strings if o.startswith("--"))
 
 
 def engine_indexes(vllm_config: Any) -> Sequence[int]:

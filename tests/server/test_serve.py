@@ -19,10 +19,10 @@ from predictors.latency.artifact import (
 from scorpio.core.latency import UNMEASURED
 from scorpio.models.cache import cache_dir
 from scorpio.server import serve as serve_module
+from scorpio.server.mistakes import ServeError
 from scorpio.server.serve_args import (
     MIDDLEWARE,
     SCHEDULER,
-    ServeError,
     build_args,
     default_env,
     describe_defaults,
