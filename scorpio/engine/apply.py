@@ -28,9 +28,10 @@ def apply_plan(
     plan: StepPlan,
     snapshot: Snapshot,
     drafts: Drafts,
+    padding: int,
 ) -> None:
     """Which requests sit out, in which order, how many tokens, which may start (None: vLLM finds
-    them in its own order). queue: the scheduler's."""
+    them in its own order). queue: the scheduler's. padding: `Drafts.padding` of these."""
     for row in (*plan.skip_decode, *plan.defer_prefill):
         # schedule() advances current_step before it compares, so +2 skips this call alone
         # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
@@ -50,7 +51,9 @@ def apply_plan(
         budget = min(budget, snapshot.limits.token_budget)
         sits_out = {*plan.skip_decode, *plan.defer_prefill}
         computes = (r for row, r in enumerate(scheduler.running) if row not in sits_out)
-        budget += drafts.tokens(computes) if drafts.on else 0
+        if drafts.on:
+            budget += drafts.tokens(computes)
+            budget += padding
         scheduler.max_num_scheduled_tokens = min(budget, scheduler.max_num_scheduled_tokens)
     if plan.prefill_order or plan.defer_prefill:
         _order_running(scheduler, plan, snapshot)

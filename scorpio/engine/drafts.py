@@ -8,7 +8,8 @@ vllm/v1/core/sched/scheduler.py (0.32.0).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -17,6 +18,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from scorpio.core.snapshot import EngineLimits
+from scorpio.engine.running_table import Tracked
 
 _FADE = 0.99  # of what was seen, with each step
 
@@ -46,6 +48,14 @@ class Drafts:
         """That drafts of these add to a step (:839)."""
         return sum(len(request.spec_token_ids) for request in running) if self.on else 0
 
+    def padding(self, starting: Sequence[str] | None, tracked: Mapping[str, Tracked]) -> int:
+        """A request with one token to compute is filled up with drafts in its first step, or it
+        does not start (:1143): what must be left for that. starting: None = all that wait."""
+        if not self.on:
+            return 0
+        padded = starting is None or any(_may_have_one_left(tracked[i]) for i in starting)
+        return self._scheduler.num_spec_tokens if padded else 0
+
     def left(self, limits: EngineLimits, running: list[Request]) -> EngineLimits:
         """The limits without what drafts take; there is always room for a token of each."""
         if not self.on:
@@ -60,3 +70,8 @@ class Drafts:
         scheduler = self._scheduler
         if scheduler.scheduler_config.async_scheduling and not scheduler.use_v2_model_runner:
             request.spec_token_ids = []
+
+
+def _may_have_one_left(known: Tracked) -> bool:
+    """Of one that has begun, what is cached of its answer is not known."""
+    return known.view.prefill_tokens <= 1 or not math.isnan(known.first_token_s)

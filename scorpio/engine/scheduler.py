@@ -149,7 +149,8 @@ class ScorpioScheduler(SchedulerWithParts):
         plan = with_a_decode(self, plan, seen)
         if plan.reject:
             self._refuse(plan.reject)
-        apply_plan(self, queue, ids, plan, seen, self._drafts)
+        padding = self._drafts.padding(ids, live)
+        apply_plan(self, queue, ids, plan, seen, self._drafts, padding)
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:

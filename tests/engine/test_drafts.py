@@ -70,7 +70,7 @@ def test_a_budget_of_decodes_is_one_with_their_drafts(depth: Any) -> None:
     engine = DraftingEngine(spec(depth, "v2"))
     policy = decoding(engine, 8)
     engine.add("new", prompt=100)
-    policy.answer = StepPlan(token_budget=8 + 20)
+    policy.answer = StepPlan(admit=("new",), token_budget=8 + 20)
     scheduled = engine.step().num_scheduled_tokens
     assert scheduled == {f"d{n}": 1 + MOST for n in range(8)} | {"new": 20}
 
@@ -104,6 +104,24 @@ def test_drafts_in_flight_are_no_tokens_yet() -> None:
     assert told == [request.num_output_tokens + 1 for request in requests]
     computed = policy.seen.running.context_tokens.tolist()
     assert all(c > t for c, t in zip(computed, (16 + n for n in told), strict=True))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_first_step_that_is_padded_is_a_decode_afterwards(depth: Any) -> None:
+    """One token left to compute: vLLM fills its first step up with drafts, which are rejected."""
+    engine = DraftingEngine(spec(depth, "v2"))
+    policy = decoding(engine, 2, output=400)
+    engine.add("a", prompt=1, output=40)
+    policy.answer = StepPlan(admit=("a",), token_budget=3)  # with less than all of it vLLM waits
+    assert engine.step().num_scheduled_tokens["a"] == 1 + MOST
+    engine.runner._accepted = lambda drafts: 0  # type: ignore[attr-defined]
+    policy.answer = StepPlan(skip_decode=(2,))
+    for _ in range(3):  # until nothing of it is in flight
+        engine.step()
+    assert engine.scheduler.requests["a"].num_output_tokens == 1
+    assert policy.seen is not None
+    assert policy.seen.running.is_decode.tolist() == [True] * 3
+    assert policy.seen.running.prefill_left.tolist() == [0] * 3
 
 
 @pytest.mark.parametrize(
