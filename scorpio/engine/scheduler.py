@@ -90,11 +90,11 @@ class ScorpioScheduler(SchedulerWithParts):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         self._called()
-        self._drafts.executed(scheduler_output, model_runner_output)
         outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
             scheduler_output, model_runner_output
         )
         try:
+            self._drafts.executed(scheduler_output, model_runner_output)
             self._after_output(scheduler_output)
         except Exception as error:
             self._fall_back(error)

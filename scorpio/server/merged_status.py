@@ -22,6 +22,7 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "passthrough": max,
     "profile_alarm": max,
     "profile_factor": max,
+    "tokens_per_step": min,
     "first_unix_s": min,
     "last_unix_s": max,
     "p50": max,
