@@ -41,6 +41,8 @@ ON_MISS_HEADER = "x-scorpio-on-miss"
 # vLLM looks into these without looking at them first (v1/engine/output_processor.py): a 500.
 TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
 MOST_NAME_CHARS = 256
+_OURS = "slo_"  # how our names in `vllm_xargs` begin
+XARGS = (*MS_HEADERS, XARG_CLASS, XARG_ON_MISS, XARG_TENANT)
 # Every name under which a value of ours can be malformed; others are the client's own words.
 FIELDS = frozenset(
     (
@@ -119,6 +121,9 @@ def resolve(
     for transfer in TRANSFERS:
         if not isinstance(given.get(transfer), Mapping | None):
             raise SloError(transfer, "must be an object")
+    for name in given:
+        if name.startswith(_OURS) and name not in XARGS:
+            raise SloError(name, f"unknown; valid: {', '.join(XARGS)}")
     xargs = dict(given)
     said_in: dict[str, str] = {}
     for xarg, names in MS_HEADERS.items():

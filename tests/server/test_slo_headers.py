@@ -137,6 +137,7 @@ async def test_service_tier_comes_last_and_may_be_mapped_elsewhere() -> None:
         ({}, {"slo_on_miss": "panic"}, "slo_on_miss"),
         ({}, {"predicted_output_tokens": "many"}, "predicted_output_tokens"),
         ({}, {"slo_tenant": 5}, "slo_tenant"),
+        ({}, {"slo_ttft": 500}, "slo_ttft"),  # no such name: its promise would be lost in silence
         ({}, {"kv_transfer_params": ["a"]}, "kv_transfer_params"),
         ({}, {"ec_transfer_params": 0.5}, "ec_transfer_params"),
     ],
