@@ -1,7 +1,7 @@
 """What does an answer of our own look like on the wire? Status, headers, JSON body.
 
 The shape is vLLM's (`vllm.entrypoints.serve.engine.protocol.ErrorResponse`), so clients need no
-second error parser; /v1/messages gets Anthropic's envelope around the same fields.
+second error parser; /v1/messages gets Anthropic's envelope around the same fields, and its types.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from http import HTTPStatus
 
 from starlette.types import Send
 
+# What Anthropic's clients choose their exception by (docs.anthropic.com, "Errors").
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -40,9 +51,10 @@ def error_answer(
     anthropic: bool = False,
 ) -> Answer:
     """An error in vLLM's shape. `kind` defaults to the reason phrase, as vLLM's own 503 does."""
+    kind = kind or HTTPStatus(status).phrase
     error = {
         "message": message,
-        "type": kind or HTTPStatus(status).phrase,
+        "type": _ANTHROPIC_TYPES.get(status, "api_error") if anthropic else kind,
         "param": param,
         "code": status,
     }

@@ -66,6 +66,7 @@ async def test_messages_get_the_anthropic_envelope() -> None:
     reply = await client(server).request("POST", "/v1/messages", CHAT)
     assert reply.json()["type"] == "error"
     assert reply.json()["error"]["code"] == 429
+    assert reply.json()["error"]["type"] == "rate_limit_error"
 
 
 async def test_user_text_that_looks_like_a_refusal_is_text() -> None:

@@ -221,6 +221,7 @@ async def test_messages_errors_have_the_anthropic_envelope() -> None:
     reply, _ = await post(CHAT, {"x-slo-ttft-ms": "x"}, path="/v1/messages")
     assert reply.status == 400
     assert reply.json()["type"] == "error"
+    assert reply.json()["error"]["type"] == "invalid_request_error"
     assert reply.json()["error"]["param"] == "x-slo-ttft-ms"
 
 
