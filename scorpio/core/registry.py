@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from scorpio.core.latency import UNMEASURED, LatencyProfile
 from scorpio.core.options import Options
@@ -31,51 +32,18 @@ class PolicyInputs:
     options: Mapping[str, float] = field(default_factory=dict)
 
 
-def _fcfs(inputs: PolicyInputs) -> Policy:
-    Options.parse("fcfs", inputs.options)
-    return Fcfs()
-
-
-def _mooncake(inputs: PolicyInputs) -> Policy:
-    return Mooncake(
-        inputs.profile, inputs.limits, MooncakeOptions.parse("mooncake", inputs.options)
-    )
-
-
-def _edf(inputs: PolicyInputs) -> Policy:
-    Options.parse("edf", inputs.options)
-    return Edf()
-
-
-def _qoserve(inputs: PolicyInputs) -> Policy:
-    return Qoserve(inputs.profile, QoserveOptions.parse("qoserve", inputs.options))
-
-
-def _scorpio(inputs: PolicyInputs) -> Policy:
-    return Scorpio(inputs.profile, inputs.limits, ScorpioOptions.parse("scorpio", inputs.options))
-
-
-def _scorpio_paper(inputs: PolicyInputs) -> Policy:
-    return ScorpioPaper(
-        inputs.profile, inputs.limits, PaperOptions.parse("scorpio-paper", inputs.options)
-    )
-
-
-def _sjf(inputs: PolicyInputs) -> Policy:
-    return Sjf(SjfOptions.parse("sjf", inputs.options))
-
-
 _NOMINAL = EngineLimits(
     max_num_seqs=8, token_budget=2048, kv_tokens=65_536, block_tokens=16, max_model_len=4096
 )
-_POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
-    "fcfs": _fcfs,
-    "mooncake": _mooncake,
-    "edf": _edf,
-    "qoserve": _qoserve,
-    "scorpio": _scorpio,
-    "scorpio-paper": _scorpio_paper,
-    "sjf": _sjf,
+_Make = Callable[[PolicyInputs, Any], Policy]  # Any: its own options
+_POLICIES: dict[str, tuple[type[Options], _Make]] = {
+    "fcfs": (Options, lambda given, options: Fcfs()),
+    "mooncake": (MooncakeOptions, lambda given, o: Mooncake(given.profile, given.limits, o)),
+    "edf": (Options, lambda given, options: Edf()),
+    "qoserve": (QoserveOptions, lambda given, options: Qoserve(given.profile, options)),
+    "scorpio": (ScorpioOptions, lambda given, o: Scorpio(given.profile, given.limits, o)),
+    "scorpio-paper": (PaperOptions, lambda given, o: ScorpioPaper(given.profile, given.limits, o)),
+    "sjf": (SjfOptions, lambda given, options: Sjf(options)),
 }
 
 
@@ -92,8 +60,21 @@ def check_policy(name: str, options: Mapping[str, float]) -> None:
     make_policy(name, PolicyInputs(UNMEASURED, _NOMINAL, options))
 
 
+def policy_options(name: str, given: Mapping[str, float]) -> dict[str, float]:
+    """Every option of a policy, those that are not given as they are by default. Raises ValueError
+    on an unknown name or option, or a value out of range."""
+    kind, _ = _known(name)
+    options = kind.parse(name, given)
+    return {one.name: getattr(options, one.name) for one in fields(options)}
+
+
 def make_policy(name: str, inputs: PolicyInputs) -> Policy:
     """Build a policy by exact name. Raises ValueError listing the valid names."""
+    kind, make = _known(name)
+    return make(inputs, kind.parse(name, inputs.options))
+
+
+def _known(name: str) -> tuple[type[Options], _Make]:
     if name not in _POLICIES:
         raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
-    return _POLICIES[name](inputs)
+    return _POLICIES[name]

@@ -16,13 +16,13 @@ from typing import Any
 from scorpio import channel
 from scorpio.core.registry import check_policy, policy_names
 from scorpio.server.answers import Answer, error_answer, json_answer
-from scorpio.server.context import ServerContext
+from scorpio.server.context import TOKEN_VARIABLE, ServerContext
+from scorpio.server.in_force import in_force
 from scorpio.settings import ScorpioSettings
 
 STATUS_PATH = "/scorpio/status"
 POLICY_PATH = "/scorpio/policy"
 METHODS = {STATUS_PATH: "GET", POLICY_PATH: "PUT"}
-TOKEN_VARIABLE = "SCORPIO_ADMIN_TOKEN"
 MAX_BODY_BYTES = 65_536
 _KEYS = {"policy", "options", "record_steps"}
 
@@ -49,6 +49,7 @@ def status_answer(server: ServerContext) -> Answer:
         "default_class": server.settings.default_class,
         "engine_reported": live is not None,
         "engine": dict(server.facts),
+        "in_force": in_force(server),
     }
     if len(server.status.engines) > 1:  # data-parallel ranks
         content["engines"] = {str(engine): state for engine, state in sorted(engines.items())}

@@ -29,6 +29,7 @@ from scorpio.server.vllm_api import (
 from scorpio.settings import ScorpioSettings, load_settings
 
 _MIB = 1 << 20
+TOKEN_VARIABLE = "SCORPIO_ADMIN_TOKEN"
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from scorpio.server.engine_watch import EngineWatch
 from scorpio.server.generation import generate
 from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
+from scorpio.server.in_force import in_force, told
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
 from scorpio.server.vllm_api import mark_engine_died
@@ -88,6 +89,8 @@ class ScorpioMiddleware:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        for line in told(in_force(server)):
+            logger.info("Scorpio: %s", line)
         state = scope["app"].state
         drains = (timeout_s := state.vllm_config.shutdown_timeout) > 0  # 0: vLLM cuts at once
         if drains:

@@ -121,9 +121,9 @@ def resolve(
     for transfer in TRANSFERS:
         if not isinstance(given.get(transfer), Mapping | None):
             raise SloError(transfer, "must be an object")
-    for name in given:
-        if name.startswith(_OURS) and name not in XARGS:
-            raise SloError(name, f"unknown; valid: {', '.join(XARGS)}")
+    for word in given:
+        if word.startswith(_OURS) and word not in XARGS:
+            raise SloError(word, f"unknown; valid: {', '.join(XARGS)}")
     xargs = dict(given)
     said_in: dict[str, str] = {}
     for xarg, names in MS_HEADERS.items():
