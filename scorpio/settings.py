@@ -89,6 +89,7 @@ class ScorpioSettings(BaseModel):
     most_waiting_tokens: Whole = Field(default=1 << 26, ge=1)
     most_in_flight_per_tenant: Whole = Field(default=16_384, ge=1)
     rejection_status: Literal[429, 503] = 429
+    refusals_as_errors: bool = False
     unsupported: Literal["refuse", "passthrough"] = "refuse"
     run_dir: str | None = None
     stall_s: Number = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)

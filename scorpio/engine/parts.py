@@ -99,7 +99,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
         self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)
-        self._refusals = Refusals()
+        self._refusals = Refusals(settings.refusals_as_errors)
         self._choices = Choices()
         self._sessions = RefusedSessions()
         self._seeds = SeedGuard()

@@ -2,27 +2,39 @@
 
 `finish_requests()` tells the client nothing; without an output of ours it would hang for ever. So
 all that can fail is done before it is called, and what it ended is answered whatever happens.
+
+The answer is an abort with a `stop_reason` that our middleware reads. A front end without it makes
+an empty success of that; from vLLM 0.33 on an output can be an error, which every front end tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
+import vllm.outputs
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.request import RequestView
 from scorpio.core.wire import encode_rejection
+from scorpio.engine.features import UnsupportedConfigError
 from scorpio.engine.running_table import Tracked
 from scorpio.engine.sessions import parts_waiting
 
 
 class Refusals:
-    """Answers to refused requests that are still to be sent."""
+    """Answers to refused requests that are still to be sent. as_errors: of the engine's own kind.
 
-    def __init__(self) -> None:
+    Raises UnsupportedConfigError when this vLLM has none.
+    """
+
+    def __init__(self, as_errors: bool = False) -> None:
+        if as_errors and "error" not in EngineCoreOutput.__struct_fields__:
+            raise UnsupportedConfigError("refusals_as_errors needs vLLM 0.33 or later")
+        self._as_errors = as_errors
         self._answers: list[tuple[int, EngineCoreOutput]] = []
 
     def refuse(
@@ -37,7 +49,7 @@ class Refusals:
         for rejection in rejections:
             view = tracked[rejection.request_id].view
             request = scheduler.requests[rejection.request_id]
-            told.append((view, request, rejection.reason, encode_rejection(rejection)))
+            told.append((view, request, rejection.reason, self._said(rejection)))
         # vLLM ends them in the order of a set of strings, which differs between processes.
         told.sort(key=lambda entry: entry[0].seq)
         ids = [rejection.request_id for rejection in rejections]
@@ -45,12 +57,23 @@ class Refusals:
             scheduler.finish_requests(ids, RequestStatus.FINISHED_ABORTED)
         finally:
             ended = [entry for entry in told if entry[1].is_finished()]
-            for _, request, _, stop_reason in ended:
+            for _, request, _, said in ended:
                 answers = 1 + parts_waiting(request)
                 for _ in range(answers):
-                    self._answers.append((request.client_index, _answer(request, stop_reason)))
+                    self._answers.append((request.client_index, _answer(request, said)))
             for view, _, reason, _ in ended:
                 count(view, reason)
+
+    def _said(self, rejection: Rejection) -> dict[str, Any]:
+        said: dict[str, Any] = {"stop_reason": encode_rejection(rejection)}
+        if self._as_errors:
+            error = vllm.outputs.RequestError(
+                code="scorpio_refused",
+                message=_sentence(rejection),
+                retryable=rejection.retry_after_s is not None,
+            )
+            said |= {"error": error, "finish_reason": FinishReason.ERROR}
+        return said
 
     def send(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Add them to what goes out to the clients now."""
@@ -61,12 +84,19 @@ class Refusals:
         self._answers.clear()
 
 
-def _answer(request: Request, stop_reason: str) -> EngineCoreOutput:
+def _answer(request: Request, said: Mapping[str, Any]) -> EngineCoreOutput:
+    how: dict[str, Any] = {"finish_reason": request.get_finished_reason(), **said}
     return EngineCoreOutput(
         request_id=request.request_id,
         new_token_ids=[],
-        finish_reason=request.get_finished_reason(),
-        stop_reason=stop_reason,
         events=request.take_events(),
         trace_headers=request.trace_headers,
+        **how,
     )
+
+
+def _sentence(rejection: Rejection) -> str:
+    """For a client that sees no header of ours."""
+    if rejection.retry_after_s is None:
+        return f"refused: {rejection.reason.value}, not even an idle engine could keep the SLO"
+    return f"refused: {rejection.reason.value}, retry after {rejection.retry_after_s:.1f} s"
