@@ -34,10 +34,10 @@ def test_a_full_disk_ends_the_status_for_as_long_as_it_is_full(
     engine = Engine(scorpio={"policy": "scorpio", "latency": PROFILE, "run_dir": str(tmp_path)})
     write, full = channel.write_status, [True]
 
-    def flaky(run_dir: Any, content: Mapping[str, Any]) -> None:
+    def flaky(run_dir: Any, content: Mapping[str, Any], rank: int) -> None:
         if full[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(run_dir, content)
+        write(run_dir, content, rank)
 
     monkeypatch.setattr(channel, "write_status", flaky)
     engine.add("a", output=5)
