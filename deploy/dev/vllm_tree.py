@@ -32,7 +32,11 @@ def main() -> int:
         shutil.rmtree(tree, ignore_errors=True)
         tree.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=tree.parent) as folder:
-            wheel = args.wheel or _downloaded(args.version, Path(folder))
+            try:
+                wheel = args.wheel or _downloaded(args.version, Path(folder))
+            except subprocess.CalledProcessError:  # pip has said why
+                print(f"vllm_tree: no vLLM {args.version} where pip looks", file=sys.stderr)
+                return 1
             _unpack(wheel, tree)
         _link_native(tree / "vllm")
         if also := ALSO.get(args.version):
