@@ -73,7 +73,7 @@ def _unpack(wheel: Path, tree: Path) -> None:
 
 
 def _link_native(package: Path) -> None:
-    installed = Path(sysconfig.get_path("purelib"), "vllm")
+    installed = Path(sysconfig.get_path("purelib"), "vllm").resolve()
     for library in installed.rglob("*.so"):
         link = package / library.relative_to(installed)
         link.parent.mkdir(parents=True, exist_ok=True)
