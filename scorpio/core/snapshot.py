@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
+
+Real = TypeVar("Real", float, FloatArray)
 
 
 @dataclass(slots=True)
@@ -78,6 +81,10 @@ class Snapshot:
     executing_since_s: float = math.nan
     computing: Mapping[int, str] = field(default_factory=dict)
     tokens_per_step: float = 1.0
+
+    def between_steps_s(self, tpot_slo_s: Real) -> Real:
+        """How often does this TPOT SLO ask for a step? Drafts that are accepted save steps."""
+        return tpot_slo_s * self.tokens_per_step
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ def apply_plan(
     plan: StepPlan,
     snapshot: Snapshot,
     drafts: Drafts,
-    padding: int,
+    tracked: Mapping[str, Tracked],
 ) -> None:
     """Which requests sit out, in which order, how many tokens, which may start (None: vLLM finds
-    them in its own order). queue: the scheduler's. padding: `Drafts.padding` of these."""
+    them in its own order). queue: the scheduler's."""
     for row in (*plan.skip_decode, *plan.defer_prefill):
         # schedule() advances current_step before it compares, so +2 skips this call alone
         # (vllm/v1/core/sched/diffusion_scheduler.py does the same for decodes; vLLM itself
@@ -49,11 +49,7 @@ def apply_plan(
             whole = _first_prompt_tokens(scheduler, queue, starting)
             budget = max(budget, whole + len(scheduler.running) if whole else 0)
         budget = min(budget, snapshot.limits.token_budget)
-        sits_out = {*plan.skip_decode, *plan.defer_prefill}
-        computes = (r for row, r in enumerate(scheduler.running) if row not in sits_out)
-        if drafts.on:
-            budget += drafts.tokens(computes)
-            budget += padding
+        budget += drafts.beside(plan, starting, tracked)
         scheduler.max_num_scheduled_tokens = min(budget, scheduler.max_num_scheduled_tokens)
     if plan.prefill_order or plan.defer_prefill:
         _order_running(scheduler, plan, snapshot)

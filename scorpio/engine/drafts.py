@@ -17,6 +17,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
+from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import EngineLimits
 from scorpio.engine.running_table import Tracked
 
@@ -44,25 +45,27 @@ class Drafts:
         self._tokens = _FADE * self._tokens + sum(counts)
         self._decodes = _FADE * self._decodes + sum(1 for count in counts if count)
 
-    def tokens(self, running: Iterable[Request]) -> int:
-        """That drafts of these add to a step (:839)."""
-        return sum(len(request.spec_token_ids) for request in running) if self.on else 0
-
-    def padding(self, starting: Sequence[str] | None, tracked: Mapping[str, Tracked]) -> int:
-        """A request with one token to compute is filled up with drafts in its first step, or it
-        does not start (:1143): what must be left for that. starting: None = all that wait."""
+    def beside(
+        self, plan: StepPlan, starting: Sequence[str] | None, tracked: Mapping[str, Tracked]
+    ) -> int:
+        """Tokens that drafts add to this step: those of all that run and do not sit out (:839), and
+        once what fills up the first step of a request with one token to compute: without room for
+        that vLLM does not start it (:1143). starting: None = all that wait."""
         if not self.on:
             return 0
+        sits_out = {*plan.skip_decode, *plan.defer_prefill}
+        running = enumerate(self._scheduler.running)
+        tokens = _tokens(request for row, request in running if row not in sits_out)
         padded = starting is None or any(_may_have_one_left(tracked[i]) for i in starting)
-        return self._scheduler.num_spec_tokens if padded else 0
+        return tokens + (self._scheduler.num_spec_tokens if padded else 0)
 
-    def left(self, limits: EngineLimits, running: list[Request]) -> EngineLimits:
+    def left(self, limits: EngineLimits) -> EngineLimits:
         """The limits without what drafts take; there is always room for a token of each."""
         if not self.on:
             return limits
+        running = self._scheduler.running
         least = min(len(running) + 1, limits.token_budget)
-        budget = max(limits.token_budget - self.tokens(running), least)
-        return replace(limits, token_budget=budget)
+        return replace(limits, token_budget=max(limits.token_budget - _tokens(running), least))
 
     def skipped(self, request: Request) -> None:
         """It sits a step out. A worker of the V1 runner forgets its drafts then, and the
@@ -70,6 +73,10 @@ class Drafts:
         scheduler = self._scheduler
         if scheduler.scheduler_config.async_scheduling and not scheduler.use_v2_model_runner:
             request.spec_token_ids = []
+
+
+def _tokens(running: Iterable[Request]) -> int:
+    return sum(len(request.spec_token_ids) for request in running)
 
 
 def _may_have_one_left(known: Tracked) -> bool:

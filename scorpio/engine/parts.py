@@ -188,7 +188,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._tracker.batch(self.running),
             self._timer.executing_since_s(),
         )
-        limits = self._drafts.left(self._limits, self.running)
+        limits = self._drafts.left(self._limits)
         seen = snapshot(self, limits, batch, self.waiting.table, executing_since_s)
         seen.tokens_per_step = self._drafts.tokens_per_step
         return seen

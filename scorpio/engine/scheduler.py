@@ -149,8 +149,7 @@ class ScorpioScheduler(SchedulerWithParts):
         plan = with_a_decode(self, plan, seen)
         if plan.reject:
             self._refuse(plan.reject)
-        padding = self._drafts.padding(ids, live)
-        apply_plan(self, queue, ids, plan, seen, self._drafts, padding)
+        apply_plan(self, queue, ids, plan, seen, self._drafts, live)
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:

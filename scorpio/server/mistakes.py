@@ -11,11 +11,10 @@ import re
 import socket
 from collections.abc import Sequence
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 
 from scorpio.models.resolve import embedded_names
-from scorpio.versions import installed_vllm
+from scorpio.versions import installed_vllm, minor
 
 FLAGS = Path(__file__).parent / "vllm_flags.json"  # `python -m tests.server.flags` writes it
 OWN = (
@@ -38,25 +37,20 @@ def check_early(model: str, argv: Sequence[str]) -> None:
         ServeError: vLLM would not start.
     """
     _check_model(model)
+    flags = vllm_flags(minor("".join(installed_vllm()[1:])))
     for arg in argv:
         if arg == "--":
             break
         if arg.startswith("--"):
-            _check_flag(arg)
+            _check_flag(arg, flags)
     _check_address(argv)
 
 
 def vllm_flags(version: str) -> frozenset[str]:
     """Options of a minor version of vLLM's server; of all that are known, for another one."""
-    known = _known_flags()
+    known: dict[str, list[str]] = json.loads(FLAGS.read_text())
     flags = known.get(version, [flag for flags in known.values() for flag in flags])
     return frozenset([*known["all"], *flags])
-
-
-@lru_cache(maxsize=1)
-def _known_flags() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(FLAGS.read_text())
-    return found
 
 
 def _check_model(name: str) -> None:
@@ -75,12 +69,10 @@ def _check_model(name: str) -> None:
         )
 
 
-def _check_flag(arg: str) -> None:
+def _check_flag(arg: str, flags: frozenset[str]) -> None:
     """vLLM takes `_` for `-`, beginnings of names, and `--name.key` for a key of an object."""
     typed = arg.partition("=")[0]
     name = typed.partition(".")[0].rstrip("+").replace("_", "-")
-    version = ".".join("".join(installed_vllm()[1:]).split(".")[:2])
-    flags = vllm_flags(version)
     if name not in OWN and any(flag.startswith(name) for flag in flags):
         return
     close = get_close_matches(name, [*OWN, *flags], 1)

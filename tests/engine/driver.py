@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from random import Random
 from typing import Any
 
 from scorpio.core.plan import StepPlan
@@ -12,6 +13,8 @@ from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.scheduler import ScorpioScheduler
 from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 from scorpio.engine.virtual.requests import (
+    STOP_TOKEN,
+    TOKEN_STRIDE,
     AsyncScheduler,
     EngineCoreOutput,
     ModelRunnerOutput,
@@ -125,6 +128,25 @@ class Engine:
             assert steps < limit, "the engine does not drain"
         return steps
 
+    def serve_crowd(
+        self, random_: Random, requests: int, most_tokens: tuple[int, int], slos: Sequence[Any]
+    ) -> None:
+        """So many requests of random sizes and SLOs, with steps between them; each gets all of its
+        tokens, and none fails the policy. most_tokens: of a prompt, of an answer."""
+        wanted: dict[str, list[int]] = {}
+        for number in range(1, requests + 1):
+            output = random_.randrange(1, most_tokens[1])
+            slo = random_.choice(slos)
+            prompt = random_.randrange(1, most_tokens[0])
+            self.add(f"r{number}", prompt, output, **slo, slo_on_miss="wait")
+            wanted[f"r{number}"] = expected(number, output)
+            for _ in range(random_.randrange(4)):
+                self.step(random_.choice((0.002, 0.03)))
+        self.drain()
+        self.assert_drained()
+        assert {name: self.tokens(name) for name in wanted} == wanted
+        assert self.scorpio.telemetry.fallbacks == 0
+
     def tokens(self, request_id: str) -> list[int]:
         return [token for out in self.outputs[request_id] for token in out.new_token_ids]
 
@@ -138,3 +160,8 @@ class Engine:
         if isinstance(scheduler, VirtualScheduler):
             assert not scheduler.tracked_ids
             assert len(scheduler.waiting.table) == 0
+
+
+def expected(number: int, output: int) -> list[int]:
+    """The tokens of request `number`, the last one being where the model stops."""
+    return [number * TOKEN_STRIDE + j for j in range(output - 1)] + [STOP_TOKEN]

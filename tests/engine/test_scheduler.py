@@ -13,17 +13,11 @@ from scorpio.core.wire import decode_rejection
 from scorpio.engine import faults
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import (
-    STOP_TOKEN,
-    TOKEN_STRIDE,
     AsyncScheduler,
     FinishReason,
     abort,
 )
-from tests.engine.driver import Engine, Scripted, VirtualScheduler
-
-
-def expected(number: int, output: int) -> list[int]:
-    return [number * TOKEN_STRIDE + j for j in range(output - 1)] + [STOP_TOKEN]
+from tests.engine.driver import Engine, Scripted, VirtualScheduler, expected
 
 
 def until_preempted(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ import pytest
 import vllm
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
+from tests.engine_server import ENGINE_MARKS, EngineServer, serving
 
 pytestmark = [
     *ENGINE_MARKS,
@@ -26,14 +25,9 @@ REQUESTS = 16
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     directory = tmp_path_factory.mktemp("data_parallel")
-    slo, latency = write_inputs(directory)
-    command = [
-        *(sys.executable, "-m", "scorpio", "serve", "tiny", "--data-parallel-size", "2"),
-        *("--slo-config", str(slo), "--latency", str(latency)),
-        *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
-    ]
     # vLLM binds each engine to cores of its own: two engines on few cores get none.
-    with running(directory, command, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}) as made:
+    env = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    with serving(directory, "--data-parallel-size", "2", env=env) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ from scorpio.server.mistakes import OWN, ServeError, check_early, vllm_flags
 from scorpio.server.serve import _run_dir
 from scorpio.server.slo_config import read_slo_config
 from scorpio.settings import SettingsError, load_settings
-from scorpio.versions import SUPPORTED_VLLM
+from scorpio.versions import SUPPORTED_VLLM, minor
 
 # argparse's own loader of vLLM: were it reached, the test would fail by this error.
 PROGRAM = """
@@ -112,8 +112,7 @@ def test_options_are_those_of_the_installed_vllm() -> None:
 
     from scorpio.server.vllm_api import server_options
 
-    version = ".".join(vllm.__version__.split(".")[:2])
-    assert vllm_flags(version) == frozenset(server_options())
+    assert vllm_flags(minor(vllm.__version__)) == frozenset(server_options())
     assert all(vllm_flags(one) for one in SUPPORTED_VLLM)
     assert vllm_flags("9.9") == frozenset().union(*(vllm_flags(one) for one in SUPPORTED_VLLM))
 

@@ -4,14 +4,13 @@ drafts, whichever policy decides; and what is learned of them."""
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from scorpio.live.control.scrape import scrape
-from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
+from tests.engine_server import ENGINE_MARKS, EngineServer, serving
 
 pytestmark = ENGINE_MARKS
 DRAFTS = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2}
@@ -25,18 +24,14 @@ OUTPUT_TOKENS = 80
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     directory = tmp_path_factory.mktemp("drafts")
-    slo, latency = write_inputs(directory)
-    command = [
-        *(sys.executable, "-m", "scorpio", "serve", "tiny"),
+    options = (
         *("--policy", "scorpio", "--policy-option", "light_share=0"),  # it plans every step
         *("--speculative-config", json.dumps(DRAFTS)),
-        *("--slo-config", str(slo), "--latency", str(latency)),
-        *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
         # Chunks shorter than all prompts together, so that budgets matter.
         *("--max-num-seqs", "8", "--max-num-batched-tokens", "64"),
         *("--distributed-executor-backend", "uni"),
-    ]
-    with running(directory, command) as made:
+    )
+    with serving(directory, *options) as made:
         yield made
 
 

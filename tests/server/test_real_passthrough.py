@@ -4,12 +4,11 @@ served as stock vLLM, and counted."""
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
+from tests.engine_server import ENGINE_MARKS, EngineServer, serving
 
 pytestmark = ENGINE_MARKS
 
@@ -17,15 +16,11 @@ pytestmark = ENGINE_MARKS
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     directory = tmp_path_factory.mktemp("passthrough")
-    slo, latency = write_inputs(directory)
-    command = [
-        *(sys.executable, "-m", "scorpio", "serve", "tiny", "--unsupported", "passthrough"),
-        *("--scheduling-policy", "priority", "--no-scheduler-reserve-full-isl"),
-        *("--slo-config", str(slo), "--latency", str(latency)),
-        *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
-        *("--distributed-executor-backend", "uni"),
-    ]
-    with running(directory, command) as made:
+    options = (
+        *("--unsupported", "passthrough", "--scheduling-policy", "priority"),
+        *("--no-scheduler-reserve-full-isl", "--distributed-executor-backend", "uni"),
+    )
+    with serving(directory, *options) as made:
         yield made
 
 

@@ -92,7 +92,7 @@ class Admission:
         not one, or a queue so short that each can be asked."""
         if self._members == 0 or len(waiting) <= self._step.options.scan_requests:
             return None
-        every_s = self._step.between_steps_s(waiting.tpot_slo_s)
+        every_s = self._step.snapshot.between_steps_s(waiting.tpot_slo_s)
         prompts = waiting.prompt_tokens
         token_s, grown_s = self._model.context_token_s, self._grown_by_s(0.0)
         if every_s.min() >= grown_s + token_s * prompts.max():
@@ -121,7 +121,7 @@ class Admission:
 
     def _target_s(self, view: RequestView) -> float:
         alone_s = self._model.step_s(1, view.prompt_tokens)
-        every_s = self._step.between_steps_s(view.slo.tpot_s)
+        every_s = self._step.snapshot.between_steps_s(view.slo.tpot_s)
         binds = every_s >= alone_s and view.deadline_s >= self._step.start_s
         return every_s if binds else math.inf
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
-from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
@@ -14,7 +12,6 @@ from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.snapshot import Snapshot
 
-Real = TypeVar("Real", float, FloatArray)
 _USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
 
 
@@ -48,15 +45,11 @@ class StepContext:
     promised: bool
     kv_price: float = math.inf
 
-    def between_steps_s(self, tpot_slo_s: Real) -> Real:
-        """How often does this TPOT SLO ask for a step? Drafts that are accepted save steps."""
-        return tpot_slo_s * self.snapshot.tokens_per_step
-
     def later_step_s(self) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""
         later_step_s = self.decodes.tightest_s
         if not len(self.snapshot.running):
-            wanted_s = self.between_steps_s(self.snapshot.waiting.tpot_slo_s)
+            wanted_s = self.snapshot.between_steps_s(self.snapshot.waiting.tpot_slo_s)
             later_step_s = float(
                 wanted_s[wanted_s >= self.model.step_s(1, 0.0)].min(initial=math.inf)
             )

@@ -35,22 +35,16 @@ class IdleEngine:
         self._profile, self._limits = profile, limits
         self._only_refused = 0
 
-    def unservable(
-        self,
-        model: StepModel,
-        tokens_per_step: float,
-        view: RequestView,
-        times: float = _NEVER,
-    ) -> bool:
-        """Does even an idle engine need `times` as long as this SLO, by the profile and by `model`?
+    def unservable(self, step: StepContext, view: RequestView, times: float = _NEVER) -> bool:
+        """Does even an idle engine need `times` as long as this SLO, by the profile and as it is?
 
         Both: a slow minute is no reason to say "never", nor a profile taken in one.
         """
-        models = (self._profile, model)
+        models = (self._profile, step.model)
         ttft_s = min(self._ttft_s(m, view) for m in models)
         tpot_s = min(m.step_s(1, float(view.prompt_tokens)) for m in models)
         return ttft_s > times * min(view.slo.ttft_s, view.slo.e2e_s) or (
-            tpot_s > times * view.slo.tpot_s * tokens_per_step
+            tpot_s > times * step.snapshot.between_steps_s(view.slo.tpot_s)
         )
 
     def tried(
@@ -65,7 +59,7 @@ class IdleEngine:
         known: has `step.model` been measured?
         """
         times = _NEVER if known else _NEVER_UNSEEN
-        waiting, each = step.snapshot.waiting, step.snapshot.tokens_per_step
+        waiting = step.snapshot.waiting
         if len(refused) < len(waiting):
             return None
         self._only_refused += 1
@@ -73,7 +67,7 @@ class IdleEngine:
         for row, view in enumerate(islice(waiting, _MOST_LOOKED_AT)):
             if view.prompt_tokens >= self._limits.kv_tokens or view.deadline_s <= step.start_s:
                 continue
-            if not self.unservable(step.model, each, view, times):
+            if not self.unservable(step, view, times):
                 return row
             stubborn = row if stubborn is None else stubborn
         return stubborn if self._only_refused > _STUBBORN else None

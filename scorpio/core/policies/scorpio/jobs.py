@@ -223,7 +223,9 @@ def prefill_jobs(
         tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
         common, shared_id = np.insert(common, at, 0.0), np.insert(shared_id, at, 0.0)
     firm = (~(rejectable | resumed)).nonzero()[0]
-    broken = firm[_out_of_reach(model, step.between_steps_s(tpot_s[firm]), (prefix + tokens)[firm])]
+    broken = firm[
+        _out_of_reach(model, step.snapshot.between_steps_s(tpot_s[firm]), (prefix + tokens)[firm])
+    ]
     deadline_s[broken] = np.minimum(deadline_s[broken], arrival_s[broken])
     work_s, behind = prefill_work_s(model, tokens, prefix), np.zeros(len(row), dtype=np.bool_)
     return PrefillJobs(

@@ -91,7 +91,7 @@ class Scorpio:
         stock = light_step(step)
         if stock is not None:
             return self._light(step, stock)
-        never_could = partial(self._idle.unservable, step.model, snapshot.tokens_per_step)
+        never_could = partial(self._idle.unservable, step)
         never, reject = unservable(step, never_could)
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.later_step_s())

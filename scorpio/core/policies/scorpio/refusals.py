@@ -51,7 +51,7 @@ def unservable(
     waiting, token_s = step.snapshot.waiting, step.model.context_token_s
     alone_s, too_fast = step.model.step_s(1, 0.0), None
     longest = float(waiting.prompt_tokens.max(initial=0.0))
-    every_s = step.between_steps_s(waiting.tpot_slo_s)
+    every_s = step.snapshot.between_steps_s(waiting.tpot_slo_s)
     if alone_s + token_s * longest > every_s.min(initial=math.inf):
         too_fast = every_s < alone_s + token_s * waiting.prompt_tokens
 
@@ -190,7 +190,7 @@ def _reason(step: StepContext, view: RequestView, over: bool, decodes: bool) -> 
     """over: its tenant has too much. decodes: would there be any beside it?"""
     if over:
         return RejectReason.OVER_QUOTA
-    target_s = step.between_steps_s(view.slo.tpot_s)
+    target_s = step.snapshot.between_steps_s(view.slo.tpot_s)
     if decodes and wasteful(step, target_s, step.decodes.tightest_s):
         return RejectReason.TPOT_INFEASIBLE
     return RejectReason.TTFT_INFEASIBLE

@@ -53,7 +53,7 @@ def step_decodes(
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    every_s = target_s * snapshot.tokens_per_step
+    every_s = snapshot.between_steps_s(target_s)
     most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
     return StepDecodes(
         decodes.count,

@@ -63,7 +63,7 @@ def light_step(step: StepContext) -> StockStep | None:
         return None  # one cannot be served in time, and its client would rather know
     members = len(running) + len(waiting)
     context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
-    wanted_s = step.between_steps_s(float(waiting.tpot_slo_s.min(initial=math.inf)))
+    wanted_s = step.snapshot.between_steps_s(float(waiting.tpot_slo_s.min(initial=math.inf)))
     tightest_s = min(decodes.tightest_s, wanted_s)
     grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
     if grown_s > share * tightest_s:

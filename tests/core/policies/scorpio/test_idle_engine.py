@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
@@ -29,6 +30,15 @@ def ask(seq: int = 1, tokens: int = 50, cached: int = 0, ttft_s: float = math.in
     return RequestView(f"r{seq}", seq, NOW_S, tokens, 8, slo, cached_tokens=cached)
 
 
+def idle(
+    model: StepModel = MODEL, each: float = 1.0, waiting: WaitingTable | None = None
+) -> StepContext:
+    """Nothing runs. each: tokens per step."""
+    table = WaitingTable() if waiting is None else waiting
+    seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens, tokens_per_step=each)
+    return step_of(model, seen, NOW_S)
+
+
 def ttft_s(tokens: int, cached: int, steps: int) -> float:
     return steps * 0.010 + tokens * 0.001 + 1e-6 * tokens * (cached + tokens / 2)
 
@@ -41,24 +51,22 @@ def test_never_is_half_as_long_again_as_it_takes(tokens: int, cached: int, steps
     engine, needs_s = IdleEngine(MODEL, LIMITS), ttft_s(tokens - cached, cached, steps)
     soon = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 0.999)
     late = ask(tokens=tokens, cached=cached, ttft_s=needs_s / 1.5 * 1.001)
-    assert engine.unservable(MODEL, 1.0, soon)
-    assert not engine.unservable(MODEL, 1.0, late)
+    assert engine.unservable(idle(), soon)
+    assert not engine.unservable(idle(), late)
     assert engine.unservable(
-        MODEL, 1.0, replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s))
+        idle(), replace(late, slo=Slo(late.slo.ttft_s, math.inf, soon.slo.ttft_s))
     )
-    assert engine.unservable(
-        MODEL, 1.0, replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s))
-    )
+    assert engine.unservable(idle(), replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s)))
 
 
 def test_a_pace_that_one_alone_cannot_keep_is_never_kept() -> None:
     engine = IdleEngine(MODEL, LIMITS)
     alone_s = 0.011 + 0.01  # a context of 1,000
-    assert engine.unservable(MODEL, 1.0, ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
-    assert not engine.unservable(MODEL, 1.0, ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
+    assert engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
+    assert not engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
     # Drafts: two tokens of each step.
-    assert not engine.unservable(MODEL, 2.0, ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
-    assert engine.unservable(MODEL, 2.0, ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
+    assert not engine.unservable(idle(each=2.0), ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
+    assert engine.unservable(idle(each=2.0), ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
 
 
 @pytest.mark.parametrize(("profile", "measured"), [(MODEL, SLOW), (SLOW, MODEL)])
@@ -67,8 +75,8 @@ def test_never_holds_by_the_profile_and_by_what_was_measured(
 ) -> None:
     """A slow minute is no reason, nor is a profile taken in one."""
     view = ask(ttft_s=ttft_s(50, 0, 1) / 1.5 * 1.001)
-    assert not IdleEngine(profile, LIMITS).unservable(measured, 1.0, view)
-    assert IdleEngine(SLOW, LIMITS).unservable(SLOW, 1.0, view)
+    assert not IdleEngine(profile, LIMITS).unservable(idle(measured), view)
+    assert IdleEngine(SLOW, LIMITS).unservable(idle(SLOW), view)
 
 
 def tried(engine: IdleEngine, *views: RequestView, known: bool = True,
@@ -77,8 +85,7 @@ def tried(engine: IdleEngine, *views: RequestView, known: bool = True,
     for view in views:
         table.add(view, float(view.seq))
     names = [view.request_id for view in views][:refused]
-    seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens)
-    return engine.tried(step_of(MODEL, seen, NOW_S), known, names)
+    return engine.tried(idle(waiting=table), known, names)
 
 
 OUT_OF_REACH = 0.001
