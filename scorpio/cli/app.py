@@ -28,15 +28,14 @@ from scorpio.cli.options import (
     Trace,
 )
 from scorpio.cli.parse import (
-    check_options,
     check_policies,
     listed,
     one_of,
-    option_values,
     parse_seed,
     reading_of,
 )
 from scorpio.cli.profile import profile
+from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.traces import convert, replay
 from scorpio.cli.wanted import wanted
 
@@ -47,8 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
-POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
-_PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def main() -> None:
@@ -60,55 +57,7 @@ app.callback()(main_options)
 app.command()(version)
 
 
-@app.command(context_settings=_PASS_THROUGH)
-def serve(
-    context: typer.Context,
-    model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
-    policy: Annotated[str | None, typer.Option(help=f"one of {POLICIES}; scorpio")] = None,
-    policy_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
-    ] = None,
-    slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
-    latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
-    profile_mismatch: Annotated[
-        str, typer.Option(help="a latency profile of another model: refuse, warn")
-    ] = "refuse",
-    length_model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
-    ] = None,
-    unsupported: Annotated[
-        str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
-    ] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
-) -> None:
-    """Serve MODEL: vLLM's own OpenAI server with our scheduler.
-
-    Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
-    """
-    with one_line_errors():
-        if policy is not None:
-            check_policies([policy])
-        options = option_values(policy_option or [])
-        check_options(policy, options, context.args)
-        one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
-        if unsupported is not None:
-            one_of("unsupported", unsupported, ("refuse", "passthrough"))
-        from scorpio.server.serve import serve as run_server
-
-        run_server(
-            model,
-            context.args,
-            policy=policy,
-            policy_options=options or None,
-            slo_config=slo_config,
-            latency=latency,
-            profile_mismatch=profile_mismatch,
-            length_model=length_model,
-            unsupported=unsupported,
-            run_dir=run_dir,
-        )
-
-
+app.command(context_settings=PASS_THROUGH)(serve)
 app.command()(profile)
 
 

@@ -22,6 +22,7 @@ _TABLE = {
     ("scorpio.server.mistakes", "ServeError"): USAGE,
     ("scorpio.server.vllm_api", "EngineDiedError"): FAILED,
     ("scorpio.settings", "SettingsError"): USAGE,
+    ("scorpio.fleet.on_ray", "NoRayError"): USAGE,
     ("predictors.latency.artifact", "ProfileFileError"): USAGE,
     ("predictors.latency.samples", "StepFileError"): FAILED,
     ("predictors.latency.fit", "FitError"): FAILED,

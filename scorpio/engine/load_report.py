@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from scorpio.core.routing.load import ReplicaLoad, by_due, counted
-from scorpio.engine.scheduler import ScorpioScheduler
+from scorpio.engine.picture import kv_free_tokens
+
+if TYPE_CHECKING:
+    from scorpio.engine.parts import SchedulerWithParts
 
 
-def replica_load(scheduler: ScorpioScheduler, at_s: float) -> ReplicaLoad:
-    """As of now. at_s: on the clock of the router that will read it."""
-    now_s = scheduler.now_s()
-    running, waiting = list(scheduler.running), list(scheduler.waiting)
+def replica_load(scheduler: SchedulerWithParts, at_s: float) -> ReplicaLoad:
+    """As of now. at_s: on the clock of the router that will read it.
+
+    The running ones are read one by one (the columns that a policy plans with say who has joined
+    since they were last asked for); those that wait may be many, and are columns.
+    """
+    running, queue = list(scheduler.running), scheduler.waiting.table
     views = [scheduler.view_of(request) for request in running]
-    queued = [scheduler.view_of(request) for request in waiting]
-    prefills = [
-        (view.deadline_s - now_s, max(view.prompt_tokens - request.num_computed_tokens, 0))
-        for view, request in zip(views, running, strict=True)
-    ]
-    prefills += [(view.deadline_s - now_s, view.prefill_tokens) for view in queued]
-    block = scheduler.block_size
+    computed = [request.num_computed_tokens for request in running]
+    left = [max(v.prompt_tokens - done, 0) for v, done in zip(views, computed, strict=True)]
+    due_s = np.concatenate([[v.deadline_s for v in views], queue.deadline_s]) - scheduler.now_s()
     return ReplicaLoad(
         at_s=at_s,
         running=len(running),
-        waiting=len(waiting),
-        context_tokens=sum(request.num_computed_tokens for request in running),
-        kv_free_tokens=scheduler.kv_cache_manager.block_pool.get_num_free_blocks() * block,
-        prefill_tokens=by_due(prefills),
+        waiting=len(scheduler.waiting),
+        context_tokens=sum(computed),
+        kv_free_tokens=kv_free_tokens(scheduler, scheduler.limits),
+        prefill_tokens=by_due(due_s, np.concatenate([left, queue.prefill_tokens])),
         batch=counted(view.slo.tpot_s for view in views),
-        waiting_batch=counted(view.slo.tpot_s for view in queued),
+        waiting_batch=counted(queue.tpot_slo_s.tolist()),
     )

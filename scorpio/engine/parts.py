@@ -18,7 +18,8 @@ from vllm.v1.request import Request
 
 from scorpio.core.policy import Policy
 from scorpio.core.request import RequestView
-from scorpio.core.snapshot import Snapshot
+from scorpio.core.routing.load import Replica
+from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.engine import seams
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
@@ -28,6 +29,7 @@ from scorpio.engine.drafts import Drafts
 from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.picture import engine_limits, rank, snapshot
 from scorpio.engine.prefix_hits import PrefixHits
@@ -119,6 +121,8 @@ class SchedulerWithParts(AsyncScheduler):
         )
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
+        if settings.run_dir is not None:  # routers send nothing to a server that has said nothing
+            self._publish(force=True)
 
     def now_s(self) -> float:
         """The one clock; what requests see of it is `ServingClock`'s. The twin overrides it."""
@@ -138,6 +142,11 @@ class SchedulerWithParts(AsyncScheduler):
     def policy_switch(self) -> PolicySwitch:
         """Builds policies for this engine."""
         return self._switch
+
+    @property
+    def limits(self) -> EngineLimits:
+        """What the engine holds at most."""
+        return self._limits
 
     @property
     def tracked_ids(self) -> set[str]:
@@ -225,6 +234,9 @@ class SchedulerWithParts(AsyncScheduler):
             "waiting_prompt_tokens": self.waiting.prompt_tokens,
             "seeds_dropped": self._seeds.dropped,
             "tokens_per_step": round(self._drafts.tokens_per_step, 3),
+            # for routers, scorpio/server/load.py
+            "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
+            "load": replica_load(self, self.wall_s()).to_dict(),
         }
 
     def _publish(self, force: bool = False) -> None:

@@ -41,7 +41,7 @@ def snapshot(
     executing_since_s: float,
 ) -> Snapshot:
     """As of now."""
-    free_blocks = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    free_blocks = _free_blocks(scheduler)
     if len(running):  # vLLM keeps these from those that would join
         free_blocks = max(free_blocks - scheduler.kv_cache_manager.watermark_blocks, 0)
     sessions = scheduler.num_waiting_for_streaming_input
@@ -51,9 +51,22 @@ def snapshot(
         running=running,
         waiting=waiting,
         limits=limits,
-        kv_free_tokens=free_blocks * limits.kv_tokens // _blocks(scheduler),
+        kv_free_tokens=_tokens(scheduler, limits, free_blocks),
         executing_since_s=executing_since_s,
     )
+
+
+def kv_free_tokens(scheduler: AsyncScheduler, limits: EngineLimits) -> int:
+    """Of the whole pool."""
+    return _tokens(scheduler, limits, _free_blocks(scheduler))
+
+
+def _tokens(scheduler: AsyncScheduler, limits: EngineLimits, blocks: int) -> int:
+    return blocks * limits.kv_tokens // _blocks(scheduler)
+
+
+def _free_blocks(scheduler: AsyncScheduler) -> int:
+    return int(scheduler.kv_cache_manager.block_pool.get_num_free_blocks())
 
 
 def _blocks(scheduler: AsyncScheduler) -> int:

@@ -79,9 +79,8 @@ async def send_answer(send: Send, answer: Answer, keep: RawHeaders | None = None
     dropped = (b"content-type", b"content-length", b"transfer-encoding")
     raw: RawHeaders = [(k, v) for k, v in keep or [] if k.lower() not in dropped]
     raw += [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.items()]
-    raw += [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(answer.body)).encode()),
-    ]
+    if "content-type" not in answer.headers:
+        raw.append((b"content-type", b"application/json"))
+    raw.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -14,7 +14,7 @@ HEALTH_PATH = "/scorpio/health"
 
 def health_answer(server: ServerContext) -> Answer:
     """What scorpio/server/engine_watch.py has seen so far."""
-    state = _state(server)
+    state = health_state(server)
     content = {
         "status": state,
         "unfinished": server.engine.get_num_unfinished_requests(),
@@ -23,7 +23,8 @@ def health_answer(server: ServerContext) -> Answer:
     return json_answer(200 if state == "ok" else 503, content)
 
 
-def _state(server: ServerContext) -> str:
+def health_state(server: ServerContext) -> str:
+    """ok, stalled, draining or dead."""
     if server.engine.errored:
         return "dead"
     if server.flights.draining:

@@ -16,6 +16,7 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "heartbeat_unix_s": min,
     "last_progress_unix_s": min,
     "control_seq": min,  # a switch is done when all have it
+    "requested_control_seq": max,
     "control_error": max,  # "" when there is none
     "breaker_open": max,
     "paused": max,
@@ -29,6 +30,8 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "p99": max,
 }
 
+_FIRST = ("policy_options", "replica", "load")  # of each engine by itself: /scorpio/load
+
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of one or more engines. With one it is that one's."""
@@ -40,14 +43,16 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _together(key: str, values: list[Any]) -> Any:
     known = [value for value in values if value is not None]
-    if not known or key == "policy_options":
+    if not known or key in _FIRST:
         return values[0]
     if key in _WORST:
         return _WORST[key](known)
     if all(isinstance(value, Mapping) for value in known):
         return merged(known)
-    if all(isinstance(value, list) for value in known):
+    if all(isinstance(value, list) and all(map(_is_number, value)) for value in known):
         return [sum(column) for column in zip_longest(*known, fillvalue=0)]
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known):
-        return sum(known)
-    return known[0]
+    return sum(known) if all(map(_is_number, known)) else known[0]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -22,6 +22,7 @@ from scorpio.server.generation import generate
 from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.in_force import in_force, told
+from scorpio.server.load import LOAD_PATH, load_answer
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
 from scorpio.server.vllm_api import mark_engine_died
@@ -69,6 +70,9 @@ class ScorpioMiddleware:
             return
         elif path == HEALTH_PATH and scope["method"] in ("GET", "HEAD"):
             await send_answer(send, health_answer(self._server(scope)))
+            return
+        elif path == LOAD_PATH and scope["method"] == "GET":
+            await send_answer(send, load_answer(self._server(scope)))
             return
         elif path == metrics.METRICS_PATH and scope["method"] == "GET":
             await metrics.serve_metrics(self._app, self._server(scope), scope, receive, send)

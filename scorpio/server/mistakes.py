@@ -19,7 +19,7 @@ from scorpio.versions import installed_vllm, minor
 FLAGS = Path(__file__).parent / "vllm_flags.json"  # `python -m tests.server.flags` writes it
 OWN = (
     *("--policy", "--policy-option", "--slo-config", "--latency", "--profile-mismatch"),
-    *("--length-model", "--unsupported", "--run-dir"),
+    *("--length-model", "--unsupported", "--run-dir", "--replicas", "--router", "--ray-address"),
 )
 DEFAULT_PORT = 8000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -81,7 +81,7 @@ def _check_flag(arg: str, flags: frozenset[str]) -> None:
 
 
 def _check_address(argv: Sequence[str]) -> None:
-    given = _values(argv)
+    given = values_of(argv)
     if given.keys() & {"--config", "--uds", "--fd"}:
         return  # the address is vLLM's to find out
     host = given.get("--host", "")
@@ -105,7 +105,7 @@ def _check_address(argv: Sequence[str]) -> None:
             raise ServeError(f"{place}: {said}") from None
 
 
-def _values(argv: Sequence[str]) -> dict[str, str]:
+def values_of(argv: Sequence[str]) -> dict[str, str]:
     """Of options with a value, `--name value` or `--name=value`; the last one counts."""
     found: dict[str, str] = {}
     for arg, following in zip(argv, [*argv[1:], ""], strict=False):

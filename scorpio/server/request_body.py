@@ -62,19 +62,10 @@ def fold(
 ) -> Folded:
     """Fold headers and defaults into the body. Raises SloError naming the malformed field."""
     untouched = Folded(None, rules.book.default, tenant=tenant_id(account, ""))
-    if endpoint.xargs_path is None or not _is_json(headers.get("content-type", "")):
+    found = parsed(raw, headers, endpoint)
+    if found is None or endpoint.xargs_path is None:
         return untouched
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return untouched
-    except RecursionError:
-        raise SloError("body", "is nested too deep") from None
-    if isinstance(body, dict):
-        check_body(raw, body)
-    holder = _holder(body, endpoint.xargs_path)
-    if holder is None:
-        return untouched
+    body, holder = found
     key = endpoint.xargs_path[-1]
     given = holder.get(key)
     if given is not None and not isinstance(given, dict):
@@ -87,6 +78,26 @@ def fold(
         return Folded(None, *told)
     holder[key] = stated.xargs
     return Folded(json.dumps(body, separators=(",", ":")).encode(), *told)
+
+
+def parsed(
+    raw: bytes, headers: dict[str, str], endpoint: Endpoint
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """A JSON body, and the object in it that holds `vllm_xargs`; None when there is nothing to fold
+    into. Raises SloError: vLLM would not read it."""
+    if endpoint.xargs_path is None or not _is_json(headers.get("content-type", "")):
+        return None
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    except RecursionError:
+        raise SloError("body", "is nested too deep") from None
+    if not isinstance(body, dict):
+        return None
+    check_body(raw, body)
+    holder = _holder(body, endpoint.xargs_path)
+    return None if holder is None else (body, holder)
 
 
 def _holder(body: Any, path: tuple[str, ...]) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from predictors.length.shipped import SHIPPED, open_model
 from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
+from scorpio.server.follow import follow_parent
 from scorpio.server.mistakes import ServeError, check_early
 from scorpio.server.profile_check import REFUSE, ChosenProfile
 from scorpio.server.serve_args import (
@@ -78,6 +79,7 @@ def serve(
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
     leftovers: list[Path] = []
     with ending_at_once(leftovers), _run_dir(run_dir, leftovers) as directory:
+        follow_parent()
         cpu = is_cpu_build()
         try:
             scorpio = {} if slo_config is None else read_slo_config(slo_config)

@@ -21,7 +21,7 @@ from scorpio.studies.study import Rows, table
 SIZES, ROUTERS = (8, 64, 256), ("promises", "headroom", "lmetric")
 EACH_RPS, TOLD_EVERY = 8.0, 50  # requests between two reports
 _STEP = StepModel(0.013, 2.8e-5, 5.3e-5, 96.0, 0.0, 0.0, 8.6e-8)
-_TOLD = ReplicaLoad(0.0, 20, 3, 20_000, 50_000, by_due([(0.4, 3000)]), ((0.05, 20),))
+_TOLD = ReplicaLoad(0.0, 20, 3, 20_000, 50_000, by_due([0.4], [3000]), ((0.05, 20),))
 
 
 def measure(name: str, replicas: int, count: int) -> list[float]:

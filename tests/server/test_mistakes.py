@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.cli.app import POLICIES
+from scorpio.cli.serve import POLICIES
 from scorpio.core.registry import policy_names
 from scorpio.server.mistakes import OWN, ServeError, check_early, vllm_flags
 from scorpio.server.serve import _run_dir
@@ -21,7 +21,7 @@ from scorpio.versions import SUPPORTED_VLLM, minor
 PROGRAM = """
 import sys
 sys.modules["vllm"] = None
-from scorpio.cli.app import main
+from scorpio.cli.serve import main
 main()
 """
 

@@ -26,32 +26,65 @@ class FleetView:
     to. sent: how many it was sent in all.
     """
 
-    def __init__(self, replicas: Sequence[Replica], delay_s: float = 0.0) -> None:
-        n, steps = len(replicas), [replica.step for replica in replicas]
-        self.replicas = tuple(replicas)
-        self.alive: BoolArray = np.ones(n, dtype=np.bool_)
-        self.sent = np.zeros(n)
-        self.running, self.waiting = np.zeros(n), np.zeros(n)
-        self.context_tokens = np.zeros(n)
-        self.kv_free_tokens = np.array([float(r.kv_tokens) for r in replicas])
-        self.max_num_seqs = np.array([float(r.max_num_seqs) for r in replicas])
-        self.prefill_tokens = np.zeros((n, len(DUE_S)))
-        self.tightest_s = np.full(n, np.inf)
-        self.base_s = np.array([step.base_s for step in steps])
-        self.token_s = np.array([step.high_token_s for step in steps])
-        self.decode_s = np.array([step.low_token_s for step in steps])
-        self.context_token_s = np.array([step.context_token_s for step in steps])
-        self.full_s = np.array(
-            [step.step_s(0, 0.0, r.token_budget) for step, r in zip(steps, replicas, strict=True)]
-        )
-        columns = (self.token_s, self.decode_s, self.context_token_s)
-        self._mean_s = tuple(float(column.mean()) for column in columns)
-        self.prefixes = PrefixIndex(n)
-        self._since: list[deque[tuple[float, RoutedRequest]]] = [deque() for _ in replicas]
+    def __init__(self, replicas: Sequence[Replica] = (), delay_s: float = 0.0) -> None:
+        self.replicas: list[Replica] = []
+        self.alive: BoolArray = np.empty(0, dtype=np.bool_)
+        self.sent, self.running, self.waiting = np.empty(0), np.empty(0), np.empty(0)
+        self.context_tokens, self.kv_free_tokens = np.empty(0), np.empty(0)
+        self.max_num_seqs, self.tightest_s = np.empty(0), np.empty(0)
+        self.prefill_tokens = np.empty((0, len(DUE_S)))
+        self.base_s, self.token_s, self.decode_s = np.empty(0), np.empty(0), np.empty(0)
+        self.context_token_s, self.full_s = np.empty(0), np.empty(0)
+        self.prefixes = PrefixIndex()
+        self._since: list[deque[tuple[float, RoutedRequest]]] = []
+        self._free: list[int] = []
         self._delay_s = delay_s
+        for replica in replicas:
+            self.add(replica)
 
     def __len__(self) -> int:
         return len(self.replicas)
+
+    def add(self, replica: Replica) -> int:
+        """A replica that may be sent to from now on. Returns its row, for as long as it lives."""
+        step, budget = replica.step, replica.token_budget
+        values = {
+            "alive": True,
+            # as if it had had its turns: it must not get all of the next ones
+            "sent": self.sent[self.alive].min() if self.alive.any() else 0.0,
+            "running": 0.0,
+            "waiting": 0.0,
+            "context_tokens": 0.0,
+            "kv_free_tokens": float(replica.kv_tokens),
+            "max_num_seqs": float(replica.max_num_seqs),
+            "prefill_tokens": np.zeros(len(DUE_S)),
+            "tightest_s": np.inf,
+            "base_s": step.base_s,
+            "token_s": step.high_token_s,
+            "decode_s": step.low_token_s,
+            "context_token_s": step.context_token_s,
+            "full_s": step.step_s(0, 0.0, budget),
+        }
+        row = self._free.pop() if self._free else len(self)
+        for name, value in values.items():
+            column = getattr(self, name)
+            if row == len(column):
+                column = np.concatenate([column, np.zeros((1, *column.shape[1:]), column.dtype)])
+                setattr(self, name, column)
+            column[row] = value
+        self.replicas[row:] = [replica, *self.replicas[row + 1 :]]
+        self._since[row:] = [deque(), *self._since[row + 1 :]]
+        self.prefixes.replicas = len(self)
+        columns = (self.token_s, self.decode_s, self.context_token_s)
+        self._mean_s = tuple(float(column.mean()) for column in columns)
+        return row
+
+    def remove(self, row: int) -> None:
+        """It is gone, and its cache with it. Its row may be given to another."""
+        self.alive[row] = False
+        self._since[row].clear()
+        self.prefixes.forget(row)
+        self._free.append(row)
 
     def report(self, replica: int, load: ReplicaLoad) -> None:
         """What it tells replaces what was believed of it; what it cannot have seen is added."""

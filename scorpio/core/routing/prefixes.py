@@ -17,15 +17,15 @@ MOST_BLOCKS = 100_000  # remembered in all; the one not asked for longest is for
 
 
 class PrefixIndex:
-    """Block id -> replicas that were sent a prompt with it."""
+    """Block id -> replicas that were sent a prompt with it. replicas: how many there are."""
 
-    def __init__(self, replicas: int, most_blocks: int = MOST_BLOCKS) -> None:
-        self._replicas, self._most = replicas, most_blocks
+    def __init__(self, replicas: int = 0, most_blocks: int = MOST_BLOCKS) -> None:
+        self.replicas, self._most = replicas, most_blocks
         self._where: OrderedDict[int, set[int]] = OrderedDict()
 
     def hits(self, request: RoutedRequest) -> FloatArray:
         """Leading prompt tokens that each replica probably holds, [N]; never the whole prompt."""
-        found = np.zeros(self._replicas)
+        found = np.zeros(self.replicas)
         most = request.prompt_tokens - 1
         holding: set[int] | None = None
         for depth, block in enumerate(request.prefix_ids, 1):

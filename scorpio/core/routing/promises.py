@@ -35,7 +35,7 @@ class Promises:
         """[N]: when the work there would be done; a replica of another side is the last resort."""
         new = view.new_tokens(request)
         self._demand.note(view, request, float(new.min()), now_s)
-        if now_s >= self._next_s or (self._alive != view.alive).any():
+        if now_s >= self._next_s or not np.array_equal(self._alive, view.alive):
             self._choose_sides(view, now_s)
         fits = self._floor_s <= request.slo.tpot_s
         own = self._floor_s == self._floor_s[fits].max(initial=0.0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.fleet_view import FleetView
-from scorpio.core.routing.load import ReplicaLoad, RoutedRequest
+from scorpio.core.routing.load import Replica, ReplicaLoad, RoutedRequest
 
 
 class Ranking(Protocol):
@@ -48,7 +48,10 @@ class Router:
         """A replica tells its load."""
         self.view.report(replica, load)
 
+    def joined(self, replica: Replica) -> int:
+        """One more, or one in the place of another. Returns its number."""
+        return self.view.add(replica)
+
     def lost(self, replica: int) -> None:
         """It is gone, and its cache with it."""
-        self.view.alive[replica] = False
-        self.view.prefixes.forget(replica)
+        self.view.remove(replica)

@@ -53,9 +53,9 @@ def test_in_turn() -> None:
 
 def busy(deals: Router) -> Router:
     """0: many requests, no prefill. 1: few, much prefill. 2: between."""
-    deals.report(0, ReplicaLoad(0.0, 30, 0, 3000, 50_000, by_due([]), ((0.05, 30),)))
-    deals.report(1, ReplicaLoad(0.0, 2, 3, 500, 50_000, by_due([(2.0, 9000)]), ((0.05, 2),)))
-    deals.report(2, ReplicaLoad(0.0, 8, 1, 900, 50_000, by_due([(2.0, 600)]), ((0.05, 8),)))
+    deals.report(0, ReplicaLoad(0.0, 30, 0, 3000, 50_000, by_due([], []), ((0.05, 30),)))
+    deals.report(1, ReplicaLoad(0.0, 2, 3, 500, 50_000, by_due([2.0], [9000]), ((0.05, 2),)))
+    deals.report(2, ReplicaLoad(0.0, 8, 1, 900, 50_000, by_due([2.0], [600]), ((0.05, 8),)))
     return deals
 
 
@@ -89,7 +89,7 @@ def test_most_of_the_prompt_while_not_too_full() -> None:
 
 def test_the_least_headroom_that_is_enough() -> None:
     deals = router("headroom", 2)
-    deals.report(0, ReplicaLoad(0.0, 5, 0, prefill_tokens=by_due([(0.2, 1000)])))
+    deals.report(0, ReplicaLoad(0.0, 5, 0, prefill_tokens=by_due([0.2], [1000])))
     assert deals.choose(request(1, ttft_s=1.0), 0.0) == 0  # packed
     assert deals.choose(request(2, ttft_s=0.15), 0.0) == 1  # only there in time
 

@@ -15,7 +15,7 @@ from tests.core.routing.fleets import request, view
 
 
 def test_prefill_work_is_told_by_when_it_is_due() -> None:
-    told = by_due([(0.1, 10), (0.25, 1), (0.26, 5), (-3.0, 7), (40.0, 2), (math.inf, 3)])
+    told = by_due([0.1, 0.25, 0.26, -3.0, 40.0, math.inf], [10, 1, 5, 7, 2, 3])
     assert told == (18, 5, 0, 0, 0, 0, 0, 0, 5)
     assert len(told) == len(DUE_S)
 
@@ -25,7 +25,7 @@ def test_a_batch_is_told_tightest_first() -> None:
 
 
 def test_a_load_is_a_line_of_json() -> None:
-    load = ReplicaLoad(1.5, 3, 2, 900, 5000, by_due([(0.4, 12)]), counted([0.03]))
+    load = ReplicaLoad(1.5, 3, 2, 900, 5000, by_due([0.4], [12]), counted([0.03]))
     told = json.loads(json.dumps(asdict(load)))
     assert told["prefill_tokens"] == [0, 12, 0, 0, 0, 0, 0, 0, 0]
     assert ReplicaLoad(**told).running == 3
@@ -61,7 +61,7 @@ def test_what_waits_binds_as_what_runs() -> None:
 
 def test_forecasts_are_those_of_a_step_as_long_as_the_tightest_target() -> None:
     fleet = view(2)
-    fleet.report(1, ReplicaLoad(0.0, running=10, prefill_tokens=by_due([(0.5, 1000), (8.0, 5000)])))
+    fleet.report(1, ReplicaLoad(0.0, running=10, prefill_tokens=by_due([0.5, 8.0], [1000, 5000])))
     found = forecasts(fleet, request(prompt=1000, tpot_s=0.05), 0.0)
     alone_s = [0.010 + 0.00005, 0.010 + 0.00005 * 11]
     assert found.tpot_s == pytest.approx(alone_s)

@@ -1,0 +1,138 @@
+"""`scorpio serve`: one engine in this process, or a fleet of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorpio.cli.errors import UsageError, one_line_errors
+from scorpio.cli.parse import check_options, check_policies, one_of, option_values
+
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
+FLEET = "Several engines"
+
+
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
+    policy: Annotated[str | None, typer.Option(help=f"one of {POLICIES}; scorpio")] = None,
+    policy_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
+    ] = None,
+    slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
+    latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
+    profile_mismatch: Annotated[
+        str, typer.Option(help="a latency profile of another model: refuse, warn")
+    ] = "refuse",
+    length_model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
+    ] = None,
+    unsupported: Annotated[
+        str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
+    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
+    ] = None,
+    router: Annotated[
+        str | None, typer.Option(help="which replica gets a request", rich_help_panel=FLEET)
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="a cluster of Ray; local", rich_help_panel=FLEET)
+    ] = None,
+) -> None:
+    """Serve MODEL: vLLM's own OpenAI server with our scheduler.
+
+    Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
+    """
+    with one_line_errors():
+        if policy is not None:
+            check_policies([policy])
+        options = option_values(policy_option or [])
+        check_options(policy, options, context.args)
+        one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
+        if unsupported is not None:
+            one_of("unsupported", unsupported, ("refuse", "passthrough"))
+        if replicas is None:
+            for name, given in (("--router", router), ("--ray-address", ray_address)):
+                if given is not None:
+                    raise UsageError(f"{name}: only with --replicas")
+            from scorpio.server.serve import serve as run_server
+
+            run_server(
+                model,
+                context.args,
+                policy=policy,
+                policy_options=options or None,
+                slo_config=slo_config,
+                latency=latency,
+                profile_mismatch=profile_mismatch,
+                length_model=length_model,
+                unsupported=unsupported,
+                run_dir=run_dir,
+            )
+            return
+        if run_dir is not None:
+            raise UsageError("--run-dir: each replica has its own")
+        own: list[str] = [f"--policy-option={option}" for option in policy_option or []]
+        for name, value in (
+            ("--policy", policy),
+            ("--latency", latency and latency.absolute()),
+            ("--profile-mismatch", profile_mismatch),
+            ("--length-model", length_model),
+            ("--unsupported", unsupported),
+        ):
+            own += [] if value is None else [name, str(value)]
+        _serve_fleet(model, own, context.args, slo_config, replicas, router, ray_address)
+
+
+def _serve_fleet(
+    model: str,
+    own: Sequence[str],
+    vllm_args: Sequence[str],
+    slo_config: Path | None,
+    replicas: int,
+    router: str | None,
+    ray_address: str | None,
+) -> None:
+    from scorpio.fleet.command import serve_fleet
+    from scorpio.fleet.settings import DEFAULT_ROUTER, fleet_settings
+    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+
+    check_early(model, vllm_args)
+    given = values_of(vllm_args)
+    asked = {
+        "model": model,
+        "replicas": replicas,
+        "router": router or DEFAULT_ROUTER,
+        "serve_args": [*own, *_without(vllm_args, ("--host", "--port", "--shutdown-timeout"))],
+        "slo_config": slo_config and slo_config.absolute(),
+    }
+    if "--shutdown-timeout" in given:
+        asked["drain_s"] = given["--shutdown-timeout"]
+    settings = fleet_settings(asked)
+    settings.scorpio()
+    port = int(given.get("--port", DEFAULT_PORT))
+    serve_fleet(settings, given.get("--host"), port, ray_address or "local", _say)
+
+
+def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What is the fleet's own, not a replica's: `--name value` and `--name=value` left out."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name.replace("_", "-") not in names:
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    return kept
+
+
+def _say(line: str) -> None:
+    print(f"scorpio: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,71 @@
+"""Which parts make a fleet on Ray Serve? N replicas, and the front that routes to them.
+
+`scorpio.fleet:build_app` in a Serve config file, or `scorpio serve MODEL --replicas N`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scorpio.fleet.front import Front
+from scorpio.fleet.on_ray import serve
+from scorpio.fleet.registry import registry_of
+from scorpio.fleet.replica import STOP_S, EngineReplica
+from scorpio.fleet.settings import FleetSettings, fleet_settings
+
+FRONT = "Front"
+REPLICA = "Replica"
+HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 3.0, 6.0
+MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
+
+
+class FrontDeployment:
+    """A deployment of Ray Serve: one of these for each front. engines: keeps the two together."""
+
+    def __init__(self, raw: dict[str, Any], engines: Any) -> None:
+        self._settings, self._engines = fleet_settings(raw), engines
+        self._registry = registry_of(serve().get_replica_context().app_name)
+
+    def __serve_build_asgi_app__(self) -> Front:
+        return Front(self._settings, self._known)
+
+    async def _known(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = await self._registry.replicas.remote()
+        return found
+
+
+def build_app(args: dict[str, Any]) -> Any:
+    """The Serve application. args: of `FleetSettings`. Raises SettingsError."""
+    settings = fleet_settings(args)
+    settings.scorpio()
+    raw = settings.model_dump(mode="json")
+    replica = (
+        serve()
+        .deployment(EngineReplica)
+        .options(
+            name=REPLICA,
+            num_replicas=settings.replicas,
+            ray_actor_options=_resources(settings),
+            health_check_period_s=HEALTH_PERIOD_S,
+            health_check_timeout_s=HEALTH_TIMEOUT_S,
+            graceful_shutdown_wait_loop_s=0.5,
+            graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
+        )
+    )
+    front = (
+        serve()
+        .deployment(serve().ingress()(FrontDeployment))
+        .options(
+            name=FRONT,
+            num_replicas=settings.fronts,
+            ray_actor_options={"num_cpus": 0},
+            max_ongoing_requests=MOST_AT_ONCE,
+            graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
+        )
+    )
+    return front.bind(raw, replica.bind(raw))
+
+
+def _resources(settings: FleetSettings) -> dict[str, Any]:
+    return {"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica}

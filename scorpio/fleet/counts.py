@@ -1,0 +1,70 @@
+"""What has this front done? Counters and gauges for Prometheus, one registry for each front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scorpio.fleet.members import Members, State
+
+_ROUTE_BUCKETS_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
+
+
+class Counts:
+    """Of one front."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._sent = Counter(
+            "scorpio_fleet_requests",
+            "Requests sent to a replica.",
+            ["replica"],
+            registry=self._registry,
+        )
+        self._missed = Counter(
+            "scorpio_fleet_not_answered",
+            "Requests that a replica did not answer: refused, unavailable, failed, lost.",
+            ["replica", "reason"],
+            registry=self._registry,
+        )
+        self._route_s = Histogram(
+            "scorpio_fleet_route_duration_seconds",
+            "Choosing a replica for a request.",
+            buckets=_ROUTE_BUCKETS_S,
+            registry=self._registry,
+        )
+
+    def sent(self, replica: str) -> None:
+        """A request goes there."""
+        self._sent.labels(replica).inc()
+
+    def not_answered(self, replica: str, why: str) -> None:
+        """The client has seen nothing of it."""
+        self._missed.labels(replica, why).inc()
+
+    def routed(self, seconds: float) -> None:
+        """So long a decision took."""
+        self._route_s.observe(seconds)
+
+    def text(self, members: Members) -> bytes:
+        """As Prometheus reads it."""
+        now = CollectorRegistry(auto_describe=False)
+        now.register(_Replicas(members))
+        return bytes(generate_latest(self._registry)) + bytes(generate_latest(now))
+
+
+class _Replicas(Collector):
+    def __init__(self, members: Members) -> None:
+        self._members = members
+
+    def collect(self) -> Iterator[Metric]:
+        states = [member.state for member in self._members.by_name.values()]
+        replicas = GaugeMetricFamily(
+            "scorpio_fleet_replicas", "Replicas, by state.", labels=["state"]
+        )
+        for state in State:
+            replicas.add_metric([state.value], states.count(state))
+        yield replicas

@@ -1,0 +1,139 @@
+"""What do all replicas say together? Status, metrics, and acts that concern each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from starlette.types import Scope
+
+from scorpio.fleet.exchange import Outgoing, target
+from scorpio.fleet.members import Member, Members
+from scorpio.server.answers import Answer, error_answer, json_answer
+from scorpio.server.merged_status import merged
+
+ASK_S = 5.0
+ACT_S = 60.0
+# vLLM's and our own acts on an engine: done on one replica, the fleet would be half changed.
+ACTS = frozenset(
+    (
+        *("/scorpio/policy", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/collective_rpc"),
+        *("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache", "/sleep", "/wake_up"),
+        *("/pause", "/resume", "/start_profile", "/stop_profile"),
+    )
+)
+_FACTS = ("engine", "in_force", "engines")  # of a status: the same for all, no counts
+_SAMPLE = re.compile(rb"^([a-zA-Z_:][\w:]*)(\{)?", re.ASCII)
+_OF_FAMILY = re.compile(rb"^# (?:HELP|TYPE) ([\w:]+)", re.ASCII)
+
+
+async def fleet_status(session: ClientSession, members: Members, router: str) -> Answer:
+    """All together as on one machine (merged_status.py), and each by itself."""
+    asked = list(members.by_name.values())
+    answers = await _ask_each(session, asked, "/scorpio/status")
+    states = {m.name: answer for m, answer in zip(asked, answers, strict=True)}
+    known = [state for state in states.values() if isinstance(state, dict)]
+    together = merged(known) if known else {}
+    together |= {name: known[0][name] for name in _FACTS if known and name in known[0]}
+    content: dict[str, Any] = {
+        "router": router,
+        "replicas": {
+            m.name: {
+                "url": m.url,
+                "state": m.state.value,
+                "in_work": m.in_work,
+                "load": next((e["load"] for e in m.told.get("engines", [])), None),
+                "status": states[m.name],
+            }
+            for m in asked
+        },
+    }
+    return json_answer(200, together | content)
+
+
+async def fleet_metrics(session: ClientSession, members: Members, own: bytes) -> bytes:
+    """Each replica's metrics with its name as a label, and this front's own."""
+    asked = [m for m in members.by_name.values() if m.row is not None]
+    texts = await asyncio.gather(*(_get(session, m, "/metrics") for m in asked))
+    told = [(m.name, text) for m, text in zip(asked, texts, strict=True) if text is not None]
+    return labelled(told) + own
+
+
+def labelled(told: Iterable[tuple[str, bytes]]) -> bytes:
+    """Prometheus texts as one: a family once, each sample with the label `replica`."""
+    families: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    for replica, text in told:
+        label = b'replica="' + replica.encode() + b'"'
+        family: tuple[list[bytes], list[bytes]] = ([], [])
+        for line in text.splitlines():
+            if (head := _OF_FAMILY.match(line)) is not None:
+                family = families.setdefault(head[1], ([], []))
+                if line not in family[0]:
+                    family[0].append(line)
+            elif (sample := _SAMPLE.match(line)) is not None:
+                rest = line[sample.end() :]
+                labels = b"{" + label + (b"," if rest[:1] != b"}" else b"")
+                family[1].append(
+                    sample[1] + (labels + rest if sample[2] else b"{" + label + b"}" + rest)
+                )
+    lines = [line for heads, samples in families.values() for line in (*heads, *samples)]
+    return b"".join(line + b"\n" for line in lines)
+
+
+async def act_on_each(
+    session: ClientSession, members: Members, scope: Scope, body: bytes
+) -> Answer:
+    """The same request to every replica. The answer is the first one that is an error, else the
+    first; `replicas` says what each has answered."""
+    asked = [m for m in members.by_name.values() if m.row is not None]
+    if not asked:
+        return error_answer(503, "no replica is there yet")
+    answers = await asyncio.gather(*(_act(session, m, Outgoing(scope, body)) for m in asked))
+    worst = next((answer for answer in answers if answer[0] >= 400), answers[0])
+    said = {m.name: status for m, (status, _) in zip(asked, answers, strict=True)}
+    content = worst[1] if isinstance(worst[1], dict) else {"answer": worst[1]}
+    return json_answer(worst[0], content | {"replicas": said})
+
+
+async def _act(session: ClientSession, member: Member, outgoing: Outgoing) -> tuple[int, Any]:
+    try:
+        async with session.request(
+            outgoing.scope["method"],
+            target(member, outgoing.scope),
+            headers=outgoing.headers([]),
+            data=outgoing.body or None,
+            timeout=ClientTimeout(total=ACT_S),
+        ) as response:
+            raw = await response.read()
+            if "json" in response.headers.get("content-type", ""):
+                return response.status, await response.json()
+            return response.status, raw.decode(errors="replace")
+    except (ClientError, TimeoutError, OSError, ValueError) as error:
+        return 503, {"error": {"message": f"replica {member.name}: {error!r}", "code": 503}}
+
+
+async def _ask_each(
+    session: ClientSession, asked: Sequence[Member], path: str
+) -> list[Mapping[str, Any] | None]:
+    async def ask(member: Member) -> Mapping[str, Any] | None:
+        try:
+            timeout = ClientTimeout(total=ASK_S)
+            async with session.get(member.url + path, timeout=timeout) as response:
+                told = await response.json()
+        except (ClientError, TimeoutError, OSError, ValueError):
+            return None
+        return told if isinstance(told, dict) else None
+
+    return list(await asyncio.gather(*map(ask, asked)))
+
+
+async def _get(session: ClientSession, member: Member, path: str) -> bytes | None:
+    try:
+        timeout = ClientTimeout(total=ASK_S)
+        async with session.get(member.url + path, timeout=timeout) as response:
+            return await response.read() if response.status == 200 else None
+    except (ClientError, TimeoutError, OSError):
+        return None

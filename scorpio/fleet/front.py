@@ -1,0 +1,208 @@
+"""What answers at a fleet's address? An ASGI app: it reads a request, routes it, passes it on.
+
+The API is the replicas': what they answer is passed on unchanged. The fleet's own are its health,
+its status, its metrics, and acts that concern every replica (everyone.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+from aiohttp import ClientSession, TCPConnector
+from starlette.types import Receive, Scope, Send
+
+from scorpio.core.plan import RejectReason
+from scorpio.core.slo import NO_SLO
+from scorpio.core.wire import RejectionNotice
+from scorpio.fleet.counts import Counts
+from scorpio.fleet.dispatch import Dispatcher
+from scorpio.fleet.everyone import ACTS, act_on_each, fleet_metrics, fleet_status
+from scorpio.fleet.exchange import Outgoing
+from scorpio.fleet.members import Members
+from scorpio.fleet.reading import Reader
+from scorpio.fleet.settings import FleetSettings
+from scorpio.server.admin import STATUS_PATH
+from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
+from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
+from scorpio.server.health import HEALTH_PATH
+from scorpio.server.in_flight import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    Caps,
+    InFlight,
+    QueueFullError,
+    read_body,
+)
+from scorpio.server.metrics import METRICS_PATH
+from scorpio.server.rejection import refusal_answer
+from scorpio.server.slo_headers import SloRules, first_headers
+
+logger = logging.getLogger("scorpio.fleet")
+MEET_S = 0.5
+_MIB = 1 << 20
+_HEALTH = (HEALTH_PATH, "/health", "/ping")
+Replicas = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+class Front:
+    """replicas: asked twice a second for the address of each."""
+
+    def __init__(
+        self,
+        settings: FleetSettings,
+        replicas: Replicas,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._replicas, self._now_s = settings, replicas, now_s
+        told = settings.scorpio()
+        self._status = told.rejection_status
+        self._reader = Reader(
+            SloRules(told.slo_book(), told.service_tiers, told.client_on_miss, told.most_choices)
+        )
+        self._in_flight = InFlight(
+            Caps(
+                told.most_in_flight,
+                told.most_in_flight,  # keys are checked, and their requests counted, by replicas
+                int(told.most_body_mib * _MIB),
+                int(told.most_held_mib * _MIB),
+            )
+        )
+        self._counts = Counts()
+        self._session: ClientSession | None = None
+        self._members: Members | None = None
+        self._meeting: asyncio.Task[None] | None = None
+
+    @property
+    def members(self) -> Members:
+        """The replicas, from the start on. RuntimeError before it."""
+        if self._members is None:
+            raise RuntimeError("the front has not started")
+        return self._members
+
+    async def start(self) -> None:
+        """From now on it knows its replicas."""
+        settings = self._settings
+        # Each request is a connection of its own as long as it lasts; their number has its bound in
+        # `InFlight`. What a replica compresses stays compressed.
+        self._session = ClientSession(connector=TCPConnector(limit=0), auto_decompress=False)
+        self._members = Members(
+            settings.router, self._session, settings.quiet_s, settings.lost_s, self._now_s
+        )
+        self._dispatcher = Dispatcher(self._members, self._session, self._counts, self._now_s)
+        self._meeting = asyncio.create_task(self._meet())
+
+    async def stop(self) -> None:
+        """No more questions, no more connections."""
+        if self._meeting is not None:
+            self._meeting.cancel()
+        if self._members is not None:
+            await self._members.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(routed(scope), receive, send)
+        else:  # no replica is chosen for a socket that stays open
+            await receive()
+            await send({"type": "websocket.close", "code": 1011, "reason": "not behind a fleet"})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _meet(self) -> None:
+        while True:
+            try:
+                self.members.meet(await self._replicas())
+            except Exception as error:  # then those that are known stay known
+                logger.warning("the list of replicas cannot be read: %r", error)
+            await asyncio.sleep(MEET_S)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = route_path(scope), scope["method"]
+        if method in ("GET", "HEAD") and (answer := await self._own(path)) is not None:
+            await send_answer(send, answer)
+            return
+        endpoint = ENDPOINTS.get(path) if method == "POST" else None
+        anthropic = endpoint is not None and endpoint.anthropic_errors
+        with self._in_flight.slot("") as slot:
+            try:
+                self._in_flight.take(slot, 1)
+                hold = partial(self._in_flight.hold, slot)
+                body = await read_body(scope, receive, self._in_flight.caps.body_bytes, hold)
+            except QueueFullError:
+                await send_answer(send, self._full(anthropic))
+                return
+            except BodyTooLargeError as error:
+                await send_answer(send, error_answer(413, str(error), anthropic=anthropic))
+                return
+            except BodyTimeoutError:
+                said = "the body did not come"
+                await send_answer(send, error_answer(408, said, anthropic=anthropic))
+                return
+            if body is not None:
+                await _while_there(receive, self._answer(scope, path, endpoint, body, send))
+
+    async def _own(self, path: str) -> Answer | None:
+        """What the fleet itself answers."""
+        if path in _HEALTH:
+            able = len(self.members)
+            return json_answer(200 if able else 503, {"replicas": able})
+        if self._session is None:
+            return None
+        if path == STATUS_PATH:
+            return await fleet_status(self._session, self.members, self._settings.router)
+        if path == METRICS_PATH:
+            own = self._counts.text(self.members)
+            text = await fleet_metrics(self._session, self.members, own)
+            return Answer(200, text, {"content-type": "text/plain; version=0.0.4"})
+        return None
+
+    async def _answer(
+        self, scope: Scope, path: str, endpoint: Endpoint | None, body: bytes, send: Send
+    ) -> None:
+        if path in ACTS and self._session is not None:
+            await send_answer(send, await act_on_each(self._session, self.members, scope, body))
+        elif endpoint is None:
+            await self._dispatcher.pass_on(scope, body, send)
+        else:
+            headers = first_headers(scope["headers"])
+            request = self._reader.read(body, headers, endpoint, self._now_s())
+            outgoing = Outgoing(scope, body, endpoint.anthropic_errors)
+            await self._dispatcher.generate(request, outgoing, send)
+
+    def _full(self, anthropic: bool) -> Answer:
+        notice = RejectionNotice(RejectReason.QUEUE_FULL, self._in_flight.retry_after_ms(), None)
+        return refusal_answer(notice, NO_SLO, self._status, anthropic=anthropic)
+
+
+async def _while_there(receive: Receive, answering: Coroutine[Any, Any, None]) -> None:
+    """As long as the client is: when it leaves, its replica is told by a closed connection."""
+    work = asyncio.ensure_future(answering)
+    left = asyncio.ensure_future(_has_left(receive))
+    try:
+        await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        left.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait((work,))
+    if not work.cancelled():
+        work.result()
+
+
+async def _has_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,104 @@
+"""What does a request ask for, as a router sees it? Its SLO, its size, the beginning of its prompt.
+
+A router does not tokenise: four characters are taken for a token, as long as it sees no token ids.
+What is malformed here is answered by the replica that gets it, as on one machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
+from scorpio.core.slo import NO_SLO, Slo, SloError
+from scorpio.server.choices import cannot_be_refused
+from scorpio.server.endpoints import Endpoint
+from scorpio.server.request_body import parsed
+from scorpio.server.slo_headers import SloRules, resolve
+
+TOKEN_CHARS: Final = 4
+BLOCK_TOKENS: Final = 512  # that a prefix is remembered by
+BLOCK_CHARS: Final = BLOCK_TOKENS * TOKEN_CHARS
+MOST_BLOCKS: Final = 64  # of one prompt; longer beginnings are not told apart
+MOST_PIECES: Final = 4096  # texts of one body that are looked at
+MOST_DEPTH: Final = 16
+_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_PROMPTS = ("system", "instructions", "tools", "messages", "prompt", "input")
+
+
+class Reader:
+    """Reads the requests of one front."""
+
+    def __init__(self, rules: SloRules) -> None:
+        self._rules = rules
+        self._numbers = itertools.count()
+
+    def read(
+        self, raw: bytes, headers: dict[str, str], endpoint: Endpoint, now_s: float
+    ) -> RoutedRequest:
+        """A request that came now."""
+        body: Mapping[str, Any] = {}
+        slo = self._rules.book.default
+        try:
+            if (found := parsed(raw, headers, endpoint)) is not None:
+                body, holder = found
+                slo = self._slo(headers, body, holder.get((endpoint.xargs_path or ("",))[-1]))
+        except SloError:
+            slo = NO_SLO
+        chars, ids, blocks = _prompt(body)
+        return RoutedRequest(
+            seq=next(self._numbers),
+            arrival_s=now_s,
+            prompt_tokens=max(chars // TOKEN_CHARS + ids, 1) if body else len(raw) // TOKEN_CHARS,
+            slo=slo,
+            expected_output_tokens=_length(body),
+            prefix_ids=blocks,
+            prefix_block_tokens=BLOCK_TOKENS,
+        )
+
+    def _slo(self, headers: dict[str, str], body: Mapping[str, Any], given: object) -> Slo:
+        xargs = given if isinstance(given, dict) else {}
+        return resolve(headers, body, xargs, self._rules, "", cannot_be_refused(body)).slo
+
+
+def _length(body: Mapping[str, Any]) -> float:
+    said = [body[name] for name in _LENGTHS if isinstance(body.get(name), int)]
+    return float(max(min([*said, UNKNOWN_LENGTH]), 1.0))
+
+
+def _prompt(body: Mapping[str, Any]) -> tuple[int, int, tuple[int, ...]]:
+    """Characters, token ids, and the ids of its leading blocks: each stands for all up to there."""
+    chars, ids, pending = 0, 0, ""
+    blocks: list[int] = []
+    chain = blake2b(digest_size=8)
+    for piece in itertools.islice(_pieces([body.get(name) for name in _PROMPTS]), MOST_PIECES):
+        if isinstance(piece, int):
+            ids += piece
+            continue
+        chars += len(piece)
+        if len(blocks) < MOST_BLOCKS:
+            pending += piece[: BLOCK_CHARS * MOST_BLOCKS]
+            while len(pending) >= BLOCK_CHARS and len(blocks) < MOST_BLOCKS:
+                block, pending = pending[:BLOCK_CHARS], pending[BLOCK_CHARS:]
+                chain.update(block.encode(errors="replace"))
+                blocks.append(int.from_bytes(chain.digest(), "big"))
+    return chars, ids, tuple(blocks)
+
+
+def _pieces(content: object, depth: int = 0) -> Iterator[str | int]:
+    """The texts in it, in order; of a list of token ids their number."""
+    if depth > MOST_DEPTH:
+        return
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        if content and isinstance(content[0], int):
+            yield len(content)
+            return
+        for entry in content:
+            yield from _pieces(entry, depth + 1)
+    elif isinstance(content, Mapping):
+        for name in ("role", "text", "content", "name", "function", "description", "parameters"):
+            yield from _pieces(content.get(name), depth + 1)

@@ -1,0 +1,54 @@
+"""Where are the replicas? Each says so every second; the fronts ask. A Ray actor with a name.
+
+Nothing is lost when it is: it starts again, empty, and within a second all have said it again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from scorpio.fleet.on_ray import ray
+
+BEAT_S = 1.0
+FORGET_S = 5.0  # without a beat
+NAMESPACE = "scorpio"
+
+
+class Registry:
+    """Address of each replica, by its id."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, float]] = {}
+
+    def beat(self, replica: str, url: str) -> None:
+        """It is there."""
+        self._seen[replica] = (url, time.monotonic())
+
+    def leave(self, replica: str) -> None:
+        """It takes no more requests."""
+        self._seen.pop(replica, None)
+
+    def replicas(self) -> dict[str, str]:
+        """Address of each that was heard of lately."""
+        late_s = time.monotonic() - FORGET_S
+        return {replica: url for replica, (url, at_s) in self._seen.items() if at_s >= late_s}
+
+
+def registry_of(app: str) -> Any:
+    """The one registry of an application, made by whoever asks first."""
+    # Nobody owns it: the replica that happened to make it may be the first one to go.
+    return (
+        ray()
+        .remote(Registry)
+        .options(
+            name=f"{app}-registry",
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=3,
+        )
+        .remote()
+    )

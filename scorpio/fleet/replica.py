@@ -1,0 +1,97 @@
+"""What is one replica? A process of `scorpio serve`, as on one machine, kept by an actor of Ray.
+
+The actor starts the server, says where it is, looks after its health and lets it drain. It is not
+in the path of requests, so what Ray does to an actor costs no token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from scorpio.fleet.on_ray import ray, serve
+from scorpio.fleet.registry import BEAT_S, registry_of
+from scorpio.fleet.settings import fleet_settings
+from scorpio.live.host.process import ServerProcess, free_port
+from scorpio.server.follow import VARIABLE
+from scorpio.server.health import HEALTH_PATH
+
+HEALTH_S = 4.0
+STOP_S = 10.0  # beyond the time to drain
+_LOCAL = "127.0.0.1"
+
+
+class EngineReplica:
+    """A deployment of Ray Serve: one of these for each replica."""
+
+    async def __init__(self, raw: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
+        settings = fleet_settings(raw)
+        context = _context()
+        self._app, self._name, host = context
+        self._drain_s = settings.drain_s
+        port = free_port()
+        self._url = f"http://{host}:{port}"
+        log = (settings.log_dir or Path(gettempdir()) / "scorpio-fleet") / f"{self._name}.log"
+        command = [sys.executable, "-m", "scorpio", "serve", settings.model]
+        command += [*_options(raw), "--host", host, "--port", str(port)]
+        env = {VARIABLE: str(os.getpid()), **settings.env}
+        self._server = ServerProcess(command, self._url, log, env)
+        self._server.start()
+        try:
+            await asyncio.to_thread(self._server.wait_healthy, settings.start_s)
+        except BaseException:
+            await asyncio.to_thread(self._server.stop)
+            raise
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(Exception):  # the registry is being restarted
+                await registry_of(self._app).beat.remote(self._name, self._url)
+            await asyncio.sleep(BEAT_S)
+
+    async def check_health(self) -> None:
+        """Asked by Ray Serve, which replaces a replica that raises a few times in a row."""
+        self._server.check_alive()
+        try:
+            async with (
+                ClientSession(timeout=ClientTimeout(total=HEALTH_S)) as session,
+                session.get(self._url + HEALTH_PATH) as response,
+            ):
+                told = await response.json()
+        except (ClientError, TimeoutError, OSError) as error:
+            raise RuntimeError(f"{HEALTH_PATH} does not answer: {error!r}") from None
+        if told["status"] not in ("ok", "draining"):
+            raise RuntimeError(f"the engine is {told['status']}")
+
+    async def __del__(self) -> None:
+        """Taken away: the fronts send nothing new, what is in work is finished."""
+        if not hasattr(self, "_beating"):
+            return
+        self._beating.cancel()
+        with contextlib.suppress(Exception):
+            await registry_of(self._app).leave.remote(self._name)
+        await asyncio.to_thread(self._server.stop, self._drain_s + STOP_S)
+
+
+def _options(raw: dict[str, Any]) -> list[str]:
+    settings = fleet_settings(raw)
+    options = [*settings.serve_args, "--shutdown-timeout", str(int(settings.drain_s))]
+    if settings.slo_config is not None:
+        options += ["--slo-config", str(settings.slo_config)]
+    return options
+
+
+def _context() -> tuple[str, str, str]:
+    """The application's name, the replica's, and the address at which other nodes find it."""
+    context = serve().get_replica_context()
+    nodes = [node for node in ray().nodes() if node["Alive"]]
+    host = _LOCAL if len(nodes) == 1 else ray().util.get_node_ip_address()
+    return context.app_name, context.replica_id.unique_id, host

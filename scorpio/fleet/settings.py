@@ -1,0 +1,71 @@
+"""What is asked of a fleet? The arguments of `build_app`, checked before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+
+from scorpio.core.routing.registry import ROUTERS
+from scorpio.server.slo_config import read_slo_config
+from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
+
+DEFAULT_ROUTER = "promises"
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class FleetSettings(BaseModel):
+    """serve_args: of `scorpio serve`, beside the model; each replica is started with them.
+
+    slo_config: a file that is there on every node. fronts: processes that route; each knows what it
+    sent itself. cpus_per_replica, gpus_per_replica: what Ray reserves. log_dir: of the replicas'
+    logs; None = Ray's own directory of logs. env: set for each replica.
+
+    quiet_s: a replica that has said nothing for so long gets no new requests; lost_s: what it has
+    in work is given up as well. drain_s: for requests in work when a replica is taken away.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    replicas: Annotated[int, Strict(), Field(ge=1, le=4096)] = 2
+    router: str = DEFAULT_ROUTER
+    serve_args: tuple[str, ...] = ()
+    slo_config: Path | None = None
+    fronts: Annotated[int, Strict(), Field(ge=1, le=256)] = 1
+    cpus_per_replica: Annotated[float, Field(ge=0)] = 1.0
+    gpus_per_replica: Annotated[float, Field(ge=0)] = 0.0
+    log_dir: Path | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    quiet_s: Seconds = 2.0
+    lost_s: Seconds = 5.0
+    drain_s: Seconds = 30.0
+    start_s: Seconds = 1800.0
+
+    @field_validator("router")
+    @classmethod
+    def _known_router(cls, name: str) -> str:
+        if name not in ROUTERS:
+            raise ValueError(f"unknown router {name!r}; valid: {', '.join(ROUTERS)}")
+        return name
+
+    def scorpio(self) -> ScorpioSettings:
+        """What a replica is told of SLOs. Raises SettingsError."""
+        table = {} if self.slo_config is None else read_slo_config(self.slo_config)
+        return load_settings({CONFIG_KEY: table})
+
+
+def fleet_settings(raw: dict[str, Any]) -> FleetSettings:
+    """Raises SettingsError: one line, every problem with its field."""
+    try:
+        return FleetSettings.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problem(entry) for entry in error.errors())) from None
+
+
+def _problem(entry: Any) -> str:
+    place = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        return f"{place}: unknown; valid: {', '.join(FleetSettings.model_fields)}"
+    return f"{place}: {str(entry['msg']).removeprefix('Value error, ')}"
