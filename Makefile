@@ -1,10 +1,10 @@
 # One act, one line. Every target sets up what it needs first; setting up twice costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench results figures simulate soak fuzz
+.PHONY: help setup demo test test-fleet check bench results figures simulate soak fuzz
 PY := .venv/bin/python
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: ## venv, packages, embedded model
 	@bash deploy/dev/setup.sh
@@ -30,6 +30,9 @@ else ifeq ($(strip $(ARGS)),)
 else
 	@$(PY) -m pytest $(ARGS)
 endif
+
+test-fleet: setup ## two real engines behind a router on Ray: as one server, and when one is lost, hangs or leaves
+	@$(PY) -m pytest tests/fleet $(ARGS)
 
 check: setup ## lint, format, types, import contracts
 	@$(PY) -m ruff check .

@@ -118,7 +118,7 @@ install_packages() {
     fi
     step "packages: vLLM ($build), training and development tools (some minutes the first time)" \
         "is there a network or a pip mirror${links:+ (find-links are used)}?" \
-        "${uv[@]}" -e ".[$build,train,dev]"
+        "${uv[@]}" -e ".[$build,train,fleet,dev]"
 }
 
 prepare_model() {

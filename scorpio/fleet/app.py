@@ -18,6 +18,8 @@ FRONT = "Front"
 REPLICA = "Replica"
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 3.0, 6.0
 MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
+_FOR_REPLICAS = {"model", "serve_args", "slo_config", "log_dir", "env", "drain_s", "start_s"}
+_FOR_FRONTS = {"model", "router", "slo_config", "quiet_s", "lost_s"}
 
 
 class FrontDeployment:
@@ -39,7 +41,9 @@ def build_app(args: dict[str, Any]) -> Any:
     """The Serve application. args: of `FleetSettings`. Raises SettingsError."""
     settings = fleet_settings(args)
     settings.scorpio()
-    raw = settings.model_dump(mode="json")
+    # Each part is told its own alone: Serve restarts what is told something else, and a fleet that
+    # only grows, or gets another router, keeps its engines.
+    raw = settings.model_dump(mode="json", include=_FOR_REPLICAS)
     replica = (
         serve()
         .deployment(EngineReplica)
@@ -64,7 +68,8 @@ def build_app(args: dict[str, Any]) -> Any:
             graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
         )
     )
-    return front.bind(raw, replica.bind(raw))
+    told = settings.model_dump(mode="json", include=_FOR_FRONTS)
+    return front.bind(told, replica.bind(raw))
 
 
 def _resources(settings: FleetSettings) -> dict[str, Any]:

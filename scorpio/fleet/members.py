@@ -19,10 +19,11 @@ from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import Replica, ReplicaLoad, RoutedRequest
 from scorpio.core.routing.registry import make_ranking
 from scorpio.core.routing.router import Router
+from scorpio.server.load import LOAD_PATH
 
 logger = logging.getLogger("scorpio.fleet")
 ASK_S = 0.5
-LOAD_PATH = "/scorpio/load"
+ANSWER_S = 1.0  # for an answer; silence is counted over several questions
 
 
 class State(Enum):
@@ -124,7 +125,7 @@ class Members:
             await asyncio.sleep(max(ASK_S - (self._now_s() - asked_s), 0.05))
 
     async def _ask(self, member: Member) -> Mapping[str, Any]:
-        timeout = ClientTimeout(total=self._quiet_s)
+        timeout = ClientTimeout(total=min(ANSWER_S, self._quiet_s))
         async with self._session.get(member.url + LOAD_PATH, timeout=timeout) as response:
             told = await response.json()
         if not isinstance(told, dict):
@@ -163,7 +164,7 @@ class Members:
             logger.info("replica %s: %s -> %s", member.name, member.state.value, state.value)
         member.state = state
         if member.row is not None:
-            self._view.alive[member.row] = state is State.OK
+            self._view.allow(member.row, state is State.OK)
 
     def _forget(self, name: str) -> None:
         member = self.by_name.pop(name)

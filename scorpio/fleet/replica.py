@@ -18,14 +18,17 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from scorpio.fleet.on_ray import ray, serve
 from scorpio.fleet.registry import BEAT_S, registry_of
-from scorpio.fleet.settings import fleet_settings
+from scorpio.fleet.settings import FleetSettings, fleet_settings
 from scorpio.live.host.process import ServerProcess, free_port
 from scorpio.server.follow import VARIABLE
 from scorpio.server.health import HEALTH_PATH
+from scorpio.server.load import LOAD_PATH
 
 HEALTH_S = 4.0
 STOP_S = 10.0  # beyond the time to drain
 _LOCAL = "127.0.0.1"
+_SILENT = "silent"
+_LOG_FLAG = "--disable-access-log-for-endpoints"
 
 
 class EngineReplica:
@@ -33,14 +36,13 @@ class EngineReplica:
 
     async def __init__(self, raw: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         settings = fleet_settings(raw)
-        context = _context()
-        self._app, self._name, host = context
+        self._app, self._name, host = _context()
         self._drain_s = settings.drain_s
         port = free_port()
         self._url = f"http://{host}:{port}"
         log = (settings.log_dir or Path(gettempdir()) / "scorpio-fleet") / f"{self._name}.log"
         command = [sys.executable, "-m", "scorpio", "serve", settings.model]
-        command += [*_options(raw), "--host", host, "--port", str(port)]
+        command += [*_options(settings), "--host", host, "--port", str(port)]
         env = {VARIABLE: str(os.getpid()), **settings.env}
         self._server = ServerProcess(command, self._url, log, env)
         self._server.start()
@@ -60,16 +62,9 @@ class EngineReplica:
     async def check_health(self) -> None:
         """Asked by Ray Serve, which replaces a replica that raises a few times in a row."""
         self._server.check_alive()
-        try:
-            async with (
-                ClientSession(timeout=ClientTimeout(total=HEALTH_S)) as session,
-                session.get(self._url + HEALTH_PATH) as response,
-            ):
-                told = await response.json()
-        except (ClientError, TimeoutError, OSError) as error:
-            raise RuntimeError(f"{HEALTH_PATH} does not answer: {error!r}") from None
-        if told["status"] not in ("ok", "draining"):
-            raise RuntimeError(f"the engine is {told['status']}")
+        said = await self._state()
+        if said not in ("ok", "draining"):
+            raise RuntimeError(f"the engine is {said}")
 
     async def __del__(self) -> None:
         """Taken away: the fronts send nothing new, what is in work is finished."""
@@ -78,12 +73,25 @@ class EngineReplica:
         self._beating.cancel()
         with contextlib.suppress(Exception):
             await registry_of(self._app).leave.remote(self._name)
-        await asyncio.to_thread(self._server.stop, self._drain_s + STOP_S)
+        hung = await self._state() == _SILENT
+        await asyncio.to_thread(self._server.stop, 0.0 if hung else self._drain_s + STOP_S)
+
+    async def _state(self) -> str:
+        """What the server says of itself."""
+        try:
+            async with (
+                ClientSession(timeout=ClientTimeout(total=HEALTH_S)) as session,
+                session.get(self._url + HEALTH_PATH) as response,
+            ):
+                return str((await response.json())["status"])
+        except (ClientError, TimeoutError, OSError, ValueError):
+            return _SILENT
 
 
-def _options(raw: dict[str, Any]) -> list[str]:
-    settings = fleet_settings(raw)
+def _options(settings: FleetSettings) -> list[str]:
     options = [*settings.serve_args, "--shutdown-timeout", str(int(settings.drain_s))]
+    if not any(arg.startswith(_LOG_FLAG) for arg in settings.serve_args):
+        options += [_LOG_FLAG, ",".join((LOAD_PATH, HEALTH_PATH))]  # asked for all the time
     if settings.slo_config is not None:
         options += ["--slo-config", str(settings.slo_config)]
     return options

@@ -39,7 +39,7 @@ class FleetSettings(BaseModel):
     log_dir: Path | None = None
     env: dict[str, str] = Field(default_factory=dict)
     quiet_s: Seconds = 2.0
-    lost_s: Seconds = 5.0
+    lost_s: Seconds = 4.0
     drain_s: Seconds = 30.0
     start_s: Seconds = 1800.0
 

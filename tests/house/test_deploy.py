@@ -36,6 +36,7 @@ OPERATORS = {
     "PodMonitor",
     "InferenceObjective",
     "Kustomization",
+    "RayService",
 }  # not Kubernetes' own
 SHUTDOWN_TIMEOUT_S, DRAIN_S = 30, 15  # docs/failures.md
 
@@ -49,7 +50,7 @@ def documents(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def manifests() -> list[tuple[str, dict[str, Any]]]:
-    files = [path for path in YAML if "k8s" in path.parts or path.name == "objectives.yaml"]
+    files = [path for path in YAML if {"k8s", "kuberay"} & set(path.parts) or path.name == "objectives.yaml"]
     return [(name(path), found) for path in files for found in documents(path)]
 
 

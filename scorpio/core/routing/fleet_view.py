@@ -50,8 +50,7 @@ class FleetView:
         step, budget = replica.step, replica.token_budget
         values = {
             "alive": True,
-            # as if it had had its turns: it must not get all of the next ones
-            "sent": self.sent[self.alive].min() if self.alive.any() else 0.0,
+            "sent": self._fewest_sent(),
             "running": 0.0,
             "waiting": 0.0,
             "context_tokens": 0.0,
@@ -78,6 +77,13 @@ class FleetView:
         columns = (self.token_s, self.decode_s, self.context_token_s)
         self._mean_s = tuple(float(column.mean()) for column in columns)
         return row
+
+    def allow(self, row: int, alive: bool) -> None:
+        """May it be sent to? One that is back is as if it had had its turns: else it would get all
+        of the next ones."""
+        if alive and not self.alive[row]:
+            self.sent[row] = max(self.sent[row], self._fewest_sent())
+        self.alive[row] = alive
 
     def remove(self, row: int) -> None:
         """It is gone, and its cache with it. Its row may be given to another."""
@@ -138,6 +144,9 @@ class FleetView:
         context = length * (request.prompt_tokens + 0.5 * length)
         token_s, decode_s, context_s = self._mean_s
         return token_s * new_tokens + decode_s * length + context_s * context
+
+    def _fewest_sent(self) -> float:
+        return float(self.sent[self.alive].min()) if self.alive.any() else 0.0
 
     def _add(self, i: int, request: RoutedRequest, now_s: float) -> None:
         self.waiting[i] += 1

@@ -155,7 +155,7 @@ class _Run:
         self._router.report(number, load)
 
     def _joins(self, number: int, _: float) -> None:
-        self._router.view.alive[number] = True
+        self._router.view.allow(number, True)
 
     def _dies(self, number: int, now_s: float) -> None:
         self._replicas[number].loop.advance(now_s)

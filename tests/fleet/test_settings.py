@@ -1,0 +1,104 @@
+"""Is a fleet that cannot be is told so in one line, before anything is started?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scorpio.core.routing.registry import ROUTERS
+from scorpio.fleet import build_app
+from scorpio.fleet.app import FRONT, REPLICA
+from scorpio.fleet.command import placed
+from scorpio.fleet.settings import FleetSettings, fleet_settings
+from scorpio.settings import SettingsError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"router": "best"}, f"router: unknown router 'best'; valid: {', '.join(ROUTERS)}"),
+        ({"replicas": 0}, "replicas: Input should be greater than or equal to 1"),
+        ({"replicas": "2"}, "replicas: Input should be a valid integer"),
+        ({"replica": 2}, "replica: unknown; valid: model, replicas"),
+        ({"lost_s": 0}, "lost_s: Input should be greater than 0"),
+        ({"model": None}, "model: Input should be a valid string"),
+    ],
+)
+def test_a_mistake_names_its_field(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        fleet_settings({"model": "tiny"} | wrong)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_classes_is_read_before_the_start(tmp_path: Path) -> None:
+    wrong = tmp_path / "slo.toml"
+    wrong.write_text("[classes.fast]\nttft = 3\n")
+    with pytest.raises(SettingsError, match=r"classes\.fast\.ttft"):
+        build_app({"model": "tiny", "slo_config": str(wrong)})
+
+
+def test_the_app_is_what_was_asked_for() -> None:
+    app = build_app({"model": "m", "replicas": 5, "gpus_per_replica": 4, "fronts": 2})
+    front = app._bound_deployment
+    (told, engines) = front.init_args
+    replica = engines._bound_deployment
+    assert (front.name, front.num_replicas) == (FRONT, 2)
+    assert (replica.name, replica.num_replicas) == (REPLICA, 5)
+    assert replica.ray_actor_options["num_gpus"] == 4
+    assert json.loads(json.dumps(told)) == told
+    # Who is told of neither is not started again when one of them changes.
+    (raw,) = replica.init_args
+    assert not {"replicas", "fronts", "router", "lost_s"} & set(raw)
+    assert not {"replicas", "fronts", "serve_args"} & set(told)
+    assert fleet_settings(raw).model == fleet_settings(told).model == "m"
+
+
+def test_a_serve_config_file_finds_the_app(tmp_path: Path) -> None:
+    found = yaml.safe_load_all((ROOT / "deploy/kuberay/rayservice.yaml").read_text())
+    made = {manifest["kind"]: manifest for manifest in found}
+    (application,) = yaml.safe_load(made["RayService"]["spec"]["serveConfigV2"])["applications"]
+    assert application["import_path"] == "scorpio.fleet:build_app"
+    settings = fleet_settings(application["args"])
+    (file,) = made["ConfigMap"]["data"]
+    assert settings.slo_config == Path("/etc/scorpio") / file
+    classes = tmp_path / file
+    classes.write_text(made["ConfigMap"]["data"][file])
+    assert settings.model_copy(update={"slo_config": classes}).scorpio().classes
+    overrides = {entry["name"] for entry in application.get("deployments", [])}
+    assert overrides <= {FRONT, REPLICA}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpus"),
+    [
+        ([], 1),
+        (["--tensor-parallel-size", "4"], 4),
+        (["-tp", "2", "--pipeline-parallel-size=2"], 4),
+        (["--tensor_parallel_size=2", "--data-parallel-size", "3"], 6),
+        (["--tensor-parallel-size", "no"], 1),
+    ],
+)
+def test_a_replica_takes_the_gpus_of_its_engine(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], gpus: int
+) -> None:
+    monkeypatch.setattr("scorpio.fleet.command.is_cpu_build", lambda: False)
+    wanted = FleetSettings(model="m", serve_args=tuple(arguments))
+    assert placed(wanted, local=True).gpus_per_replica == gpus
+    given = wanted.model_copy(update={"gpus_per_replica": 0.5})
+    assert placed(given, local=True).gpus_per_replica == 0.5
+
+
+def test_replicas_on_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    wanted = FleetSettings(model="m", replicas=3)
+    assert placed(wanted, local=True).env["OMP_NUM_THREADS"] == "2"
+    assert placed(wanted, local=False).env == {}
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's own word
+    assert "OMP_NUM_THREADS" not in placed(wanted, local=True).env
