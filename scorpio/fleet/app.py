@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
+from scorpio import __version__
 from scorpio.fleet.front import Front
 from scorpio.fleet.on_ray import serve
 from scorpio.fleet.registry import registry_of
@@ -49,6 +52,7 @@ def build_app(args: dict[str, Any]) -> Any:
         .deployment(EngineReplica)
         .options(
             name=REPLICA,
+            version=_version(raw),
             num_replicas=settings.replicas,
             ray_actor_options=_resources(settings),
             health_check_period_s=HEALTH_PERIOD_S,
@@ -57,19 +61,26 @@ def build_app(args: dict[str, Any]) -> Any:
             graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
         )
     )
+    told = settings.model_dump(mode="json", include=_FOR_FRONTS)
     front = (
         serve()
         .deployment(serve().ingress()(FrontDeployment))
         .options(
             name=FRONT,
+            version=_version(told),
             num_replicas=settings.fronts,
             ray_actor_options={"num_cpus": 0},
             max_ongoing_requests=MOST_AT_ONCE,
             graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
         )
     )
-    told = settings.model_dump(mode="json", include=_FOR_FRONTS)
     return front.bind(told, replica.bind(raw))
+
+
+def _version(told: Mapping[str, Any]) -> str:
+    """Without one Serve takes everything for new at each deployment."""
+    text = json.dumps([__version__, told], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _resources(settings: FleetSettings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Servers that speak as replicas do, on real sockets: each test says what becomes of a request.
 
 They stand for the network and for what goes wrong in it, not for vLLM: what a real replica answers
-is tested with real ones (test_live_fleet.py).
+is tested with real ones (test_live_answers.py).
 """
 
 from __future__ import annotations

@@ -56,6 +56,9 @@ def test_the_app_is_what_was_asked_for() -> None:
     (raw,) = replica.init_args
     assert not {"replicas", "fronts", "router", "lost_s"} & set(raw)
     assert not {"replicas", "fronts", "serve_args"} & set(told)
+    wider = build_app({"model": "m", "replicas": 6, "router": "lmetric"})._bound_deployment
+    assert wider.version != front.version
+    assert wider.init_args[1]._bound_deployment.version == replica.version
     assert fleet_settings(raw).model == fleet_settings(told).model == "m"
 
 

@@ -50,7 +50,11 @@ def documents(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def manifests() -> list[tuple[str, dict[str, Any]]]:
-    files = [path for path in YAML if {"k8s", "kuberay"} & set(path.parts) or path.name == "objectives.yaml"]
+    files = [
+        path
+        for path in YAML
+        if {"k8s", "kuberay"} & set(path.parts) or path.name == "objectives.yaml"
+    ]
     return [(name(path), found) for path in files for found in documents(path)]
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 
 import pytest
 
 from scorpio.core.routing.forecast import drain_s, forecasts
-from scorpio.core.routing.load import DUE_S, ReplicaLoad, by_due, counted
+from scorpio.core.routing.load import DUE_S, Replica, ReplicaLoad, by_due, counted
 from scorpio.core.routing.prefixes import PrefixIndex
-from tests.core.routing.fleets import request, view
+from tests.core.routing.fleets import replica, request, view
 
 
 def test_prefill_work_is_told_by_when_it_is_due() -> None:
@@ -25,10 +24,63 @@ def test_a_batch_is_told_tightest_first() -> None:
 
 
 def test_a_load_is_a_line_of_json() -> None:
-    load = ReplicaLoad(1.5, 3, 2, 900, 5000, by_due([0.4], [12]), counted([0.03]))
-    told = json.loads(json.dumps(asdict(load)))
+    load = ReplicaLoad(1.5, 3, 2, 900, 5000, by_due([0.4], [12]), counted([0.03, math.inf]))
+    told = json.loads(json.dumps(load.to_dict(), allow_nan=False))
     assert told["prefill_tokens"] == [0, 12, 0, 0, 0, 0, 0, 0, 0]
-    assert ReplicaLoad(**told).running == 3
+    assert ReplicaLoad.from_dict(told, 1.5) == load
+    assert ReplicaLoad.from_dict(told, 9.0).at_s == 9.0  # on the reader's clock
+
+
+def test_a_load_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    assert ReplicaLoad.from_dict({"running": 2, "new": [1]}, 0.0) == ReplicaLoad(0.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("running", "many"), ("batch", [[1]]), ("batch", 3), ("prefill_tokens", [1, 2]),
+     ("prefill_tokens", None), ("waiting_batch", [["x", 1]])],
+)  # fmt: skip
+def test_a_load_that_is_none_names_its_field(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"load: {field}: "):
+        ReplicaLoad.from_dict({field: value}, 0.0)
+
+
+def test_a_replica_is_a_line_of_json() -> None:
+    one = replica(0.02, 7)
+    assert Replica.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    for wrong in ({}, {"step": 3}, one.to_dict() | {"kv_tokens": "x"}):
+        with pytest.raises(ValueError, match="replica: "):
+            Replica.from_dict(wrong)
+
+
+def test_a_replica_joins_in_the_place_of_one_that_is_gone() -> None:
+    fleet = view(2)
+    fleet.send(0, request(prefix=(1, 2)), 0.0)
+    fleet.send(1, request(1), 0.0)
+    fleet.remove(0)
+    assert fleet.alive.tolist() == [False, True]
+    assert fleet.add(replica(0.02, 7)) == 0
+    assert (fleet.requests[0], fleet.queued_tokens[0]) == (0, 0)
+    assert fleet.base_s.tolist() == [0.02, 0.01]
+    assert fleet.full_s[0] == pytest.approx(fleet.full_s[1] + 0.01)
+    assert fleet.new_tokens(request(prefix=(1, 2)))[0] == 1000  # its cache is another's
+    assert fleet.add(replica()) == 2
+    assert len(fleet) == len(fleet.alive) == len(fleet.prefill_tokens) == 3
+
+
+def test_one_that_is_new_or_back_does_not_get_all_turns() -> None:
+    fleet = view(2)
+    for seq in range(6):
+        fleet.send(seq % 2, request(seq), 0.0)
+    fleet.add(replica())
+    assert fleet.sent.tolist() == [3, 3, 3]
+    fleet.allow(0, False)
+    for seq in range(8):
+        fleet.send(1 + seq % 2, request(seq), 0.0)
+    fleet.allow(0, True)
+    assert fleet.sent.tolist() == [7, 7, 7]
+    fleet.allow(1, True)  # it was there
+    assert fleet.sent[1] == 7
 
 
 def test_what_was_sent_counts_at_once() -> None:

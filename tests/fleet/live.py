@@ -1,0 +1,95 @@
+"""A fleet of two real engines: `scorpio serve tiny --replicas 2`, one for all live tests.
+
+Each start of an engine takes a minute on two cores, so tests run in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.engine_server import MAX_MODEL_LEN, MODEL, EngineServer, running, write_inputs
+
+FLEET_MARKS = [pytest.mark.engine, pytest.mark.timeout(1500), pytest.mark.xdist_group("fleet")]
+TEXT = {"prompt": "hello", "max_tokens": 4, "temperature": 0}
+REPLICAS = 2
+STOP_S = 120.0
+PATIENCE_S = 120.0  # ends a test that has failed
+VLLM_ARGS = (
+    *("--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "8"),
+    *("--max-num-batched-tokens", "128", "--distributed-executor-backend", "uni"),
+    *("--disable-access-log-for-endpoints", "/scorpio/load,/scorpio/health,/metrics"),
+)
+SCALE = """
+import sys, json
+from scorpio.fleet import build_app
+from scorpio.fleet.on_ray import ray, serve
+ray().init("auto", namespace="scorpio", log_to_driver=False, logging_level="ERROR")
+serve().run(build_app(json.loads(sys.argv[1])), name="scorpio", route_prefix="/")
+"""
+
+
+@dataclass
+class LiveFleet:
+    """server: its address and process. args: of build_app, as the command made them."""
+
+    server: EngineServer
+    args: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def replicas(self) -> dict[str, Any]:
+        return dict(self.server.status()["replicas"])
+
+    def able(self) -> list[str]:
+        """Addresses of those in rotation."""
+        return [r["url"] for r in self.replicas().values() if r["state"] == "ok"]
+
+    def scale(self, replicas: int) -> subprocess.Popen[bytes]:
+        """Ask Serve for another number of replicas."""
+        wanted = json.dumps(self.args | {"replicas": replicas})
+        return subprocess.Popen([sys.executable, "-c", SCALE, wanted])
+
+    def wait_for(self, replicas: int) -> None:
+        self.server.wait_for(
+            lambda: len(self.able()) == replicas, f"{replicas} replicas", timeout_s=600.0
+        )
+
+    def metric(self, name: str, label: str = "") -> float:
+        """Sum of a metric's samples in which `label` is found."""
+        lines = self.server.call("GET", "/metrics")[2].decode().splitlines()
+        found = [line for line in lines if line.startswith(name + "{") and label in line]
+        assert found or name.startswith("scorpio_fleet")
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
+
+@pytest.fixture(scope="session")
+def live_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
+    directory = tmp_path_factory.mktemp("fleet")
+    slo, latency = write_inputs(directory)
+    own = ["--policy", "scorpio-paper", "--latency", str(latency)]
+    command = [
+        *(sys.executable, "-m", "scorpio", "serve", MODEL, "--replicas", str(REPLICAS)),
+        *(*own, "--slo-config", str(slo), *VLLM_ARGS),
+    ]
+    with running(directory, command, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}) as server:
+        args = {
+            "model": MODEL,
+            "replicas": REPLICAS,
+            "serve_args": [*own, "--profile-mismatch", "refuse", *VLLM_ARGS],
+            "slo_config": str(slo),
+            "env": {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // REPLICAS, 1))},
+        }
+        made = LiveFleet(server, args)
+        made.wait_for(REPLICAS)
+        yield made
+        server.process.stop(STOP_S)

@@ -1,0 +1,109 @@
+"""Does a fleet of real engines answer as one server does?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.engine_server import EngineServer
+from tests.fleet.live import FLEET_MARKS, TEXT, LiveFleet
+
+pytestmark = FLEET_MARKS
+CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "temperature": 0}
+HOPELESS = {"x-slo-ttft-ms": "1"}
+CASES: dict[str, tuple[str, str, object, Mapping[str, str]]] = {
+    "completion": ("POST", "/v1/completions", TEXT, {}),
+    "in a class": ("POST", "/v1/completions", TEXT, {"x-llm-d-inference-objective": "batch"}),
+    "stream": ("POST", "/v1/completions", TEXT | {"stream": True}, {}),
+    "chat": ("POST", "/v1/chat/completions", CHAT, {}),
+    "chat stream": ("POST", "/v1/chat/completions", CHAT | {"stream": True}, {}),
+    "messages": ("POST", "/v1/messages", CHAT, {}),
+    "responses": (
+        "POST", "/v1/responses", {"input": "hello", "max_output_tokens": 4, "temperature": 0}, {},
+    ),
+    "refused": ("POST", "/v1/completions", TEXT, HOPELESS),
+    "refused stream": ("POST", "/v1/completions", TEXT | {"stream": True}, HOPELESS),
+    "refused message": ("POST", "/v1/messages", CHAT, HOPELESS),
+    "refused class": (
+        "POST", "/v1/completions", TEXT | {"vllm_xargs": {"slo_class": "hopeless"}}, {},
+    ),
+    "malformed": ("POST", "/v1/completions", TEXT, {"x-slo-ttft-ms": "soon"}),
+    "no such word": ("POST", "/v1/completions", TEXT | {"vllm_xargs": {"slo_ttft": 1}}, {}),
+    "no JSON": ("POST", "/v1/completions", b"{", {}),
+    "no such model": ("POST", "/v1/completions", TEXT | {"model": "other"}, {}),
+    "too long": ("POST", "/v1/completions", TEXT | {"max_tokens": 10**6}, {}),
+    "models": ("GET", "/v1/models", None, {}),
+    "tokenize": ("POST", "/tokenize", {"prompt": "hello"}, {}),
+    "version": ("GET", "/version", None, {}),
+    "no such route": ("GET", "/v1/nothing", None, {}),
+    "wrong method": ("GET", "/v1/completions", None, {}),
+    "switch without token": ("PUT", "/scorpio/policy", {"policy": "edf"}, {}),
+}  # fmt: skip
+# Of one process, of one request, or the fleet's own.
+CHANGING = ("id", "created", "created_at", "system_fingerprint", "replicas", "item_id")
+HEADERS = (
+    *("content-type", "x-scorpio-policy", "x-scorpio-reject-reason", "x-should-retry", "allow"),
+    *("x-llm-d-request-dropped-reason", "www-authenticate"),
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_answer_as_of_one_server(live_fleet: LiveFleet, case: str) -> None:
+    method, path, body, headers = CASES[case]
+    alone = EngineServer(live_fleet.able()[0], Path(), live_fleet.server.process)
+    one, all_ = (server.call(method, path, body, headers) for server in (alone, live_fleet.server))
+    assert all_[0] == one[0]
+    assert [all_[1].get(name) for name in HEADERS] == [one[1].get(name) for name in HEADERS]
+    assert _constant(all_[2]) == _constant(one[2])
+
+
+def _constant(raw: bytes) -> object:
+    """An answer without what differs from request to request."""
+    if raw.startswith(b"data: ") or raw.startswith(b"event: "):
+        lines = [line for line in raw.decode().splitlines() if line.startswith("data: {")]
+        return [_without(json.loads(line.removeprefix("data: "))) for line in lines]
+    try:
+        return _without(json.loads(raw))
+    except ValueError:
+        return raw
+
+
+def _without(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _without(v) for k, v in value.items() if k not in CHANGING}
+    return [_without(entry) for entry in value] if isinstance(value, list) else value
+
+
+def test_what_is_refused_is_refused_by_both(live_fleet: LiveFleet) -> None:
+    before = live_fleet.metric("scorpio_fleet_not_answered_total")
+    # The policy's 429 without a time to come back is final; one replica is asked, or two.
+    status, headers, _ = live_fleet.server.call("POST", "/v1/completions", TEXT, HOPELESS)
+    assert status == 429
+    assert "x-scorpio-reject-reason" in headers
+    assert live_fleet.metric("scorpio_fleet_not_answered_total") - before == 2
+
+
+def test_metrics_are_of_every_replica(live_fleet: LiveFleet) -> None:
+    for name in live_fleet.replicas():
+        assert live_fleet.metric("vllm:num_requests_running", name) == 0
+        assert live_fleet.metric("scorpio_steps_total", name) > 0
+
+
+def test_a_switch_reaches_every_replica(live_fleet: LiveFleet) -> None:
+    for policy in ("edf", "scorpio"):
+        bearer = {"authorization": f"Bearer {live_fleet.server.admin_token}"}
+        code, _, raw = live_fleet.server.call("PUT", "/scorpio/policy", {"policy": policy}, bearer)
+        assert code == 200, raw
+        assert set(json.loads(raw)["replicas"].values()) == {200}
+
+        def switched(name: str = policy) -> bool:
+            for url in live_fleet.able():
+                EngineServer(url, Path(), live_fleet.server.process).call(
+                    "POST", "/v1/completions", TEXT
+                )
+            return {r["status"]["policy"] for r in live_fleet.replicas().values()} == {name}
+
+        live_fleet.server.wait_for(switched, f"policy {policy} everywhere")
