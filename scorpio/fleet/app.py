@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
-from scorpio import __version__
 from scorpio.fleet.front import Front
 from scorpio.fleet.on_ray import serve
 from scorpio.fleet.registry import registry_of
@@ -44,15 +41,13 @@ def build_app(args: dict[str, Any]) -> Any:
     """The Serve application. args: of `FleetSettings`. Raises SettingsError."""
     settings = fleet_settings(args)
     settings.scorpio()
-    # Each part is told its own alone: Serve restarts what is told something else, and a fleet that
-    # only grows, or gets another router, keeps its engines.
+    # Each part is told its own alone.
     raw = settings.model_dump(mode="json", include=_FOR_REPLICAS)
     replica = (
         serve()
         .deployment(EngineReplica)
         .options(
             name=REPLICA,
-            version=_version(raw),
             num_replicas=settings.replicas,
             ray_actor_options=_resources(settings),
             health_check_period_s=HEALTH_PERIOD_S,
@@ -67,7 +62,6 @@ def build_app(args: dict[str, Any]) -> Any:
         .deployment(serve().ingress()(FrontDeployment))
         .options(
             name=FRONT,
-            version=_version(told),
             num_replicas=settings.fronts,
             ray_actor_options={"num_cpus": 0},
             max_ongoing_requests=MOST_AT_ONCE,
@@ -75,12 +69,6 @@ def build_app(args: dict[str, Any]) -> Any:
         )
     )
     return front.bind(told, replica.bind(raw))
-
-
-def _version(told: Mapping[str, Any]) -> str:
-    """Without one Serve takes everything for new at each deployment."""
-    text = json.dumps([__version__, told], sort_keys=True)
-    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _resources(settings: FleetSettings) -> dict[str, Any]:

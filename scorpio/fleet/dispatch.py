@@ -59,7 +59,7 @@ class Dispatcher:
         """Anything else: any replica."""
         tried: list[str] = []
         await self._try(
-            lambda: self._members.anyone(frozenset(tried)),
+            lambda: self._members.any(frozenset(tried)),
             list,
             tried,
             Outgoing(scope, body),

@@ -97,7 +97,7 @@ class Members:
         row = self._router.choose(request, self._now_s(), avoid)
         return None if row is None else rows[row]
 
-    def anyone(self, not_again: frozenset[str] = frozenset()) -> Member | None:
+    def any(self, not_again: frozenset[str] = frozenset()) -> Member | None:
         """A replica for what is no work, the one with the least to do for this front."""
         able = [m for m in self.by_name.values() if m.state is State.OK]
         able = [m for m in able if m.name not in not_again]

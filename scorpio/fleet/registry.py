@@ -36,8 +36,8 @@ class Registry:
 
 
 def registry_of(app: str) -> Any:
-    """The one registry of an application, made by whoever asks first."""
-    # Nobody owns it: the replica that happened to make it may be the first one to go.
+    """The one registry of an application, made when it is first asked for."""
+    # Detached: the replica that happened to make it may be the first one to go.
     return (
         ray()
         .remote(Registry)

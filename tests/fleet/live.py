@@ -5,9 +5,6 @@ Each start of an engine takes a minute on two cores, so tests run in their order
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,21 +24,13 @@ VLLM_ARGS = (
     *("--max-num-batched-tokens", "128", "--distributed-executor-backend", "uni"),
     *("--disable-access-log-for-endpoints", "/scorpio/load,/scorpio/health,/metrics"),
 )
-SCALE = """
-import sys, json
-from scorpio.fleet import build_app
-from scorpio.fleet.on_ray import ray, serve
-ray().init("auto", namespace="scorpio", log_to_driver=False, logging_level="ERROR")
-serve().run(build_app(json.loads(sys.argv[1])), name="scorpio", route_prefix="/")
-"""
 
 
 @dataclass
 class LiveFleet:
-    """server: its address and process. args: of build_app, as the command made them."""
+    """server: its address and process."""
 
     server: EngineServer
-    args: dict[str, Any]
 
     @property
     def url(self) -> str:
@@ -53,11 +42,6 @@ class LiveFleet:
     def able(self) -> list[str]:
         """Addresses of those in rotation."""
         return [r["url"] for r in self.replicas().values() if r["state"] == "ok"]
-
-    def scale(self, replicas: int) -> subprocess.Popen[bytes]:
-        """Ask Serve for another number of replicas."""
-        wanted = json.dumps(self.args | {"replicas": replicas})
-        return subprocess.Popen([sys.executable, "-c", SCALE, wanted])
 
     def wait_for(self, replicas: int) -> None:
         self.server.wait_for(
@@ -82,14 +66,7 @@ def live_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
         *(*own, "--slo-config", str(slo), *VLLM_ARGS),
     ]
     with running(directory, command, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}) as server:
-        args = {
-            "model": MODEL,
-            "replicas": REPLICAS,
-            "serve_args": [*own, "--profile-mismatch", "refuse", *VLLM_ARGS],
-            "slo_config": str(slo),
-            "env": {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // REPLICAS, 1))},
-        }
-        made = LiveFleet(server, args)
+        made = LiveFleet(server)
         made.wait_for(REPLICAS)
         yield made
         server.process.stop(STOP_S)
