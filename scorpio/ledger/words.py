@@ -9,7 +9,7 @@ from scorpio.ledger.entry import Entry
 
 def ms_text(milliseconds: float) -> str:
     """`340 ms`, `2.4 s`, `95 s`."""
-    if milliseconds < 1000.0:
+    if milliseconds < 999.5:
         return f"{milliseconds:.3g} ms"
     return (
         f"{milliseconds / 1000.0:,.3g} s" if milliseconds < 1e6 else f"{milliseconds / 1e3:,.0f} s"
