@@ -69,7 +69,10 @@ def error_answer(
     content = {"type": "error", "error": error} if anthropic else {"error": error}
     if request_id:  # where Anthropic has it, and beside what vLLM has
         (content if anthropic else error)["request_id"] = request_id
-        headers = {**(headers or {}), REQUEST_ID_HEADER: quote(request_id, safe=_IN_IDS, errors="replace")}
+        headers = {
+            **(headers or {}),
+            REQUEST_ID_HEADER: quote(request_id, safe=_IN_IDS, errors="replace"),
+        }
     return json_answer(status, content, headers)
 
 

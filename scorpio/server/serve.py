@@ -77,7 +77,7 @@ def serve(
     check_early(model, vllm_args)
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
     leftovers: list[Path] = []
-    with ending_at_once(leftovers), _run_dir(run_dir, leftovers) as directory:
+    with ending_at_once(leftovers), _run_dir(run_dir, leftovers, tell) as directory:
         cpu = is_cpu_build()
         try:
             scorpio = {} if slo_config is None else read_slo_config(slo_config)
@@ -139,7 +139,7 @@ def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
+def _run_dir(wanted: Path | None, leftovers: list[Path], tell: Say) -> Iterator[Path]:
     """A directory for the control and status files; ours is removed, the user's is kept."""
     if wanted is not None:
         try:
@@ -154,6 +154,7 @@ def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
     _remove_orphans()
     fresh = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     leftovers.append(fresh)
+    tell(f"run dir: {fresh} (removed at the end; --run-dir DIR keeps its ledger)")
     try:
         yield fresh
     finally:

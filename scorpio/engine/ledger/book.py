@@ -30,7 +30,7 @@ _MIB = 1 << 20
 
 
 class Ledger:
-    """The decision ledger of one engine. Its methods may raise: whoever calls them watches."""
+    """The decision ledger of one engine. Its methods may raise: the caller watches."""
 
     def __init__(self, settings: ScorpioSettings, engine: int) -> None:
         run_dir, most_bytes = settings.run_dir, int(settings.ledger_mib * _MIB)
@@ -95,13 +95,20 @@ class Ledger:
 
     def outputs_came(self, outputs: Mapping[int, EngineCoreOutputs], now_s: float) -> None:
         """Tokens of requests that go on; those of one that ends with them are noted by `ended`."""
-        notes = self._notes
-        if not notes:
+        if not self._notes:
             return
-        for batch in outputs.values():
+        note_of = self._notes.get
+        for batch in outputs.values():  # in one piece: it runs for each request in each step
             for output in batch.outputs:
-                if output.new_token_ids and (note := notes.get(output.request_id)) is not None:
-                    note.token_came(now_s)
+                note = note_of(output.request_id)
+                if note is None or not output.new_token_ids:
+                    continue
+                gap_s = now_s - note.last_token_s
+                note.last_token_s = now_s
+                if gap_s > note.worst_gap_s:
+                    note.worst_gap_s = gap_s
+                elif gap_s != gap_s:  # NaN: there was none before
+                    note.first_token_s = now_s
 
     def refusing(self, rejections: Iterable[Rejection], policy: str) -> None:
         """These are about to end because they are refused."""
@@ -118,9 +125,8 @@ class Ledger:
         state, note.output_tokens = final_state(request), request.num_output_tokens
         note.view, note.ended_s = view, now_s
         if state is FinalState.FINISHED and note.output_tokens:
-            note.token_came(now_s)
-            first_s = note.first_token_s
-            note.missed = missed(view, first_s, now_s, note.output_tokens)
+            note.last_came(now_s)
+            note.missed = missed(view, note.first_token_s, now_s, note.output_tokens)
         if math.isnan(note.started_s):
             self._waited(note)
         if state is not FinalState.ABORTED:

@@ -46,13 +46,12 @@ class Note:
     finish_reason: str = ""
     missed: tuple[str, ...] = ()
 
-    def token_came(self, now_s: float) -> None:
-        """One or more with the outputs of a step."""
-        last_s = self.last_token_s
-        if last_s != last_s:  # NaN
+    def last_came(self, now_s: float) -> None:
+        """Its last token, which may be the first."""
+        if math.isnan(self.last_token_s):
             self.first_token_s = now_s
-        elif now_s - last_s > self.worst_gap_s:
-            self.worst_gap_s = now_s - last_s
+        else:
+            self.worst_gap_s = max(self.worst_gap_s, now_s - self.last_token_s)
         self.last_token_s = now_s
 
 
