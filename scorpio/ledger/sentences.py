@@ -28,8 +28,8 @@ def explain(entry: Entry) -> list[str]:
         *_asked(entry),
         *_met(entry),
         *(_refused(entry) if entry.verdict == Verdict.REFUSED.value else service(entry)),
-        f"The policy was {entry.policy or 'not asked'} (Scorpio {entry.version}), engine "
-        f"{entry.engine}.",
+        f"Policy: {entry.policy or 'not asked'}, of Scorpio {entry.version}, on engine"
+        f" {entry.engine}.",
     ]
 
 

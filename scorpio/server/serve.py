@@ -77,7 +77,7 @@ def serve(
     check_early(model, vllm_args)
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
     leftovers: list[Path] = []
-    with ending_at_once(leftovers), _run_dir(run_dir, leftovers, tell) as directory:
+    with ending_at_once(leftovers), _run_dir(run_dir, leftovers) as directory:
         cpu = is_cpu_build()
         try:
             scorpio = {} if slo_config is None else read_slo_config(slo_config)
@@ -92,7 +92,7 @@ def serve(
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.
         env = default_env(model_path, cpu, os.environ)
-        scorpio["run_dir"] = str(directory)
+        scorpio["run_dir"] = _told(directory, tell) if run_dir is None else str(directory)
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
         if profile is not None and not profile.fits(args, profile_mismatch, tell):
             del args.additional_config[CONFIG_KEY]["latency"]
@@ -139,7 +139,7 @@ def _length(name: str | None, model: str, tell: Say) -> dict[str, Any]:
 
 
 @contextmanager
-def _run_dir(wanted: Path | None, leftovers: list[Path], tell: Say) -> Iterator[Path]:
+def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
     """A directory for the control and status files; ours is removed, the user's is kept."""
     if wanted is not None:
         try:
@@ -154,11 +154,16 @@ def _run_dir(wanted: Path | None, leftovers: list[Path], tell: Say) -> Iterator[
     _remove_orphans()
     fresh = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     leftovers.append(fresh)
-    tell(f"run dir: {fresh} (removed at the end; --run-dir DIR keeps its ledger)")
     try:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _told(fresh: Path, tell: Say) -> str:
+    """Where the ledger is, as long as it is there."""
+    tell(f"run dir: {fresh} (removed at the end; --run-dir DIR keeps its ledger)")
+    return str(fresh)
 
 
 def _remove_orphans() -> None:

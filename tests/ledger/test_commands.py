@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,7 +23,11 @@ from workloads.traces.trace import read_trace
 
 STEP = StepModel(0.01, 1e-4, 1e-4, 64.0, 0.0, 0.0, 0.0)
 PROFILE = LatencyProfile(decode_from_step(STEP), prefill_from_step(STEP), STEP, "tests")
-SLOS = ({"slo_class": "chat"}, {"slo_ttft_ms": 300, "slo_on_miss": "degrade"}, {})
+SLOS: tuple[dict[str, Any], ...] = (
+    {"slo_class": "chat"},
+    {"slo_ttft_ms": 300, "slo_on_miss": "degrade"},
+    {},
+)
 
 
 def run(*words: str) -> tuple[int, str, str]:

@@ -29,7 +29,7 @@ def test_a_request_in_time() -> None:
         "Its first token came after 180 ms, 180 ms after its start: 320 ms to spare.",
         "It got 51 tokens, one every 40 ms on average (asked: 50 ms); the longest gap was 60 ms.",
         "It ended after 2.18 s (stop).",
-        "The policy was scorpio (Scorpio 0.1.0), engine 0.",
+        "Policy: scorpio, of Scorpio 0.1.0, on engine 0.",
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_refused_request() -> None:
         "Its first token was predicted after 900 ms at best, and it was due within 500 ms."
         " It was refused after 20 ms.",
         "Its client was told to come back after 2.4 s.",
-        "The policy was scorpio (Scorpio 0.1.0), engine 0.",
+        "Policy: scorpio, of Scorpio 0.1.0, on engine 0.",
     ]
 
 
