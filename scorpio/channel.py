@@ -23,6 +23,9 @@ from scorpio.files import write_private
 CONTROL = "control.json"
 STATUS = "status.json"  # of engine 0, like STEPS; others: `of_engine`
 STEPS = "steps.jsonl"
+LEDGER = "ledger.jsonl"  # of engine 0 too; when it is full it becomes LEDGER_OLD
+LEDGER_OLD = "ledger.old.jsonl"
+LEDGER_SALT = "ledger.salt"
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 Stamp = tuple[int, int] | None
@@ -93,7 +96,7 @@ def read_control(run_dir: str | os.PathLike[str]) -> Control | None:
 
 
 def of_engine(name: str, engine: int) -> str:
-    """STATUS or STEPS of one data-parallel rank: `status.json`, `status-1.json`, ..."""
+    """STATUS, STEPS or LEDGER of one data-parallel rank: `status.json`, `status-1.json`, ..."""
     stem, dot, ending = name.partition(".")
     return name if engine == 0 else f"{stem}-{engine}{dot}{ending}"
 

@@ -47,6 +47,28 @@ def write_private(path: Path, content: str) -> None:
         os.replace(temporary, path)
 
 
+def write_new_private(path: Path, content: str) -> None:
+    """The same where there is no such file yet; one that is there stays as it is, however many
+    write at once. Raises OSError."""
+    with _sibling(path) as (file, temporary):
+        file.write(content.encode())
+        file.flush()
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        os.unlink(temporary)
+
+
+def append_private(path: Path) -> BinaryIO:
+    """Open for appending, for our user alone; never through a link that lies in its place.
+
+    Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0)
+    os.fchmod(file.fileno(), 0o600)  # of one that was there
+    return file
+
+
 @contextlib.contextmanager
 def _sibling(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

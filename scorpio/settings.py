@@ -28,6 +28,8 @@ CONFIG_KEY = "scorpio"
 Number = Annotated[float, Strict()]  # a text of digits is no number
 Whole = Annotated[int, Strict()]
 DEFAULT_MOST_CHOICES = 128  # of one request (`n`, `best_of`); OpenAI's own bound
+NO_CLASS = "none"  # the label of requests of no class
+DEFAULT_LEDGER_MIB = 64.0  # of one engine's ledger, about 80,000 requests; 0 = none is kept
 MAX_VALUE = 1e6  # of a class; more is a typing error
 DEFAULT_TIERS = {
     "priority": "interactive",
@@ -92,6 +94,7 @@ class ScorpioSettings(BaseModel):
     refusals_as_errors: bool = False
     unsupported: Literal["refuse", "passthrough"] = "refuse"
     run_dir: str | None = None
+    ledger_mib: Number = Field(default=DEFAULT_LEDGER_MIB, ge=0, le=1 << 20, allow_inf_nan=False)
     stall_s: Number = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
     breaker_limit: Whole = Field(default=20, ge=1)
     breaker_window_s: Number = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -151,7 +154,7 @@ class ScorpioSettings(BaseModel):
     @property
     def unnamed_class(self) -> str:
         """The `slo_class` label of requests that name no class."""
-        return self.default_class or "none"
+        return self.default_class or NO_CLASS
 
     def profile(self) -> LatencyProfile | None:
         """The measured speed of this engine, when one was configured."""

@@ -19,6 +19,7 @@ from workloads.operator_classes import with_operator_classes
 from workloads.request import WorkloadRequest, with_mix, with_own_slos
 from workloads.synthetic.generate import Synthetic, from_table, synthetic_rows
 from workloads.traces.intake import Intake, read_intake
+from workloads.traces.json_lines import states_slos
 from workloads.traces.reading import AS_IT_SAYS, Reading
 from workloads.traces.row import TraceRow, parse_rows, rebased, slice_rows, with_unique_hash_ids
 from workloads.traces.row import rate_scale as scale_rate
@@ -89,11 +90,14 @@ def load_workload(
 
 
 def default_mix(name_or_path: str) -> str | None:
-    """`six` for what is in the catalog or synthetic; None for a log of one's own: what its
-    requests were promised is not for us to make up."""
+    """`six` for what is in the catalog or synthetic; `trace` for a log in our own form whose rows
+    state their SLOs, as `scorpio record` writes it; None for any other log: what its requests were
+    promised is not for us to make up."""
     path = Path(name_or_path)
     is_log = name_or_path not in workload_names() and path.suffix != ".toml" and path.is_file()
-    return None if is_log else DEFAULT_MIX
+    if not is_log:
+        return DEFAULT_MIX
+    return TRACE_MIX if states_slos(path) else None
 
 
 def _mix(name: str) -> Mix:

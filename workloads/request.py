@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, Slo, parse_ms
+from scorpio.core.slo import XARG_CLASS, XARG_FIELDS, XARG_ON_MISS, Slo, parse_ms
 from workloads.errors import WorkloadError
 from workloads.mixes import Mix, assign
 from workloads.traces.row import BLOCK_TOKENS, TraceRow
@@ -28,6 +28,7 @@ class WorkloadRequest:
     e2e_slo_s: float = math.inf
     value: float = 1.0  # of keeping it, to the operator; never sent
     block_tokens: int = BLOCK_TOKENS  # of the prompt, to each of `hash_ids`
+    on_miss: str = ""  # as the trace states it; "" = what the server does by itself
 
 
 def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:
@@ -38,7 +39,9 @@ def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequ
     ]
 
 
-def request_of(index: int, row: TraceRow, slo: Slo, slo_class: str) -> WorkloadRequest:
+def request_of(
+    index: int, row: TraceRow, slo: Slo, slo_class: str, on_miss: str = ""
+) -> WorkloadRequest:
     """A row with its promise."""
     return WorkloadRequest(
         index,
@@ -53,6 +56,7 @@ def request_of(index: int, row: TraceRow, slo: Slo, slo_class: str) -> WorkloadR
         slo.e2e_s,
         slo.value,
         row.block_tokens,
+        on_miss,
     )
 
 
@@ -77,7 +81,8 @@ def with_own_slos(rows: Sequence[TraceRow]) -> list[WorkloadRequest]:
                 f"mix 'trace': row {index} names class '{slo_class}' without values in ms; what"
                 " classes promise stands in the server's file: --mix FILE.toml"
             )
-        requests.append(request_of(index, row, Slo(ttft_s, tpot_s, e2e_s), slo_class))
+        on_miss = str(row.xargs.get(XARG_ON_MISS, ""))
+        requests.append(request_of(index, row, Slo(ttft_s, tpot_s, e2e_s), slo_class, on_miss))
     return requests
 
 
@@ -104,4 +109,6 @@ def _xargs(request: WorkloadRequest) -> dict[str, object]:
         for name, value_s in zip(XARG_FIELDS, slos_s, strict=True)
         if math.isfinite(value_s)
     }
+    if request.on_miss:
+        xargs[XARG_ON_MISS] = request.on_miss
     return {XARG_CLASS: request.slo_class, **xargs} if request.slo_class else xargs

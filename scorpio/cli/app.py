@@ -15,6 +15,7 @@ import typer
 from scorpio.cli.about import main_options, version
 from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
 from scorpio.cli.errors import one_line_errors
+from scorpio.cli.ledger import explain, record
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
     BlockTokens,
@@ -193,6 +194,8 @@ def figures(
         draw_figures(names or [], out, seeds, gap_ms, quick, workers)
 
 
+app.command()(explain)
+app.command()(record)
 app.command()(replay)
 app.command()(convert)
 

@@ -19,6 +19,7 @@ _TABLE = {
     ("workloads.errors", "WorkloadError"): USAGE,
     ("workloads.errors", "NotAllAnswered"): INCOMPLETE,
     ("workloads.replay.run", "ServerUnreachable"): FAILED,
+    ("scorpio.ledger.files", "LedgerError"): USAGE,
     ("scorpio.server.mistakes", "ServeError"): USAGE,
     ("scorpio.server.vllm_api", "EngineDiedError"): FAILED,
     ("scorpio.settings", "SettingsError"): USAGE,

@@ -27,6 +27,7 @@ class FinalState(enum.Enum):
 
 
 LEAST_RETRY_S = 1.0  # HTTP's `retry-after` has whole seconds
+MOST_RETRY_S = 30.0  # what a client is told; the load is another one by then
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,16 @@ from scorpio.core.request import RequestView
 from scorpio.window import Window
 
 
+def missed(view: RequestView, first_s: float, ended_s: float, tokens: int) -> tuple[str, ...]:
+    """Which objectives did a finished request miss?"""
+    late = {
+        "ttft": view.deadline_s < first_s,
+        "tpot": ended_s - first_s > view.slo.tpot_s * max(tokens - 1, 0),
+        "e2e": ended_s - view.arrival_s > view.slo.e2e_s,
+    }
+    return tuple(kind for kind, is_late in late.items() if is_late)
+
+
 class Outcomes:
     """`unnamed`: the label of requests that name no class."""
 
@@ -45,10 +55,9 @@ class Outcomes:
         if state is not FinalState.FINISHED or not tokens:
             return
         first_s = now_s if math.isnan(first_token_s) else first_token_s
+        for kind in missed(view, first_s, now_s, tokens):
+            self.violated[label, kind] += 1
         slack_s = view.deadline_s - first_s
-        self.violated[label, "ttft"] += slack_s < 0.0
-        self.violated[label, "tpot"] += now_s - first_s > view.slo.tpot_s * max(tokens - 1, 0)
-        self.violated[label, "e2e"] += now_s - view.arrival_s > view.slo.e2e_s
         if math.isfinite(slack_s):
             buckets = self._slack.setdefault(label, [0] * (len(SLACK_BOUNDS_S) + 1))
             buckets[bisect_left(SLACK_BOUNDS_S, slack_s)] += 1

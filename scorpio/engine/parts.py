@@ -29,6 +29,7 @@ from scorpio.engine.drafts import Drafts
 from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.picture import engine_limits, rank, snapshot
@@ -94,6 +95,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._telemetry = Telemetry(
             settings.run_dir, settings.unnamed_class, lambda: self.wall_s(), rank(self)
         )
+        self._ledger = Ledger(settings, rank(self))
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
         self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
         self._look_breaker = Breaker(1, window_s, quiet_s)
@@ -151,11 +153,16 @@ class SchedulerWithParts(AsyncScheduler):
     @property
     def tracked_ids(self) -> set[str]:
         """Requests that we still know of; never others than vLLM does (invariant 6)."""
-        return self._tracker.ids
+        return self._tracker.ids | self._ledger.ids
 
     def view_of(self, request: Request) -> RequestView:
         """What is known of a live request."""
         return self._tracked_of(request).view
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of each request (read only)."""
+        return self._ledger
 
     @property
     def telemetry(self) -> Telemetry:
@@ -221,23 +228,27 @@ class SchedulerWithParts(AsyncScheduler):
         return self._tracker.live[request.request_id]
 
     def _state(self) -> dict[str, object]:
-        return self._switch.state() | {
-            "breaker_open": self._breaker.is_open(self.now_s()),
-            "breaker_opened": self._breaker.opened,
-            "passthrough": bool(self._passthrough),
-            "unsupported_features": ", ".join(self._passthrough),
-            "paused": self._clock.paused,
-            "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
-            "running": len(self.running),
-            "waiting": len(self.waiting),
-            "waiting_not_startable": self.waiting.num_held,
-            "waiting_prompt_tokens": self.waiting.prompt_tokens,
-            "seeds_dropped": self._seeds.dropped,
-            "tokens_per_step": round(self._drafts.tokens_per_step, 3),
-            # for routers, scorpio/server/load.py
-            "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
-            "load": replica_load(self, self.wall_s()).to_dict(),
-        }
+        return (
+            self._switch.state()
+            | self._ledger.state()
+            | {
+                "breaker_open": self._breaker.is_open(self.now_s()),
+                "breaker_opened": self._breaker.opened,
+                "passthrough": bool(self._passthrough),
+                "unsupported_features": ", ".join(self._passthrough),
+                "paused": self._clock.paused,
+                "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
+                "running": len(self.running),
+                "waiting": len(self.waiting),
+                "waiting_not_startable": self.waiting.num_held,
+                "waiting_prompt_tokens": self.waiting.prompt_tokens,
+                "seeds_dropped": self._seeds.dropped,
+                "tokens_per_step": round(self._drafts.tokens_per_step, 3),
+                # for routers, scorpio/server/load.py
+                "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
+                "load": replica_load(self, self.wall_s()).to_dict(),
+            }
+        )
 
     def _publish(self, force: bool = False) -> None:
         self._telemetry.publish(self.now_s(), self._state, force)

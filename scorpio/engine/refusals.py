@@ -97,6 +97,7 @@ def _answer(request: Request, said: Mapping[str, Any]) -> EngineCoreOutput:
 
 def _sentence(rejection: Rejection) -> str:
     """For a client that sees no header of ours."""
+    when = f"retry after {rejection.retry_after_s or 0.0:.1f} s"
     if rejection.retry_after_s is None:
-        return f"refused: {rejection.reason.value}, not even an idle engine could keep the SLO"
-    return f"refused: {rejection.reason.value}, retry after {rejection.retry_after_s:.1f} s"
+        when = "not even an idle engine could keep the SLO"
+    return f"refused: {rejection.reason.value}, {when} (request {rejection.request_id})"

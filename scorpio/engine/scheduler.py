@@ -47,6 +47,8 @@ class ScorpioScheduler(SchedulerWithParts):
                 self._work_came()
             self._choices.arrived(request)
             self._tracker.arrived(self._describe(request))
+            with self._telemetry.watched():
+                self._ledger.arrived(self.view_of(request), request, self)
         super().add_request(request)
         if new and not self._passthrough:
             self._turn_away(request.request_id)
@@ -98,10 +100,17 @@ class ScorpioScheduler(SchedulerWithParts):
             self._after_output(scheduler_output)
         except Exception as error:
             self._fall_back(error)
+        with self._telemetry.watched():
+            self._ledger.outputs_came(outputs, self._clock.now_s())
         self._refusals.send(outputs)
         if not self.requests:
             self._publish(force=True)
         return outputs
+
+    def shutdown(self) -> None:
+        with self._telemetry.watched():
+            self._ledger.close()
+        super().shutdown()
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
         tracked = self._tracker.ended(request.request_id)
@@ -155,6 +164,8 @@ class ScorpioScheduler(SchedulerWithParts):
     def _refuse(self, rejections: Sequence[Rejection]) -> None:
         counted, fates = self._telemetry.outcomes.refused, self._choices.fates(rejections)
         requests = [self.requests[rejection.request_id] for rejection in rejections]
+        with self._telemetry.watched():
+            self._ledger.refusing(rejections, self._policy.name)
         self._refusals.refuse(self, rejections, self._tracker.live, counted)
         self._choices.refused(fates)
         for request, rejection in zip(requests, rejections, strict=True):
@@ -192,6 +203,9 @@ class ScorpioScheduler(SchedulerWithParts):
             self._timer.scheduled(output, self._clock.now_s(), batch)
         except Exception as error:
             self._fall_back(error)
+        with self._telemetry.watched():
+            self._ledger.scheduled(output, self._clock.now_s(), self._policy.name)
+            self._ledger.forecast(plan.forecasts)
         self._publish(force=self._woken)
         self._woken = False
 
@@ -230,6 +244,8 @@ class ScorpioScheduler(SchedulerWithParts):
             first_s, forecast = tracked.first_token_s, tracked.forecast
             how = final_state(request)
             self._telemetry.outcomes.ended(tracked.view, how, first_s, now_s, tokens, forecast)
+        with self._telemetry.watched():
+            self._ledger.ended(request, tracked.view, self._clock.now_s())
 
     def _follow_switch(self, now_s: float) -> None:
         if self._switch.poll(now_s, idle=not self.running):

@@ -28,6 +28,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "set_pause_state": ("self", "pause_state"),
     "has_unfinished_requests": ("self",),
     "_update_request_as_session": ("self", "session", "update"),  # :1640
+    "shutdown": ("self",),
     "_free_request": ("self", "request", "delay_free_blocks"),  # :2714, the one terminal hook
 }
 # Read or written on a constructed scheduler.
@@ -65,6 +66,7 @@ REQUEST_ATTRIBUTES = (
     "num_tokens",
     "num_output_tokens",
     "num_computed_tokens",
+    "num_preemptions",
     "block_hashes",
     "is_prefill_chunk",
     "next_decode_eligible_step",
@@ -78,6 +80,7 @@ REQUEST_ATTRIBUTES = (
     "streaming_queue",
     "trace_headers",
     "take_events",
+    "get_finished_reason",
 )
 # Called on the KV-cache manager of a scheduler: by path, with the names of the parameters.
 LOOKUPS: dict[str, tuple[str, ...]] = {
@@ -119,6 +122,8 @@ def check_scheduler(scheduler: Any) -> None:
         found = tuple(inspect.signature(method).parameters) if callable(method) else ()
         if not callable(method) or found != wanted:
             problems.append(f"KVCacheManager.{path}{found or ' is gone'} (needs {wanted})")
+    if not isinstance(_follow(manager, "block_pool.hash_block_size"), int):
+        problems.append("KVCacheManager.block_pool.hash_block_size")
     groups = _follow(manager, "coordinator.single_type_managers") or (None,)
     if not hasattr(manager, "watermark_blocks"):
         problems.append("KVCacheManager.watermark_blocks")

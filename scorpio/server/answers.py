@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.types import Send
 
@@ -24,6 +25,8 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+REQUEST_ID_HEADER = "x-scorpio-request-id"
+_IN_IDS = "!#$&'()*+,/:;=?@[]~"  # what a client may choose (`X-Request-Id`) and a header holds
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -49,16 +52,27 @@ def error_answer(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
     anthropic: bool = False,
+    request_id: str = "",
 ) -> Answer:
-    """An error in vLLM's shape. `kind` defaults to the reason phrase, as vLLM's own 503 does."""
+    """An error in vLLM's shape. `kind` defaults to the reason phrase, as vLLM's own 503 does.
+
+    request_id: where the engine knows the request; in the body too, for a stream that has begun has
+    no headers left."""
     kind = kind or HTTPStatus(status).phrase
-    error = {
+    error: dict[str, object] = {
         "message": message,
         "type": _ANTHROPIC_TYPES.get(status, "api_error") if anthropic else kind,
         "param": param,
         "code": status,
     }
+    content: dict[str, object]
     content = {"type": "error", "error": error} if anthropic else {"error": error}
+    if request_id:  # where Anthropic has it, and beside what vLLM has
+        (content if anthropic else error)["request_id"] = request_id
+        headers = {
+            **(headers or {}),
+            REQUEST_ID_HEADER: quote(request_id, safe=_IN_IDS, errors="replace"),
+        }
     return json_answer(status, content, headers)
 
 

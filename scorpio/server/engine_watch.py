@@ -128,7 +128,9 @@ async def end_requests(
     work: list[Coroutine[Any, Any, None]] = []
     for gate in gates:
         # In this order: what the abort makes vLLM say must find the gate closed.
-        work.append(gate.end(unavailable(said, reason, anthropic=gate.anthropic)))
+        name = gate.ticket.request_id
+        answer = unavailable(said, reason, anthropic=gate.anthropic, request_id=name)
+        work.append(gate.end(answer))
         work.append(server.engine.abort(list(gate.ticket.request_ids)))
     if not work:
         return
@@ -150,7 +152,7 @@ def refused_at_once(server: ServerContext, *, anthropic: bool) -> Answer | None:
     return unavailable(said, FROZEN, anthropic=anthropic)
 
 
-def unavailable(said: str, reason: str, *, anthropic: bool = False) -> Answer:
+def unavailable(said: str, reason: str, *, anthropic: bool = False, request_id: str = "") -> Answer:
     """503 of this process itself: another server, or this one a little later."""
     headers = {"retry-after": str(RETRY_AFTER_S), "x-scorpio-reject-reason": reason}
-    return error_answer(503, said, headers=headers, anthropic=anthropic)
+    return error_answer(503, said, headers=headers, anthropic=anthropic, request_id=request_id)

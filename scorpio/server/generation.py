@@ -108,7 +108,10 @@ async def _through_gate(
     deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
     body = uuid4().hex if folded.parts > 1 else ""
     ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s, body)
-    refuse = partial(_refusal, server, endpoint, folded.slo)
+
+    def refuse(notice: RejectionNotice) -> Answer:
+        return _refusal(server, endpoint, folded.slo, notice, ticket.request_id)
+
     gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
     token = CURRENT.set(ticket)
     try:
@@ -129,11 +132,15 @@ def first_token_deadline_s(slo: Slo) -> float:
 
 
 def _refusal(
-    server: ServerContext, endpoint: Endpoint, slo: Slo, notice: RejectionNotice
+    server: ServerContext,
+    endpoint: Endpoint,
+    slo: Slo,
+    notice: RejectionNotice,
+    request_id: str = "",
 ) -> Answer:
-    status = server.settings.rejection_status
+    status, anthropic = server.settings.rejection_status, endpoint.anthropic_errors
     metrics.count_answered(server, status, notice.reason.value)
-    return refusal_answer(notice, slo, status, anthropic=endpoint.anthropic_errors)
+    return refusal_answer(notice, slo, status, anthropic=anthropic, request_id=request_id)
 
 
 def _with_length(scope: Scope, length: int) -> dict[str, Any]:

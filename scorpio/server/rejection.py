@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scorpio.core.plan import RejectReason
+from scorpio.core.plan import MOST_RETRY_S, RejectReason
 from scorpio.core.slo import Slo
 from scorpio.core.wire import RejectionNotice
 from scorpio.server.answers import Answer, error_answer
-
-MAX_RETRY_AFTER_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +37,14 @@ REASONS: dict[RejectReason, ReasonText] = {
 
 
 def refusal_answer(
-    notice: RejectionNotice, slo: Slo, status: int, *, anthropic: bool = False
+    notice: RejectionNotice,
+    slo: Slo,
+    status: int,
+    *,
+    anthropic: bool = False,
+    request_id: str = "",
 ) -> Answer:
-    """The 429 (or 503) for one refusal.
+    """The 429 (or 503) for one refusal. request_id: "" when it never came to the engine.
 
     Without `retry_after_ms` not even an idle engine could do it: no Retry-After, and
     `x-should-retry: false`, which openai-python obeys.
@@ -56,11 +59,16 @@ def refusal_answer(
     if notice.retry_after_ms is None:
         headers["x-should-retry"] = "false"
     else:
-        wait_ms = min(max(notice.retry_after_ms, 1), MAX_RETRY_AFTER_S * 1000)
+        wait_ms = min(max(notice.retry_after_ms, 1), round(MOST_RETRY_S * 1000))
         headers["retry-after"] = str(math.ceil(wait_ms / 1000))
         headers["retry-after-ms"] = str(wait_ms)
     return error_answer(
-        status, _message(notice, slo), param=entry.param, headers=headers, anthropic=anthropic
+        status,
+        _message(notice, slo),
+        param=entry.param,
+        headers=headers,
+        anthropic=anthropic,
+        request_id=request_id,
     )
 
 

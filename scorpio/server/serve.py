@@ -94,7 +94,7 @@ def serve(
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.
         env = default_env(model_path, cpu, os.environ)
-        scorpio["run_dir"] = str(directory)
+        scorpio["run_dir"] = _told(directory, tell) if run_dir is None else str(directory)
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
         if profile is not None and not profile.fits(args, profile_mismatch, tell):
             del args.additional_config[CONFIG_KEY]["latency"]
@@ -160,6 +160,12 @@ def _run_dir(wanted: Path | None, leftovers: list[Path]) -> Iterator[Path]:
         yield fresh
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _told(fresh: Path, tell: Say) -> str:
+    """Where the ledger is, as long as it is there."""
+    tell(f"run dir: {fresh} (removed at the end; --run-dir DIR keeps its ledger)")
+    return str(fresh)
 
 
 def _remove_orphans() -> None:

@@ -58,6 +58,11 @@ class Ticket:
     refusals: list[RejectionNotice] = field(default_factory=list)
 
     @property
+    def request_id(self) -> str:
+        """By which `scorpio explain` knows this request: the first one made of it; "" before."""
+        return self.request_ids[0] if self.request_ids else ""
+
+    @property
     def refusal(self) -> RejectionNotice | None:
         """The refusal once ALL engine requests of this HTTP request were refused, else None."""
         if self.tokens or not self.refusals or len(self.refusals) < len(self.request_ids):

@@ -91,8 +91,8 @@ def _xargs(request: WorkloadRequest, hint: float | None, waits: bool) -> Mapping
     if request.tenant:
         # A tenant of a trace is one whose key a server has checked, not just a name.
         xargs[XARG_TENANT] = tenant_id(quote(request.tenant, safe=""), "")
-    if waits:
-        xargs[XARG_ON_MISS] = OnMiss.WAIT.value
+    if on_miss := OnMiss.WAIT.value if waits else request.on_miss:
+        xargs[XARG_ON_MISS] = on_miss
     if hint is not None:
         xargs[XARG_PREDICTED] = hint
     return xargs

@@ -31,8 +31,8 @@ def refused(scorpio: dict[str, Any], retry_after_s: float | None) -> Any:
 @pytest.mark.parametrize(
     ("retry_after_s", "sentence"),
     [
-        (1.5, "refused: ttft_infeasible, retry after 1.5 s"),
-        (None, "refused: ttft_infeasible, not even an idle engine could keep the SLO"),
+        (1.5, "refused: ttft_infeasible, retry after 1.5 s (request a)"),
+        (None, "refused: ttft_infeasible, not even an idle engine could keep the SLO (request a)"),
     ],
 )
 def test_it_is_an_error_of_the_engine(retry_after_s: float | None, sentence: str) -> None:

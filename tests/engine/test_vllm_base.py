@@ -50,8 +50,10 @@ def test_each_rank_of_a_dense_model_writes_its_own_status(
         monkeypatch.setattr(parallel, "data_parallel_index", index)
         scheduler = build_scheduler(EngineSpec(), VirtualScheduler, settings)
         scheduler._publish(force=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["status-1.json", "status.json"]
+        scheduler.shutdown()
+    states = sorted(p.name for p in tmp_path.glob("*.json"))
+    assert states == ["status-1.json", "status.json"]
     assert channel.read_status(tmp_path, 1) is not None
     channel.write_control(tmp_path, "fcfs")
     channel.forget(tmp_path)
-    assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".lock", ".salt"]  # no ledger of either

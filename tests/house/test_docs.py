@@ -31,6 +31,7 @@ OLD_WORDS = (
     *("contestant", "foretold", "let go", "growingbatch"),
     *("whoever", "nobody", "somebody", "everybody", "anybody"),  # requests are no people
 )
+REFUSED_ID = "chatcmpl-9d41c0f2"
 CODE = [
     path for top in ("scorpio", "predictors", "workloads") for path in (ROOT / top).rglob("*.py")
 ]
@@ -107,7 +108,7 @@ def test_pages_and_blocks_are_what_their_numbers_say(study: Study) -> None:
 
 def test_the_refusal_in_the_readme_is_the_server_s() -> None:
     notice = RejectionNotice(RejectReason.TTFT_INFEASIBLE, 2400, 2400)
-    answer = refusal_answer(notice, Slo(ttft_s=0.5, tpot_s=0.05), 429)
+    answer = refusal_answer(notice, Slo(ttft_s=0.5, tpot_s=0.05), 429, request_id=REFUSED_ID)
     lines = ["HTTP/1.1 429 Too Many Requests"]
     lines += [f"{name}: {value}" for name, value in answer.headers.items()]
     lines += ["content-type: application/json", "", answer.body.decode()]

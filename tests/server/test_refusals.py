@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -32,9 +34,11 @@ async def test_refusal_becomes_429(behave: Any) -> None:
             "type": "Too Many Requests",
             "param": "slo_ttft_ms",
             "code": 429,
+            "request_id": "id",
         }
     }
     headers = reply.headers
+    assert headers["x-scorpio-request-id"] == "id"  # by which `scorpio explain` knows it
     assert headers["retry-after"] == "3"
     assert headers["retry-after-ms"] == "2400"
     assert headers["x-scorpio-reject-reason"] == "ttft_infeasible"
@@ -67,6 +71,8 @@ async def test_messages_get_the_anthropic_envelope() -> None:
     assert reply.json()["type"] == "error"
     assert reply.json()["error"]["code"] == 429
     assert reply.json()["error"]["type"] == "rate_limit_error"
+    assert reply.json()["request_id"] == "id"  # where Anthropic's own answers have it
+    assert "request_id" not in reply.json()["error"]
 
 
 async def test_user_text_that_looks_like_a_refusal_is_text() -> None:
@@ -182,6 +188,19 @@ async def test_routes_without_xargs_are_never_refused() -> None:
     await client(server).request("POST", "/v1/audio/transcriptions", b"--x", json_type=False)
     assert engine.params[0].extra_args == {"slo_on_miss": "wait"}
     assert server.bodies == [b"--x"]
+
+
+def test_an_id_that_a_client_chose_fits_into_a_header() -> None:
+    notice = RejectionNotice(RejectReason.QUEUE_FULL, 1000, None)
+    for name in ("chatcmpl-a/b:c", "é\r\nset-cookie: x", "\ud800", "x y"):
+        answer = refusal_answer(notice, NO_SLO, 429, request_id=name)
+        sent = answer.headers["x-scorpio-request-id"]
+        assert re.fullmatch(r"[!-~]+", sent)
+        assert (sent == name) == (name == "chatcmpl-a/b:c")
+        assert json.loads(answer.body)["error"]["request_id"] == name
+    answer = refusal_answer(notice, NO_SLO, 429)  # refused before it had one
+    assert "x-scorpio-request-id" not in answer.headers
+    assert "request_id" not in json.loads(answer.body)["error"]
 
 
 @pytest.mark.parametrize("reason", list(RejectReason))

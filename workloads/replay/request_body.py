@@ -90,6 +90,7 @@ def _slo_headers(request: WorkloadRequest, style: RequestStyle) -> dict[str, str
         "x-slo-tpot-ms": _ms(request.tpot_slo_s),
         "x-slo-e2el-ms": _ms(request.e2e_slo_s),
         "x-llm-d-inference-objective": request.slo_class if style.send_class else None,
+        "x-scorpio-on-miss": request.on_miss or None,
         "x-llm-d-inference-fairness-id": request.tenant or None,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
@@ -101,6 +102,7 @@ def _xargs(request: WorkloadRequest, style: RequestStyle) -> dict[str, float | s
         "slo_tpot_ms": _ms(request.tpot_slo_s),
         "slo_e2el_ms": _ms(request.e2e_slo_s),
         "slo_class": request.slo_class if style.send_class else None,
+        "slo_on_miss": request.on_miss or None,
         "slo_tenant": request.tenant or None,
     }
     return {name: value for name, value in values.items() if value is not None}

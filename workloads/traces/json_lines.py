@@ -9,12 +9,15 @@ qwen       the same names with "chat_id" and "parent_chat_id": seconds, blocks o
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from workloads.traces.reading import Columns, shown
+from workloads.errors import TraceError
+from workloads.traces.reading import HEAD_ROWS, Columns, shown
 from workloads.traces.row import BLOCK_TOKENS, MAX_HASH_ID, MAX_TOKENS, TraceRow
 from workloads.traces.slos import SLO_COLUMNS, checked, slos_of
 from workloads.traces.text import decoded, raw_lines
@@ -28,6 +31,16 @@ JSON_NAMES = {  # what `--map` means here
     "tenant": "tenant",
     **{name.removeprefix("slo_"): name for name in SLO_COLUMNS},
 }
+
+
+def states_slos(path: Path) -> bool:
+    """Do the first rows of this file say in `extra` what was promised? Anything else that they are
+    is told when they are read."""
+    with contextlib.suppress(TraceError):
+        for _, line in itertools.islice(raw_lines(path), HEAD_ROWS):
+            if b'"vllm_xargs"' in line and line.startswith(b"{"):
+                return True
+    return False
 
 
 class JsonSource:

@@ -1,0 +1,70 @@
+"""Which requests does an id mean? The one a client saw is not quite the one the engine has.
+
+vLLM's handlers make `chatcmpl-ID` or `cmpl-ID-0` (by prompt) of a client's `X-Request-Id` or of an
+id of their own, its engine client adds `-` and eight characters, and choices get `0_`, `1_`, ... in
+front. Any of these names means the same request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from scorpio.ledger.entry import Entry
+from scorpio.ledger.files import Book, LedgerError
+
+_CHOICE = re.compile(r"^\d+_")
+_MADE_UNIQUE = re.compile(r"-[0-9a-f]{8}$")
+_PROMPT = re.compile(r"^(cmpl-.*)-\d+$", re.DOTALL)
+_KINDS = ("chatcmpl-", "cmpl-", "generate-tokens-")
+_SHOWN = 5
+
+
+def find(book: Book, wanted: str) -> list[Entry]:
+    """The request of that id, all parts of it; the beginning of an id will do.
+
+    Raises:
+        LedgerError: none, or requests of several clients.
+    """
+    if not wanted:
+        raise LedgerError("an id is at least one character")
+    named = [(entry, names_of(entry.id)) for entry in book.entries]
+    exact = [entry for entry, names in named if wanted in names]
+    if exact:
+        return exact
+    begun = [e for e, names in named if any(name.startswith(wanted) for name in names)]
+    bodies = list(dict.fromkeys(body_of(entry.id) for entry in begun))
+    if len(bodies) == 1:
+        return begun
+    if bodies:
+        more = f" and {len(bodies) - _SHOWN} more" if len(bodies) > _SHOWN else ""
+        some = ", ".join(printable(name) for name in bodies[:_SHOWN])
+        raise LedgerError(f"'{printable(wanted)}' begins several ids: {some}{more}")
+    raise LedgerError(
+        f"no request '{printable(wanted)}' in {book.place}: it holds {_count(book.entries)}, "
+        f"{book.span}, the last {printable(body_of(book.entries[-1].id))}; "
+        "a request is written when it ends"
+    )
+
+
+def body_of(engine_id: str) -> str:
+    """The id that vLLM's answer has."""
+    name = _MADE_UNIQUE.sub("", _CHOICE.sub("", engine_id))
+    return _PROMPT.sub(r"\1", name)
+
+
+def names_of(engine_id: str) -> set[str]:
+    """All that a client or a log may call it."""
+    whole = _CHOICE.sub("", engine_id)
+    told = {whole, _MADE_UNIQUE.sub("", whole), body_of(engine_id)}
+    bare = {n.removeprefix(kind) for n in told for kind in _KINDS if n.startswith(kind)}
+    return {engine_id} | told | bare
+
+
+def printable(text: str) -> str:
+    """A client may choose an id: what a terminal would obey is shown as an escape."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _count(entries: Sequence[Entry]) -> str:
+    return f"{len(entries):,} request{'' if len(entries) == 1 else 's'}"
