@@ -1,4 +1,4 @@
-"""`scorpio serve`: one engine in this process, or a fleet of them."""
+"""What does `scorpio serve` start? One engine in this process, or a fleet of them."""
 
 from __future__ import annotations
 
@@ -51,74 +51,99 @@ def serve(
     Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
     """
     with one_line_errors():
-        if policy is not None:
-            check_policies([policy])
         options = option_values(policy_option or [])
+        check_policies([policy] if policy else [])
         check_options(policy, options, context.args)
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
-        if unsupported is not None:
-            one_of("unsupported", unsupported, ("refuse", "passthrough"))
-        if replicas is None:
-            for name, given in (("--router", router), ("--ray-address", ray_address)):
-                if given is not None:
-                    raise UsageError(f"{name}: only with --replicas")
-            from scorpio.server.serve import serve as run_server
-
-            run_server(
-                model,
-                context.args,
-                policy=policy,
-                policy_options=options or None,
-                slo_config=slo_config,
-                latency=latency,
-                profile_mismatch=profile_mismatch,
-                length_model=length_model,
-                unsupported=unsupported,
-                run_dir=run_dir,
-            )
+        one_of("unsupported", unsupported or "refuse", ("refuse", "passthrough"))
+        _only_with(replicas, run_dir, router, ray_address)
+        if replicas is not None:
+            own = _given(policy, latency, profile_mismatch, length_model, unsupported)
+            own += [f"--policy-option={option}" for option in policy_option or []]
+            asked = _asked(model, own, context.args, replicas, router, slo_config)
+            _serve_fleet(asked, context.args, ray_address)
             return
-        if run_dir is not None:
-            raise UsageError("--run-dir: each replica has its own")
-        own: list[str] = [f"--policy-option={option}" for option in policy_option or []]
-        for name, value in (
-            ("--policy", policy),
-            ("--latency", latency and latency.absolute()),
-            ("--profile-mismatch", profile_mismatch),
-            ("--length-model", length_model),
-            ("--unsupported", unsupported),
-        ):
-            own += [] if value is None else [name, str(value)]
-        _serve_fleet(model, own, context.args, slo_config, replicas, router, ray_address)
+        from scorpio.server.serve import serve as run_server
+
+        run_server(
+            model,
+            context.args,
+            policy=policy,
+            policy_options=options or None,
+            slo_config=slo_config,
+            latency=latency,
+            profile_mismatch=profile_mismatch,
+            length_model=length_model,
+            unsupported=unsupported,
+            run_dir=run_dir,
+        )
 
 
-def _serve_fleet(
+def _only_with(
+    replicas: int | None, run_dir: Path | None, router: str | None, ray_address: str | None
+) -> None:
+    if replicas is not None and run_dir is not None:
+        raise UsageError("--run-dir: each replica has its own")
+    for name, given in (("--router", router), ("--ray-address", ray_address)):
+        if replicas is None and given is not None:
+            raise UsageError(f"{name}: only with --replicas")
+
+
+def _given(
+    policy: str | None,
+    latency: Path | None,
+    profile_mismatch: str,
+    length_model: str | None,
+    unsupported: str | None,
+) -> list[str]:
+    """As they are typed."""
+    known = {
+        "--policy": policy,
+        "--latency": latency and latency.absolute(),
+        "--profile-mismatch": profile_mismatch,
+        "--length-model": length_model,
+        "--unsupported": unsupported,
+    }
+    return [w for name, value in known.items() if value is not None for w in (name, str(value))]
+
+
+def _asked(
     model: str,
     own: Sequence[str],
     vllm_args: Sequence[str],
-    slo_config: Path | None,
     replicas: int,
     router: str | None,
-    ray_address: str | None,
-) -> None:
-    from scorpio.fleet.command import serve_fleet
-    from scorpio.fleet.settings import DEFAULT_ROUTER, fleet_settings
-    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+    slo_config: Path | None,
+) -> dict[str, object]:
+    """Fields of `FleetSettings`."""
+    from scorpio.server.mistakes import values_of
 
-    check_early(model, vllm_args)
-    given = values_of(vllm_args)
-    asked = {
+    asked: dict[str, object] = {
         "model": model,
         "replicas": replicas,
-        "router": router or DEFAULT_ROUTER,
         "serve_args": [*own, *_without(vllm_args, ("--host", "--port", "--shutdown-timeout"))],
         "slo_config": slo_config and slo_config.absolute(),
     }
-    if "--shutdown-timeout" in given:
-        asked["drain_s"] = given["--shutdown-timeout"]
+    if router is not None:
+        asked["router"] = router
+    if (drain_s := values_of(vllm_args).get("--shutdown-timeout")) is not None:
+        asked["drain_s"] = drain_s
+    return asked
+
+
+def _serve_fleet(
+    asked: dict[str, object], vllm_args: Sequence[str], ray_address: str | None
+) -> None:
+    from scorpio.fleet.command import LOCAL, serve_fleet
+    from scorpio.fleet.settings import fleet_settings
+    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+
     settings = fleet_settings(asked)
+    check_early(settings.model, vllm_args)
     settings.scorpio()
+    given = values_of(vllm_args)
     port = int(given.get("--port", DEFAULT_PORT))
-    serve_fleet(settings, given.get("--host"), port, ray_address or "local", _say)
+    serve_fleet(settings, given.get("--host"), port, ray_address or LOCAL, _say)
 
 
 def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from vllm.v1.request import Request
 
+from scorpio.core.request import RequestView
 from scorpio.core.routing.load import ReplicaLoad, by_due, counted
-from scorpio.engine.picture import kv_free_tokens
-
-if TYPE_CHECKING:
-    from scorpio.engine.parts import SchedulerWithParts
+from scorpio.engine.gated_queue import GatedQueue
 
 
-def replica_load(scheduler: SchedulerWithParts, at_s: float) -> ReplicaLoad:
+def replica_load(
+    running: Sequence[tuple[Request, RequestView]],
+    waiting: GatedQueue,
+    kv_free_tokens: int,
+    now_s: float,
+    at_s: float,
+) -> ReplicaLoad:
     """As of now. at_s: on the clock of the router that will read it.
 
     The running ones are read one by one (the columns that a policy plans with say who has joined
     since they were last asked for); those that wait may be many, and are columns.
     """
-    running, queue = list(scheduler.running), scheduler.waiting.table
-    views = [scheduler.view_of(request) for request in running]
-    computed = [request.num_computed_tokens for request in running]
+    queue = waiting.table
+    computed = [request.num_computed_tokens for request, _ in running]
+    views = [view for _, view in running]
     left = [max(v.prompt_tokens - done, 0) for v, done in zip(views, computed, strict=True)]
-    due_s = np.concatenate([[v.deadline_s for v in views], queue.deadline_s]) - scheduler.now_s()
+    due_s = np.concatenate([[v.deadline_s for v in views], queue.deadline_s]) - now_s
     return ReplicaLoad(
         at_s=at_s,
         running=len(running),
-        waiting=len(scheduler.waiting),
+        waiting=len(waiting),
         context_tokens=sum(computed),
-        kv_free_tokens=kv_free_tokens(scheduler, scheduler.limits),
+        kv_free_tokens=kv_free_tokens,
         prefill_tokens=by_due(due_s, np.concatenate([left, queue.prefill_tokens])),
         batch=counted(view.slo.tpot_s for view in views),
         waiting_batch=counted(queue.tpot_slo_s.tolist()),

@@ -18,8 +18,8 @@ from vllm.v1.request import Request
 
 from scorpio.core.policy import Policy
 from scorpio.core.request import RequestView
-from scorpio.core.routing.load import Replica
-from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.routing.load import Replica, ReplicaLoad
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine import seams
 from scorpio.engine.caps import Caps
 from scorpio.engine.choices import Choices
@@ -32,7 +32,7 @@ from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
-from scorpio.engine.picture import engine_limits, rank, snapshot
+from scorpio.engine.picture import engine_limits, kv_free_tokens, rank, snapshot
 from scorpio.engine.prefix_hits import PrefixHits
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.request_facts import describe, plain, to_be_answered
@@ -145,10 +145,11 @@ class SchedulerWithParts(AsyncScheduler):
         """Builds policies for this engine."""
         return self._switch
 
-    @property
-    def limits(self) -> EngineLimits:
-        """What the engine holds at most."""
-        return self._limits
+    def load(self, at_s: float) -> ReplicaLoad:
+        """What a router may know of it. at_s: now, on the router's clock."""
+        running = [(request, self.view_of(request)) for request in self.running]
+        free = kv_free_tokens(self, self._limits)
+        return replica_load(running, self.waiting, free, self.now_s(), at_s)
 
     @property
     def tracked_ids(self) -> set[str]:
@@ -246,7 +247,7 @@ class SchedulerWithParts(AsyncScheduler):
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
                 # for routers, scorpio/server/load.py
                 "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
-                "load": replica_load(self, self.wall_s()).to_dict(),
+                "load": self.load(self.wall_s()).to_dict(),
             }
         )
 

@@ -1,5 +1,5 @@
-"""`scorpio serve MODEL --replicas N`: Ray is started here, or found at an address, and the fleet on
-it; both end with this command."""
+"""How does one command become a fleet? `scorpio serve MODEL --replicas N`: Ray is started here, or
+found at an address, and the fleet on it; both end with this command."""
 
 from __future__ import annotations
 

@@ -56,8 +56,7 @@ def serve(
 ) -> None:
     """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
 
-    Called by scorpio/cli/app.py, with unknown options as they were typed. The caller's main module
-    must be guarded by `if __name__ == "__main__"`: vLLM spawns.
+    The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
 
     model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
     vllm_args: any arguments of vLLM's server, passed on as they are.

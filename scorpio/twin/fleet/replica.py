@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from scorpio.core.plan import Forecast
 from scorpio.core.routing.load import Replica, ReplicaLoad
 from scorpio.core.slo import XARG_FIELDS
-from scorpio.engine.load_report import replica_load
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.engine.arrivals import Arrival
@@ -61,7 +60,7 @@ class FleetReplica:
         scheduler = self.loop.scheduler
         if not isinstance(scheduler, VirtualScorpioScheduler):
             return None
-        return replica_load(scheduler, at_s)
+        return scheduler.load(at_s)
 
     @property
     def forecasts(self) -> Mapping[str, Forecast]:

@@ -13,7 +13,6 @@ from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.registry import ROUTERS, make_ranking
 from scorpio.core.routing.router import Ranking
 from scorpio.core.slo import XARG_FIELDS
-from scorpio.engine.load_report import replica_load
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.studies.fleet import FleetScore
 from scorpio.twin.fleet.config import FleetConfig
@@ -126,7 +125,7 @@ def test_a_load_is_what_runs_and_waits() -> None:
     assert sum(told.prefill_tokens) == 1200 - computed
     assert told.batch == ((0.05, told.running),)
     assert told.context_tokens >= computed
-    assert told == replica_load(scheduler, 0.1)
+    assert told == scheduler.load(0.1)
 
 
 def test_what_a_dead_replica_held_is_answered_by_another_or_fails() -> None:
