@@ -1,0 +1,86 @@
+"""Is what is typed for a fleet what each of its parts is told, and a mistake told at once?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from scorpio.cli.app import app
+from scorpio.core.routing.registry import ROUTERS
+from scorpio.fleet.settings import FleetSettings
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FleetSettings, str | None, int, str]]:
+    """What would be started, instead of starting it."""
+    found: list[tuple[FleetSettings, str | None, int, str]] = []
+
+    def serve_fleet(
+        settings: FleetSettings, host: str | None, port: int, address: str, _: Any
+    ) -> None:
+        found.append((settings, host, port, address))
+
+    monkeypatch.setattr("scorpio.fleet.command.serve_fleet", serve_fleet)
+    return found
+
+
+def serve(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["serve", "tiny", *words])
+    return result.exit_code, result.stderr.strip()
+
+
+def test_each_part_is_told_its_own(started: list[Any], tmp_path: Path) -> None:
+    classes = tmp_path / "slo.toml"
+    classes.write_text("[classes.fast]\nttft_ms = 500\n")
+    code, said = serve(
+        *("--replicas", "3", "--router", "lmetric", "--ray-address", "ray-head:6379"),
+        *("--policy", "edf", "--slo-config", str(classes), "--latency", "mine.json"),
+        *("--port", "0", "--host=127.0.0.1", "--shutdown-timeout", "20"),
+        *("--max-model-len", "512", "--tensor-parallel-size=2"),
+    )
+    assert (code, said) == (0, "")
+    ((settings, host, port, address),) = started
+    assert (host, port, address) == ("127.0.0.1", 0, "ray-head:6379")
+    assert (settings.model, settings.replicas, settings.router) == ("tiny", 3, "lmetric")
+    assert (settings.slo_config, settings.drain_s) == (classes, 20.0)
+    assert settings.serve_args == (
+        *("--policy", "edf", "--latency", str(Path("mine.json").absolute())),
+        *("--profile-mismatch", "refuse", "--max-model-len", "512", "--tensor-parallel-size=2"),
+    )
+
+
+def test_without_more_it_is_on_this_machine(started: list[Any]) -> None:
+    assert serve("--replicas", "2", "--port", "0") == (0, "")
+    ((settings, host, _, address),) = started
+    assert (settings.router, settings.slo_config, host, address) == (
+        *("promises", None),
+        *(None, "local"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--router", "lmetric"], "--router: only with --replicas"),
+        (["--ray-address", "x:1"], "--ray-address: only with --replicas"),
+        (["--replicas", "2", "--run-dir", "x"], "--run-dir: each replica has its own"),
+        (
+            ["--replicas", "2", "--router", "best"],
+            f"router: unknown router 'best'; valid: {', '.join(ROUTERS)}",
+        ),
+        (["--replicas", "2", "--slo-config", "/none.toml"], "/none.toml: "),
+        (["--replicas", "2", "--max-model-length", "5"], "unknown option --max-model-length: "),
+        (["--replicas", "2", "--port", "70000"], "--port 70000: must be 0 to 65535"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(
+    started: list[Any], words: list[str], said: str
+) -> None:
+    code, told = serve(*words)
+    assert code == 2
+    assert said in told
+    assert "\n" not in told
+    assert not started
