@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -26,6 +27,7 @@ ACTS = frozenset(
     )
 )
 _FACTS = ("engine", "in_force", "engines")  # of a status: the same for all, no counts
+_KEPT = ("www-authenticate", "allow", "retry-after")
 _SAMPLE = re.compile(rb"^([a-zA-Z_:][\w:]*)(\{)?", re.ASCII)
 _OF_FAMILY = re.compile(rb"^# (?:HELP|TYPE) ([\w:]+)", re.ASCII)
 
@@ -92,13 +94,20 @@ async def act_on_each(
     if not asked:
         return error_answer(503, "no replica is there yet")
     answers = await asyncio.gather(*(_act(session, m, Outgoing(scope, body)) for m in asked))
-    worst = next((answer for answer in answers if answer[0] >= 400), answers[0])
-    said = {m.name: status for m, (status, _) in zip(asked, answers, strict=True)}
-    content = worst[1] if isinstance(worst[1], dict) else {"answer": worst[1]}
-    return json_answer(worst[0], content | {"replicas": said})
+    worst = next((answer for answer in answers if answer.status >= 400), answers[0])
+    said = {m.name: answer.status for m, answer in zip(asked, answers, strict=True)}
+    content = worst.content if isinstance(worst.content, dict) else {"answer": worst.content}
+    return json_answer(worst.status, content | {"replicas": said}, worst.headers)
 
 
-async def _act(session: ClientSession, member: Member, outgoing: Outgoing) -> tuple[int, Any]:
+@dataclass(frozen=True, slots=True)
+class _Acted:
+    status: int
+    content: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def _act(session: ClientSession, member: Member, outgoing: Outgoing) -> _Acted:
     try:
         async with session.request(
             outgoing.scope["method"],
@@ -107,12 +116,14 @@ async def _act(session: ClientSession, member: Member, outgoing: Outgoing) -> tu
             data=outgoing.body or None,
             timeout=ClientTimeout(total=ACT_S),
         ) as response:
-            raw = await response.read()
-            if "json" in response.headers.get("content-type", ""):
-                return response.status, await response.json()
-            return response.status, raw.decode(errors="replace")
+            raw, sent = await response.read(), response.headers
+            is_json = "json" in sent.get("content-type", "")
+            content = await response.json() if is_json else raw.decode(errors="replace")
+            headers = {name: sent[name] for name in _KEPT if name in sent}
+            return _Acted(response.status, content, headers)
     except (ClientError, TimeoutError, OSError, ValueError) as error:
-        return 503, {"error": {"message": f"replica {member.name}: {error!r}", "code": 503}}
+        said = {"message": f"replica {member.name}: {error!r}", "code": 503}
+        return _Acted(503, {"error": said})
 
 
 async def _ask_each(

@@ -42,11 +42,12 @@ def refuses(reason: str, retry_ms: int | None) -> Handler:
     return handler
 
 
-def says(status: int) -> Handler:
+def says(status: int, **headers: str) -> Handler:
     """An error."""
 
     async def handler(replica: FakeReplica, _: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": {"by": replica.name}}, status=status)
+        content = {"error": {"by": replica.name}}
+        return web.json_response(content, status=status, headers=headers)
 
     return handler
 

@@ -122,9 +122,10 @@ async def test_acts_reach_every_replica_and_the_worst_answer_is_told() -> None:
             assert answer.status == 200
             assert (await answer.json())["replicas"] == {"a": 200, "b": 200}
         assert a.paths() == b.paths() == ["/scorpio/policy"]
-        b.handler = says(401)
+        b.handler = says(401, **{"www-authenticate": "Bearer"})
         async with fleet.session.put(url, json={"policy": "edf"}) as answer:
             assert answer.status == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
             assert await answer.json() == {
                 "error": {"by": "b"},
                 "replicas": {"a": 200, "b": 401},

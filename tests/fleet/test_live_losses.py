@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from scorpio.fleet.registry import BEAT_S
-from tests.engine_server import MODEL, EngineServer
-from tests.fleet.live import FLEET_MARKS, PATIENCE_S, REPLICAS, STOP_S, TEXT, LiveFleet
+from tests.engine_server import MODEL
+from tests.fleet.live import FLEET_MARKS, PATIENCE_S, REPLICAS, STOP_S, LiveFleet
 
 pytestmark = FLEET_MARKS
 
@@ -155,15 +154,6 @@ async def test_a_replica_that_is_gone_loses_nothing(
     assert crowd.odd == []  # every unary request is answered, every stream ends
     assert crowd.ended["unary"] >= 5
     assert victim not in live_fleet.able()
-
-
-def test_a_replica_that_is_gone_is_replaced(live_fleet: LiveFleet) -> None:
-    live_fleet.wait_for(REPLICAS)
-    for url in live_fleet.able():
-        server = EngineServer(url, Path(), live_fleet.server.process)
-        assert server.call("POST", "/v1/completions", TEXT)[0] == 200
-    time.sleep(2 * BEAT_S)
-    assert len(live_fleet.replicas()) == REPLICAS  # the others are forgotten
 
 
 def test_the_command_ends_with_all_it_has_started(live_fleet: LiveFleet) -> None:
