@@ -10,7 +10,7 @@ import sys
 
 from scorpio.studies.results import PAGES, header, write_pages
 from scorpio.studies.study import Found, Page, Rows, Study
-from tests.bench import length_cost, route_cost, schedule_cost, twin_speed
+from tests.bench import front_cost, length_cost, route_cost, schedule_cost, twin_speed
 
 QUESTION = "What does Scorpio cost?"
 
@@ -37,6 +37,12 @@ Processor time in the API process, for each request.
 Processor time of one request's routing; the split between sides is looked at every 2 s.
 
 {route_cost.text(found["route"])}
+## The front of a fleet
+
+Processor time of one front ([fleet](../fleet.md)): reading, routing and passing on, without Ray's
+own proxy.
+
+{front_cost.text(found["front"])}
 ## The twin
 
 {twin_speed.text(found["twin"])}""")
@@ -55,6 +61,7 @@ def main() -> int:
         "bytes_per_waiting": round(schedule_cost.bytes_per_waiting()),
         "length": length_cost.rows(args.requests),
         "route": route_cost.rows(args.requests),
+        "front": front_cost.rows(args.requests),
         "twin": twin_speed.rows(min(args.requests, 1000)),
     }
     print(page([row]).text)

@@ -13,7 +13,9 @@ import scorpio.core
 import scorpio.engine.scheduler
 
 # Each is written by one owner: the tables of the adapter, a step that is being packed, books.
-CHANGING = {"Snapshot", "RunningBatch", "Packed", "_Member", "_InFlight", "_Kind", "Tracked"}
+CHANGING = {
+    *("Snapshot", "RunningBatch", "Packed", "_Member", "_InFlight", "_Kind", "Tracked", "Note"),
+}
 
 
 def values(package: Any) -> list[Any]:
