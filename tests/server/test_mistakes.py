@@ -21,7 +21,7 @@ from scorpio.versions import SUPPORTED_VLLM, minor
 PROGRAM = """
 import sys
 sys.modules["vllm"] = None
-from scorpio.cli.serve import main
+from scorpio.cli.app import main
 main()
 """
 
