@@ -108,7 +108,7 @@ class Beliefs:
             if request.num_output_tokens or request.num_preemptions or count < 1:
                 continue
             tokens += count
-            led += count * (scheduler.view_of(request_id).deadline_s < now_s)
+            led += count * (scheduler.live_view(request_id).deadline_s < now_s)
         self._led_steps += tokens > 0
         self._led_tokens += led
         self._all_tokens += tokens

@@ -99,7 +99,7 @@ class WatchedScheduler(VirtualScorpioScheduler):
         """The clock that requests' deadlines are on."""
         return self._clock.now_s()
 
-    def view_of(self, request_id: str) -> RequestView:
+    def live_view(self, request_id: str) -> RequestView:
         """What the adapter knows of a live request."""
         return self._tracker.live[request_id].view
 
