@@ -25,7 +25,7 @@ def until_preempted(engine: Engine) -> None:
         engine.step()
         if any(r.num_preemptions for r in engine.scheduler.requests.values()):
             return
-    raise AssertionError("nobody was preempted")
+    raise AssertionError("none was preempted")
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -142,7 +142,7 @@ def test_preempted_requests_come_back_first_whatever_the_plan_admits() -> None:
     engine.add("b", prompt=30, output=60)
     until_preempted(engine)
     assert policy.seen is not None
-    policy.answer = StepPlan(admit=())  # nobody new, and still it must resume
+    policy.answer = StepPlan(admit=())  # none new, and still it must resume
     engine.drain()
     assert engine.tokens("a") == expected(1, 60)
     assert engine.tokens("b") == expected(2, 60)
@@ -190,7 +190,7 @@ def test_rare_failures_open_no_breaker() -> None:
 
 
 BAD_PLANS = [
-    StepPlan(reject=(Rejection("nobody", RejectReason.QUEUE_FULL),)),
+    StepPlan(reject=(Rejection("unknown", RejectReason.QUEUE_FULL),)),
     StepPlan(reject=(Rejection("w", RejectReason.QUEUE_FULL),) * 2),
     StepPlan(admit=("w",), reject=(Rejection("w", RejectReason.QUEUE_FULL),)),
     StepPlan(skip_decode=(0,)),
@@ -288,7 +288,7 @@ def bring_x_into(state: str, engine: Engine, policy: Scripted) -> None:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("depth", [1, 2])
 def test_client_leaves_in_any_state(state: str, depth: Any) -> None:
-    """x leaves: nobody hears of it again, and the other's stream is whole."""
+    """x leaves: it is heard of no more, and the other's stream is whole."""
     spec = EngineSpec(
         num_blocks=9, max_model_len=128, max_num_batched_tokens=32, max_num_seqs=8,
         pipeline_depth=depth,

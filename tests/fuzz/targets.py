@@ -214,7 +214,7 @@ def _latency() -> Run:
 
 
 def _length() -> Run:
-    """A good model with some bytes changed, under a seal that fits it: what somebody who can write
+    """A good model with some bytes changed, under a seal that fits it: what a user that can write
     the file could plant. The input is a list of changes, four bytes each."""
     import hashlib
 

@@ -1,4 +1,4 @@
-"""Does it hold on the real vLLM server, with the client everybody uses?"""
+"""Does it hold on the real vLLM server, with the client that most use?"""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ended(server: EngineServer, state: str) -> int:
     return int(server.status()["finished_by_state"].get(state, 0))
 
 
-def let_go(server: EngineServer) -> Callable[[], bool]:
+def is_idle(server: EngineServer) -> Callable[[], bool]:
     """True once nothing runs, waits or holds KV. An idle engine publishes nothing, so each look
     sends a small request first: its own end is told with the state it leaves."""
 
@@ -135,7 +135,7 @@ def test_tokens_route(server: EngineServer) -> None:
         {"vllm_xargs": {"slo_class": "batch"}},
     ],
 )
-def test_who_cannot_be_refused_is_served(server: EngineServer, extra: Params) -> None:
+def test_one_that_cannot_be_refused_is_served(server: EngineServer, extra: Params) -> None:
     body = {"model": "tiny", "prompt": "hello", "max_tokens": 2} | extra
     code, _, raw = server.call("POST", "/v1/completions", body, HOPELESS)
     assert code == 200, raw
@@ -174,7 +174,7 @@ def test_what_cannot_reach_the_engine_leaves_nothing_behind(
     for _ in range(5):
         code, _, raw = server.call("POST", "/v1/completions", body, {"x-slo-ttft-ms": "60000"})
         assert (code, json.loads(raw)["error"]["param"]) == (400, field)
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
 
 
 def test_what_vllm_answers_is_unchanged_by_names_and_numbers(server: EngineServer) -> None:
@@ -254,7 +254,7 @@ LONG: Params = {"model": "tiny", "prompt": "a", "max_tokens": 400, "ignore_eos":
 
 
 def test_client_that_leaves_mid_stream_frees_the_engine(server: EngineServer) -> None:
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
     aborted = ended(server, "aborted")
     for _ in range(10):  # on a busy machine the answer may be complete before the server looks
         connection = _open_stream(server, LONG | {"stream": True})
@@ -263,7 +263,7 @@ def test_client_that_leaves_mid_stream_frees_the_engine(server: EngineServer) ->
         assert answer.readline().startswith(b"data: ")
         answer.close()
         connection.close()
-        server.wait_for(let_go(server), "an idle engine")
+        server.wait_for(is_idle(server), "an idle engine")
         if ended(server, "aborted") > aborted:
             break
     assert ended(server, "aborted") == aborted + 1
@@ -271,7 +271,7 @@ def test_client_that_leaves_mid_stream_frees_the_engine(server: EngineServer) ->
 
 def test_clients_that_leave_before_their_first_token_free_the_engine(server: EngineServer) -> None:
     """More than fit into the batch, so some are cut off while they wait."""
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
     before = ended(server, "aborted") + ended(server, "finished")
     crowd = [_open_stream(server, LONG | {"stream": bool(i % 2)}) for i in range(24)]
 
@@ -286,7 +286,7 @@ def test_clients_that_leave_before_their_first_token_free_the_engine(server: Eng
 
     def all_gone() -> bool:
         finished = ended(server, "finished")
-        idle = let_go(server)()  # finishes one request of its own
+        idle = is_idle(server)()  # finishes one request of its own
         return idle and ended(server, "aborted") + finished >= before + 24
 
     server.wait_for(all_gone, "24 requests to end")
@@ -294,7 +294,7 @@ def test_clients_that_leave_before_their_first_token_free_the_engine(server: Eng
 
 
 @pytest.mark.parametrize("policy", ["scorpio-paper", "scorpio"])
-def test_clients_that_leave_at_any_time_disturb_nobody(server: EngineServer, policy: str) -> None:
+def test_clients_that_leave_at_any_time_disturb_no_other(server: EngineServer, policy: str) -> None:
     """Queued, held back, in a chunk, in a step in flight, decoding, preempted, refused: 40 clients
     leave after 0 to 12 events while others, whose greedy answer is known, stay to the end."""
     greedy: Params = {"model": "tiny", "prompt": "stay " * 20, "max_tokens": 40, "temperature": 0}
@@ -325,7 +325,7 @@ def test_clients_that_leave_at_any_time_disturb_nobody(server: EngineServer, pol
         for left in [pool.submit(leave, i) for i in range(40)]:
             left.result()
         assert [job.result() for job in stayed] == [wanted] * 4
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
     assert server.status()["fallbacks"] == 0
 
 
@@ -396,7 +396,7 @@ def test_no_prompt_key_or_xarg_is_in_log_metrics_or_status(server: EngineServer)
         headers = {"authorization": f"Bearer {canary}", "x-llm-d-inference-objective": canary}
         for more, code in ((HOPELESS, 429), ({"x-slo-ttft-ms": canary}, 400), ({}, 200)):
             assert server.call("POST", "/v1/completions", body, headers | more)[0] == code
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
     files = [file for file in server.run_dir.iterdir() if file.is_file()]
     shown = [file.read_text() for file in [*files, server.run_dir.parent / "server.log"]]
     shown += [server.call("GET", path)[2].decode() for path in ("/metrics", "/scorpio/status")]

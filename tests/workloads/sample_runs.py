@@ -1,6 +1,6 @@
 """Where do realistic records come from without an engine? A seeded toy server.
 
-One queue, one batch: waiting grows with the backlog, the pace of decoding falls with the batch.
+One queue, one batch: waiting grows with the backlog, the speed of decoding falls with the batch.
 Policies differ in what they refuse. The numbers mean nothing; their shapes are those of real runs.
 """
 

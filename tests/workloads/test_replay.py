@@ -198,7 +198,7 @@ def test_a_request_without_an_end_times_out_and_keeps_its_tokens(tmp_path: Path)
 
 def test_no_server_is_a_failure_of_every_request_not_a_crash(tmp_path: Path) -> None:
     async def main() -> list[RequestRecord]:
-        connector = aiohttp.UnixConnector(path=str(tmp_path / "nobody.sock"))
+        connector = aiohttp.UnixConnector(path=str(tmp_path / "none.sock"))
         return await replay("http://x", ready([request(0), request(1)]), connector=connector)
 
     records = run_in_virtual_time(main)

@@ -109,7 +109,7 @@ def test_the_look_down_the_queue_is_not_spent_on_those_the_batch_cannot_keep() -
 
 
 def test_one_that_is_refused_for_its_tpot_does_not_join_in_the_same_plan() -> None:
-    """Its pace wastes most of the engine, until one joins that was preempted and is tighter."""
+    """Its target wastes most of the engine, until one joins that was preempted and is tighter."""
     old_s = NOW_S - 100.0
     preempted = view("tighter", 20, tpot_s=0.014, arrival_s=old_s, seq=1)
     tight = view("tight", 20, tpot_s=0.015, arrival_s=old_s, seq=2)
@@ -135,7 +135,7 @@ def test_slack_once_saved_buys_a_longer_chunk() -> None:
 
 
 @pytest.mark.parametrize(("value", "gone"), [(1.0, ["long"]), (6.0, ["other", "short"])])
-def test_who_goes_is_decided_by_cost_per_value(value: float, gone: list[str]) -> None:
+def test_which_one_goes_is_decided_by_cost_per_value(value: float, gone: list[str]) -> None:
     # Room for some 3,200 tokens: the long one and either of the others are too many. Worth six of
     # them it costs least of all.
     waiting = (
@@ -174,15 +174,15 @@ def test_of_two_prompts_the_one_with_the_longer_answer_is_refused() -> None:
 
 
 def test_a_short_queue_borrows_from_the_decodes_instead_of_refusing() -> None:
-    # 3,400 tokens are more than 0.5 s of paced steps hold. Steps of two paces leave 49.9 of 60 ms:
+    # 3,400 tokens are more than 0.5 s of such steps hold. Steps of two targets leave 49.9 of 60 ms:
     # 0.41 s. The decode is 0.2 s late by then, and even after 0.2 / 0.0198 of 256 tokens.
     waiting = (view("a", 1900, 0.5, 0.03, seq=1), view("b", 1500, 0.5, 0.03, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting)
     assert not made.reject
     assert made.token_budget == 1 + int((0.060 - 0.0101) / 1e-4)
-    paced = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
-    assert [r.request_id for r in paced.reject] == ["a"]
-    assert paced.token_budget == 169
+    punctual = plan(decode("d", 0.030), waiting=waiting, borrow_queue_s=0.0)
+    assert [r.request_id for r in punctual.reject] == ["a"]
+    assert punctual.token_budget == 169
 
 
 def test_many_decodes_lend_nothing_when_more_would_be_late_than_kept() -> None:
@@ -197,7 +197,7 @@ def test_many_decodes_lend_nothing_when_more_would_be_late_than_kept() -> None:
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
-def test_who_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
+def test_one_that_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
     waiting = (
         view("long", 3000, 0.5, 0.03, seq=1, on_miss=on_miss),
         view("short", 500, 0.5, 0.03, seq=2),
@@ -206,7 +206,7 @@ def test_who_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
     assert "long" not in refused
 
 
-def test_an_adapter_without_a_place_holds_up_nobody() -> None:
+def test_an_adapter_without_a_place_holds_up_no_other() -> None:
     scene = Scene(
         replace(LIMITS, max_adapters=2),
         (Row(view("d", 10, tpot_s=0.03, arrival_s=NOW_S - 0.1, adapter=1), 0, False, 10, 10, 1),),
@@ -230,7 +230,7 @@ def test_urgent_prompt_overtakes_an_unfinished_prefill() -> None:
     assert list(made.defer_prefill) == [1]
 
 
-def test_tightest_pace_bounds_the_batch() -> None:
+def test_tightest_target_bounds_the_batch() -> None:
     # 12 ms for the tightest, less its reserve, leave time for a few tokens of the first newcomer.
     waiting = (view("a", 200, 5.0, 0.012, seq=1), view("b", 200, 5.0, 0.012, seq=2))
     made = plan(decode("d", 0.012), waiting=waiting)
@@ -306,45 +306,45 @@ def test_a_broken_promise_does_not_lead(on_miss: OnMiss) -> None:
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.DEGRADE, OnMiss.WAIT])
-def test_a_pace_out_of_reach_does_not_lead_either(on_miss: OnMiss) -> None:
+def test_a_target_out_of_reach_does_not_lead_either(on_miss: OnMiss) -> None:
     mad = view("mad", 500, 1.0, 0.001, seq=1, on_miss=on_miss)
     made = plan(decode("d", 0.030), waiting=(mad, view("good", 500, 5.0, 0.03, seq=2)))
     assert list(made.admit or ()) == ["good"]
 
 
-def test_who_states_no_deadline_takes_what_the_others_leave_in_order_of_arrival() -> None:
+def test_one_that_states_no_deadline_takes_what_the_others_leave_in_order_of_arrival() -> None:
     free = tuple(view(f"f{n}", 50, seq=9 - n, arrival_s=NOW_S - n) for n in range(9))
     made = plan(decode("d", 0.030), waiting=(*free, view("good", 20, 30.0, 0.03, seq=20)))
     assert list(made.admit or ())[:4] == ["good", "f8", "f7", "f6"]
 
 
-def test_a_pace_alone_is_refused_once_nobody_can_wait_for_it_any_longer() -> None:
+def test_a_target_alone_is_refused_once_no_other_can_wait_any_longer() -> None:
     # The batch's steps have a fixed part of more than half of 18 ms.
-    for waited_s, refused in ((59.0, []), (61.0, ["pace"])):
-        pace = view("pace", 20, tpot_s=0.018, arrival_s=NOW_S - waited_s)
-        made = plan(decode("d", 0.030), waiting=(pace,), light_share=0.0)
+    for waited_s, refused in ((59.0, []), (61.0, ["tight"])):
+        tight = view("tight", 20, tpot_s=0.018, arrival_s=NOW_S - waited_s)
+        made = plan(decode("d", 0.030), waiting=(tight,), light_share=0.0)
         assert [r.request_id for r in made.reject] == refused
         assert all(r.reason is RejectReason.TPOT_INFEASIBLE for r in made.reject)
-        patient = replace(pace, slo=replace(pace.slo, on_miss=OnMiss.WAIT))
+        patient = replace(tight, slo=replace(tight.slo, on_miss=OnMiss.WAIT))
         made = plan(decode("d", 0.030), waiting=(patient,), light_share=0.0)
-        assert list(made.admit or ()) == (["pace"] if refused else [])
+        assert list(made.admit or ()) == (["tight"] if refused else [])
 
 
 def test_one_that_stood_back_takes_what_is_left() -> None:
-    # Late already, but nobody else wants the time.
+    # Late already, but no other wants the time.
     made = plan(decode("d", 0.030, produced=4), begun(arrival_s=NOW_S - 10.0))
     assert list(made.prefill_order or ()) == [1]
     assert not made.defer_prefill
 
 
-def test_who_joins_must_be_able_to_keep_its_own_pace() -> None:
+def test_one_that_joins_must_be_able_to_keep_its_own_target() -> None:
     # 10 ms + 0.1 ms * 6 members > 10.5 ms; with 11 ms it could.
     running = tuple(decode(f"d{n}", 0.0105, slot=n, produced=4) for n in range(5))
     waiting = (view("tight", 20, 5.0, 0.0105, seq=1), view("loose", 20, 5.0, 0.011, seq=2))
     assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
 
 
-def test_nobody_sets_a_pace_that_wastes_half_of_the_engine() -> None:
+def test_no_request_sets_a_target_that_wastes_half_of_the_engine() -> None:
     # The fixed part of a step is 10.1 ms: more than half of 20 ms, less than half of 20.3 ms.
     waiting = (view("tight", 20, 5.0, 0.0200, seq=1), view("loose", 20, 5.0, 0.0203, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting, light_share=0.0)
@@ -362,11 +362,11 @@ def test_no_class_is_turned_away_for_a_slow_minute() -> None:
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["w"]
 
 
-def test_who_wanted_such_a_pace_is_told_so_when_its_time_is_up() -> None:
+def test_one_that_wanted_such_a_target_is_told_so_when_its_time_is_up() -> None:
     tight = view("tight", 20, 5.0, 0.0200, arrival_s=NOW_S - 4.999)
     for running, reason in (
         (0.030, RejectReason.TPOT_INFEASIBLE),
-        (0.020, RejectReason.TTFT_INFEASIBLE),  # the batch has that pace already
+        (0.020, RejectReason.TTFT_INFEASIBLE),  # the batch has that target already
     ):
         (refusal,) = plan(decode("d", running), waiting=(tight,)).reject
         assert refusal.reason is reason
@@ -374,7 +374,7 @@ def test_who_wanted_such_a_pace_is_told_so_when_its_time_is_up() -> None:
         assert (refusal.attainable_ttft_s is None) is (reason is RejectReason.TPOT_INFEASIBLE)
 
 
-def test_a_broken_promise_binds_nobody() -> None:
+def test_a_broken_promise_binds_no_other() -> None:
     # Its first token came 0.1 s after it was sent, 50 ms too late.
     late = Row(view("late", 10, 0.05, 0.012, arrival_s=NOW_S - 0.1), 0, False, 10, 10, 1)
     made = plan(late, waiting=(view("w", 1000, 5.0, 0.030),), light_share=0.0)
@@ -382,7 +382,7 @@ def test_a_broken_promise_binds_nobody() -> None:
     assert made.token_budget == 1001
 
 
-def test_one_whose_first_token_is_overdue_joins_without_a_pace() -> None:
+def test_one_whose_first_token_is_overdue_joins_without_a_target() -> None:
     # 18 ms would be too tight for a batch whose steps have a fixed part of 10.1 ms.
     overdue = view("w", 20, 1.0, 0.018, arrival_s=NOW_S - 2.0, on_miss=OnMiss.WAIT)
     made = plan(decode("d", 0.030), waiting=(overdue,), light_share=0.0)
@@ -394,7 +394,7 @@ def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
     assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]
 
 
-def test_a_pace_out_of_reach_binds_nobody() -> None:
+def test_a_target_out_of_reach_binds_no_other() -> None:
     # No step is shorter than 10 ms: who asks for 1 ms and may not be refused is served, no more.
     greedy = view("greedy", 10, 1.0, 0.001, arrival_s=NOW_S - 0.1, on_miss=OnMiss.WAIT)
     other = view("other", 1000, 5.0, 0.030, seq=2)
@@ -415,7 +415,7 @@ def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"tpot_s": 0.03}])
-def test_who_did_not_say_when_is_not_refused_for_being_late(more: dict[str, float]) -> None:
+def test_one_that_did_not_say_when_is_not_refused_for_being_late(more: dict[str, float]) -> None:
     waiting = tuple(view(f"w{n}", 3000, seq=n, arrival_s=NOW_S - 90.0, **more) for n in range(9))
     made = plan(decode("d", 0.030), waiting=waiting)
     assert not made.reject
@@ -430,13 +430,13 @@ def test_a_deadline_beyond_the_patience_is_the_one_that_counts() -> None:
     assert plan(decode("d", 0.030), waiting=(tighter,)).reject
 
 
-def test_a_pace_that_was_given_up_binds_nobody_while_it_runs() -> None:
+def test_a_target_that_was_given_up_binds_no_other_while_it_runs() -> None:
     # Let in after patience_s without its 18 ms; then it runs beside a decode of 30 ms.
-    pace = view("pace", 20, tpot_s=0.018, arrival_s=NOW_S - 61.0, on_miss=OnMiss.WAIT)
+    tight = view("tight", 20, tpot_s=0.018, arrival_s=NOW_S - 61.0, on_miss=OnMiss.WAIT)
     policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(light_share=0.0)), PROFILE)
-    scene = Scene(LIMITS, (decode("d", 0.030),), ((pace, False),))
-    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["pace"]
-    runs = Row(pace, 1, True, 20, 20, 1)
+    scene = Scene(LIMITS, (decode("d", 0.030),), ((tight, False),))
+    assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["tight"]
+    runs = Row(tight, 1, True, 20, 20, 1)
     scene = Scene(LIMITS, (decode("d", 0.030), runs), ((view("w", 1000, 5.0, 0.03), False),))
     made = policy.plan(NOW_S, snapshot(policy, scene))
     assert made.token_budget == 2 + int((0.027 - 0.0102) / 1e-4)
@@ -461,7 +461,7 @@ def test_a_prompt_without_room_is_not_overtaken_once_half_of_its_time_is_up(
     assert list(policy.plan(NOW_S, snapshot(policy, sooner)).admit or ()) == ["s2"]
 
 
-def test_nobody_without_a_ttft_slo_waits_for_ever() -> None:
+def test_no_request_without_a_ttft_slo_waits_for_ever() -> None:
     policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions(patience_s=10.0)), PROFILE)
     old = view("old", 100, arrival_s=NOW_S - 20.0)
     fresh = view("new", 100, ttft_s=5.0, seq=2)
