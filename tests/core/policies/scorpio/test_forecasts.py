@@ -18,7 +18,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.snapshot import StepSample
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
-from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE, decode, view
+from tests.core.policies.scorpio.hand import LIMITS, PROFILE, decode, view
 
 WIDE = limits(max_num_seqs=300, token_budget=2048, kv_tokens=1_000_000)
 

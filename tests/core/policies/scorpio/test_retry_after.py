@@ -14,8 +14,8 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import NOW_S, Scene, proven, snapshot
-from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE
-from tests.core.policies.scorpio.test_policy import view as prompt
+from tests.core.policies.scorpio.hand import LIMITS, PROFILE
+from tests.core.policies.scorpio.hand import view as prompt
 
 
 def ask(seq: int, at_s: float, prompt: int = 100, ttft_s: float = 1.0) -> RequestView:
