@@ -47,7 +47,7 @@ _NO_KV_RULE = {"kv_share": 10.0, "kv_dear_share": 10.0}
 _SEEDS = (100, 101)
 
 # Fitted to a vLLM log of a 24 GB card that serves Llama-3.1-8B in BF16, with the pool it had.
-_CARD = GpuModel(
+CARD = GpuModel(
     "24 GB card",
     StepModel(22.368e-3, 5.0260e-5, 8.2846e-5, 384, 1.11455e-9, 9.9444e-10, 3.38738e-8),
     "Llama-3.1-8B in BF16 on a 24 GB card, vLLM 0.19",
@@ -84,7 +84,7 @@ class Place:
 
 PLACES: Mapping[str, Place] = {
     "24 GB": Place("a 24 GB card, 41,408 tokens of KV; answers of 760 tokens", "servegen-r1",
-                   "1000:1400", "product", (0.2, 0.6, 1.0), gpu=_CARD),
+                   "1000:1400", "product", (0.2, 0.6, 1.0), gpu=CARD),
     "A100, 40k": Place("an A100 with 40,000 tokens of KV; the same requests", "servegen-r1",
                        "1000:1400", "product", (0.6, 1.0, 1.6), blocks=2500),
     "A100": Place("an A100 with 320,000 tokens of KV; the window of the other pages", "azure-conv",

@@ -54,7 +54,7 @@ STUDIES: tuple[Study, ...] = (
     paper.STUDY,
 )
 Say = Callable[[str], None]
-_INPUTS = ("scorpio", "workloads", "predictors", "pyproject.toml")  # what a run depends on
+INPUTS = ("scorpio", "workloads", "predictors", "pyproject.toml")  # what a run depends on
 _INDEX = """\
 Each page is written by the command in its first line. The numbers behind it are in the JSON file of
 the same name."""
@@ -77,16 +77,17 @@ class Header:
         return f"Commit {self.commit}, {self.date}, {self.machine}; `{self.command}`."
 
 
-def header(command: str) -> Header:
-    """Of the last commit that changed a run, now and here. Raises DirtyTree."""
-    changed = _git("status", "--porcelain", "--", *_INPUTS)
-    if changed:
+def header(command: str, inputs: Sequence[str] = INPUTS, *, clean: bool = True) -> Header:
+    """Of the last commit that changed a run, now and here. A changed tree raises DirtyTree, or is
+    marked with a + where it need not be `clean`."""
+    changed = _git("status", "--porcelain", "--", *inputs)
+    if changed and clean:
         raise DirtyTree(f"commit first, or pages would name a wrong commit:\n{changed}")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     here = this_machine()
     machine = f"{here.cores} x {here.cpu}"
-    commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *_INPUTS)
-    return Header(commit, today, machine, command)
+    commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *inputs)
+    return Header(commit + ("+" if changed else ""), today, machine, command)
 
 
 def run_studies(
