@@ -26,6 +26,7 @@ from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import Snapshot
 from scorpio.studies.lengths import CARD
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     OURS,
     Cells,
@@ -244,9 +245,8 @@ class Run:
 
 
 def _cells(quick: bool) -> Cells:
-    parts, scenes = ["", *PARTS], list(SCENES)
-    if quick:
-        parts, scenes = parts[:3], scenes[:1]
+    most = (3, 1) if quick else (None, None)
+    parts, scenes = ["", *PARTS][: most[0]], list(SCENES)[: most[1]]
     return [Run(SCENES[scene].load(quick), scene, part) for scene in scenes for part in parts]
 
 
@@ -297,4 +297,4 @@ where no other is named; one seed. Four parts are for requests made to hurt: wha
 {lines("broken")}""")
 
 
-STUDY = Study("ablation", "What does each part of the policy bring?", _cells, _rows, _page)
+STUDY = Study("ablation", QUESTIONS["ablation"], _cells, _rows, _page)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.latency import StepModel
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     GPU,
     OURS,
@@ -195,4 +196,4 @@ def _costs(row: Mapping[str, Any]) -> str:
     return f"{row['broken']:.1f} / {row['preemptions']:.1f}"
 
 
-STUDY = Study("lengths", "What is a length prediction worth, and where?", _cells, _rows, _page)
+STUDY = Study("lengths", QUESTIONS["lengths"], _cells, _rows, _page)

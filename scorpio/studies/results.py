@@ -2,7 +2,7 @@
 blocks.
 
 A run that was killed goes on where it stopped: what a run returned is a file of its own, below the
-commit it was made from. That is the last one that changed what runs depend on (`_INPUTS`), so that
+commit it was made from. That is the last one that changed what runs depend on (`INPUTS`), so that
 a commit of pages or tests makes no run old; these folders have to be clean.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from predictors.latency.artifact import this_machine
+from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
     ablation,
@@ -83,11 +84,21 @@ def header(command: str, inputs: Sequence[str] = INPUTS, *, clean: bool = True) 
     changed = _git("status", "--porcelain", "--", *inputs)
     if changed and clean:
         raise DirtyTree(f"commit first, or pages would name a wrong commit:\n{changed}")
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    here = this_machine()
-    machine = f"{here.cores} x {here.cpu}"
     commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *inputs)
-    return Header(commit + ("+" if changed else ""), today, machine, command)
+    return _header(commit + ("+" if changed else ""), command)
+
+
+def header_anywhere(command: str) -> Header:
+    """The same where there is no checkout: the version stands for the commit."""
+    try:
+        return header(command, clean=False)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return _header(f"of {__version__}", command)
+
+
+def _header(commit: str, command: str) -> Header:
+    here, today = this_machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Header(commit, today, f"{here.cores} x {here.cpu}", command)
 
 
 def run_studies(
