@@ -94,6 +94,7 @@ class ScorpioSettings(BaseModel):
     refusals_as_errors: bool = False
     unsupported: Literal["refuse", "passthrough"] = "refuse"
     run_dir: str | None = None
+    open_status_page: bool = False
     ledger_mib: Number = Field(default=DEFAULT_LEDGER_MIB, ge=0, le=1 << 20, allow_inf_nan=False)
     stall_s: Number = Field(default=15.0, ge=1, le=3600, allow_inf_nan=False)
     breaker_limit: Whole = Field(default=20, ge=1)

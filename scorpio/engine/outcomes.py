@@ -35,6 +35,7 @@ class Outcomes:
         self.final: Counter[tuple[str, FinalState]] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
         self.violated: Counter[tuple[str, str]] = Counter()
+        self.good: Counter[str] = Counter()
         self.forecast: Counter[tuple[str, str]] = Counter()
         self.exceeded: Counter[tuple[str, str]] = Counter()
         self._slack: dict[str, list[int]] = {}
@@ -52,10 +53,15 @@ class Outcomes:
         """A request is gone. first_token_s: NaN when that token came in this very step."""
         label = view.slo_class or self._unnamed
         self.final[label, state] += 1
-        if state is not FinalState.FINISHED or not tokens:
+        if state is not FinalState.FINISHED:
+            return
+        if not tokens:
+            self.good[label] += 1
             return
         first_s = now_s if math.isnan(first_token_s) else first_token_s
-        for kind in missed(view, first_s, now_s, tokens):
+        broken = missed(view, first_s, now_s, tokens)
+        self.good[label] += not broken  # violations do not say it: one request may have several
+        for kind in broken:
             self.violated[label, kind] += 1
         slack_s = view.deadline_s - first_s
         if math.isfinite(slack_s):
@@ -101,6 +107,7 @@ class Outcomes:
     def _of_class(self, label: str) -> dict[str, object]:
         return {
             "outcomes": {s.value: self.final[label, s] for s in FinalState},
+            "good": self.good[label],
             "rejections": {r.value: n for (name, r), n in self.rejected.items() if name == label},
             "violations": {kind: self.violated[label, kind] for kind in ("ttft", "tpot", "e2e")},
             "forecasts": {kind: self.forecast[label, kind] for kind in ("ttft", "tpot")},

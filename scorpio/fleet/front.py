@@ -24,6 +24,7 @@ from scorpio.fleet.dispatch import Dispatcher
 from scorpio.fleet.everyone import ACTS, act_on_each, fleet_metrics, fleet_status
 from scorpio.fleet.exchange import Outgoing
 from scorpio.fleet.members import Members
+from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
 from scorpio.server.admin import STATUS_PATH
@@ -39,6 +40,7 @@ from scorpio.server.in_flight import (
     read_body,
 )
 from scorpio.server.metrics import METRICS_PATH
+from scorpio.server.page.routes import PAGE_PATHS
 from scorpio.server.rejection import refusal_answer
 from scorpio.server.slo_headers import SloRules, first_headers
 
@@ -94,6 +96,7 @@ class Front:
             settings.router, self._session, settings.quiet_s, settings.lost_s, self._now_s
         )
         self._dispatcher = Dispatcher(self._members, self._session, self._counts, self._now_s)
+        self._page = FleetPage(self._session, self._members)
         self._meeting = asyncio.create_task(self._meet())
 
     async def stop(self) -> None:
@@ -134,6 +137,9 @@ class Front:
         path, method = route_path(scope), scope["method"]
         if method in ("GET", "HEAD") and (answer := await self._own(path)) is not None:
             await send_answer(send, answer)
+            return
+        if path in PAGE_PATHS and self._session is not None:
+            await self._page.routes.respond(scope, path, receive, send)
             return
         endpoint = ENDPOINTS.get(path) if method == "POST" else None
         anthropic = endpoint is not None and endpoint.anthropic_errors

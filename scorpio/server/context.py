@@ -70,7 +70,8 @@ class StatusReader:
 
 @dataclass(slots=True)
 class ServerContext:
-    """One vLLM API server as the middleware sees it. facts: of its engine, for a profile."""
+    """One vLLM API server as the middleware sees it. facts: of its engine, for a profile.
+    http_server: uvicorn's."""
 
     settings: ScorpioSettings
     rules: SloRules
@@ -83,6 +84,7 @@ class ServerContext:
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
     auth: Authenticator | None = None
+    http_server: Any = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @property
@@ -145,4 +147,5 @@ def attach_server(app: Any) -> ServerContext:
         facts=engine_facts(state.vllm_config),
         flights=flights,
         auth=authenticator(state.args),
+        http_server=getattr(state, "server", None),
     )

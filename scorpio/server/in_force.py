@@ -18,6 +18,7 @@ _PLUG_IN = (
 def in_force(server: ServerContext) -> dict[str, object]:
     """As configured at the start; the policy may be switched later."""
     settings, latency = server.settings, server.settings.latency
+    has_token = bool(server.environ.get(TOKEN_VARIABLE))
     return {
         "versions": versions(),
         "model": server.model_name,
@@ -35,10 +36,15 @@ def in_force(server: ServerContext) -> dict[str, object]:
         else str(latency.get("source", "given")),
         "length_model": settings.length_model or "none: lengths are learned from traffic",
         "unsupported": settings.unsupported,
-        "admin": "on"
-        if server.environ.get(TOKEN_VARIABLE)
-        else f"off: {TOKEN_VARIABLE} is not set",
+        "admin": "on" if has_token else f"off: {TOKEN_VARIABLE} is not set",
+        "status_page": f"/scorpio/, {_open_to(settings.open_status_page, has_token)}",
     }
+
+
+def _open_to(all_may: bool, has_token: bool) -> str:
+    if all_may:
+        return "open to all"
+    return f"for the holder of {TOKEN_VARIABLE}" if has_token else f"closed: no {TOKEN_VARIABLE}"
 
 
 def told(facts: Mapping[str, object]) -> Iterator[str]:

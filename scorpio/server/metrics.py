@@ -28,6 +28,8 @@ from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
 from scorpio.server.length_metrics import LengthCollector
+from scorpio.server.loose import mapping as _mapping
+from scorpio.server.loose import number as _number
 from scorpio.server.slo_headers import FIELDS
 
 METRICS_PATH = "/metrics"
@@ -287,14 +289,3 @@ def _buckets(counts: object) -> list[tuple[str, float]]:
         total += _number(given[row]) if row < len(given) else 0.0
         buckets.append((floatToGoString(bound), total))
     return buckets
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value) if isinstance(value, (int, float)) else 0.0
-    except OverflowError:
-        return 0.0

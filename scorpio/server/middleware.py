@@ -23,6 +23,8 @@ from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.in_force import in_force, told
 from scorpio.server.load import LOAD_PATH, load_answer
+from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
+from scorpio.server.page.served import ServedPage, access_answer
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
 from scorpio.server.vllm_api import mark_engine_died
@@ -38,6 +40,7 @@ class ScorpioMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._attached: ServerContext | None = None
+        self._served_page: ServedPage | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,6 +77,12 @@ class ScorpioMiddleware:
         elif path == LOAD_PATH and scope["method"] == "GET":
             await send_answer(send, load_answer(self._server(scope)))
             return
+        elif path == ACCESS_PATH and scope["method"] == "GET":
+            await send_answer(send, access_answer(self._server(scope)))
+            return
+        elif path in PAGE_PATHS:
+            await self._page(scope).routes.respond(scope, path, receive, send)
+            return
         elif path == metrics.METRICS_PATH and scope["method"] == "GET":
             await metrics.serve_metrics(self._app, self._server(scope), scope, receive, send)
             return
@@ -83,6 +92,11 @@ class ScorpioMiddleware:
         if self._attached is None:
             self._attached = attach_server(scope["app"])
         return self._attached
+
+    def _page(self, scope: Scope) -> ServedPage:
+        if self._served_page is None:
+            self._served_page = ServedPage(self._server(scope))
+        return self._served_page
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Look at the server before it serves: a wrong setting must not wait for a request."""
@@ -99,11 +113,13 @@ class ScorpioMiddleware:
         drains = (timeout_s := state.vllm_config.shutdown_timeout) > 0  # 0: vLLM cuts at once
         if drains:
             Drain(server, state.server, timeout_s).take_signals()
-        watch = asyncio.create_task(EngineWatch(server).run())
+        beside = (EngineWatch(server).run(), self._page(scope).history.run())
+        tasks = [asyncio.create_task(work) for work in beside]
         try:
             await self._app(scope, receive, send)
         finally:
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
             if drains and server.engine.errored and not server.flights.draining:
                 mark_engine_died(state.args)
 

@@ -15,6 +15,7 @@ most_waiting_tokens = 67108864      # their prompt tokens, else 429
 most_in_flight_per_tenant = 16384   # requests of one tenant in the engine, else 429 over_quota
 most_body_mib = 64                  # of one request body, else 413
 most_held_mib = 1024                # of all request bodies in flight, else 429
+open_status_page = false            # true: the data of /scorpio/ need no admin token
 ledger_mib = 64                     # of the decision ledger of each engine; 0: none is kept
 stall_s = 15                        # /scorpio/health is 503 when work makes no progress so long
 
@@ -55,6 +56,7 @@ KEYS = (
     "most_in_flight_per_tenant",
     "most_body_mib",
     "most_held_mib",
+    "open_status_page",
     "ledger_mib",
     "stall_s",
 )
