@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,11 +18,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer
 from scorpio.server.merged_status import merged
+from scorpio.server.page.content import FORM
 from scorpio.server.page.listening import Listeners
 from scorpio.server.page.recent import MOST_DECISIONS, MOST_PAIRS, most_active
 from scorpio.server.page.routes import DATA_PATH, PageRoutes
 from scorpio.server.page.verdict import judged
 
+logger = logging.getLogger("scorpio.fleet")
 ASK_S = 4.0
 # A stream that lasts holds up the end of a front, which is not told of it: a page asks again.
 STREAM_S = 10.0
@@ -45,7 +48,8 @@ class FleetPage:
             made_s, of, answer = self._made
             if of != token or time.monotonic() - made_s >= _FRESH_S:
                 answer = await self._make({"authorization": token} if token else {})
-                self._made = (time.monotonic(), token, answer)
+                if answer.status == 200:
+                    self._made = (time.monotonic(), token, answer)
             return answer
 
     async def _make(self, headers: Mapping[str, str]) -> Answer:
@@ -58,7 +62,8 @@ class FleetPage:
         try:
             content = judged(together(told, asked, round(time.time(), 3)))
             return Answer(200, json.dumps(content, allow_nan=False).encode())
-        except Exception as error:  # of replicas of another version, for instance
+        except Exception as error:
+            logger.exception("the status page could not be made")
             said = f"the replicas' pages do not make one: {type(error).__name__}"
             return error_answer(500, said)
 
@@ -76,7 +81,8 @@ class FleetPage:
                 content = json.loads(raw) if response.status == 200 else None
         except (ClientError, TimeoutError, OSError, ValueError):
             return None, None
-        return None, content if isinstance(content, dict) else None
+        of_ours = isinstance(content, dict) and content.get("form") == FORM
+        return None, content if of_ours else None
 
 
 def together(

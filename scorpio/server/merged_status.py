@@ -30,6 +30,7 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "p99": max,
 }
 
+_NAMED = ("by_class", "classes")  # by names that the operator has given, which mean nothing here
 _FIRST = ("policy_options", "replica", "load")  # of each engine by itself: /scorpio/load
 
 
@@ -45,6 +46,9 @@ def _together(key: str, values: list[Any]) -> Any:
     known = [value for value in values if value is not None]
     if not known or key in _FIRST:
         return values[0]
+    if key in _NAMED and all(isinstance(value, Mapping) for value in known):
+        names = dict.fromkeys(name for value in known for name in value)
+        return {name: _together("", [v[name] for v in known if name in v]) for name in names}
     if key in _WORST:
         return _WORST[key](known)
     if all(isinstance(value, Mapping) for value in known):

@@ -6,17 +6,22 @@ served in time. What the page makes of them is the real middleware's.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from scorpio import channel
 from scorpio.core.plan import FinalState
 from scorpio.ledger.entry import Entry
+from scorpio.live.host.process import free_port
 from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.page.history import PERIOD_S
 from scorpio.server.page.served import ServedPage
@@ -197,6 +202,22 @@ class Scene:
             output_tokens=tokens,
             missed=("ttft",) if ttft_ms > asked.get("ttft_ms", 1e9) else (),
         )
+
+
+@asynccontextmanager
+async def served(scene: Scene, at_port: int | None = None) -> AsyncIterator[str]:
+    """Its server on a socket, as uvicorn serves it; the address."""
+    port = at_port or free_port()
+    server = uvicorn.Server(uvicorn.Config(scene, port=port, log_level="error", ws="none"))
+    scene.context.http_server = server
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await running
 
 
 def busy(run_dir: Path, **how: Any) -> Scene:

@@ -73,6 +73,12 @@ def test_what_several_engines_say_together() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["load", "paused", "p50", "replica"])
+def test_a_class_may_have_any_name(name: str) -> None:
+    states = [{"by_class": {name: {"outcomes": {"finished": n}}}} for n in (1, 2)]
+    assert merged(states) == {"by_class": {name: {"outcomes": {"finished": 3}}}}
+
+
 def test_what_an_engine_does_not_know_yet_is_no_error() -> None:
     assert merged([{"p50": None, "x": 1}, {"p50": 2.0, "x": None}, {}]) == {"p50": 2.0, "x": 1}
     assert merged([{"p50": None}, {"p50": None}]) == {"p50": None}

@@ -24,11 +24,12 @@ from scorpio.settings import ClassSettings
 _HEALTH = (
     *("policy", "policy_version", "control_seq", "control_error", "fallbacks", "breaker_open"),
     *("breaker_opened", "passthrough", "unsupported_features", "paused", "steps", "stock_steps"),
-    *("planned_steps", "filled_steps", "schedule_us", "step_error", "profile_alarm"),
+    *("planned_steps", "filled_steps", "profile_alarm"),
     *("profile_factor", "monitoring_errors", "faults", "ledger_lines", "ledger_dropped"),
 )
 
 
+FORM = "1"  # of the content; a fleet's front puts together what has its own form
 _COUNTED = (("forecasts", "forecasts"), ("exceeded", "forecasts_exceeded"))
 
 
@@ -41,6 +42,7 @@ def page_content(
     state = merged(list(engines.values())) if engines else {}
     windows = _windows(server, history, state)
     return {
+        "form": FORM,
         "at_unix_s": now_unix_s,
         "since_s": round(history.since_s),
         "server": {
@@ -58,7 +60,7 @@ def page_content(
             for label, counts in windows.items()
         },
         "refusals": _refusals(windows),
-        "load": {
+        "now": {
             "running": number(state.get("running")),
             "waiting": number(state.get("waiting")),
             "waiting_prompt_tokens": number(state.get("waiting_prompt_tokens")),
@@ -69,7 +71,11 @@ def page_content(
         "curves": history.curves(),
         "forecasts": _forecasts(state),
         "health": {key: state[key] for key in _HEALTH if key in state}
-        | {"requested_control_seq": _requested(server), "page_errors": history.errors},
+        | {
+            "schedule_us": _quantiles(state.get("schedule_us")),
+            "requested_control_seq": _requested(server),
+            "page_errors": history.errors,
+        },
         "ledger": "kept" if _has_ledger(server) else "not kept",
         "profile": "none" if server.settings.latency is None else "given",
         "engines": rows,

@@ -5,7 +5,6 @@ const $ = (id) => document.getElementById(id);
 const TOKEN = "scorpio-admin-token";
 const SILENCE_MS = 10_000; // without an event: the stream is lost
 const POLL_MS = 5_000; // while there is no stream
-const STREAM_AGAIN_MS = 30_000;
 const REASONS = {
   ttft_infeasible: "no first token in time",
   tpot_infeasible: "the batch would be too large",
@@ -180,27 +179,26 @@ function problems(found) {
   spokenOf = told;
 }
 
-function tiles({ curves, load, good_per_s, attainment, classes: byClass, refusals: byReason }) {
+function tiles({ curves, now: load, good_per_s, attainment, classes: byClass, refusals: byReason }) {
   const oldestFirst = (name) => [...curves[name]].reverse();
   const kvShare = load.kv_tokens ? load.kv_held_tokens / load.kv_tokens : null;
   const refused = Object.values(byReason).reduce((sum, row) => sum + row["5m"], 0);
   const kv = oldestFirst("kv_held_tokens").map((v) => (load.kv_tokens ? v / load.kv_tokens : 0));
   const all = Object.values(byClass).map((entry) => entry.curve);
-  const perSecond = (v) => `${rate(v)} requests per second`;
   const requests = (v) => plural(v, "request");
   const wanted = [
-    ["Goodput", rate(good_per_s), "good requests/s, last minute", oldestFirst("good"), perSecond, 0],
+    ["Goodput", rate(good_per_s), "good requests/s, last minute", oldestFirst("good"), rate, 0, "Goodput in requests/s"],
     ["Attainment", percent(attainment["5m"]), `last 5 min; ${requests(refused)} refused`, attained(all, "Attainment")],
     ["Queue", count(load.waiting), `requests, ${short.format(load.waiting_prompt_tokens)} prompt tokens`, oldestFirst("waiting"), requests, 0],
     ["Batch", count(load.running), `requests of ${count(load.seats)} seats`, oldestFirst("running"), requests, load.seats],
     ["KV", percent(kvShare), `${short.format(load.kv_held_tokens)} of ${short.format(load.kv_tokens)} tokens`, kv, percent, 1],
   ];
-  place($("tiles"), wanted.map(([name, value, sub, values, unit, top], at) => {
+  place($("tiles"), wanted.map(([name, value, sub, values, unit, top, longName], at) => {
     const tile = $("tiles").children[at] ?? element("div", {}, element("dt"), element("dd", { class: "value" }), element("dd", { class: "sub" }), element("dd"));
     say(tile.children[0], name);
     say(tile.children[1], value, "value");
     say(tile.children[2], sub, "sub");
-    tile.children[3].replaceChildren(unit ? curve(values, spoken(name, values, unit), top) : values);
+    tile.children[3].replaceChildren(unit ? curve(values, spoken(longName ?? name, values, unit), top) : values);
     return tile;
   }));
 }
@@ -262,7 +260,7 @@ function policy({ health, ledger }) {
     ["Breaker", health.breaker_open ? "open: steps are stock vLLM's" : `closed; opened ${plural(health.breaker_opened ?? 0, "time")}`],
     ["Steps", `${count(health.planned_steps ?? 0)} planned, ${count(health.stock_steps ?? 0)} stock, ${count(health.filled_steps ?? 0)} filled`],
     ["Failed steps", count(health.fallbacks ?? 0)],
-    ["Planning a step", spent ? `p50 ${micro(spent.p50)}, p99 ${micro(spent.p99)}` : "–"],
+    ["Planning a step", spent.p50 ? `p50 ${micro(spent.p50)}, p99 ${micro(spent.p99)}` : "–"],
     ["Latency profile", `${health.profile_alarm ? "far off: " : ""}steps take ${decimal(2).format(health.profile_factor ?? 1)} times what it says`],
     ["Switch", `${health.control_seq ?? 0} in force, ${health.requested_control_seq ?? 0} asked for`],
     ["Monitoring errors", count((health.monitoring_errors ?? 0) + (health.page_errors ?? 0))],
@@ -390,32 +388,25 @@ async function follow() {
   let failed = 0;
   for (;;) {
     while (paused || document.hidden) await resting(250);
-    stream = new AbortController();
-    const { signal } = stream;
     try {
-      await listen(signal);
+      stream = new AbortController();
+      await listen(stream.signal);
       failed = 0;
-      await resting(100);
+      await resting(100); // it has ended, as each does: the next one
       continue;
     } catch (error) {
       if (error instanceof Denied) return denied(error);
-      if (paused || document.hidden) continue;
     }
-    const until = Date.now() + STREAM_AGAIN_MS;
-    while (Date.now() < until && !paused && !document.hidden) {
-      try {
-        arrived(await (await ask("page.json", AbortSignal.timeout(SILENCE_MS))).json(), "polling");
-        failed = 0;
-      } catch (error) {
-        if (error instanceof Denied) return denied(error);
-        failed += 1;
-        live(`no answer${latest ? ` since ${time(latest.at_unix_s)}` : ""}, trying again`, "lost");
-        if (failed === 1) announce("The server does not answer; trying again");
-        if (failed > 1) break; // the stream is as good a question
-      }
-      await resting(POLL_MS);
+    if (paused || document.hidden) continue;
+    try {
+      arrived(await (await ask("page.json", AbortSignal.timeout(SILENCE_MS))).json(), "polling");
+      failed = 0;
+    } catch (error) {
+      if (error instanceof Denied) return denied(error);
+      live(`no answer${latest ? ` since ${time(latest.at_unix_s)}` : ""}, trying again`, "lost");
+      if (++failed === 1) announce("The server does not answer; trying again");
     }
-    if (failed) await resting(Math.min(1000 * failed, POLL_MS));
+    await resting(failed ? Math.min(1000 * failed, POLL_MS) : POLL_MS);
   }
 }
 

@@ -1,0 +1,307 @@
+"""Who may see the page's data, what do they hold, and does a stream end when it should?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scorpio import channel
+from scorpio.server.page.listening import Listeners
+from scorpio.server.page.routes import DATA_PATH, EVENTS_PATH, PAGE_PATHS, ROOT_PATH
+from tests.server.asgi import Client, Reply
+from tests.server.page_scene import TOKEN, Scene, busy
+
+GOOD = {"authorization": f"Bearer {TOKEN}"}
+SHELL = (ROOT_PATH, "/scorpio/page.css", "/scorpio/page.js")
+
+
+async def ask(scene: Scene, path: str, headers: Any = (), method: str = "GET") -> Reply:
+    client = Client(scene.middleware, scene.server)
+    reply = await client.request(method, path, headers=headers, json_type=False)
+    assert not scene.server.bodies  # never reaches vLLM
+    return reply
+
+
+@pytest.mark.parametrize("path", SHELL)
+async def test_the_shell_is_open_and_says_nothing_of_the_server(tmp_path: Path, path: str) -> None:
+    replies = []
+    for directory in ("busy", "bare"):
+        (tmp_path / directory).mkdir()
+        scene = Scene(tmp_path / directory)
+        if directory == "busy":
+            scene.runs(1)
+            scene.writes(5)
+        else:
+            scene.context.environ = {}
+        replies.append(await ask(scene, path))
+    assert [reply.status for reply in replies] == [200, 200]
+    assert replies[0].body == replies[1].body
+    assert replies[0].headers == replies[1].headers
+
+
+async def test_every_answer_is_guarded(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.runs(1)
+    for path in sorted(PAGE_PATHS - {EVENTS_PATH}):
+        for headers in ({}, GOOD):
+            found = (await ask(scene, path, headers)).headers
+            policy = dict(part.strip().split(" ", 1) for part in
+                          found["content-security-policy"].split(";"))  # fmt: skip
+            assert policy["default-src"] == "'none'"
+            assert {policy[name] for name in ("script-src", "style-src", "connect-src")} == {
+                "'self'"
+            }
+            assert policy["frame-ancestors"] == policy["form-action"] == "'none'"
+            assert policy["require-trusted-types-for"] == "'script'"
+            assert found["x-content-type-options"] == "nosniff"
+            assert found["referrer-policy"] == "no-referrer"
+    assert (await ask(scene, DATA_PATH, GOOD)).headers["cache-control"] == "no-store"
+
+
+def test_the_shell_asks_for_nothing_from_elsewhere() -> None:
+    folder = files("scorpio.server.page")
+    texts = {name: folder.joinpath(name).read_text() for name in ("index.html", "page.css")}
+    script = folder.joinpath("page.js").read_text()
+    for text in (*texts.values(), script.replace("http://www.w3.org/2000/svg", "")):
+        assert "//" not in "".join(line for line in text.splitlines() if "://" in line)
+    for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert sink not in script
+    assert "style=" not in texts["index.html"]
+    assert "localStorage" not in script
+
+
+@pytest.mark.parametrize("path", [DATA_PATH, EVENTS_PATH])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": f"Basic {TOKEN}"}, 401),
+        ({"authorization": "Bearer sesam\xe9"}, 401),
+    ],
+)
+async def test_data_want_the_token(
+    tmp_path: Path, path: str, headers: dict[str, str], status: int
+) -> None:
+    scene = Scene(tmp_path)
+    scene.runs(1)
+    reply = await ask(scene, path, headers)
+    assert reply.status == status
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert b"interactive" not in reply.body
+    assert (await ask(scene, DATA_PATH, GOOD)).status == 200  # a refusal is kept for none
+    assert (await ask(scene, path, headers)).status == status  # nor an answer for others
+
+
+async def test_a_token_in_the_url_opens_nothing(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    client = Client(scene.middleware, scene.server)
+    client_scope = {"query_string": f"token={TOKEN}&access_token={TOKEN}".encode()}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": DATA_PATH, "headers": [], "root_path": ""}
+    await scene.middleware({**scope, **client_scope, "app": scene.server}, client.left.wait, send)
+    assert sent[0]["status"] == 401
+
+
+async def test_without_a_token_it_is_closed_and_says_what_opens_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.context.environ = {}
+    for path in (DATA_PATH, EVENTS_PATH):
+        reply = await ask(scene, path, GOOD)
+        assert reply.status == 403
+        said = reply.json()["error"]["message"]
+        assert "SCORPIO_ADMIN_TOKEN" in said
+        assert "open_status_page" in said
+    assert (await ask(scene, "/scorpio/access")).json() == {"access": "off"}
+
+
+async def test_the_operator_may_open_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, open_to_all=True)
+    scene.context.environ = {}
+    scene.runs(1)
+    assert (await ask(scene, "/scorpio/access")).json() == {"access": "open"}
+    assert (await ask(scene, DATA_PATH)).status == 200
+    # but not to change anything
+    assert (await ask(scene, "/scorpio/policy", method="PUT")).status == 403
+
+
+async def test_it_is_read_only(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for path in sorted(PAGE_PATHS):
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            reply = await ask(scene, path, GOOD, method)
+            assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+    assert channel.read_control(tmp_path) is None
+    bare = await ask(scene, "/scorpio")
+    assert (bare.status, bare.headers["location"]) == (308, "scorpio/")
+
+
+async def test_one_content_serves_all_that_ask_within_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    made = 0
+    entries = scene.page._ledger.entries
+
+    def counted() -> Any:
+        nonlocal made
+        made += 1
+        return entries()
+
+    monkeypatch.setattr(scene.page._ledger, "entries", counted)
+    replies = await asyncio.gather(*(ask(scene, DATA_PATH, GOOD) for _ in range(20)))
+    assert {reply.status for reply in replies} == {200}
+    assert made <= 2  # two where a second ended in between
+
+
+async def test_an_error_of_the_page_is_the_page_s_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(tmp_path)
+    monkeypatch.setattr(scene.page._ledger, "entries", lambda: [object()])
+    for _ in range(2):
+        scene.page._made = (float("-inf"), scene.page._made[1])
+        reply = await ask(scene, DATA_PATH, GOOD)
+        assert reply.status == 500
+    assert scene.page.history.errors == 2
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "Scorpio: the status page could not be made (logged once)"
+    ]
+
+
+def events(reply: Reply) -> list[Any]:
+    """The data of those that came."""
+    parts = reply.body.decode().split("\n\n")
+    assert parts.pop() == ""
+    lines = [part.split("\n") for part in parts]
+    assert {line[0] for line in lines} <= {"event: status"}
+    return [json.loads(line[1].removeprefix("data: ")) for line in lines]
+
+
+class Stream:
+    """One listener."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.client = Client(scene.middleware, scene.server)
+        self.task = asyncio.create_task(
+            self.client.request("GET", EVENTS_PATH, headers=GOOD, json_type=False)
+        )
+
+    async def came(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len([c for c in self.client.reply.chunks if c]) < count:
+                await asyncio.sleep(0.01)
+
+
+def hurried(scene: Scene, lasts_s: float = 60.0, most: int = 2) -> Listeners:
+    """Events every 10 ms."""
+    listeners = Listeners(scene.page._over, lasts_s, period_s=0.01, most=most)
+    scene.page.routes._listeners = listeners
+    return listeners
+
+
+async def test_a_stream_says_what_the_data_say(tmp_path: Path) -> None:
+    scene = busy(tmp_path)
+    listeners = hurried(scene)
+    stream = Stream(scene)
+    await stream.came(3)
+    assert listeners.count == 1
+    stream.client.leave()
+    reply = await asyncio.wait_for(stream.task, 5)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/event-stream"
+    assert reply.headers["cache-control"] == "no-store"
+    assert "content-security-policy" in reply.headers
+    plain = (await ask(scene, DATA_PATH, GOOD)).json()
+    assert set(events(reply)[0]) == set(plain)
+    assert events(reply)[0]["classes"] == plain["classes"]
+    assert listeners.count == 0
+
+
+async def test_listeners_are_bounded_and_the_next_one_may_poll(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.runs(1)
+    listeners = hurried(scene)
+    streams = [Stream(scene) for _ in range(2)]
+    for stream in streams:
+        await stream.came(1)
+    refused = await ask(scene, EVENTS_PATH, GOOD)
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await ask(scene, DATA_PATH, GOOD)).status == 200
+    streams[0].client.leave()
+    await asyncio.wait_for(streams[0].task, 5)
+    third = Stream(scene)
+    await third.came(1)
+    for stream in (streams[1], third):
+        stream.client.leave()
+        await asyncio.wait_for(stream.task, 5)
+    assert listeners.count == 0
+
+
+async def test_a_stream_has_an_end(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    hurried(scene, lasts_s=0.05)
+    reply = await asyncio.wait_for(Stream(scene).task, 5)
+    assert reply.complete
+    assert len(events(reply)) >= 2
+
+
+@pytest.mark.parametrize("how", ["draining", "should_exit"])
+async def test_a_server_that_ends_waits_for_no_listener(tmp_path: Path, how: str) -> None:
+    scene = Scene(tmp_path)
+    scene.context.http_server = SimpleNamespace(should_exit=False)
+    hurried(scene)
+    stream = Stream(scene)
+    await stream.came(2)
+    if how == "draining":
+        scene.context.flights.draining = True
+    else:
+        scene.context.http_server.should_exit = True
+    reply = await asyncio.wait_for(stream.task, 5)
+    assert reply.complete
+    assert scene.context.flights.calls == 0  # a drain has not counted it either
+
+
+async def test_a_stream_ends_when_the_token_is_changed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    hurried(scene)
+    stream = Stream(scene)
+    await stream.came(1)
+    scene.context.environ = {"SCORPIO_ADMIN_TOKEN": "another"}
+    reply = await asyncio.wait_for(stream.task, 5)
+    assert reply.complete
+
+
+async def test_one_that_does_not_read_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorpio.server.page.listening.SEND_S", 0.05)
+    scene = Scene(tmp_path)
+    listeners = hurried(scene)
+    started = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        started.set()
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    raw = [(b"authorization", GOOD["authorization"].encode())]
+    scope = {"type": "http", "method": "GET", "path": EVENTS_PATH, "headers": raw, "root_path": ""}
+    never = asyncio.Event()
+    await asyncio.wait_for(
+        scene.middleware({**scope, "app": scene.server}, never.wait, send),  # type: ignore[arg-type]
+        5,
+    )
+    assert started.is_set()
+    assert listeners.count == 0
