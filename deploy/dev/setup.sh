@@ -128,6 +128,17 @@ prepare_model() {
         "run it again once what it says is mended" "$py" -m scorpio.models smollm2
 }
 
+# For the tests of the status page. Only in CI is it ours to install; without it they say that they are skipped.
+get_browser() {
+    if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || command -v chromium >/dev/null; then return; fi
+    command -v apt-get >/dev/null || return 0
+    say "chromium: for the tests of the status page"
+    if DEBIAN_FRONTEND=noninteractive timeout 300 sh -c \
+        'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core' \
+        >>"$log" 2>&1 </dev/null 9>&-; then return; fi
+    say "  not installed ($(last_words)): the tests of the status page are skipped"
+}
+
 case "$build" in cpu | gpu) ;; *) fail "SCORPIO_BUILD=$build: cpu or gpu" ;; esac
 key="$(fingerprint)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
@@ -148,6 +159,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         step "vLLM: does it load?" "vLLM is installed but does not import: delete .venv and run again" \
             env HF_HUB_OFFLINE=1 "$py" -c 'import vllm; from vllm import LLM; import scorpio, workloads, predictors'
         prepare_model
+        get_browser
         printf '%s\n' "$key" >"$stamp"
         say "ready after $((SECONDS - began)) s"
     fi

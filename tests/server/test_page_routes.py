@@ -10,12 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from scorpio import channel
 from scorpio.server.page.listening import Listeners
 from scorpio.server.page.routes import DATA_PATH, EVENTS_PATH, PAGE_PATHS, ROOT_PATH
 from tests.server.asgi import Client, Reply
-from tests.server.page_scene import TOKEN, Scene, busy
+from tests.server.page_scene import TOKEN, Scene, busy, served
 
 GOOD = {"authorization": f"Bearer {TOKEN}"}
 SHELL = (ROOT_PATH, "/scorpio/page.css", "/scorpio/page.js")
@@ -101,16 +102,13 @@ async def test_data_want_the_token(
 
 async def test_a_token_in_the_url_opens_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
-    client = Client(scene.middleware, scene.server)
-    client_scope = {"query_string": f"token={TOKEN}&access_token={TOKEN}".encode()}
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "GET", "path": DATA_PATH, "headers": [], "root_path": ""}
-    await scene.middleware({**scope, **client_scope, "app": scene.server}, client.left.wait, send)
-    assert sent[0]["status"] == 401
+    for path in (DATA_PATH, EVENTS_PATH):
+        async with (
+            served(scene) as url,
+            ClientSession() as session,
+            session.get(f"{url}{path}?token={TOKEN}&access_token={TOKEN}") as answer,
+        ):
+            assert answer.status == 401
 
 
 async def test_without_a_token_it_is_closed_and_says_what_opens_it(tmp_path: Path) -> None:

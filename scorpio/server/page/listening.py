@@ -54,7 +54,7 @@ class Listeners:
                         "headers": [*_HEADERS, *headers],
                     }
                 )
-                with contextlib.suppress(TimeoutError):  # it does not read: it is let go
+                with contextlib.suppress(TimeoutError):  # it does not read: enough
                     await self._events(first, ask, left, send)
             finally:
                 left.cancel()

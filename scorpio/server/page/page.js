@@ -188,7 +188,7 @@ function tiles({ curves, now: load, good_per_s, attainment, classes: byClass, re
   const requests = (v) => plural(v, "request");
   const wanted = [
     ["Goodput", rate(good_per_s), "good requests/s, last minute", oldestFirst("good"), rate, 0, "Goodput in requests/s"],
-    ["Attainment", percent(attainment["5m"]), `last 5 min; ${requests(refused)} refused`, attained(all, "Attainment")],
+    ["Attainment", percent(attainment["5m"]), `last 5 min; ${count(refused)} refused`, attained(all, "Attainment")],
     ["Queue", count(load.waiting), `requests, ${short.format(load.waiting_prompt_tokens)} prompt tokens`, oldestFirst("waiting"), requests, 0],
     ["Batch", count(load.running), `requests of ${count(load.seats)} seats`, oldestFirst("running"), requests, load.seats],
     ["KV", percent(kvShare), `${short.format(load.kv_held_tokens)} of ${short.format(load.kv_tokens)} tokens`, kv, percent, 1],
