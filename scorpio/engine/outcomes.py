@@ -34,8 +34,8 @@ class Outcomes:
         self._unnamed = unnamed
         self.final: Counter[tuple[str, FinalState]] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
-        self.violated: Counter[tuple[str, str]] = Counter()
         self.good: Counter[str] = Counter()
+        self.violated: Counter[tuple[str, str]] = Counter()
         self.forecast: Counter[tuple[str, str]] = Counter()
         self.exceeded: Counter[tuple[str, str]] = Counter()
         self._slack: dict[str, list[int]] = {}
@@ -53,14 +53,11 @@ class Outcomes:
         """A request is gone. first_token_s: NaN when that token came in this very step."""
         label = view.slo_class or self._unnamed
         self.final[label, state] += 1
-        if state is not FinalState.FINISHED:
-            return
-        if not tokens:
-            self.good[label] += 1
+        if state is not FinalState.FINISHED or not tokens:
             return
         first_s = now_s if math.isnan(first_token_s) else first_token_s
         broken = missed(view, first_s, now_s, tokens)
-        self.good[label] += not broken  # violations do not say it: one request may have several
+        self.good[label] += not broken
         for kind in broken:
             self.violated[label, kind] += 1
         slack_s = view.deadline_s - first_s

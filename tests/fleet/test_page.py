@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fleet.replicas import FakeReplica, fleet_of
-from tests.server.page_scene import TOKEN, Scene, busy, served
-
-GOOD = {"authorization": f"Bearer {TOKEN}"}
+from tests.server.page_scene import GOOD, Scene, busy, served
 
 
 def with_page(name: str, url: str) -> FakeReplica:

@@ -62,6 +62,13 @@ def test_it_is_the_wheel_that_is_imported(installed: Path, tmp_path: Path) -> No
         assert Path(path).is_relative_to(installed.parent), path
 
 
+def test_the_status_page_is_in_it(installed: Path, tmp_path: Path) -> None:
+    program = "from importlib.resources import files; "
+    program += "print(*(p.name for p in files('scorpio.server.page').iterdir()))"
+    found = _told(installed / "python", "-c", program, cwd=tmp_path).split()
+    assert {"index.html", "page.css", "page.js"} <= set(found)
+
+
 def test_the_command_and_its_versions(installed: Path, tmp_path: Path) -> None:
     assert "serve" in _told(installed / "scorpio", "--help", cwd=tmp_path)
     versions = _told(installed / "scorpio", "version", cwd=tmp_path)

@@ -26,9 +26,11 @@ from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.page.history import PERIOD_S
 from scorpio.server.page.served import ServedPage
 from tests.ledger.made import entry, refused, write
+from tests.server.asgi import Client, Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer
 
 TOKEN = "sesame"
+GOOD = {"authorization": f"Bearer {TOKEN}"}
 CLASSES: dict[str, dict[str, Any]] = {
     "interactive": {"ttft_ms": 500, "tpot_ms": 50},
     "standard": {"ttft_ms": 2000, "tpot_ms": 100},
@@ -202,6 +204,13 @@ class Scene:
             output_tokens=tokens,
             missed=("ttft",) if ttft_ms > asked.get("ttft_ms", 1e9) else (),
         )
+
+
+async def ask(scene: Scene, path: str, headers: Any = (), method: str = "GET") -> Reply:
+    client = Client(scene.middleware, scene.server)
+    reply = await client.request(method, path, headers=headers, json_type=False)
+    assert not scene.server.bodies  # never reaches vLLM
+    return reply
 
 
 @asynccontextmanager

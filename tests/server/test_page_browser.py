@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from scorpio.server.page.listening import Listeners
 from tests.ledger.made import entry, write
@@ -20,10 +21,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt install chromium)"),
     pytest.mark.xdist_group("chromium"),
+    pytest.mark.asyncio(loop_scope="module"),
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Any]:
     async with playwright.async_playwright() as made:
         started = await made.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

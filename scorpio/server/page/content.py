@@ -29,6 +29,7 @@ _HEALTH = (
 )
 
 
+ERROR_BUDGET = "0.01"  # share of a class that may be refused, fail or miss; text does not add up
 FORM = "1"  # of the content; a fleet's front puts together what has its own form
 _COUNTED = (("forecasts", "forecasts"), ("exceeded", "forecasts_exceeded"))
 
@@ -53,6 +54,7 @@ def page_content(
         "classes": {
             label: {
                 "asks": asks(server.settings.classes.get(label)),
+                "allowed": ERROR_BUDGET,
                 "good_per_s": history.good_per_s(label),
                 "windows": counts,
                 "curve": history.curve_of(label),

@@ -331,7 +331,12 @@ let latest = null;
 let paused = false;
 let stream = null; // AbortController of what is being waited for
 
-class Denied extends Error {}
+class Denied extends Error {
+  constructor(status, said) {
+    super(said);
+    this.status = status;
+  }
+}
 
 function announce(text) {
   say($("said"), text, "unseen");
@@ -345,7 +350,7 @@ async function ask(path, signal) {
   const token = sessionStorage.getItem(TOKEN);
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const answer = await fetch(path, { headers, signal, cache: "no-store", redirect: "error" });
-  if (answer.status === 401 || answer.status === 403) throw new Denied((await message(answer)) || "no access");
+  if (answer.status === 401 || answer.status === 403) throw new Denied(answer.status, (await message(answer)) || "no access");
   if (!answer.ok) throw new Error((await message(answer)) || `the server answers ${answer.status}`);
   return answer;
 }
@@ -411,9 +416,10 @@ async function follow() {
 }
 
 function denied(error) {
-  if (!sessionStorage.getItem(TOKEN)) return closed(error.message);
+  if (error.status === 403) return closed(error.message);
+  const told = sessionStorage.getItem(TOKEN) ? "This is not the server's token. Try again." : "";
   sessionStorage.removeItem(TOKEN);
-  door("This is not the server's token. Try again.");
+  door(told);
 }
 
 function closed(text) {

@@ -1,7 +1,7 @@
 """Are the promises kept, and is anything wrong? Attainment, error budgets, and what to do.
 
-The error budget of a class is 1 request in 100. A burn rate is how many times faster than that it
-is used up; the two pairs of windows are those of deploy/compose/alerts.yml.
+A burn rate is how many times faster than allowed the error budget of a class is used up; the two
+pairs of windows are those of deploy/compose/alerts.yml.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 from scorpio.server.loose import mapping, number
 from scorpio.server.page.history import counted_of
 
-ERROR_BUDGET = 0.01
 FAST, SLOW = 14.4, 6.0  # burn rates that page, and that make a ticket
 _STATES = {
     "stalled": ("the engine has work and makes no progress", "see /scorpio/health; restart it"),
@@ -37,8 +36,9 @@ def judged(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fared(entry: Mapping[str, Any]) -> dict[str, Any]:
     attained = {name: _attainment(counts) for name, counts in entry["windows"].items()}
+    allowed = float(entry["allowed"])
     burn = {
-        name: None if share is None else round((1.0 - share) / ERROR_BUDGET, 2)
+        name: None if share is None else round((1.0 - share) / allowed, 2)
         for name, share in attained.items()
         if name != "all"
     }
