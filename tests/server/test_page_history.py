@@ -122,7 +122,7 @@ def content_of(world: Counted) -> dict[str, Any]:
         ({"good": 84, "late": 16}, {"good": 84, "late": 16}, "burns fast"),
         ({"good": 84, "refused": 16}, {"good": 100}, "burns slowly"),  # it is over
         ({"good": 93, "refused": 7}, {"good": 93, "refused": 7}, "burns slowly"),
-        ({"good": 95, "refused": 5}, {"good": 95, "late": 5}, "holds"),  # 5 times too fast
+        ({"good": 95, "refused": 5}, {"good": 95, "late": 5}, "over budget"),  # 5 times too fast
     ],
 )
 def test_budgets_are_judged_by_the_windows_of_the_alerts(
@@ -135,7 +135,7 @@ def test_budgets_are_judged_by_the_windows_of_the_alerts(
     chat = found["classes"]["chat"]
     assert chat["budget"] == budget
     told = [problem["what"] for problem in found["problems"] if "class chat" in problem["what"]]
-    assert len(told) == (budget != "holds")
+    assert len(told) == budget.startswith("burns")
     grades = {problem["grade"] for problem in found["problems"]}
     assert ("serious" in grades) == (budget == "burns fast")
 

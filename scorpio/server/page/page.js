@@ -163,7 +163,7 @@ function show(data) {
 
 let spokenOf = "";
 function problems(found) {
-  const fine = [{ grade: "fine", what: "All well: no error budget burns, and nothing is wrong with the policy.", do: "" }];
+  const fine = [{ grade: "fine", what: "All well: no error budget burns fast, and nothing is wrong with the policy.", do: "" }];
   const words = { serious: "Serious:", notice: "Notice:", fine: "" };
   place($("problems"), (found.length ? found : fine).map((one, at) => {
     const row = $("problems").children[at] ?? element("li", {}, element("strong"), element("span"));

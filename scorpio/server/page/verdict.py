@@ -59,7 +59,9 @@ def _budget(burn: Mapping[str, float | None]) -> str:
         return "burns fast"
     if six_hours > SLOW and hour > SLOW:
         return "burns slowly"
-    return "burns now" if five_minutes > FAST else "holds"
+    if five_minutes > FAST:
+        return "burns now"
+    return "over budget" if six_hours > 1.0 else "holds"
 
 
 def _sum(entries: Any, window: str) -> dict[str, int]:
