@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -118,3 +119,18 @@ def test_a_switch_reaches_every_replica(live_fleet: LiveFleet) -> None:
             return {r["status"]["policy"] for r in live_fleet.replicas().values()} == {name}
 
         live_fleet.server.wait_for(switched, f"policy {policy} everywhere")
+
+
+def test_the_page_is_of_all_replicas_and_live(live_fleet: LiveFleet) -> None:
+    server = live_fleet.server
+    assert server.call("GET", "/scorpio/page.json")[0] == 401
+    bearer = {"authorization": f"Bearer {server.admin_token}"}
+    code, _, raw = server.call("GET", "/scorpio/page.json", headers=bearer)
+    found = json.loads(raw)
+    assert (code, found["server"]["of"]) == (200, "2 replicas, 2 take requests")
+    assert {row["name"] for row in found["engines"]} == set(live_fleet.replicas())
+    request = urllib.request.Request(f"{live_fleet.url}/scorpio/events", headers=bearer)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        whole = answer.read().decode()  # it ends by itself
+    assert whole.count("event: status\n") > 1

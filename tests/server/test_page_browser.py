@@ -266,9 +266,7 @@ async def test_a_server_that_goes_is_missed_and_found_again(browser: Any, tmp_pa
     async with served(scene) as url:
         seen = await visit(browser, url)
         await seen.until("#live", "live")
-        before = asyncio.get_running_loop().time()
-    # it has waited for no stream
-    assert asyncio.get_running_loop().time() - before < 10.0
+    # A stream lasts an hour: a server that waited for it would not have ended.
     await seen.until("#live", "no answer since .*, trying again")
     assert await seen.text("#said") == "The server does not answer; trying again"
     assert await seen.page.locator("#page").is_visible()  # what was last known
