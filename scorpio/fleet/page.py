@@ -142,15 +142,14 @@ def _recent(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for name, recent in known.items()
         for row in recent["tenants"]
     ]
+    each = MOST_PAIRS // len(known)
     since = [r["since_unix_s"] for r in known.values() if r["since_unix_s"] is not None]
     return {
         "requests": sum(recent["requests"] for recent in known.values()),
         "since_unix_s": min(since, default=None),
         "decisions": sorted(decisions, key=lambda one: -one["ended_unix_s"])[:MOST_DECISIONS],
         "pairs": {
-            kind: [pair for recent in known.values() for pair in recent["pairs"][kind]][
-                -MOST_PAIRS:
-            ]
+            kind: [pair for recent in known.values() for pair in recent["pairs"][kind][-each:]]
             for kind in ("ttft", "tpot")
         },
         "tenants": most_active(tenants),

@@ -33,6 +33,7 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Any, Scene, Scene]]:
         (tmp_path / name).mkdir()
     first, second = busy(tmp_path / "a"), Scene(tmp_path / "b", engines=2)
     second.runs(10, load=1.5)
+    second.writes(300)
     async with (
         served(first) as one,
         served(second) as other,
@@ -64,7 +65,9 @@ async def test_it_is_of_all_replicas(tmp_path: Path) -> None:
     assert found["curves"]["running"][0] == sum(newest)
     assert found["server"]["of"] == "2 replicas, 2 take requests"
     assert [row["name"] for row in found["engines"]] == ["a", "b/0", "b/1"]
-    assert {row["tenant"].split(" on ")[1] for row in found["recent"]["tenants"]} == {"a"}
+    assert {row["tenant"].split(" on ")[1] for row in found["recent"]["tenants"]} == {"a", "b"}
+    for kind, pairs in found["recent"]["pairs"].items():
+        assert pairs == [pair for p in parts for pair in p["recent"]["pairs"][kind][-100:]]
     assert found["forecasts"]["ttft"]["forecasts"] == sum(
         p["forecasts"]["ttft"]["forecasts"] for p in parts
     )

@@ -261,6 +261,17 @@ async def test_without_a_stream_it_polls(browser: Any, tmp_path: Path) -> None:
         await seen.until("#problems", "All well")
 
 
+async def test_a_server_that_drains_is_followed(browser: Any, tmp_path: Path) -> None:
+    scene = busy(tmp_path)
+    async with served(scene) as url:
+        seen = await visit(browser, url)
+        scene.context.flights.draining = True
+        await seen.until("#problems", "the server is shutting down")
+        async with seen.page.expect_request("**/scorpio/events"):
+            pass  # each stream of it ends at once: the page asks for the next one
+        await seen.until("#live", "live")
+
+
 async def test_a_server_that_goes_is_missed_and_found_again(browser: Any, tmp_path: Path) -> None:
     scene = busy(tmp_path)
     async with served(scene) as url:

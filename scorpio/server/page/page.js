@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const TOKEN = "scorpio-admin-token";
 const SILENCE_MS = 10_000; // without an event: the stream is lost
+const AGAIN_MS = 2_000; // between two beginnings of a stream
 const POLL_MS = 5_000; // while there is no stream
 const REASONS = {
   ttft_infeasible: "no first token in time",
@@ -395,9 +396,10 @@ async function follow() {
     while (paused || document.hidden) await resting(250);
     try {
       stream = new AbortController();
+      const began = Date.now();
       await listen(stream.signal);
       failed = 0;
-      await resting(100); // it has ended, as each does: the next one
+      await resting(Math.max(AGAIN_MS - (Date.now() - began), 0)); // each ends; of a server that ends, at once
       continue;
     } catch (error) {
       if (error instanceof Denied) return denied(error);
