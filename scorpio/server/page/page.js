@@ -25,7 +25,8 @@ const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const count = (n) => (n < 100_000 ? whole.format(n) : short.format(n));
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const rate = (n) => decimal(n < 10 ? 2 : n < 100 ? 1 : 0).format(n);
-const percent = (share) => (share === null ? "–" : `${share === 0 || share === 1 ? share * 100 : (share * 100).toFixed(share > 0.999 ? 2 : 1)} %`);
+/** One place after the point; two where it matters how much is missing to all. */
+const percent = (share) => (share === null ? "–" : share === 0 || share === 1 ? `${share * 100} %` : `${(share * 100).toFixed(share > 1 ? 0 : share > 0.999 ? 2 : 1)} %`);
 const time = (unixS) => (unixS ? clock.format(new Date(unixS * 1000)) : "–");
 const times = (n) => (n === null ? "–" : `${decimal(n < 10 ? 1 : 0).format(n)}×`);
 

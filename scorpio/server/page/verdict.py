@@ -11,6 +11,7 @@ from typing import Any
 
 from scorpio.server.loose import mapping, number
 from scorpio.server.page.history import counted_of
+from scorpio.settings import NO_CLASS
 
 FAST, SLOW = 14.4, 6.0  # burn rates that page, and that make a ticket
 _STATES = {
@@ -82,7 +83,7 @@ def _problems(content: Mapping[str, Any]) -> Iterator[Problem]:
     for label, entry in content["classes"].items():
         if entry["budget"] == "burns fast":
             yield _serious(
-                f"class {label}: the error budget burns {_times(entry['burn']['1h'])} too fast",
+                f"{_named(label)}: the error budget burns {_times(entry['burn']['1h'])} too fast",
                 "refusals without misses mean more load than the engine serves in time: plan"
                 " capacity",
             )
@@ -91,14 +92,14 @@ def _problems(content: Mapping[str, Any]) -> Iterator[Problem]:
         burn = entry["burn"]
         if entry["budget"] == "burns slowly":
             yield _notice(
-                f"class {label}: for hours the error budget has burnt {_times(burn['6h'])} too"
+                f"{_named(label)}: for hours the error budget has burnt {_times(burn['6h'])} too"
                 " fast",
                 "plan capacity",
             )
         elif entry["budget"] == "burns now":
             yield _notice(
-                f"class {label}: in the last 5 minutes the error budget burnt {_times(burn['5m'])}"
-                " too fast; over an hour it holds",
+                f"{_named(label)}: in the last 5 minutes the error budget burnt"
+                f" {_times(burn['5m'])} too fast; over an hour it holds",
                 "",
             )
     yield from _of_monitoring(content)
@@ -139,6 +140,10 @@ def _of_monitoring(content: Mapping[str, Any]) -> Iterator[Problem]:
         )
     if dropped := number(health.get("ledger_dropped")):
         yield _notice(f"{dropped:,.0f} lines of the ledger were dropped", "is the disk full?")
+
+
+def _named(label: str) -> str:
+    return "requests of no class" if label == NO_CLASS else f"class {label}"
 
 
 def _times(burn: float) -> str:
