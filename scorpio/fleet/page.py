@@ -22,7 +22,7 @@ from scorpio.server.page.content import FORM
 from scorpio.server.page.listening import Listeners
 from scorpio.server.page.recent import MOST_DECISIONS, MOST_PAIRS, most_active
 from scorpio.server.page.routes import DATA_PATH, PageRoutes
-from scorpio.server.page.verdict import judged
+from scorpio.server.page.verdict import JUDGED, judged
 
 logger = logging.getLogger("scorpio.fleet")
 ASK_S = 4.0
@@ -90,7 +90,7 @@ def together(
 ) -> dict[str, Any]:
     """Contents of replicas as that of one server; not judged yet. told: of those that answer."""
     contents = list(told.values())
-    adding = [{k: v for k, v in c.items() if k not in _BY_HAND} for c in contents]
+    adding = [_adding(content) for content in contents]
     states = {member.name: member.state.value for member in asked}
     all_well = "ok" in states.values()
     return {
@@ -108,6 +108,16 @@ def together(
         ],
         "recent": _recent(told),
     }
+
+
+def _adding(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What adds up: neither what is put together by hand, nor what is judged of the whole."""
+    classes = {
+        label: {key: value for key, value in entry.items() if key not in JUDGED}
+        for label, entry in content["classes"].items()
+    }
+    kept = {k: v for k, v in content.items() if k not in JUDGED and k not in _BY_HAND}
+    return {**kept, "classes": classes}
 
 
 def _engines(name: str, state: str, content: Mapping[str, Any] | None) -> list[dict[str, Any]]:

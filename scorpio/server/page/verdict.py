@@ -13,6 +13,7 @@ from scorpio.server.loose import mapping, number
 from scorpio.server.page.history import counted_of
 from scorpio.settings import NO_CLASS
 
+JUDGED = frozenset(("attainment", "burn", "budget", "problems"))  # what is said of the rest
 FAST, SLOW = 14.4, 6.0  # burn rates that page, and that make a ticket
 _STATES = {
     "stalled": ("the engine has work and makes no progress", "see /scorpio/health; restart it"),
