@@ -37,6 +37,7 @@ from scorpio.cli.parse import (
 )
 from scorpio.cli.profile import profile
 from scorpio.cli.serve import PASS_THROUGH, serve
+from scorpio.cli.slo_file import check_config, hash_key
 from scorpio.cli.traces import convert, replay
 from scorpio.cli.wanted import wanted
 
@@ -60,6 +61,8 @@ app.command()(version)
 
 app.command(context_settings=PASS_THROUGH)(serve)
 app.command()(profile)
+app.command()(check_config)
+app.command()(hash_key)
 
 
 @app.command()
