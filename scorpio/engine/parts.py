@@ -215,9 +215,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._seq += 1
         arrival_s = self._clock.arrival_s(self.wall_s() - request.arrival_time)
         try:
-            view = describe(
-                request, self._seq, arrival_s, self._book, self._follows_server
-            )
+            view = describe(request, self._seq, arrival_s, self._book, self._follows_server)
         except Exception as error:
             self._fall_back(error)
             view = plain(request, self._seq, arrival_s, self._book.default)

@@ -61,9 +61,7 @@ def describe(
     )
 
 
-def _resolved(
-    xargs: Mapping[str, object], book: SloBook, follows_server: bool
-) -> tuple[Slo, str]:
+def _resolved(xargs: Mapping[str, object], book: SloBook, follows_server: bool) -> tuple[Slo, str]:
     told = decode_slo(xargs.get(XARG_SLO)) if follows_server else None
     if told is None:
         return book.resolve(xargs)

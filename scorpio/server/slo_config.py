@@ -17,9 +17,9 @@ most_body_mib = 64                  # of one request body, else 413
 most_held_mib = 1024                # of all request bodies in flight, else 429
 ledger_mib = 64                     # of the decision ledger of each engine; 0: none is kept
 stall_s = 15                        # /scorpio/health is 503 when work makes no progress so long
-raw_slo = "any"                     # which SLOs may be numbers: any | looser (than the class) | none
-tight_ttft_ms = 500                 # a request is tight when its TTFT SLO (or end to end) is that
-tight_tpot_ms = 50                  # or less, or its TPOT SLO
+raw_slo = "any"                     # SLOs as numbers: any | looser (than the class) | none
+tight_ttft_ms = 500                 # a request is tight when its TTFT (or end to end) SLO is that
+tight_tpot_ms = 50                  # or less, or its TPOT SLO is this or less
 
 [classes.interactive]               # all objectives optional, in milliseconds
 ttft_ms = 500

@@ -86,9 +86,7 @@ class TenantShares:
         """
         if not self._most or not self._asked_s:
             return None
-        accounts = _excess(
-            self._account_asked_s, self._account_used_s, self._most, self._weights
-        )
+        accounts = _excess(self._account_asked_s, self._account_used_s, self._most, self._weights)
         own = self._own()
         names = {account: self._names_over(account, own[account]) for account in own}
         if not accounts and not any(names.values()):

@@ -17,9 +17,9 @@ import numpy as np
 from scorpio.core.arrays import IntArray
 from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
-from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.borrow import borrow
+from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.context import StepContext, usual_step_s
 from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.forecasts import forecasts

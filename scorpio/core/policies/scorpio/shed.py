@@ -75,9 +75,7 @@ def _came_back(waiting: WaitingTable, between: Competition) -> BoolArray | None:
     return back
 
 
-def over_share(
-    tenants: ClassShares, waiting: WaitingTable, jobs: PrefillJobs
-) -> FloatArray | None:
+def over_share(tenants: ClassShares, waiting: WaitingTable, jobs: PrefillJobs) -> FloatArray | None:
     """`over` of a `Competition`; 0 for what is running."""
     waits = ~jobs.running
     theirs = tenants.over_share(waiting, jobs.row[waits])
