@@ -1,7 +1,8 @@
-"""What would an SLO file put in force, and what does it hold of an API key?"""
+"""What would an SLO file put in force, how does a server read it again, what does it hold of a key?"""
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -60,6 +61,22 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return "+".join(sorted(map(str, value))) or "none"
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def reload(
+    url: Annotated[str, typer.Option(help="the server")] = "http://localhost:8000",
+) -> None:
+    """Let a server read its SLO file again; SCORPIO_ADMIN_TOKEN is its token."""
+    from scorpio.live.control.admin import Admin
+    from scorpio.server.admin_token import TOKEN_VARIABLE
+
+    with one_line_errors():
+        if not (token := os.environ.get(TOKEN_VARIABLE, "")):
+            raise UsageError(f"{TOKEN_VARIABLE} is not set: it is the server's token")
+        told = Admin(url.rstrip("/"), token).reload()
+        print(f"changed: {', '.join(told.get('changed', [])) or 'nothing'}")
+        if later := told.get("needs_restart"):
+            print(f"in force after a restart: {', '.join(later)}")
 
 
 def hash_key(

@@ -34,6 +34,7 @@ class Outcomes:
         self._unnamed = unnamed
         self.final: Counter[tuple[str, FinalState]] = Counter()
         self.rejected: Counter[tuple[str, RejectReason]] = Counter()
+        self.good: Counter[str] = Counter()
         self.violated: Counter[tuple[str, str]] = Counter()
         self.forecast: Counter[tuple[str, str]] = Counter()
         self.exceeded: Counter[tuple[str, str]] = Counter()
@@ -55,7 +56,9 @@ class Outcomes:
         if state is not FinalState.FINISHED or not tokens:
             return
         first_s = now_s if math.isnan(first_token_s) else first_token_s
-        for kind in missed(view, first_s, now_s, tokens):
+        broken = missed(view, first_s, now_s, tokens)
+        self.good[label] += not broken
+        for kind in broken:
             self.violated[label, kind] += 1
         slack_s = view.deadline_s - first_s
         if math.isfinite(slack_s):
@@ -101,6 +104,7 @@ class Outcomes:
     def _of_class(self, label: str) -> dict[str, object]:
         return {
             "outcomes": {s.value: self.final[label, s] for s in FinalState},
+            "good": self.good[label],
             "rejections": {r.value: n for (name, r), n in self.rejected.items() if name == label},
             "violations": {kind: self.violated[label, kind] for kind in ("ttft", "tpot", "e2e")},
             "forecasts": {kind: self.forecast[label, kind] for kind in ("ttft", "tpot")},

@@ -15,6 +15,7 @@ from typing import Any
 from scorpio import channel
 from scorpio.core.registry import check_policy, policy_names
 from scorpio.server.answers import Answer, error_answer, json_answer
+from scorpio.server.budgets import budgets
 from scorpio.server.context import ServerContext
 from scorpio.server.in_force import in_force
 from scorpio.server.reload import reload_file, state
@@ -53,6 +54,7 @@ def status_answer(server: ServerContext) -> Answer:
         "in_force": in_force(server),
         "slo_config": state(server),
         "tenants": tenants(server),
+        "error_budgets": budgets(server),
     }
     if len(server.status.engines) > 1:  # data-parallel ranks
         content["engines"] = {str(engine): state for engine, state in sorted(engines.items())}

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.server.budget_window import BudgetWindow
 from scorpio.server.flights import Flights
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
@@ -87,6 +88,7 @@ class ServerContext:
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
     uses: TenantUses = field(default_factory=TenantUses)
+    budgets: BudgetWindow = field(default_factory=BudgetWindow)
     auth: Authenticator | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""

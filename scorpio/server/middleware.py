@@ -12,10 +12,11 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scorpio.server import admin, metrics
+from scorpio.server import admin
 from scorpio.server.admin_token import deny, fingerprint
 from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.audit import Act, note, remote_of
+from scorpio.server.budgets import watch_budgets
 from scorpio.server.context import ServerContext, attach_server
 from scorpio.server.door import close_socket, is_ours, let_in
 from scorpio.server.drain import Drain, draining_answer
@@ -26,7 +27,9 @@ from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.in_force import in_force, told
 from scorpio.server.load import LOAD_PATH, load_answer
+from scorpio.server.metrics import METRICS_PATH
 from scorpio.server.reload import Reloader
+from scorpio.server.scrape import serve_metrics
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
 from scorpio.server.vllm_api import mark_engine_died
@@ -88,8 +91,8 @@ class ScorpioMiddleware:
         elif path == LOAD_PATH and scope["method"] == "GET":
             await send_answer(send, load_answer(self._server(scope)))
             return
-        elif path == metrics.METRICS_PATH and scope["method"] == "GET":
-            await metrics.serve_metrics(self._app, self._server(scope), scope, receive, send)
+        elif path == METRICS_PATH and scope["method"] == "GET":
+            await serve_metrics(self._app, self._server(scope), scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -117,6 +120,7 @@ class ScorpioMiddleware:
         reloader.take_signal()
         tasks = [asyncio.create_task(EngineWatch(server).run())]
         tasks.append(asyncio.create_task(reloader.run()))
+        tasks.append(asyncio.create_task(watch_budgets(server)))
         try:
             await self._app(scope, receive, send)
         finally:

@@ -72,15 +72,16 @@ class Visit:
         cost = float(tokens) if tokens else self._reserved
         self._charge(cost - self._reserved)
         self._reserved = 0.0
-        if self.use is not None:
-            self.use.prompt_tokens += cost
         return cost
 
     def refused(self, cost: float) -> None:
         """The prompt with this cost was not served."""
         self._charge(-cost)
+
+    def began(self, cost: float) -> None:
+        """It was: its first token is there."""
         if self.use is not None:
-            self.use.prompt_tokens -= cost
+            self.use.prompt_tokens += cost
 
     def output(self, tokens: int) -> None:
         """So many were produced."""

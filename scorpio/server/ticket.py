@@ -179,7 +179,9 @@ async def charged(
                 now = len(choice.token_ids) + (before if delta else 0)
                 counts[choice.index] = now
                 if now > before:
+                    visit.began(cost)
                     visit.output(now - before)
+                    cost = 0.0
                 elif choice.finish_reason == "abort" and decode_rejection(choice.stop_reason):
                     visit.refused(cost)
                     cost = 0.0
