@@ -79,7 +79,7 @@ def check_tenants(
         at = f"tenants.{name}"
         if not _NAME.fullmatch(name) or _VLLMS.fullmatch(name):
             raise ValueError(
-                f"{at}: a name has 1 to 64 letters, digits, dots, dashes or underscores, and is "
+                f"tenants: {name!r}: a name has 1 to 64 letters, digits, dots, dashes or underscores, and is "
                 "none of key-0, key-1, ... (vLLM's own keys)"
             )
         for key in tenant.keys:

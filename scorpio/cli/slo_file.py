@@ -1,4 +1,4 @@
-"""What would an SLO file put in force, how does a server read it again, what does it hold of a key?"""
+"""What would an SLO file put in force, what holds it of a key, how does a server read it again?"""
 
 from __future__ import annotations
 

@@ -15,10 +15,11 @@ _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-
 
 
 def line_of(text: str, field: Sequence[str | int]) -> int | None:
-    """The line of the field, or of the nearest table that it stands in; None: it has none."""
+    """The line of the field, of the nearest table that it stands in, or of the first in it; None:
+    it has none."""
     wanted = tuple(str(part) for part in field)
     table: tuple[str, ...] = ()
-    best, known = None, 0
+    best, known, first = None, 0, None
     for number, line in enumerate(text.splitlines(), 1):
         if head := _HEAD.match(line):
             table = _parts(head[1])
@@ -27,9 +28,11 @@ def line_of(text: str, field: Sequence[str | int]) -> int | None:
             here = table + _parts(key[1])
         else:
             continue
+        if first is None and here[: len(wanted)] == wanted:
+            first = number
         if len(here) > known and wanted[: len(here)] == here:
             best, known = number, len(here)
-    return best
+    return best if best is not None else first
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
