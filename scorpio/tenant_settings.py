@@ -79,8 +79,8 @@ def check_tenants(
         at = f"tenants.{name}"
         if not _NAME.fullmatch(name) or _VLLMS.fullmatch(name):
             raise ValueError(
-                f"tenants: {name!r}: a name has 1 to 64 letters, digits, dots, dashes or underscores, and is "
-                "none of key-0, key-1, ... (vLLM's own keys)"
+                f"tenants: {name!r}: a name has 1 to 64 letters, digits, dots, dashes or "
+                "underscores, and is none of key-0, key-1, ... (vLLM's own keys)"
             )
         for key in tenant.keys:
             if owner.setdefault(key, name) != name:

@@ -213,7 +213,7 @@ async def test_all_api_processes_of_a_server_follow(
 
 async def test_a_bad_file_stops_the_start(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, "nonsense = 1\n")
-    with pytest.raises(ValueError, match="line 1: unknown field 'nonsense'; valid: classes"):
+    with pytest.raises(ValueError, match="line 1: nonsense: unknown field 'nonsense'; valid"):
         await keyed.chat()
 
 
