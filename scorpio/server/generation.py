@@ -82,7 +82,7 @@ async def _accept(
         if folded.parts > (most := in_flight.most(slot)):
             raise SloError("prompt", f"this server gives at most {most} answers at once")
         in_flight.take(slot, folded.parts)
-        client.enter(folded, len(raw))
+        client.enter(folded, len(raw) if endpoint.xargs_path is not None else 0)  # else: sound
     except (OverRateError, OverTightError, OverQuotaError) as error:
         return _over_limit(server, error, anthropic)
     except NotAllowedError as error:

@@ -12,6 +12,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from scorpio import channel
@@ -77,8 +78,8 @@ class Reloader:
         """From now on SIGHUP reads the SLO file; without one it ends the server as it did."""
         if self._server.settings.slo_config is None:
             return
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        with suppress(ValueError, RuntimeError):  # signals are the main thread's
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up)
 
     async def run(self) -> None:
         """Follow the other API processes, until cancelled."""

@@ -61,7 +61,8 @@ def test_burn(good: int, total: int, rate: float) -> None:
 def test_what_counts() -> None:
     entry = {"good": 7, "outcomes": {"finished": 8, "rejected": 2, "failed": 1, "aborted": 50}}
     assert counted({"chat": entry}) == {"chat": Counted(7, 11)}
-    for odd in (None, 5, [], {"chat": None}, {"chat": {"good": "7", "outcomes": [1]}}):
+    odds: list[object] = [None, 5, [], {"chat": None}, {"chat": {"good": "7", "outcomes": [1]}}]
+    for odd in odds:
         assert sum(value.all for value in counted(odd).values()) == 0
 
 
