@@ -1,6 +1,6 @@
 # One act, one line. Every target sets up what it needs first; setting up twice costs nothing.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fleet check bench results figures simulate soak fuzz
+.PHONY: help setup demo test test-fleet check bench results simulate soak fuzz
 PY := .venv/bin/python
 
 help: ## this list
@@ -45,9 +45,6 @@ bench: setup ## what scheduling costs, as a ratio to stock vLLM, and what a leng
 
 results: setup ## every study, both cores: docs/results and the numbers in README (half an hour; ARGS=quick: minutes)
 	@$(PY) -m scorpio.studies $(ARGS)
-
-figures: setup ## the figures of the SCORPIO paper, from the twin (out/figures)
-	@.venv/bin/scorpio figures --out out/figures $(ARGS)
 
 simulate: setup ## N=200000 requests in virtual time, every promise after every step (docs/simulation.md)
 	@$(PY) -m tests.simulation run --requests $(or $(N),200000) $(ARGS)

@@ -60,7 +60,7 @@ def _cut(text: str) -> str:
 
 
 def filled_in(text: str) -> list[str]:
-    """The words of a synopsis as somebody might type it: brackets taken off, the first of each
+    """The words of a synopsis as they might be typed: brackets taken off, the first of each
     choice, numbers where a number is meant."""
     text = re.sub(r"\[any vLLM [a-z]+\]", "--port 8000", text)
     text = re.sub(r"\[,[^\]]*\]", "", text).replace("[", "").replace("]", "")

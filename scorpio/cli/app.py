@@ -38,6 +38,7 @@ from scorpio.cli.parse import (
 from scorpio.cli.profile import profile
 from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
+from scorpio.cli.study import study
 from scorpio.cli.traces import convert, replay
 from scorpio.cli.wanted import wanted
 
@@ -198,6 +199,7 @@ def figures(
         draw_figures(names or [], out, seeds, gap_ms, quick, workers)
 
 
+app.command()(study)
 app.command()(explain)
 app.command()(record)
 app.command()(replay)

@@ -23,11 +23,12 @@ class LedgerError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Book:
     """The requests of a ledger. damaged: lines that could not be read, of an engine that was
-    killed while it wrote one."""
+    killed while it wrote one. salt: with which ids were hashed, b"" where it is not beside them."""
 
     place: str
     entries: tuple[Entry, ...]
     damaged: int = 0
+    salt: bytes = b""
 
     @property
     def span(self) -> str:
@@ -68,7 +69,15 @@ def read_ledger(place: Path) -> Book:
         why = f"no line of it is a request's ({first_reason})" if damaged else "it is empty yet"
         raise LedgerError(f"{place}: {why}; a request is written when it ends")
     in_order = sorted(entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
-    return Book(str(place), tuple(in_order), damaged)
+    return Book(str(place), tuple(in_order), damaged, _salt(place))
+
+
+def _salt(place: Path) -> bytes:
+    folder = place if place.is_dir() else place.parent
+    try:
+        return bytes.fromhex((folder / channel.LEDGER_SALT).read_text())
+    except (OSError, ValueError):
+        return b""
 
 
 def _opened(place: Path, stack: ExitStack) -> Iterator[BinaryIO]:

@@ -1,27 +1,22 @@
 """Which requests does an id mean? The one a client saw is not quite the one the engine has.
 
-vLLM's handlers make `chatcmpl-ID` or `cmpl-ID-0` (by prompt) of a client's `X-Request-Id` or of an
-id of their own, its engine client adds `-` and eight characters, and choices get `0_`, `1_`, ... in
-front. Any of these names means the same request.
+Any name that vLLM made of it on the way (ids.py) means the same request.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from scorpio.ledger.entry import Entry
 from scorpio.ledger.files import Book, LedgerError
+from scorpio.ledger.ids import CHOICE, MADE_UNIQUE, PROMPT, kind_of, ledger_names
 
-_CHOICE = re.compile(r"^\d+_")
-_MADE_UNIQUE = re.compile(r"-[0-9a-f]{8}$")
-_PROMPT = re.compile(r"^(cmpl-.*)-\d+$", re.DOTALL)
-_KINDS = ("chatcmpl-", "cmpl-", "generate-tokens-")
 _SHOWN = 5
 
 
 def find(book: Book, wanted: str) -> list[Entry]:
-    """The request of that id, all parts of it; the beginning of an id will do.
+    """The request of that id, all parts of it; the beginning of an id will do, but not of one that
+    its client chose.
 
     Raises:
         LedgerError: none, or requests of several clients.
@@ -29,7 +24,8 @@ def find(book: Book, wanted: str) -> list[Entry]:
     if not wanted:
         raise LedgerError("an id is at least one character")
     named = [(entry, names_of(entry.id)) for entry in book.entries]
-    exact = [entry for entry, names in named if wanted in names]
+    meant = {wanted} | ledger_names(wanted, book.salt)
+    exact = [entry for entry, names in named if not meant.isdisjoint(names)]
     if exact:
         return exact
     begun = [e for e, names in named if any(name.startswith(wanted) for name in names)]
@@ -49,16 +45,15 @@ def find(book: Book, wanted: str) -> list[Entry]:
 
 def body_of(engine_id: str) -> str:
     """The id that vLLM's answer has."""
-    name = _MADE_UNIQUE.sub("", _CHOICE.sub("", engine_id))
-    return _PROMPT.sub(r"\1", name)
+    name = MADE_UNIQUE.sub("", CHOICE.sub("", engine_id))
+    return PROMPT.sub("", name) if kind_of(name) == "cmpl-" else name
 
 
 def names_of(engine_id: str) -> set[str]:
     """All that a client or a log may call it."""
-    whole = _CHOICE.sub("", engine_id)
-    told = {whole, _MADE_UNIQUE.sub("", whole), body_of(engine_id)}
-    bare = {n.removeprefix(kind) for n in told for kind in _KINDS if n.startswith(kind)}
-    return {engine_id} | told | bare
+    whole = CHOICE.sub("", engine_id)
+    told = {whole, MADE_UNIQUE.sub("", whole), body_of(engine_id)}
+    return {engine_id} | told | {name.removeprefix(kind_of(name)) for name in told}
 
 
 def printable(text: str) -> str:

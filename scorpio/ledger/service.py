@@ -23,10 +23,10 @@ def service(entry: Entry) -> Iterator[str]:
     if entry.verdict == Verdict.DEGRADED.value:
         yield _degraded(entry)
     if entry.forecast_ttft_ms is not None:
-        pace = ""
+        then = ""
         if entry.forecast_tpot_ms is not None:
-            pace = f", then a token every {ms_text(entry.forecast_tpot_ms)}"
-        yield f"Its first token was predicted after {ms_text(entry.forecast_ttft_ms)}{pace}."
+            then = f", then a token every {ms_text(entry.forecast_tpot_ms)}"
+        yield f"Its first token was predicted after {ms_text(entry.forecast_ttft_ms)}{then}."
     if entry.cached_tokens:
         yield f"Of its prompt {tokens(entry.cached_tokens)} were in the prefix cache."
     if entry.first_token_ms is not None:

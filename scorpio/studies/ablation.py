@@ -25,6 +25,8 @@ from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import Snapshot
+from scorpio.studies.lengths import CARD
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     OURS,
     Cells,
@@ -51,16 +53,19 @@ Patch = tuple[object, str, object]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a part may matter: a load of the reference window, and what is unusual there."""
+    """Where a part may matter: a load of the reference window or another, and what is unusual."""
 
     says: str
     scale: float
     mix: str = "six"
     unusual: Callable[[TwinConfig], TwinConfig] = lambda config: config
+    window: tuple[str, str] | None = None  # trace and rows
 
     def load(self, quick: bool) -> LoadKey:
         """Its requests."""
-        return replace(reference(self.scale, 0, quick), mix=self.mix)
+        load = replace(reference(self.scale, 0, quick), mix=self.mix)
+        trace, rows = self.window or (load.trace, load.rows)
+        return replace(load, trace=trace, rows=rows)
 
 
 def _wrong_lengths(config: TwinConfig) -> TwinConfig:
@@ -80,7 +85,7 @@ def _long_steps(config: TwinConfig) -> TwinConfig:
 
 
 def _little_kv(config: TwinConfig) -> TwinConfig:
-    return replace(config, engine=replace(config.engine, num_blocks=2500))
+    return replace(config, gpu=CARD, engine=replace(config.engine, num_blocks=CARD.kv_blocks))
 
 
 SCENES: Mapping[str, Scene] = {
@@ -91,7 +96,8 @@ SCENES: Mapping[str, Scene] = {
     "scatter": Scene("load x1.6, steps scatter by 15 %, 1 in 100 stalls", 1.6, "six", _scatter),
     "profile": Scene("load x1.6, and a profile that is 15 % too fast", 1.6, "six", _fast_profile),
     "long steps": Scene("load x1.2 of `product`, 8,192 tokens a step", 1.2, "product", _long_steps),
-    "little KV": Scene("load x1.2 of `product`, 40,000 tokens of KV", 1.2, "product", _little_kv),
+    "little KV": Scene("load x1.0 of `servegen-r1`, `product`, on a card of 24 GB", 1.0, "product",
+                       _little_kv, ("servegen-r1", "1000:1800")),
 }  # fmt: skip
 
 
@@ -234,15 +240,13 @@ class Run:
         own = SCENES[self.scene].unusual(own)
         with replaced(part.patches):
             made = run_twin(own, self.load.requests(), OURS, self.load.seed)
-        kept = [record.good for record in made.records]
         broken = [not r.good and r.reject_reason is None for r in made.records]
-        return [flags(kept), flags(broken)]
+        return [flags(record.good for record in made.records), flags(broken)]
 
 
 def _cells(quick: bool) -> Cells:
-    parts, scenes = ["", *PARTS], list(SCENES)
-    if quick:
-        parts, scenes = parts[:3], scenes[:1]
+    most = (3, 1) if quick else (None, None)
+    parts, scenes = ["", *PARTS][: most[0]], list(SCENES)[: most[1]]
     return [Run(SCENES[scene].load(quick), scene, part) for scene in scenes for part in parts]
 
 
@@ -277,9 +281,10 @@ def _page(rows: Rows) -> Page:
     return Page(f"""\
 Each part of the policy `scorpio` is switched off alone, on the same requests and noise. First line:
 with all parts, in % of all requests sent. Below: what changes without the part, in points, with a
-95 % interval over paired requests; bold where it excludes zero. Reference window, one seed, A100
-model. Four parts are for requests made to hurt: what they bring is in [robustness](robustness.md),
-"SLOs made to hurt". What the stock path brings is in [light load](light_load.md).
+95 % interval over paired requests; bold where it excludes zero. Reference window and A100 model
+where no other is named; one seed. Four parts are for requests made to hurt: what they bring is in
+[robustness](robustness.md), "SLOs made to hurt". What the stock path brings is in
+[light load](light_load.md).
 
 {said}
 
@@ -292,4 +297,4 @@ model. Four parts are for requests made to hurt: what they bring is in [robustne
 {lines("broken")}""")
 
 
-STUDY = Study("ablation", "What does each part of the policy bring?", _cells, _rows, _page)
+STUDY = Study("ablation", QUESTIONS["ablation"], _cells, _rows, _page)

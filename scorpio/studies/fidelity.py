@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import Cells, Found, Page, Rows, Study, table
 from scorpio.twin.fidelity.log_report import log_fidelity
 from scorpio.twin.gpu.file import gpu_model
@@ -67,4 +68,4 @@ fitted on the first third of the log and tested on the rest, or as others publis
     return Page(text + "\n".join(parts))
 
 
-STUDY = Study("fidelity", "How near is the twin to a real engine?", _cells, _rows, _page)
+STUDY = Study("fidelity", QUESTIONS["fidelity"], _cells, _rows, _page)

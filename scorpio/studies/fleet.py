@@ -16,6 +16,7 @@ from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.registry import make_ranking
 from scorpio.core.routing.rivals import Split
 from scorpio.core.routing.router import Ranking
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     OURS,
     Cells,
@@ -204,4 +205,4 @@ def _over(cell: list[dict[str, Any]], rival: Callable[[dict[str, Any]], bool]) -
     return f"{mine / best:.3f} (`{name}`)"
 
 
-STUDY = Study("fleet", "What does the router of a fleet bring?", _cells, _rows, _page)
+STUDY = Study("fleet", QUESTIONS["fleet"], _cells, _rows, _page)

@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.scores import Score, percent_good
 from scorpio.studies.study import OURS, Cells, Found, Page, Rows, Study, table
 from workloads.load import LoadKey
@@ -85,4 +86,4 @@ Attainment in %, A100 model.
 {table(["trace", "mix", "load", "Scorpio", "best rival", "difference"], lines)}""")
 
 
-STUDY = Study("grid", "Is Scorpio ever worse than a rival?", _cells, _rows, _page)
+STUDY = Study("grid", QUESTIONS["grid"], _cells, _rows, _page)

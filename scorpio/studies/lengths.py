@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scorpio.core.latency import StepModel
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     GPU,
     OURS,
@@ -47,7 +48,7 @@ _NO_KV_RULE = {"kv_share": 10.0, "kv_dear_share": 10.0}
 _SEEDS = (100, 101)
 
 # Fitted to a vLLM log of a 24 GB card that serves Llama-3.1-8B in BF16, with the pool it had.
-_CARD = GpuModel(
+CARD = GpuModel(
     "24 GB card",
     StepModel(22.368e-3, 5.0260e-5, 8.2846e-5, 384, 1.11455e-9, 9.9444e-10, 3.38738e-8),
     "Llama-3.1-8B in BF16 on a 24 GB card, vLLM 0.19",
@@ -84,7 +85,7 @@ class Place:
 
 PLACES: Mapping[str, Place] = {
     "24 GB": Place("a 24 GB card, 41,408 tokens of KV; answers of 760 tokens", "servegen-r1",
-                   "1000:1400", "product", (0.2, 0.6, 1.0), gpu=_CARD),
+                   "1000:1400", "product", (0.2, 0.6, 1.0), gpu=CARD),
     "A100, 40k": Place("an A100 with 40,000 tokens of KV; the same requests", "servegen-r1",
                        "1000:1400", "product", (0.6, 1.0, 1.6), blocks=2500),
     "A100": Place("an A100 with 320,000 tokens of KV; the window of the other pages", "azure-conv",
@@ -195,4 +196,4 @@ def _costs(row: Mapping[str, Any]) -> str:
     return f"{row['broken']:.1f} / {row['preemptions']:.1f}"
 
 
-STUDY = Study("lengths", "What is a length prediction worth, and where?", _cells, _rows, _page)
+STUDY = Study("lengths", QUESTIONS["lengths"], _cells, _rows, _page)

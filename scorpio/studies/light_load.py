@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.scores import Score, percent_good
 from scorpio.studies.study import (
     OURS,
@@ -110,4 +111,4 @@ def _line(row: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-STUDY = Study("light_load", "Is Scorpio like stock vLLM at light load?", _cells, _rows, _page)
+STUDY = Study("light_load", QUESTIONS["light_load"], _cells, _rows, _page)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.scores import Score, percent_good
 from scorpio.studies.study import (
     OURS,
@@ -172,4 +173,4 @@ measured.
     return Page(text, {"attainment.png": _chart(rows)}, blocks)
 
 
-STUDY = Study("loads", "Which system keeps its promises as the load grows?", _cells, _rows, _page)
+STUDY = Study("loads", QUESTIONS["loads"], _cells, _rows, _page)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import Cells, Found, Page, Rows, Study, engine, reference, table
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
@@ -180,6 +181,4 @@ Reference window, seed 0, A100 model.
 {table(_HEAD, body)}""")
 
 
-STUDY = Study(
-    "mistakes", "Which requests are refused, or let in, by mistake?", _cells, _rows, _page
-)
+STUDY = Study("mistakes", QUESTIONS["mistakes"], _cells, _rows, _page)

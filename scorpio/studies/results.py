@@ -2,7 +2,7 @@
 blocks.
 
 A run that was killed goes on where it stopped: what a run returned is a file of its own, below the
-commit it was made from. That is the last one that changed what runs depend on (`_INPUTS`), so that
+commit it was made from. That is the last one that changed what runs depend on (`INPUTS`), so that
 a commit of pages or tests makes no run old; these folders have to be clean.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from predictors.latency.artifact import this_machine
+from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
     ablation,
@@ -54,7 +55,7 @@ STUDIES: tuple[Study, ...] = (
     paper.STUDY,
 )
 Say = Callable[[str], None]
-_INPUTS = ("scorpio", "workloads", "predictors", "pyproject.toml")  # what a run depends on
+INPUTS = ("scorpio", "workloads", "predictors", "pyproject.toml")  # what a run depends on
 _INDEX = """\
 Each page is written by the command in its first line. The numbers behind it are in the JSON file of
 the same name."""
@@ -77,16 +78,27 @@ class Header:
         return f"Commit {self.commit}, {self.date}, {self.machine}; `{self.command}`."
 
 
-def header(command: str) -> Header:
-    """Of the last commit that changed a run, now and here. Raises DirtyTree."""
-    changed = _git("status", "--porcelain", "--", *_INPUTS)
-    if changed:
+def header(command: str, inputs: Sequence[str] = INPUTS, *, clean: bool = True) -> Header:
+    """Of the last commit that changed a run, now and here. A changed tree raises DirtyTree, or is
+    marked with a + where it need not be `clean`."""
+    changed = _git("status", "--porcelain", "--", *inputs)
+    if changed and clean:
         raise DirtyTree(f"commit first, or pages would name a wrong commit:\n{changed}")
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    here = this_machine()
-    machine = f"{here.cores} x {here.cpu}"
-    commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *_INPUTS)
-    return Header(commit, today, machine, command)
+    commit = _git("log", "-1", "--format=%h", "--abbrev=7", "--", *inputs)
+    return _header(commit + ("+" if changed else ""), command)
+
+
+def header_anywhere(command: str) -> Header:
+    """The same where there is no checkout: the version stands for the commit."""
+    try:
+        return header(command, clean=False)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return _header(f"of {__version__}", command)
+
+
+def _header(commit: str, command: str) -> Header:
+    here, today = this_machine(), datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Header(commit, today, f"{here.cores} x {here.cpu}", command)
 
 
 def run_studies(

@@ -16,6 +16,7 @@ from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import StepSample
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     OURS,
     Cells,
@@ -193,4 +194,4 @@ above the knee.
 {table(heads, lines)}""")
 
 
-STUDY = Study("tracking", "Does Scorpio follow an engine that changes?", _cells, _rows, _page)
+STUDY = Study("tracking", QUESTIONS["tracking"], _cells, _rows, _page)

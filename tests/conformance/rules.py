@@ -20,23 +20,25 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     waiting = {view.request_id for view in table}
     started = {table[row].request_id for row in range(len(table)) if table.started[row]}
     rejected = [rejection.request_id for rejection in plan.reject]
-    assert len(rejected) == len(set(rejected)), "rejects somebody twice"
-    assert set(rejected) <= waiting, "rejects somebody who is not waiting"
-    assert not set(rejected) & started, "rejects somebody who has begun"
+    assert len(rejected) == len(set(rejected)), "rejects one twice"
+    assert set(rejected) <= waiting, "rejects one that is not waiting"
+    assert not set(rejected) & started, "rejects one that has begun"
     slo_of = {view.request_id: view.slo for view in table}
     for rejection in plan.reject:
         slo, reason = slo_of[rejection.request_id], rejection.reason
         if reason is not RejectReason.KV_INFEASIBLE:
-            assert slo.any, "rejects somebody who asked for nothing"
+            assert slo.any, "rejects one that asked for nothing"
         if reason is RejectReason.TTFT_INFEASIBLE:
-            assert math.isfinite(min(slo.ttft_s, slo.e2e_s)), "misses a deadline nobody stated"
+            assert math.isfinite(min(slo.ttft_s, slo.e2e_s)), (
+                "misses a deadline that was not stated"
+            )
         assert isinstance(rejection.reason, RejectReason)
         for value in (rejection.attainable_ttft_s, rejection.retry_after_s):
             assert value is None or (math.isfinite(value) and value >= 0.0)
     if plan.admit is not None:
         admitted = list(plan.admit)
-        assert len(admitted) == len(set(admitted)), "admits somebody twice"
-        assert set(admitted) <= waiting, "admits somebody who is not waiting"
+        assert len(admitted) == len(set(admitted)), "admits one twice"
+        assert set(admitted) <= waiting, "admits one that is not waiting"
         assert not set(admitted) & set(rejected), "admits and rejects the same request"
     skipped = list(plan.skip_decode)
     decodes = set(np.flatnonzero(batch.is_decode).tolist())
@@ -47,7 +49,7 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     assert len(deferred) == len(set(deferred)), "defers a row twice"
     assert set(deferred) <= set(range(len(batch))) - decodes, "defers what is not a prefill"
     if len(batch) and len(skipped) + len(deferred) == len(batch):
-        assert plan.admit is None or plan.admit or started, "holds everybody back for nobody"
+        assert plan.admit is None or plan.admit or started, "holds all back for none"
     if plan.token_budget is not None:
         assert plan.token_budget >= max(len(decodes) - len(skipped), 1), "budget starves a decode"
 

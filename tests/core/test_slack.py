@@ -30,7 +30,7 @@ def test_a_step_starts_when_the_one_before_it_ends() -> None:
     assert step_start_s(5.0, 4.9, 0.03) == 5.0  # it takes longer than predicted
 
 
-def test_next_token_is_due_one_pace_per_token_after_the_first() -> None:
+def test_next_token_is_due_one_target_per_token_after_the_first() -> None:
     # The first token came at 10.1. Four are out: the fifth is due at 10.1 + 4 * 0.05 = 10.3.
     batch = running_batch([row(0, Slo(1.0, 0.05), 4), row(1, NO_SLO, 4), row(2, Slo(1.0, 0.03), 4)])
     slack_s = decode_slack_s(batch, np.array([0, 1, 2]), batch.tpot_slo_s, 10.25)
@@ -43,7 +43,7 @@ def test_a_first_token_in_flight_counts_from_the_start_of_the_step() -> None:
     assert decode_slack_s(batch, slice(None), batch.tpot_slo_s, 77.0) == pytest.approx([0.05])
 
 
-def test_only_who_can_still_be_on_time_binds_the_others() -> None:
+def test_only_those_that_can_still_be_on_time_bind_the_others() -> None:
     # Sent at 10.0, first token at 10.1: in time for 0.1 s, not for 0.09 s; one has not come yet.
     slos = (Slo(0.1, 0.05), Slo(0.09, 0.05), Slo(0.5, 0.03), Slo(math.inf, 0.02))
     batch = running_batch([row(slot, slo, 4) for slot, slo in enumerate(slos)])

@@ -160,7 +160,7 @@ def test_any_is_true_with_one_finite_objective() -> None:
     assert Slo(e2e_s=1.0).any
 
 
-def test_who_asks_for_more_than_is_offered_is_told_what_is() -> None:
+def test_one_that_asks_for_more_than_is_offered_is_told_what_is() -> None:
     offer = Offer(0.25, 0.03)
     offer.check(Slo(0.25, 0.03))
     offer.check(Slo())

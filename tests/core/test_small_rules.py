@@ -52,7 +52,7 @@ def test_a_plan_for_an_endless_step_ends() -> None:
     assert within(2, math.inf) == 2_000_000
 
 
-def test_who_joins_is_told_when_its_prompt_is_done() -> None:
+def test_one_that_joins_is_told_when_its_prompt_is_done() -> None:
     joining = [view("a", 9.0), view("b", 9.5)]
     assert forecasts(joining, 10.0, 0.05) == [Forecast("a", 1.0, 0.05), Forecast("b", 0.5, 0.05)]
     assert forecasts([view("c", 11.0)], 10.0, 0.05) == [Forecast("c", 0.0, 0.05)]

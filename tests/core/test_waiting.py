@@ -145,7 +145,7 @@ def test_nan_key_is_refused_and_changes_nothing() -> None:
 
 
 def test_removing_an_unknown_id_is_none() -> None:
-    assert WaitingTable().remove("nobody") is None
+    assert WaitingTable().remove("unknown") is None
 
 
 def test_repeated_seq_still_removes_the_right_one() -> None:
@@ -170,8 +170,8 @@ def test_many_are_removed_at_once_and_strangers_are_left_alone() -> None:
 @pytest.mark.parametrize("on_miss", OnMiss)
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("slo", [Slo(1.0), Slo()])
-def test_who_may_be_refused_or_put_off(slo: Slo, on_miss: OnMiss, started: bool) -> None:
-    """Nobody after its first token, and nobody who asked for nothing."""
+def test_which_may_be_refused_or_put_off(slo: Slo, on_miss: OnMiss, started: bool) -> None:
+    """None after its first token, and none that asked for nothing."""
     table = WaitingTable()
     table.add(make_view(1, slo=replace(slo, on_miss=on_miss)), 0.0, started)
     new = not started

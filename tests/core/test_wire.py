@@ -32,7 +32,7 @@ def test_round_trip(reason: RejectReason, attainable: float | None, retry: float
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
-def test_values_nobody_can_use_are_left_out(value: float) -> None:
+def test_values_of_no_use_are_left_out(value: float) -> None:
     text = encode_rejection(Rejection("r", RejectReason.QUEUE_FULL, value, value))
     assert text == "scorpio:queue_full"
 

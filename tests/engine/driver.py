@@ -165,3 +165,12 @@ class Engine:
 def expected(number: int, output: int) -> list[int]:
     """The tokens of request `number`, the last one being where the model stops."""
     return [number * TOKEN_STRIDE + j for j in range(output - 1)] + [STOP_TOKEN]
+
+
+def until_preempted(engine: Engine) -> None:
+    """Steps, until one is."""
+    for _ in range(200):
+        engine.step()
+        if any(r.num_preemptions for r in engine.scheduler.requests.values()):
+            return
+    raise AssertionError("none was preempted")

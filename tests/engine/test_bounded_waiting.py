@@ -1,4 +1,4 @@
-"""Is anybody overtaken for ever? Prompts that need most of the KV pool, beside small ones."""
+"""Is any request overtaken for ever? Prompts that need most of the KV pool, beside small ones."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_without_slos_steps_are_as_long_as_stock_s(threshold: int) -> None:
     assert ended_s[0] <= 1.02 * ended_s[1]
 
 
-def test_without_slos_nobody_starts_much_later_than_under_stock() -> None:
+def test_without_slos_none_starts_much_later_than_under_stock() -> None:
     ours, stock = (run(cls, {}, {}, 20.0, 3, False) for cls in (VirtualScheduler, AsyncScheduler))
     late_s = {n: ours.ttft_s(n) - stock.ttft_s(n) for n in stock.first_s if n in ours.first_s}
     assert len(late_s) >= 0.98 * len(stock.first_s)

@@ -70,7 +70,7 @@ def test_long_answers_of_others_do_not_take_all_places(others: dict[str, object]
     assert sum(name in engine.first_s for name in engine.outputs if name not in names) >= 50
 
 
-def test_who_stands_behind_is_booked_once() -> None:
+def test_one_that_stands_behind_is_booked_once() -> None:
     # Eight that serve late rather than refuse; not all can be on time, and each joins once.
     engine = Timed(scorpio=settings(policy_options={"tenant_share": 1.25}))
     for number in range(8):

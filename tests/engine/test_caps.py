@@ -32,7 +32,7 @@ def reasons(engine: Engine, names: list[str]) -> list[RejectReason | None]:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_who_comes_beyond_the_longest_queue_is_told_at_once(depth: Any) -> None:
+def test_one_that_comes_beyond_the_longest_queue_is_told_at_once(depth: Any) -> None:
     engine = Engine(EngineSpec(pipeline_depth=depth, max_num_seqs=2),
                     {"policy": "fcfs", "most_waiting": 3})  # fmt: skip
     names = [f"r{index}" for index in range(6)]

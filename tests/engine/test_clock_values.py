@@ -120,7 +120,7 @@ def test_a_pause_is_no_time_and_is_counted_once() -> None:
         (1e9, 1000.0 - MAX_TRANSIT_S),
     ],
 )
-def test_who_was_on_the_way_has_waited_since_it_was_sent(
+def test_one_that_was_on_the_way_has_waited_since_it_was_sent(
     transit_s: float, arrived_s: float
 ) -> None:
     _, clock = after(lambda h, c: None)
@@ -137,7 +137,7 @@ def test_who_was_on_the_way_has_waited_since_it_was_sent(
         (30.0, 10.0),  # 5 s before it
     ],
 )
-def test_who_was_on_the_way_in_a_stop_has_not_waited_for_it(
+def test_one_that_was_on_the_way_in_a_stop_has_not_waited_for_it(
     transit_s: float, waited_s: float
 ) -> None:
     hand, clock = after(lambda h, c: c.called(True, 0.1))
@@ -149,7 +149,9 @@ def test_who_was_on_the_way_in_a_stop_has_not_waited_for_it(
 
 
 @pytest.mark.parametrize(("transit_s", "waited_s"), [(5.0, 0.0), (12.0, 2.0)])
-def test_who_comes_during_a_pause_has_waited_before_it(transit_s: float, waited_s: float) -> None:
+def test_one_that_comes_during_a_pause_has_waited_before_it(
+    transit_s: float, waited_s: float
+) -> None:
     hand, clock = after(lambda h, c: c.pause())
     hand.at_s += 10.0
     assert clock.arrival_s(transit_s) == 1000.0 - waited_s

@@ -136,7 +136,7 @@ def test_unwritable_run_dir_does_not_stop_the_engine(tmp_path: Path) -> None:
 
 
 def test_another_wish_under_a_number_already_seen_is_carried_out(tmp_path: Path) -> None:
-    """Whoever writes control.json by hand need not know the last number."""
+    """To write control.json by hand the last number need not be known."""
     engine = Engine(scorpio={"policy": "scorpio", "run_dir": str(tmp_path)})
     path = tmp_path / channel.CONTROL
     for policy in ("sjf", "fcfs"):

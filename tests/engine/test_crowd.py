@@ -82,7 +82,7 @@ def second_tries(load: list[Ask], how: str, spec: EngineSpec = SPEC) -> tuple[in
 
 @pytest.mark.parametrize("how", ["in time", "with what was offered"])
 @pytest.mark.parametrize(("burst", "per_second"), [(150, 0.0), (0, 18.0)])
-def test_who_obeys_is_served_at_the_next_try(
+def test_one_that_obeys_is_served_at_the_next_try(
     burst: int, per_second: float, how: Literal["in time", "with what was offered"]
 ) -> None:
     served, refused = second_tries(asks(burst, per_second, 12.0), how)

@@ -132,7 +132,7 @@ def test_a_refusal_that_cannot_be_told_ends_no_one(monkeypatch: pytest.MonkeyPat
     engine.assert_drained()
 
 
-def test_who_vllm_ended_is_answered_though_it_failed_half_way() -> None:
+def test_one_that_vllm_ended_is_answered_though_it_failed_half_way() -> None:
     engine = Engine()
     ended = engine.scheduler._free_request
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from scorpio import channel
-from scorpio.engine.ledger.blocks import MOST_BLOCKS, picked, salted, salted_text
+from scorpio.engine.ledger.blocks import MOST_BLOCKS, picked, salted
 from scorpio.engine.ledger.salt import ledger_salt
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import RequestFactory
+from scorpio.ledger.ids import hashed
 from workloads.traces.row import block_count
 
 SALT, OTHER = b"s" * 32, b"t" * 32
@@ -58,10 +59,10 @@ def test_equal_short_prompts_share_and_longer_ones_do_not() -> None:
 def test_another_salt_another_name() -> None:
     ids = tuple(range(8))
     assert set(blocks(1024, ids)).isdisjoint(blocks(1024, ids, OTHER))
-    assert salted_text("acme", SALT) == salted_text("acme", SALT)
-    assert salted_text("acme", SALT) not in (salted_text("acme", OTHER), salted_text("bcme", SALT))
-    assert salted_text("", SALT) == ""
-    assert salted_text("\ud800", SALT)
+    assert hashed("acme", SALT) == hashed("acme", SALT)
+    assert hashed("acme", SALT) not in (hashed("acme", OTHER), hashed("bcme", SALT))
+    assert hashed("", SALT) == ""
+    assert hashed("\ud800", SALT)
 
 
 @pytest.mark.parametrize("size", [48, 96, 1056])

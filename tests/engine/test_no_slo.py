@@ -1,4 +1,4 @@
-"""No SLO, no refusal, on vLLM's scheduler: is everybody served who asked for no time?"""
+"""No SLO, no refusal, on vLLM's scheduler: is every request served that asked for no time?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REFUSING = ["scorpio", "scorpio-paper", "mooncake", "qoserve"]
 
 @pytest.mark.parametrize("policy", REFUSING)
 @pytest.mark.parametrize("slo", [{}, {"slo_tpot_ms": 500.0}])
-def test_a_pause_or_a_long_queue_refuses_nobody_who_did_not_say_when(
+def test_a_pause_or_a_long_queue_refuses_none_that_did_not_say_when(
     policy: str, slo: dict[str, object]
 ) -> None:
     engine = Timed(scorpio=settings() | {"policy": policy})

@@ -69,7 +69,7 @@ def test_what_was_forecast_is_compared_with_what_came() -> None:
     assert chat["forecasts_exceeded"]["tpot"] == 1
 
 
-def test_who_is_told_no_was_not_aborted() -> None:
+def test_one_that_is_told_no_was_not_aborted() -> None:
     found = outcomes()
     nameless = RequestView("n", 2, 100.0, 50, 8, Slo())
     for view in (VIEW, nameless):

@@ -117,7 +117,7 @@ def test_a_sibling_fills_the_cache_while_one_waits() -> None:
 
 
 @pytest.mark.parametrize("reason", [RejectReason.TTFT_INFEASIBLE, RejectReason.TPOT_INFEASIBLE])
-def test_nobody_is_refused_for_work_that_the_cache_has_done(reason: RejectReason) -> None:
+def test_no_request_is_refused_for_work_that_the_cache_has_done(reason: RejectReason) -> None:
     """More wait than are looked at in one step, so the last one is a stale belief."""
     engine, policy = engine_with()
     add(engine, "a", 64, (1, 2, 3, 4))

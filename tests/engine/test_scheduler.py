@@ -17,15 +17,7 @@ from scorpio.engine.virtual.requests import (
     FinishReason,
     abort,
 )
-from tests.engine.driver import Engine, Scripted, VirtualScheduler, expected
-
-
-def until_preempted(engine: Engine) -> None:
-    for _ in range(200):
-        engine.step()
-        if any(r.num_preemptions for r in engine.scheduler.requests.values()):
-            return
-    raise AssertionError("nobody was preempted")
+from tests.engine.driver import Engine, Scripted, VirtualScheduler, expected, until_preempted
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -142,7 +134,7 @@ def test_preempted_requests_come_back_first_whatever_the_plan_admits() -> None:
     engine.add("b", prompt=30, output=60)
     until_preempted(engine)
     assert policy.seen is not None
-    policy.answer = StepPlan(admit=())  # nobody new, and still it must resume
+    policy.answer = StepPlan(admit=())  # none new, and still it must resume
     engine.drain()
     assert engine.tokens("a") == expected(1, 60)
     assert engine.tokens("b") == expected(2, 60)
@@ -190,7 +182,7 @@ def test_rare_failures_open_no_breaker() -> None:
 
 
 BAD_PLANS = [
-    StepPlan(reject=(Rejection("nobody", RejectReason.QUEUE_FULL),)),
+    StepPlan(reject=(Rejection("unknown", RejectReason.QUEUE_FULL),)),
     StepPlan(reject=(Rejection("w", RejectReason.QUEUE_FULL),) * 2),
     StepPlan(admit=("w",), reject=(Rejection("w", RejectReason.QUEUE_FULL),)),
     StepPlan(skip_decode=(0,)),
@@ -236,77 +228,6 @@ def test_an_empty_engine_never_waits() -> None:
     engine.scorpio.use_policy(Scripted(StepPlan(admit=())))
     engine.add("a")
     assert set(engine.step().num_scheduled_tokens) == {"a"}
-
-
-STATES = ["waiting", "held back", "prefill", "deferred prefill", "decode", "skipped decode",
-          "step in flight", "preempted", "refused", "refusal told"]  # fmt: skip
-
-
-def bring_x_into(state: str, engine: Engine, policy: Scripted) -> None:
-    """Leaves request x in this state, beside a that decodes."""
-    refusal = StepPlan(reject=(Rejection("x", RejectReason.OVER_QUOTA),))
-    if state == "preempted":
-        engine.add("a", prompt=60, output=60)
-        engine.add("x", prompt=30, output=60)
-        until_preempted(engine)
-        return
-    engine.add("a", output=20)
-    engine.step()
-    engine.step()
-    engine.add("x", prompt=60 if "prefill" in state else 20, output=20)
-    if state == "held back":
-        policy.answer = StepPlan(admit=())
-        engine.step()
-        assert len(engine.scheduler.waiting) == 1
-    elif state == "deferred prefill":
-        engine.step()
-        policy.answer = StepPlan(defer_prefill=(1,))
-        assert "x" not in engine.step().num_scheduled_tokens
-        assert engine.scheduler.requests["x"].is_prefill_chunk
-    elif state == "skipped decode":
-        engine.step()
-        engine.step()
-        policy.answer = StepPlan(skip_decode=(1,))
-        assert "x" not in engine.step().num_scheduled_tokens
-    elif state == "step in flight":
-        # what EngineCore does: aborts are carried out between schedule() and its output
-        engine.in_flight.append((scheduled := engine.scheduler.schedule(),
-                                 engine.runner.execute(scheduled)[1]))  # fmt: skip
-        assert "x" in scheduled.num_scheduled_tokens
-    elif state in ("refused", "refusal told"):
-        policy.answer = refusal
-        engine.step()
-        policy.answer = StepPlan()
-        if state == "refusal told":
-            engine.step()
-            engine.step()
-    elif state != "waiting":
-        for _ in range(1 if state == "prefill" else 2):
-            engine.step()
-
-
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("depth", [1, 2])
-def test_client_leaves_in_any_state(state: str, depth: Any) -> None:
-    """x leaves: nobody hears of it again, and the other's stream is whole."""
-    spec = EngineSpec(
-        num_blocks=9, max_model_len=128, max_num_batched_tokens=32, max_num_seqs=8,
-        pipeline_depth=depth,
-    )  # fmt: skip
-    engine = Engine(spec)
-    policy = Scripted()
-    engine.scorpio.use_policy(policy)
-    bring_x_into(state, engine, policy)
-    told = len(engine.outputs["x"])
-    abort(engine.scheduler, "x")
-    policy.answer = StepPlan()
-    engine.drain()
-    engine.assert_drained()
-    assert engine.scorpio.telemetry.fallbacks == 0
-    assert len(engine.outputs["x"]) == (1 if state.startswith("refus") else told)
-    if state == "refusal told":
-        assert told == 1
-    assert engine.tokens("a") == expected(1, 60 if state == "preempted" else 20)
 
 
 GARBAGE = [float("nan"), 1e999, -5, True, "0", "abc", [1], {"a": 1}, None, 1e308, ""]

@@ -74,7 +74,7 @@ def test_an_engine_whose_first_steps_are_long_is_slow(depth: Literal[1, 2]) -> N
     engine.scorpio.use_policy(policy)
     engine.add("a", output=30)
     for _ in range(10):
-        engine.step(8.0)  # a large model on a CPU; not even vLLM's own pace is known before
+        engine.step(8.0)  # a large model on a CPU; not even vLLM's own speed is known before
     lost_s = engine.scorpio.virtual_s - engine.scorpio._clock.now_s()
     assert lost_s <= 8.0  # the first may have been a stop
     assert policy.samples[-1].duration_s == pytest.approx(8.0)
@@ -106,7 +106,7 @@ def test_an_abort_during_a_pause_refuses_no_one(mode: PauseState) -> None:
 
 
 @pytest.mark.parametrize("stop", ["pause", "stop"])
-def test_who_arrives_meanwhile_has_waited_for_what_is_left(stop: str) -> None:
+def test_one_that_arrives_meanwhile_has_waited_for_what_is_left(stop: str) -> None:
     engine = crowded(1)
     scorpio = engine.scorpio
     if stop == "pause":

@@ -60,7 +60,7 @@ def blocks(*names: int) -> list[bytes]:
     return [bytes(names[: n + 1]).ljust(32, b"\0") for n in range(len(names))]
 
 
-def test_who_shares_what_with_whom() -> None:
+def test_which_requests_share_what() -> None:
     index = SharedPrefixes()
     assert index.arrived("a", blocks(1, 2, 3, 4)) is None
     assert index.arrived("b", blocks(1, 2, 9)) == "a"

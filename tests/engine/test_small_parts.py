@@ -79,7 +79,7 @@ def test_the_operator_is_told_that_nothing_is_timed(
     assert sum("No latency profile" in record.message for record in caplog.records) == told
 
 
-def test_a_cap_that_fails_turns_nobody_away_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cap_that_fails_turns_none_away_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ValueError("no number")
 

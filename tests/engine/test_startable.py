@@ -121,7 +121,7 @@ def test_preempted_requests_are_not_shown_before_their_old_outputs_came() -> Non
     engine.assert_drained()
 
 
-def test_who_is_admitted_twice_starts_once() -> None:
+def test_one_that_is_admitted_twice_starts_once() -> None:
     engine = Engine()
     engine.scorpio.use_policy(Scripted(StepPlan(admit=("a", "a"))))
     engine.add("a")
@@ -170,7 +170,7 @@ def test_a_step_that_would_be_empty_is_filled_and_refuses_no_one() -> None:
     assert "a" in engine.scheduler.requests
 
 
-def test_who_does_not_fit_leaves_the_step_to_those_who_do() -> None:
+def test_one_that_does_not_fit_leaves_the_step_to_those_that_do() -> None:
     engine = Engine(SPEC)
     policy = Scripted()
     engine.scorpio.use_policy(policy)
@@ -185,7 +185,7 @@ def test_who_does_not_fit_leaves_the_step_to_those_who_do() -> None:
     assert len(engine.tokens("big")) == 4
 
 
-def test_refusing_all_who_wait_needs_no_filling() -> None:
+def test_refusing_all_that_wait_needs_no_filling() -> None:
     engine = Engine()
     refusal = Rejection("a", RejectReason.TTFT_INFEASIBLE)
     engine.scorpio.use_policy(Scripted(StepPlan(admit=(), reject=(refusal,))))

@@ -114,7 +114,7 @@ def test_values_beyond_the_window_are_forgotten() -> None:
 def test_forecasts_are_held_against_what_came(tmp_path: Path) -> None:
     """Steps of 20 ms: the first token after 20 ms, then one in each."""
     engine = Engine(scorpio={"policy": "fcfs", "run_dir": str(tmp_path), "classes": CLASSES})
-    told = (Forecast("a", 0.025, 0.016), Forecast("b", 0.010, 0.050), Forecast("nobody", 1.0, 1.0))
+    told = (Forecast("a", 0.025, 0.016), Forecast("b", 0.010, 0.050), Forecast("unknown", 1.0, 1.0))
     for stock in (True, False):  # told with a stock step as well
         policy = Scripted(StepPlan(stock=stock, forecasts=told))
         engine.scorpio.use_policy(policy)

@@ -69,11 +69,11 @@ def test_accounts_are_counted_while_they_have_requests() -> None:
     assert made.in_flight == {"acme": 1, "other": 1}
     assert made.ended("a") is None
     made.ended("b")
-    assert dict(made.in_flight) == {"other": 1}  # without zeros: nobody's name is kept
+    assert dict(made.in_flight) == {"other": 1}  # without zeros: no name is kept
     assert made.ids == {"c"}
 
 
-def test_who_ends_before_its_first_token_is_forgotten() -> None:
+def test_one_that_ends_before_its_first_token_is_forgotten() -> None:
     made, requests = tracker("a")
     made.scheduled(Started("a"), requests)
     made.ended("a")
@@ -82,7 +82,7 @@ def test_who_ends_before_its_first_token_is_forgotten() -> None:
     assert made.ids == set()
 
 
-def test_the_latest_forecast_counts_and_one_for_nobody_does_not() -> None:
+def test_the_latest_forecast_counts_and_one_for_none_does_not() -> None:
     made, _ = tracker("a")
     first = Forecast("a", 1.0, 0.1)
     made.forecast([first, replace(first, request_id="gone"), replace(first, ttft_s=2.0)])

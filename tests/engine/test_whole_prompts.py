@@ -1,4 +1,4 @@
-"""--no-enable-chunked-prefill: a prompt longer than the paced step starts whole, as in stock."""
+"""--no-enable-chunked-prefill: a prompt longer than the step starts whole, as in stock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEC = EngineSpec(pipeline_depth=1, enable_chunked_prefill=False, max_num_batche
 
 @pytest.mark.parametrize("running", [0, 4])
 @pytest.mark.parametrize("name", policy_names())
-def test_long_prompts_start_beside_paced_decodes(name: str, running: Any) -> None:
+def test_long_prompts_start_beside_decodes_with_a_target(name: str, running: Any) -> None:
     engine = Engine(SPEC)
     engine.scorpio.use_policy(policy_for(name, engine.scorpio._limits))
     for index in range(running):
@@ -41,7 +41,7 @@ def test_a_part_of_a_prompt_means_all_of_it() -> None:
 
 
 def test_a_session_with_its_next_input_starts_whole_too() -> None:
-    """It holds KV, so vLLM starts it before all others, and nobody while it does not fit."""
+    """It holds KV, so vLLM starts it before all others, and none while it does not fit."""
     engine = Engine(SPEC)
     policy = Scripted()
     engine.scorpio.use_policy(policy)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Run = Callable[[bytes], None]
+from tests.fuzz.model_files import latency_run, length_run, steps_run
+from tests.fuzz.target import Run, Target, must_say, on_file
+
 SLO_WORDS = (
     *("slo_ttft_ms", "slo_tpot_ms", "slo_e2el_ms", "slo_class", "slo_on_miss", "slo_tenant"),
     *("predicted_output_tokens", "predicted_output_quantiles", "vllm_xargs", "service_tier"),
@@ -21,35 +22,6 @@ SLO_WORDS = (
     *("x-llm-d-inference-objective", "x-llm-d-inference-fairness-id", "interactive", "wait"),
 )
 JSON_WORDS = ("null", "true", "NaN", "1e999", "-0", "{}", "[]", "\\ud800", '":', '","', "1" * 400)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One parser."""
-
-    modules: tuple[str, ...]
-    load: Callable[[], Run]
-    words: tuple[str, ...] = ()
-
-
-def _must_say(error: Exception) -> None:
-    """A documented error names what is wrong."""
-    if not str(error):
-        raise AssertionError(f"{error!r} says nothing") from error
-
-
-def on_file(read: Callable[[Path], object], errors: tuple[type[Exception], ...], name: str) -> Run:
-    """Run a reader of files on bytes; `errors` are its documented ones."""
-    path = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-")) / name
-
-    def run(data: bytes) -> None:
-        path.write_bytes(data)
-        try:
-            read(path)
-        except errors as error:
-            _must_say(error)
-
-    return run
 
 
 def _slo() -> Run:
@@ -80,7 +52,7 @@ def _slo() -> Run:
             try:
                 parse()
             except SloError as error:
-                _must_say(error)
+                must_say(error)
 
     return run
 
@@ -106,7 +78,7 @@ def _request() -> Run:
             try:
                 folded = fold(body, headers, endpoint, rule, account)
             except SloError as error:
-                _must_say(error)
+                must_say(error)
                 continue
             if folded.body is not None:
                 json.loads(folded.body)
@@ -144,7 +116,7 @@ def _control() -> Run:
         try:
             make_policy(control.policy, PolicyInputs(UNMEASURED, limits, dict(control.options)))
         except (ValueError, TypeError) as error:  # PolicySwitch.poll shows both in the status
-            _must_say(error)
+            must_say(error)
 
     return run
 
@@ -207,62 +179,6 @@ def _sse() -> Run:
     return run
 
 
-def _latency() -> Run:
-    from predictors.latency.artifact import ProfileFileError, read_profile
-
-    return on_file(read_profile, (ProfileFileError,), "latency.json")
-
-
-def _length() -> Run:
-    """A good model with some bytes changed, under a seal that fits it: what somebody who can write
-    the file could plant. The input is a list of changes, four bytes each."""
-    import hashlib
-
-    from predictors.length.artifact import (
-        CONTRACT,
-        JSON_NAME,
-        NPZ_NAME,
-        LengthArtifactError,
-        load_model,
-        write_model,
-    )
-    from tests.predictors.length_corpus import model_arrays
-
-    directory = Path(tempfile.mkdtemp(prefix="scorpio-fuzz-"))
-    arrays = {name: a for name, a in model_arrays().items() if name != "table"}
-    write_model(directory, model_arrays(), {})
-    good = (directory / NPZ_NAME).read_bytes()
-    # the table of word weights is most of the file and has no structure: leave it alone
-    small = [good.index(f"{name}.npy".encode()) for name in arrays]
-
-    def seal(content: dict[str, object]) -> bytes:
-        return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
-
-    def run(data: bytes) -> None:
-        packed = bytearray(good)
-        for at in range(0, len(data) - 3, 4):
-            start = small[data[at] % len(small)]
-            place = start + 256 * data[at + 2] + data[at + 1]
-            packed[min(place, len(packed) - 1)] = data[at + 3]
-        content: dict[str, object] = dict(CONTRACT)
-        content["arrays_sha256"] = hashlib.sha256(packed).hexdigest()
-        content["digest"] = hashlib.sha256(seal(content)).hexdigest()
-        (directory / NPZ_NAME).write_bytes(packed)
-        (directory / JSON_NAME).write_bytes(seal(content))
-        try:
-            load_model(directory)
-        except LengthArtifactError as error:
-            _must_say(error)
-
-    return run
-
-
-def _steps() -> Run:
-    from predictors.latency.samples import StepFileError, read_steps
-
-    return on_file(read_steps, (StepFileError,), "steps.jsonl")
-
-
 def _records() -> Run:
     from workloads.errors import WorkloadError
     from workloads.results.record_files import read_records
@@ -296,11 +212,11 @@ TARGETS: dict[str, Target] = {
     ),
     "latency": Target(
         ("predictors.latency.artifact", "scorpio.core.latency"),
-        _latency,
+        latency_run,
         ("profile", "step", "prefill", "decode", *JSON_WORDS),
     ),
-    "length": Target(("predictors.length",), _length),
-    "steps": Target(("predictors.latency.samples",), _steps, JSON_WORDS),
+    "length": Target(("predictors.length",), length_run),
+    "steps": Target(("predictors.latency.samples",), steps_run, JSON_WORDS),
     "records": Target(
         ("workloads.results.record_files", "workloads.results.records"), _records, JSON_WORDS
     ),

@@ -130,6 +130,16 @@ def test_queries_are_about_metrics_that_exist(where: str, query: str) -> None:
     assert query.count("(") == query.count(")")
 
 
+def test_each_alert_has_a_runbook() -> None:
+    rules = yaml.safe_load((DEPLOY / "compose/alerts.yml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
+    told = {rule["alert"]: rule["annotations"]["runbook"] for rule in alerts}
+    assert told == {name: f"docs/operate.md#{name.lower()}" for name in told}
+    assert set(told) == set(
+        re.findall(r"^### (\w+)$", (ROOT / "docs/operate.md").read_text(), re.M)
+    )
+
+
 def test_promtool_takes_the_rules() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not on this machine")

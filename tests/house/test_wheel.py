@@ -84,7 +84,7 @@ def test_a_comparison_in_the_twin(installed: Path, tmp_path: Path) -> None:
 def test_it_serves(installed: Path, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{(port := free_port())}"
     words = ["serve", "tiny", "--run-dir", "run", "--host", "127.0.0.1", "--port", str(port)]
-    # env(1) leaves the checkout out of the path, whoever runs this
+    # env(1) leaves the checkout out of the path, in whatever shell this runs
     start = ["env", "-u", "PYTHONPATH", "-C", str(tmp_path), str(installed / "scorpio")]
     with ServerProcess([*start, *words], url, tmp_path / "server.log") as server:
         server.wait_healthy(600.0)

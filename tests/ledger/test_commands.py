@@ -47,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = Engine(spec, scorpio={**told, "classes": {"chat": {"ttft_ms": 500, "tpot_ms": 20}}})
     random_ = Random(1)
     for number in range(120):
-        name, ids = f"chatcmpl-{number:03d}x-{number:08x}", (7, 8) if number % 3 == 0 else ()
+        name, ids = f"chatcmpl-{number:04x}-{number:08x}", (7, 8) if number % 3 == 0 else ()
         prompt, output = random_.randrange(20, 1500), random_.randrange(1, 40)
         xargs = {**random_.choice(SLOS), "slo_tenant": f"key-{number % 2}/"}
         now_s = engine.scorpio.virtual_s

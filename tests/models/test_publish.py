@@ -1,4 +1,4 @@
-"""Can anybody ever see half a model?"""
+"""Is half a model ever seen?"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 
 def choice(token_ids: list[int], finish: str | None = None, stop: str | None = None) -> Any:
-    """vLLM's CompletionOutput, as far as anybody looks."""
+    """vLLM's CompletionOutput, as far as it is looked at."""
     return SimpleNamespace(index=0, token_ids=token_ids, finish_reason=finish, stop_reason=stop)
 
 
@@ -72,7 +72,7 @@ def tokens(count: int) -> list[Any]:
 
 @dataclass
 class SamplingParams:
-    """vLLM's, as far as anybody looks."""
+    """vLLM's, as far as it is looked at."""
 
     extra_args: dict[str, Any] | None = None
     max_tokens: int | None = 100

@@ -34,7 +34,7 @@ def test_accounts_are_kept_apart_and_names_within_one_are_not() -> None:
 
 
 @pytest.mark.parametrize("tenant", ["", "name", "/key-0/x"])
-def test_whoever_is_not_checked_has_the_common_one(tenant: str) -> None:
+def test_an_account_not_checked_has_the_common_one(tenant: str) -> None:
     assert salt(tenant) is None
     assert salt(tenant, "own") == "own"
 

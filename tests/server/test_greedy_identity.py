@@ -1,4 +1,4 @@
-"""Are greedy answers the same tokens, whoever schedules them and however they are batched?
+"""Are greedy answers the same tokens, whichever policy schedules them, however they are batched?
 
 What is compared: the token ids of twelve requests on the real engine. Once one at a time under
 `fcfs`, then all together under each policy, where they share batches, are cut into other chunks,
@@ -74,7 +74,7 @@ def reference(engine_server: EngineServer) -> list[Any]:
 
 
 def run_together(server: EngineServer, policy: str, salt: str, paces_ms: tuple[float, ...]) -> Run:
-    """All twelve at once, in one HTTP request for each pace."""
+    """All twelve at once, in one HTTP request for each TPOT target."""
     server.switch(policy, record_steps=True)
     file = server.run_dir / channel.STEPS
     start_byte = file.stat().st_size if file.exists() else 0
@@ -104,7 +104,7 @@ def batched_and_preempted(run: Run) -> bool:
 
 
 def sat_out(run: Run) -> bool:
-    """More decodes than in the step before, which prefilled nothing: somebody had been skipped."""
+    """More decodes than in the step before, which prefilled nothing: one had been skipped."""
     pairs = zip(run.steps, run.steps[1:], strict=False)
     return any(b.num_decodes > a.num_decodes and not a.prefill_tokens for a, b in pairs)
 

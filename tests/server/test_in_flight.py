@@ -73,7 +73,7 @@ async def test_one_request_counts_as_what_vllm_makes_of_it(
     middleware = ScorpioMiddleware(server)
     raw = json.dumps(CHAT | extra).encode()
     reply = await Client(middleware, server).request("POST", PATH, raw)
-    assert reply.status == (200 if fits else 400)  # it would never fit, so nobody shall retry
+    assert reply.status == (200 if fits else 400)  # it would never fit: no retry
     assert fits or server.bodies == []
     assert nothing_is_left(middleware)
     # beside another one it is a matter of time
@@ -161,7 +161,7 @@ async def test_whatever_happens_the_slot_is_given_back() -> None:
     assert nothing_is_left(middleware)
 
 
-async def test_a_body_is_let_go_once_vllm_has_it() -> None:
+async def test_a_body_is_released_once_vllm_has_it() -> None:
     body = b"x" * 1000
     before = sys.getrefcount(body)
     again = replay(body, lambda: None)  # type: ignore[arg-type, return-value]

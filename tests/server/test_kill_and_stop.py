@@ -197,7 +197,7 @@ def test_sigterm_drains(server: EngineServer) -> None:
 
 
 def test_a_killed_engine(tmp_path: Path) -> None:
-    """Everybody is told within seconds, and the server ends: the supervisor starts another."""
+    """Each client is told within seconds, and the server ends: the supervisor starts another."""
     with serve(tmp_path) as server:
         engine, stream = engine_of(server), a_stream_cut_short(server)
         unary = Asked(server, {"max_tokens": LONG_TOKENS})

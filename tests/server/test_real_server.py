@@ -1,19 +1,15 @@
-"""Does it hold on the real vLLM server, with the client everybody uses?"""
+"""Does it hold on the real vLLM server, with the client that most use?"""
 
 from __future__ import annotations
 
-import http.client
 import json
-import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import pytest
 
-from scorpio.live.control.scrape import scrape
 from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer
+from tests.server.idle import is_idle
 
 pytestmark = ENGINE_MARKS
 Params = dict[str, Any]
@@ -26,39 +22,6 @@ ROUTES: dict[str, Params] = {
     "/v1/responses": {"input": "hello", "max_output_tokens": 4},
     "/v1/messages": MESSAGES | {"max_tokens": 4},
 }
-
-
-@pytest.fixture
-def server(engine_server: EngineServer) -> EngineServer:
-    status = engine_server.status()
-    if {status["policy"], status["requested_policy"]} != {"scorpio-paper"}:
-        engine_server.switch("scorpio-paper")
-    return engine_server
-
-
-@pytest.fixture
-def client(server: EngineServer) -> Iterator[Any]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as made:
-        yield made
-
-
-def ended(server: EngineServer, state: str) -> int:
-    """Requests that have ended so, as far as the engine has told."""
-    return int(server.status()["finished_by_state"].get(state, 0))
-
-
-def let_go(server: EngineServer) -> Callable[[], bool]:
-    """True once nothing runs, waits or holds KV. An idle engine publishes nothing, so each look
-    sends a small request first: its own end is told with the state it leaves."""
-
-    def look() -> bool:
-        body = {"model": server.model, "prompt": "a", "max_tokens": 1}
-        assert server.call("POST", "/v1/completions", body)[0] == 200
-        status, totals = server.status(), scrape(server.url)
-        held = totals["vllm:kv_cache_usage_perc"] + totals["vllm:num_requests_running"]
-        return (status["running"], status["waiting"], held) == (0, 0, 0.0)
-
-    return look
 
 
 def ask(client: Any, kind: str, **how: Any) -> Any:
@@ -135,7 +98,7 @@ def test_tokens_route(server: EngineServer) -> None:
         {"vllm_xargs": {"slo_class": "batch"}},
     ],
 )
-def test_who_cannot_be_refused_is_served(server: EngineServer, extra: Params) -> None:
+def test_one_that_cannot_be_refused_is_served(server: EngineServer, extra: Params) -> None:
     body = {"model": "tiny", "prompt": "hello", "max_tokens": 2} | extra
     code, _, raw = server.call("POST", "/v1/completions", body, HOPELESS)
     assert code == 200, raw
@@ -174,7 +137,7 @@ def test_what_cannot_reach_the_engine_leaves_nothing_behind(
     for _ in range(5):
         code, _, raw = server.call("POST", "/v1/completions", body, {"x-slo-ttft-ms": "60000"})
         assert (code, json.loads(raw)["error"]["param"]) == (400, field)
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
 
 
 def test_what_vllm_answers_is_unchanged_by_names_and_numbers(server: EngineServer) -> None:
@@ -243,104 +206,6 @@ def test_edges_have_a_defined_answer(server: EngineServer, body: Any, code: int)
     assert server.call("POST", "/v1/completions", whole, {"x-slo-ttft-ms": "60000"})[0] == code
 
 
-def _open_stream(server: EngineServer, body: Params) -> http.client.HTTPConnection:
-    host = server.url.removeprefix("http://")
-    connection = http.client.HTTPConnection(host, timeout=120)
-    connection.request("POST", "/v1/completions", json.dumps(body), dict(server.headers))
-    return connection
-
-
-LONG: Params = {"model": "tiny", "prompt": "a", "max_tokens": 400, "ignore_eos": True}
-
-
-def test_client_that_leaves_mid_stream_frees_the_engine(server: EngineServer) -> None:
-    server.wait_for(let_go(server), "an idle engine")
-    aborted = ended(server, "aborted")
-    for _ in range(10):  # on a busy machine the answer may be complete before the server looks
-        connection = _open_stream(server, LONG | {"stream": True})
-        answer = connection.getresponse()
-        assert answer.status == 200
-        assert answer.readline().startswith(b"data: ")
-        answer.close()
-        connection.close()
-        server.wait_for(let_go(server), "an idle engine")
-        if ended(server, "aborted") > aborted:
-            break
-    assert ended(server, "aborted") == aborted + 1
-
-
-def test_clients_that_leave_before_their_first_token_free_the_engine(server: EngineServer) -> None:
-    """More than fit into the batch, so some are cut off while they wait."""
-    server.wait_for(let_go(server), "an idle engine")
-    before = ended(server, "aborted") + ended(server, "finished")
-    crowd = [_open_stream(server, LONG | {"stream": bool(i % 2)}) for i in range(24)]
-
-    def all_there() -> bool:
-        status = server.status()
-        gone = ended(server, "aborted") + ended(server, "finished") - before
-        return int(status["running"]) + int(status["waiting"]) + gone >= 24
-
-    server.wait_for(all_there, "24 requests in the engine")
-    for connection in crowd:
-        connection.close()
-
-    def all_gone() -> bool:
-        finished = ended(server, "finished")
-        idle = let_go(server)()  # finishes one request of its own
-        return idle and ended(server, "aborted") + finished >= before + 24
-
-    server.wait_for(all_gone, "24 requests to end")
-    assert server.status()["fallbacks"] == 0
-
-
-@pytest.mark.parametrize("policy", ["scorpio-paper", "scorpio"])
-def test_clients_that_leave_at_any_time_disturb_nobody(server: EngineServer, policy: str) -> None:
-    """Queued, held back, in a chunk, in a step in flight, decoding, preempted, refused: 40 clients
-    leave after 0 to 12 events while others, whose greedy answer is known, stay to the end."""
-    greedy: Params = {"model": "tiny", "prompt": "stay " * 20, "max_tokens": 40, "temperature": 0}
-    wanted = json.loads(server.call("POST", "/v1/completions", greedy)[2])["choices"][0]["text"]
-    server.switch(policy)
-    rng = random.Random(3)
-
-    def leave(index: int) -> None:
-        body = LONG | {"prompt": f"{index} " * rng.randint(1, 150), "max_tokens": 150}
-        slo = {"slo_ttft_ms": rng.choice([1, 50, 60_000]), "slo_tpot_ms": rng.choice([100, 400])}
-        connection = _open_stream(server, body | {"stream": True, "vllm_xargs": slo})
-        try:
-            if events := max(rng.randint(-6, 12), 0):
-                answer = connection.getresponse()
-                for _ in range(events):
-                    answer.readline()
-        finally:
-            connection.close()
-
-    def stay(_index: int) -> str:
-        body = greedy | {"vllm_xargs": {"slo_tpot_ms": 300, "slo_on_miss": "wait"}}
-        code, _, raw = server.call("POST", "/v1/completions", body)
-        assert code == 200, raw
-        return str(json.loads(raw)["choices"][0]["text"])
-
-    with ThreadPoolExecutor(14) as pool:
-        stayed = [pool.submit(stay, i) for i in range(4)]
-        for left in [pool.submit(leave, i) for i in range(40)]:
-            left.result()
-        assert [job.result() for job in stayed] == [wanted] * 4
-    server.wait_for(let_go(server), "an idle engine")
-    assert server.status()["fallbacks"] == 0
-
-
-def test_refusals_under_load_leave_others_alone(server: EngineServer) -> None:
-    stream = _open_stream(server, LONG | {"stream": True, "max_tokens": 60})
-    answer = stream.getresponse()
-    for _ in range(5):
-        body = {"model": "tiny", "prompt": "b", "max_tokens": 2}
-        assert server.call("POST", "/v1/completions", body, HOPELESS)[0] == 429
-    events = [line for line in answer.read().split(b"\n\n") if line]
-    assert events[-1] == b"data: [DONE]"
-    assert json.loads(events[-2][6:])["choices"][0]["finish_reason"] == "length"
-    stream.close()
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_default_policy_refuses_too(server: EngineServer, stream: bool) -> None:
     server.switch("scorpio")
@@ -396,7 +261,7 @@ def test_no_prompt_key_or_xarg_is_in_log_metrics_or_status(server: EngineServer)
         headers = {"authorization": f"Bearer {canary}", "x-llm-d-inference-objective": canary}
         for more, code in ((HOPELESS, 429), ({"x-slo-ttft-ms": canary}, 400), ({}, 200)):
             assert server.call("POST", "/v1/completions", body, headers | more)[0] == code
-    server.wait_for(let_go(server), "an idle engine")
+    server.wait_for(is_idle(server), "an idle engine")
     files = [file for file in server.run_dir.iterdir() if file.is_file()]
     shown = [file.read_text() for file in [*files, server.run_dir.parent / "server.log"]]
     shown += [server.call("GET", path)[2].decode() for path in ("/metrics", "/scorpio/status")]

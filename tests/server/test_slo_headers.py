@@ -161,7 +161,7 @@ async def test_malformed_is_400_naming_the_field(
         ({}, {"slo_tpot_ms": 29.9}, "slo_tpot_ms"),
     ],
 )
-async def test_a_pace_faster_than_offered_is_400(
+async def test_a_target_faster_than_offered_is_400(
     headers: dict[str, str], given: dict[str, Any], field: str
 ) -> None:
     floor = {"least_tpot_ms": 30}

@@ -89,7 +89,7 @@ async def test_names_that_clients_make_up_are_no_labels() -> None:
 
 @pytest.mark.parametrize("extra", [{"mine": "\ud800"}, {"mine": 2**64}])
 async def test_values_of_a_form_are_tried_before_vllm_registers(extra: dict[str, Any]) -> None:
-    """/v1/audio takes `vllm_xargs` out of a form, which nobody else has looked at."""
+    """/v1/audio takes `vllm_xargs` out of a form, which is looked at nowhere else."""
     seen: list[str] = []
 
     async def behave(server: FakeServer, raw: bytes, receive: Any, send: Any) -> None:

@@ -5,7 +5,7 @@ make simulate N=200000 ARGS=--fresh     # from seed 0, not recorded
 python -m tests.simulation replay 42    # one seed, its log and its digest
 python -m tests.simulation shrink 42    # the smallest case that breaks the same promise
 python -m tests.simulation report       # what has been simulated so far
-python -m tests.simulation report --write docs/results/simulation.md  # into its block
+python -m tests.simulation report --write docs/results/simulation.md  # into the page
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from scorpio.studies.marked_block import fill
 from tests.simulation import pool, record
 from tests.simulation.case import Case, run_case
 from tests.simulation.shrink import page, shrink
@@ -29,11 +28,10 @@ def main(arguments: list[str]) -> int:
     if args.act == "run":
         return _run(args.requests, args.workers, args.record, args.fresh)
     if args.act == "report":
-        table = record.report(record.read(args.record))
         if args.write is None:
-            print(table)
+            print(record.report(record.merged([*record.published(), *record.read(args.record)])))
         else:
-            fill(args.write, "report", table + "\n")
+            record.publish(args.record, args.write)
         return 0
     case = Case(args.seed, frozenset(args.off), args.keep)
     if args.act == "shrink":
@@ -46,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(requests: int, workers: int, path: Path, fresh: bool) -> int:
-    first = 0 if fresh else record.next_seed(path)
+    first = 0 if fresh else record.next_seed([*record.published(), *record.read(path)])
     broken, left = 0, requests
     while left > 0:
         seeds = record.seeds_for(first, min(left, PORTION))

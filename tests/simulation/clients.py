@@ -22,7 +22,7 @@ class Clients(Ledger):
         self.turn: dict[str, int] = {}
         self.last_part_sent: set[str] = set()
         self.overdue: Counter[str] = Counter()
-        self.refused_now: list[tuple[Entry, RejectionNotice]] = []  # since somebody looked
+        self.refused_now: list[tuple[Entry, RejectionNotice]] = []  # since the last look
         self._families: dict[str, list[Entry]] = defaultdict(list)
 
     def call(self, call: Call) -> Entry:

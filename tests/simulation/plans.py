@@ -43,7 +43,7 @@ class Plans:
             self._check_credits(seen, plan, policy)
             self._check_inequality(seen, plan, policy)
         elif isinstance(policy, Scorpio):
-            self._check_paces(now_s, seen, plan, policy)
+            self._check_targets(now_s, seen, plan, policy)
             if self._exact:
                 self._check_head(now_s, seen, plan)
         if self._exact and isinstance(policy, (Scorpio, ScorpioPaper)):
@@ -95,10 +95,10 @@ class Plans:
         joining = [waiting[request_id] for request_id in plan.admit or ()]
         batch = seen.running
         tokens = float(batch.context_tokens.sum() + batch.prefill_left.sum())
-        target_s = [*policy._targets(batch).tolist(), *(policy._pace(view) for view in first)]
+        target_s = [*policy._targets(batch).tolist(), *(policy._target_s(view) for view in first)]
         tokens += sum(view.prompt_tokens for view in first)
         for view in joining:
-            target_s.append(policy._pace(view))
+            target_s.append(policy._target_s(view))
             tokens += view.prompt_tokens
             tightest_s = min(target_s)
             if len(target_s) == 1 or tightest_s == math.inf:
@@ -112,8 +112,8 @@ class Plans:
 
     # -- scorpio -----------------------------------------------------------------------------------
 
-    def _check_paces(self, now_s: float, seen: Snapshot, plan: StepPlan, policy: Scorpio) -> None:
-        """18: one that may be refused joins only where a step of all decodes keeps its pace."""
+    def _check_targets(self, now_s: float, seen: Snapshot, plan: StepPlan, policy: Scorpio) -> None:
+        """18: one that may be refused joins only where a step of all decodes keeps its target."""
         if plan.stock or not plan.admit:
             return
         model, batch, waiting = policy._speed.model(), seen.running, seen.waiting
@@ -132,15 +132,15 @@ class Plans:
                 continue
             step_s = model.step_s(members, context)
             kept = step_s <= view.slo.tpot_s * (1.0 + _SMALL)
-            self._require(kept, 18, f"{request_id} joins a step of {step_s:.4f} s for its pace")
+            self._require(kept, 18, f"{request_id} joins a step of {step_s:.4f} s for its target")
 
     def _check_head(self, now_s: float, seen: Snapshot, plan: StepPlan) -> None:
         """17: one that finds too little KV does not hold up one behind it that has room."""
         batch, waiting = seen.running, seen.waiting
         started = plan.stock or plan.admit or not batch.is_decode.all() or waiting.started.any()
-        paced = batch.tpot_slo_s.min(initial=math.inf) < math.inf
+        targeted = batch.tpot_slo_s.min(initial=math.inf) < math.inf
         seat = len(batch) < seen.limits.max_num_seqs and not seen.limits.max_adapters
-        if started or paced or not seat or not len(waiting):
+        if started or targeted or not seat or not len(waiting):
             self._plans_without = 0
             return
         kept = float(waiting.prompt_tokens.max())  # for one that is overdue

@@ -1,4 +1,4 @@
-"""Who runs the seeds? As many processes as there are cores, forked once vLLM is loaded."""
+"""What runs the seeds? As many processes as there are cores, forked once vLLM is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tests.simulation.case import Case, Outcome, run_case
 from tests.simulation.pairs import EVERY, broken_pair
-from tests.simulation.record import Portion, commit
+from tests.simulation.record import Portion, this_header
 
 WORKERS = len(os.sched_getaffinity(0))
 
@@ -32,7 +32,8 @@ def quiet() -> Callable[[], None]:
 
 def run_portion(seeds: Sequence[int], workers: int = 1) -> Portion:
     """All of these seeds, in any order; the portion lists violations by seed."""
-    portion = Portion(first_seed=seeds[0], commit=commit())
+    head = this_header()
+    portion = Portion(seeds[0], commit=head.commit, date=head.date, machine=head.machine)
     if workers == 1:
         for seed in seeds:
             _count(portion, _timed(seed))

@@ -121,15 +121,15 @@ def _one_large() -> Scene:
     return _scene(-8, [*small, large], ["options"], spec=pool, patience_s=2.0)
 
 
-def _tight_paces() -> Scene:
-    """A steady batch of a dozen and more, and now and then a request whose pace it could not keep:
+def _tight_targets() -> Scene:
+    """A steady batch of a dozen and more, and now and then a request whose target is out of reach:
     half of them may be refused, half wait with their deadline in front of all others."""
     steady = [
         replace(_call(i, 0.025 * i, 60, 30.0), output_tokens=40, max_tokens=48) for i in range(200)
     ]
     tight = [_call(200 + i, 0.5 + 0.3 * i, 60, 15.0, ("reject", "wait")[i % 2]) for i in range(12)]
-    pace = {"slo_tpot_ms": 10.4}
-    tight = [replace(call, output_tokens=8, xargs={**call.xargs, **pace}) for call in tight]
+    target = {"slo_tpot_ms": 10.4}
+    tight = [replace(call, output_tokens=8, xargs={**call.xargs, **target}) for call in tight]
     return _scene(-9, [*steady, *tight])
 
 
@@ -141,6 +141,6 @@ def _called_slow() -> Scene:
 
 _ARRANGED = (
     _out_of_reach(), _late_crowd(), _long_pause(), _one_beginning(), _called_slow(), _flood(),
-    _one_large(), _tight_paces(),
+    _one_large(), _tight_targets(),
 )  # fmt: skip
 SCENES = {scene.swarm.seed: scene for scene in _ARRANGED}

@@ -9,7 +9,7 @@ from tests.simulation.swarm import Swarm, tick
 
 
 class Speed:
-    """A seeded stream of step times; nobody but the virtual clock knows it."""
+    """A seeded stream of step times; only the virtual clock knows it."""
 
     def __init__(self, swarm: Swarm) -> None:
         rng = Random(swarm.seed * 31 + 7)

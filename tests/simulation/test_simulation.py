@@ -15,7 +15,7 @@ from scorpio.core.registry import policy_names
 from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
 from scorpio.studies.marked_block import fill
 from tests.simulation import pool, record
-from tests.simulation.case import Case, run_case, simulation_of
+from tests.simulation.case import Case, run_case
 from tests.simulation.pairs import broken_pair
 from tests.simulation.shrink import command, page, shrink
 from tests.simulation.swarm import FEATURES, POLICIES, draw
@@ -147,16 +147,33 @@ def test_the_record_adds_up(tmp_path: Path) -> None:
     for first in (0, 2):
         record.append(path, pool.run_portion([first, first + 1]))
     portions = record.read(path)
-    assert record.next_seed(path) == 4
-    together = sum(len(simulation_of(Case(s)).swarm.policy) > 0 for s in range(4))
-    assert sum(p.seeds for p in portions) == together
-    table = record.report(portions)
-    assert f"| requests | {sum(p.requests for p in portions):,} |" in table
-    written, marks = tmp_path / "page.md", ("<!-- report: begin -->\n", "<!-- report: end -->\n")
-    written.write_text("before\n" + "old\n".join(marks) + "after\n")
-    for _ in range(2):
-        fill(written, "report", f"{table}\n")
-        assert written.read_text() == "before\n" + f"{table}\n".join(marks) + "after\n"
+    assert record.next_seed(portions) == 4
+    assert sum(portion.seeds for portion in portions) == 4
+    (whole,) = record.merged([*record.published(tmp_path / "page.md"), *portions])
+    assert (whole.first_seed, whole.seeds) == (0, 4)
+    assert whole.requests == sum(portion.requests for portion in record.read(path))
+    assert record.merged([*record.read(path)][::-1]) == record.read(path)[::-1]  # no neighbours
+
+
+def test_what_is_published_counts_once_and_goes_on(tmp_path: Path) -> None:
+    path, page = tmp_path / "record.jsonl", tmp_path / "page.md"
+    marks = ("<!-- report: begin -->\n", "<!-- report: end -->\n")
+    page.write_text("before\n" + "old\n".join(marks) + "after\n")
+    for first in (0, 1):
+        record.append(path, pool.run_portion([first]))
+        record.publish(path, page)
+        record.publish(path, page)
+    (kept,) = record.published(page)
+    assert (kept.first_seed, kept.next_seed, record.read(path)) == (0, 2, [])
+    table = record.report([kept])
+    assert page.read_text() == "before\n" + table.join(marks) + "after\n"
+    assert f"| requests | {kept.requests:,} |" in table
+    assert table.startswith(f"Commit {kept.commit}, ")
+
+
+def test_the_page_says_what_stands_behind_it() -> None:
+    _, _, rest = record.PAGE.read_text().partition("<!-- report: begin -->\n")
+    assert rest.partition("<!-- report: end -->\n")[0] == record.report(record.published())
 
 
 def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:

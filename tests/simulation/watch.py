@@ -131,7 +131,7 @@ class Watch(Checker):
     # -- what happened in between ------------------------------------------------------------------
 
     def submitted(self, request: Request, now_s: float) -> None:
-        """The engine knows it. 29: nobody waits beyond the caps."""
+        """The engine knows it. 29: none waits beyond the caps."""
         if self._ours is not None and self._swarm.has("caps"):
             waits = len(self._ours.waiting) > MOST_WAITING and request.request_id in (
                 self._ours.requests

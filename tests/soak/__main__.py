@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from predictors.latency.artifact import this_machine
 from scorpio.live.host.signals import unwinding_signals
 from scorpio.live.progress import say
+from scorpio.studies.results import INPUTS, header
 from tests.engine_server import KV_BLOCKS, MODEL, serve_tiny
 from tests.soak.page import publish
 from tests.soak.record import SoakRecord
@@ -38,10 +36,11 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     record = SoakRecord(
-        command="make soak" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
-        commit=commit(),
-        date=datetime.date.today().isoformat(),
-        machine=f"{this_machine().cpu}, {this_machine().cores} cores",
+        header(
+            "make soak" + (f' ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
+            (*INPUTS, "tests/soak"),
+            clean=False,
+        ),
         minutes=args.minutes,
         rate_rps=args.rate,
         seed=args.seed,
@@ -59,15 +58,6 @@ def main() -> None:
     print(page.read_text())
     print(f"to publish: python -m tests.soak.page {args.out / 'soak.json'} --out docs/results")
     sys.exit(any(finding.verdict == BROKEN for finding in findings(record)))
-
-
-def commit() -> str:
-    """Short name of the checked-out commit, with + when files differ from it."""
-    said = [
-        subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip()
-        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno"))
-    ]
-    return (said[0] or "unknown") + ("+" if said[1] else "")
 
 
 if __name__ == "__main__":

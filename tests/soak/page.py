@@ -20,12 +20,12 @@ def markdown(record: SoakRecord) -> str:
     kept = record.after_warm_up
     ended = ", ".join(f"{count:,} {how}" for how, count in sorted(record.ended.items()))
     lines = [
-        "# Soak",
+        "# Does anything grow while the real server is under load for hours?",
         "",
-        f"`{record.command}`, commit {record.commit}, {record.date}, {record.machine}:"
-        f" {_length(record)} at {record.rate_rps:g} requests/s, seed {record.seed}, model"
+        str(record.header),
+        "",
+        f"{_length(record)} at {record.rate_rps:g} requests/s, seed {record.seed}, model"
         f" `tiny`, {record.kv_blocks} KV blocks.",
-        "",
         f"{record.sent:,} requests ({record.grammar:,} with a grammar): {ended}. Client held back:"
         f" {record.held_back:,}.",
         "",

@@ -1,4 +1,4 @@
-"""Is everything given back when nobody asks for anything? A look at an engine without load."""
+"""Is everything given back when there are no requests? A look at an engine without load."""
 
 from __future__ import annotations
 

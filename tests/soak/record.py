@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scorpio.files import write_atomic
+from scorpio.studies.results import Header
 from tests.soak.processes import Held
 
 WARM_UP_S, WARM_UP_SHARE = 600.0, 0.25
@@ -50,10 +51,7 @@ class Quiet:
 class SoakRecord:
     """One soak. `broke`: why it ended early, "" when it did not."""
 
-    command: str
-    commit: str
-    date: str
-    machine: str
+    header: Header
     minutes: float
     rate_rps: float
     seed: int
@@ -99,4 +97,4 @@ class SoakRecord:
 
         samples = [Sample(**looked(s)) for s in raw.pop("samples")]
         quiet = [Quiet(**looked(q)) for q in raw.pop("quiet")]
-        return cls(**raw, samples=samples, quiet=quiet)
+        return cls(Header(**raw.pop("header")), **raw, samples=samples, quiet=quiet)

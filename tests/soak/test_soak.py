@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scorpio.studies.results import Header
 from tests.engine_server import ENGINE_MARKS, MODEL, EngineServer
 from tests.soak.mix import HOPELESS, soak_request
 from tests.soak.page import publish
@@ -30,7 +31,8 @@ def record(leak_mib_h: float = 0.0, climbing: bool = False, minutes: float = 100
         quiet += [Quiet(10.0 * i, 0.0, 0, 0, {"engine": held})] * (i % 30 == 29)
         samples.append(Sample(10.0 * i, {"engine": held}, 3, 0, 0.4, {"finished": 100}, 0.02))
     return SoakRecord(
-        *("make soak", "abc", "2026-11-28", "a CPU", minutes, 11.0, 0, 14),
+        Header("abc", "2026-11-28", "2 x a CPU", "make soak"),
+        *(minutes, 11.0, 0, 14),
         sent=60000,
         ended={"finished": 60000},
         samples=samples,

@@ -48,7 +48,7 @@ def test_only_the_mad_tenant_sends_more() -> None:
     assert [sizes[name][MAD] for name in sizes] == [0, 120, 120 * MAD_FACTOR]
 
 
-def test_an_attacker_adds_a_tenth_with_its_own_pace() -> None:
+def test_an_attacker_adds_a_tenth_with_its_own_target() -> None:
     hostile = [r for r in LOADS["attacker, 1 ms"](KEY) if r.tenant == ATTACKER]
     assert len(hostile) == 60
     assert {r.tpot_slo_s for r in hostile} == {0.001}

@@ -27,14 +27,14 @@ def _crowd(n: int = 40, ttft_s: float = 0.5, tpot_s: float = 0.05) -> list[Workl
 
 
 @pytest.mark.parametrize("policy", TELL)
-def test_all_who_were_served_were_forecast(policy: str) -> None:
+def test_all_that_were_served_were_forecast(policy: str) -> None:
     run = run_twin(toy_config(), _crowd(), policy)
     served = [r for r in run.records if r.outcome is Outcome.FINISHED]
     assert served
     assert all(r.predicted_ttft_s and r.predicted_tpot_s for r in served)
 
 
-def test_who_has_no_belief_tells_none() -> None:
+def test_one_that_has_no_belief_tells_none() -> None:
     for policy in ("fcfs", "qoserve"):
         run = run_twin(toy_config(), _crowd(5), policy)
         assert {(r.predicted_ttft_s, r.predicted_tpot_s) for r in run.records} == {(None, None)}

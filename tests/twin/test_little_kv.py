@@ -26,7 +26,7 @@ def broken(run: TwinRun) -> int:
     return sum(not r.good and r.reject_reason is None for r in run.records)
 
 
-def test_where_kv_is_short_its_peak_decides_who_joins() -> None:
+def test_where_kv_is_short_its_peak_decides_which_joins() -> None:
     load = LoadKey("servegen-r1-synth", "0:400", "product", 1.5, 0)
     ours, prompts_alone = served(load), served(load, kv_share=10.0, kv_dear_share=10.0)
     assert prompts_alone.preemptions > 100

@@ -74,7 +74,7 @@ def test_exact_max_tokens_end_like_a_stop_token(
 
 @pytest.mark.parametrize("runner", ["v1", "v2"])
 @pytest.mark.parametrize("spec", DEPTHS)
-def test_tiny_kv_preempts_and_still_serves_everybody(
+def test_tiny_kv_preempts_and_still_serves_all(
     spec: EngineSpec, runner: Literal["v1", "v2"]
 ) -> None:
     spec = replace(spec, num_blocks=12, model_runner=runner)

@@ -91,7 +91,7 @@ class Exhaustive:
             if work and self._fits(work):
                 self._take(now_s, alive, choice, work, good, depth)
         later = [r.send_s for r in self._requests if r.send_s > now_s]
-        if later:  # or idle until somebody comes; idling for nobody helps nobody
+        if later:  # or idle until one comes; idling for none helps none
             self._search(min(later), alive, good, depth + 1)
 
     def _take(

@@ -41,8 +41,8 @@ class Schedule:
                 continue
             first_s, last_s, decodes = s.times_s[0], s.times_s[-1], r.output_tokens - 1
             in_time = first_s - r.send_s <= r.ttft_slo_s + TIME_TOLERANCE_S
-            in_pace = last_s - first_s <= decodes * (r.tpot_slo_s + TIME_TOLERANCE_S)
-            if in_time and in_pace and last_s - r.send_s <= r.e2e_slo_s + TIME_TOLERANCE_S:
+            on_target = last_s - first_s <= decodes * (r.tpot_slo_s + TIME_TOLERANCE_S)
+            if in_time and on_target and last_s - r.send_s <= r.e2e_slo_s + TIME_TOLERANCE_S:
                 found.append(i)
         return found
 

@@ -1,6 +1,6 @@
 """Where do realistic records come from without an engine? A seeded toy server.
 
-One queue, one batch: waiting grows with the backlog, the pace of decoding falls with the batch.
+One queue, one batch: waiting grows with the backlog, the speed of decoding falls with the batch.
 Policies differ in what they refuse. The numbers mean nothing; their shapes are those of real runs.
 """
 
@@ -75,33 +75,14 @@ def sample_run(policy: str, rate_scale: float, seed: int, requests: int = 400) -
         }
         if refuse:
             rejected += 1
-            records.append(
-                RequestRecord(
-                    **base,
-                    output_tokens=0,
-                    outcome=Outcome.REJECTED,
-                    reject_reason="ttft_infeasible",
-                    http_status=429,
-                    ended_s=float(arrival_s) + 0.004,
-                )
-            )
+            records.append(_refused(base))
         else:
             free_s = max(free_s, arrival_s) + work_s
-            pace_s = (0.016 + 0.0004 * running * slowdown) * noise.lognormal(0, 0.15)
+            token_s = (0.016 + 0.0004 * running * slowdown) * noise.lognormal(0, 0.15)
             first_s = float(arrival_s + wait_s + work_s)
-            last_s = first_s + pace_s * (int(outputs[index]) - 1)
+            last_s = first_s + token_s * (int(outputs[index]) - 1)
             ends.append(last_s)
-            records.append(
-                RequestRecord(
-                    **base,
-                    output_tokens=int(outputs[index]),
-                    outcome=Outcome.FINISHED,
-                    http_status=200,
-                    first_token_s=first_s,
-                    last_token_s=last_s,
-                    ended_s=last_s,
-                )
-            )
+            records.append(_finished(base, int(outputs[index]), first_s, last_s))
         timeline.append(
             TimelineSample(
                 t_s=float(arrival_s),
@@ -114,6 +95,29 @@ def sample_run(policy: str, rate_scale: float, seed: int, requests: int = 400) -
     load = LoadKey("azure-conv", None, "six", rate_scale, seed)
     key = RunKey(policy=policy, engine="twin", gpu="a100-llama-3.1-8b", load=load)
     return SampleRun(key, records, timeline)
+
+
+def _refused(base: dict[str, Any]) -> RequestRecord:
+    return RequestRecord(
+        **base,
+        output_tokens=0,
+        outcome=Outcome.REJECTED,
+        reject_reason="ttft_infeasible",
+        http_status=429,
+        ended_s=base["send_s"] + 0.004,
+    )
+
+
+def _finished(base: dict[str, Any], tokens: int, first_s: float, last_s: float) -> RequestRecord:
+    return RequestRecord(
+        **base,
+        output_tokens=tokens,
+        outcome=Outcome.FINISHED,
+        http_status=200,
+        first_token_s=first_s,
+        last_token_s=last_s,
+        ended_s=last_s,
+    )
 
 
 def fill(

@@ -119,7 +119,7 @@ def test_preemption_may_be_the_only_way() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_no_schedule_of_long_answers_beats_it(seed: int) -> None:
-    """Tiny prompts, answers of up to seven tokens: pace is all, so the cuts have work to do."""
+    """Tiny prompts, answers of up to seven tokens: TPOT is all, so the cuts have work to do."""
     rng = np.random.default_rng(seed)
     step = StepModel(1.0, 0.1, float(rng.choice([0.1, 0.4])), 2, 0.0, 0.0, 0.02)
     requests = []
@@ -198,7 +198,7 @@ def test_one_token_answers_need_only_their_prompt() -> None:
     ],
     ids=["ttft", "tpot", "e2e", "kv"],
 )
-def test_who_cannot_be_good_alone_counts_for_nothing(hopeless: WorkloadRequest) -> None:
+def test_one_that_cannot_be_good_alone_counts_for_nothing(hopeless: WorkloadRequest) -> None:
     step = StepModel(1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
     engine = BoundEngine(kv_tokens=100)
     assert upper_bound([hopeless], step, 0.0, engine).good == 0
@@ -206,7 +206,7 @@ def test_who_cannot_be_good_alone_counts_for_nothing(hopeless: WorkloadRequest) 
     assert upper_bound(both, step, 0.0, engine).good == 1
 
 
-def test_nobody_asked() -> None:
+def test_no_request_asked() -> None:
     result = upper_bound([], A100, GAP_S)
     assert (result.good, result.lp_value, result.method) == (0, 0.0, "no request can be good")
 

@@ -40,7 +40,7 @@ def test_a_random_schedule_is_a_feasible_point(seed: int, caching: bool) -> None
 
     kept = [requests[i] for i in good]
     able = demands(kept, A100, GAP_S, engine)
-    assert len(able) == len(kept)  # nobody who was good is called hopeless
+    assert len(able) == len(kept)  # none that was good is called hopeless
     end_s = max(d.end_deadline_s for d in able)
     grid = Grid(0.5, math.floor(end_s / 0.5) + 1, 4)
     windows = windows_on(grid, able)
@@ -155,7 +155,7 @@ def test_cuts_only_tighten() -> None:
     assert tight.value < loose.value - 0.1
 
 
-def test_a_shared_prefix_is_charged_to_whoever_was_sent_first() -> None:
+def test_a_shared_prefix_is_charged_to_the_one_sent_first() -> None:
     requests = [
         request(0, 2.0, 1500, 2, hash_ids=(7, 8, 9)),
         request(1, 1.0, 1100, 2, hash_ids=(7, 8, 5)),

@@ -7,75 +7,21 @@ One test at the end uses TCP and the real clock, for the plumbing alone.
 from __future__ import annotations
 
 import asyncio
-import errno
-import math
-import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
+from tests.workloads.golden_runs import measure, one, ready, request
 from tests.workloads.golden_server import Counting, Ending, GoldenServer, Script
-from tests.workloads.virtual_time import run_in_virtual_time
 from workloads.load import LoadKey
-from workloads.replay.client import LEAD_S, http_verdict, is_own_fault, replay, server_root
-from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
+from workloads.replay.client import LEAD_S, server_root
+from workloads.replay.request_body import RequestStyle
 from workloads.replay.run import ServerUnreachable, replay_to_file, served_model
-from workloads.request import WorkloadRequest
 from workloads.results.metrics import summarise
-from workloads.results.record_files import RecordWriter, read_records
-from workloads.results.records import Outcome, RequestRecord
+from workloads.results.record_files import read_records
+from workloads.results.records import Outcome
 from workloads.results.run_summary import RunKey
-
-STYLE = RequestStyle(model="golden")
-
-
-def request(index: int, send_s: float = 0.0, **changes: Any) -> WorkloadRequest:
-    values: dict[str, Any] = {
-        "index": index,
-        "send_s": send_s,
-        "prompt_tokens": 3,
-        "output_tokens": 2,
-        "hash_ids": (),
-        "slo_class": "chat",
-        "ttft_slo_s": 0.5,
-        "tpot_slo_s": 0.05,
-    }
-    return WorkloadRequest(**(values | changes))
-
-
-def ready(
-    requests: Sequence[WorkloadRequest], style: RequestStyle = STYLE
-) -> list[PreparedRequest]:
-    prompt = "a b c" if style.mode == "chat" else [1, 2, 3]
-    return [prepare(item, prompt, style) for item in requests]
-
-
-def measure(
-    server: GoldenServer,
-    prepared: Sequence[PreparedRequest],
-    tmp_path: Path,
-    timeout_s: float = 60.0,
-) -> list[RequestRecord]:
-    """Replay against the golden server in virtual time."""
-    socket = tmp_path / "golden.sock"
-
-    async def main() -> list[RequestRecord]:
-        async with server.on_unix_socket(socket) as url:
-            connector = aiohttp.UnixConnector(path=str(socket), limit=0)
-            return await replay(url, prepared, timeout_s=timeout_s, connector=connector)
-
-    return run_in_virtual_time(main)
-
-
-def one(
-    script: Script, tmp_path: Path, style: RequestStyle = STYLE, **changes: Any
-) -> RequestRecord:
-    """The record of a single request answered by `script`."""
-    server = GoldenServer({0: script})
-    return measure(server, ready([request(0, **changes)], style), tmp_path)[0]
 
 
 def test_exact_times_of_every_token(tmp_path: Path) -> None:
@@ -187,25 +133,6 @@ def test_http_refusals(
         assert record.error == f"HTTP {status}: predicted TTFT 2.4 s > SLO 0.5 s"
 
 
-def test_a_request_without_an_end_times_out_and_keeps_its_tokens(tmp_path: Path) -> None:
-    server = GoldenServer({0: Script(ending="hang")})
-    record = measure(server, ready([request(0)]), tmp_path, timeout_s=5.0)[0]
-    assert record.outcome is Outcome.TIMED_OUT
-    assert record.ended_s == pytest.approx(5.0)
-    assert record.token_times_s == pytest.approx((0.1, 0.2))
-    assert not record.good
-
-
-def test_no_server_is_a_failure_of_every_request_not_a_crash(tmp_path: Path) -> None:
-    async def main() -> list[RequestRecord]:
-        connector = aiohttp.UnixConnector(path=str(tmp_path / "nobody.sock"))
-        return await replay("http://x", ready([request(0), request(1)]), connector=connector)
-
-    records = run_in_virtual_time(main)
-    assert [record.outcome for record in records] == [Outcome.FAILED, Outcome.FAILED]
-    assert "ClientConnectorError" in (records[0].error or "")
-
-
 def test_open_loop_a_slow_server_never_delays_a_send(tmp_path: Path) -> None:
     """300 requests 10 ms apart, each answered after 60 s: all are in flight at once."""
     server = GoldenServer(default=Script(chunks=((60.0, 1), (0.05, 1))))
@@ -252,129 +179,6 @@ def test_client_and_server_agree_on_every_time_in_a_mixed_run(tmp_path: Path) ->
     assert summary.window_s == pytest.approx(19 * 0.03)
 
 
-def test_what_is_sent(tmp_path: Path) -> None:
-    server = GoldenServer()
-    prepared = ready([request(0, tenant="acme", e2e_slo_s=9.0), request(1, ttft_slo_s=math.inf)])
-    measure(server, prepared, tmp_path)
-    assert server.bodies[0] == {
-        "model": "golden",
-        "prompt": [1, 2, 3],
-        "max_tokens": 2,
-        "min_tokens": 2,
-        "ignore_eos": True,
-        "temperature": 0.0,
-        "stream": True,
-        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-    }
-    assert server.headers[0]["x-slo-ttft-ms"] == "500.0"
-    assert server.headers[0]["x-slo-tpot-ms"] == "50.0"
-    assert server.headers[0]["x-slo-e2el-ms"] == "9000.0"
-    assert server.headers[0]["x-llm-d-inference-fairness-id"] == "acme"
-    assert "x-slo-ttft-ms" not in server.headers[1]
-    assert "x-llm-d-inference-objective" not in server.headers[1]
-
-
-def test_slos_in_the_body_and_a_plain_openai_server() -> None:
-    in_body = RequestStyle(
-        model="m", slo_carrier="xargs", send_class=True, headers={"Authorization": "Bearer k"}
-    )
-    prepared = prepare(request(0, tenant="acme"), "hello", in_body)
-    assert b'"vllm_xargs": {"slo_ttft_ms": 500.0, "slo_tpot_ms": 50.0, "slo_class": "chat"' in (
-        prepared.body
-    )
-    assert not any(name.startswith("x-slo") for name in prepared.headers)
-    assert prepared.headers["Authorization"] == "Bearer k"
-    plain = prepare(
-        request(0), "hi", RequestStyle(model="m", slo_carrier="none", vllm_fields=False)
-    )
-    assert b"ignore_eos" not in plain.body
-    assert b"continuous" not in plain.body
-    assert b"slo" not in plain.body
-
-
-def test_chat_needs_text() -> None:
-    with pytest.raises(ValueError, match="prompt as text"):
-        prepare(request(0), [1, 2], RequestStyle(model="m", mode="chat"))
-
-
-def test_a_body_of_several_megabytes_arrives(tmp_path: Path) -> None:
-    server = GoldenServer()
-    prepared = prepare(request(0), [12345] * 400_000, STYLE)
-    record = measure(server, [prepared], tmp_path)[0]
-    assert record.outcome is Outcome.FINISHED
-    assert len(server.bodies[0]["prompt"]) == 400_000
-
-
-def test_a_stopped_replay_leaves_what_had_ended(tmp_path: Path) -> None:
-    server = GoldenServer({1: Script(ending="hang")})
-    socket, path = tmp_path / "golden.sock", tmp_path / "records.jsonl"
-
-    async def main() -> None:
-        async with server.on_unix_socket(socket) as url:
-            connector = aiohttp.UnixConnector(path=str(socket))
-            with RecordWriter(path) as writer:
-                async with asyncio.timeout(10.0):
-                    await replay(
-                        url,
-                        ready([request(0), request(1)]),
-                        on_record=writer.write,
-                        connector=connector,
-                    )
-
-    with pytest.raises(TimeoutError):
-        run_in_virtual_time(main)
-    assert not path.exists()
-    assert [r.index for r in read_records(tmp_path / "records.partial.jsonl")] == [0]
-
-
-class Refusing(aiohttp.UnixConnector):
-    """No connection comes about: what the machine says instead."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__("/none")
-        self._error = error
-
-    async def connect(self, *_arguments: Any, **_options: Any) -> Any:
-        raise self._error
-
-
-@pytest.mark.parametrize(
-    ("error", "own"),
-    [
-        (OSError(errno.EMFILE, "Too many open files"), True),
-        (OSError(errno.EADDRNOTAVAIL, "no port left"), True),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False),
-        (ConnectionResetError(errno.ECONNRESET, "reset"), False),
-    ],
-)
-def test_a_fault_of_the_client_makes_the_run_void(error: OSError, own: bool) -> None:
-    async def main() -> list[RequestRecord]:
-        return await replay("http://x", ready([request(0)]), connector=Refusing(error))
-
-    records = run_in_virtual_time(main)
-    assert (records[0].outcome, records[0].client_fault) == (Outcome.FAILED, own)
-    key = RunKey(policy="p", engine="live", gpu="g", load=LoadKey("t", None, "m", 1.0, 0))
-    summary = summarise(key, records)
-    assert summary.void is own
-    assert list(summary.failed_by_error.values()) == [1]
-    if own:
-        assert "1 of 1 requests failed at the client itself: " in (summary.void_reason or "")
-        assert str(error) in (summary.void_reason or "")
-
-
-def test_a_name_that_is_not_resolved_is_the_clients_fault() -> None:
-    target: Any = type("Key", (), {"host": "nowhere", "port": 1, "ssl": True, "is_ssl": False})()
-    error = aiohttp.ClientConnectorDNSError(target, socket.gaierror(-2, "unknown"))
-    assert is_own_fault(error)
-
-
-def test_a_header_that_cannot_be_sent_ends_its_own_request_alone(tmp_path: Path) -> None:
-    prepared = ready([request(0, tenant="a\nb"), request(1)])
-    records = measure(GoldenServer(), prepared, tmp_path)
-    assert [record.outcome for record in records] == [Outcome.FAILED, Outcome.FINISHED]
-    assert records[0].client_fault
-
-
 def test_runs_side_by_side_never_share_a_request_id() -> None:
     styles = [RequestStyle(model="m"), RequestStyle(model="m")]
     ids = {item.headers["x-request-id"] for s in styles for item in ready([request(0)], s)}
@@ -385,11 +189,6 @@ def test_runs_side_by_side_never_share_a_request_id() -> None:
 
 def test_nothing_to_send(tmp_path: Path) -> None:
     assert measure(GoldenServer(), [], tmp_path) == []
-
-
-def test_http_verdict_of_a_body_that_is_no_json() -> None:
-    verdict = http_verdict(502, {}, b"<html>Bad Gateway</html>")
-    assert verdict.error == "HTTP 502: <html>Bad Gateway</html>"
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])

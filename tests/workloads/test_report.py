@@ -103,7 +103,7 @@ def bare(tmp_path: Path) -> Comparison:
     return comparison
 
 
-def nobody_served(tmp_path: Path) -> Comparison:
+def none_served(tmp_path: Path) -> Comparison:
     """Everything rejected or failed: no latency at all."""
     comparison = Comparison(tmp_path)
     key = sample_run("scorpio", 1.0, 0, 2).key
@@ -138,7 +138,7 @@ def two_scenarios(tmp_path: Path) -> Comparison:
 
 @pytest.mark.parametrize(
     ("make", "figures"),
-    [(bare, 6), (nobody_served, 6), (no_promises, 6), (all_void, 0), (two_scenarios, 12)],
+    [(bare, 6), (none_served, 6), (no_promises, 6), (all_void, 0), (two_scenarios, 12)],
 )
 def test_odd_comparisons_still_give_a_report(
     make: Callable[[Path], Comparison], figures: int, tmp_path: Path
@@ -167,7 +167,7 @@ def test_many_policies_and_classes_are_drawn(tmp_path: Path) -> None:
     assert class_plot(comparison.points(), "some load").name == "classes"
 
 
-def test_cdf_counts_those_who_never_got_an_answer() -> None:
+def test_cdf_counts_those_that_never_got_an_answer() -> None:
     records = [record(index=i, first_token_s=10.1 + i / 10, last_token_s=12.0) for i in range(3)]
     records.append(rejected(index=3))
     values, shares = cdf(records, lambda r: r.ttft_s)
@@ -248,7 +248,7 @@ def test_a_better_rival_is_named_as_such() -> None:
 
 
 def test_weaknesses_are_told(tmp_path: Path) -> None:
-    texts = " ".join(reservations(nobody_served(tmp_path).points()))
+    texts = " ".join(reservations(none_served(tmp_path).points()))
     assert "Only 1 seed per point" in texts
     assert "2 requests failed or timed out" in texts
     assert "not from a GPU" in texts

@@ -155,5 +155,5 @@ def _request(
             started = [(first[f], -1.0) for f in range(w.first_from, end + 1)]
             lp.at_most(so_far + started, 0.0)
         expired = [first[f] for f in first if w.last(f) <= end]
-        if expired and end < w.end:  # and keep the pace
+        if expired and end < w.end:  # and keep the TPOT SLO
             lp.at_most([(v, 1.0) for v in expired] + [(v, -1.0) for v, _ in so_far], 0.0)

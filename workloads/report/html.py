@@ -63,7 +63,7 @@ details{margin:.8rem 0}summary{cursor:pointer}
 
 _TERMS = {
     "Promise (SLO)": "what a request asked for: its first token within a time (TTFT), and further "
-    "tokens at a pace (TPOT).",
+    "tokens at a rate (TPOT).",
     "TTFT": "time to first token: from the client's send to the arrival of the first token.",
     "TPOT": "time per output token after the first: (last token - first token) / (tokens - 1). A "
     "one-token answer has none; then only TTFT counts.",

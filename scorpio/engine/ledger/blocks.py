@@ -37,14 +37,6 @@ def picked(hashes: Sequence[Any], prompt_tokens: int, block_tokens: int) -> Pick
 def salted(blocks: Picked, salt: bytes) -> tuple[int, ...]:
     """The names that the ledger has for them: numbers below 2^52, which any JSON reader keeps."""
     return tuple(
-        int.from_bytes(_digest(tokens.to_bytes(8) + name, salt, 7)) >> 4 for tokens, name in blocks
+        int.from_bytes(blake2b(tokens.to_bytes(8) + name, digest_size=7, key=salt).digest()) >> 4
+        for tokens, name in blocks
     )
-
-
-def salted_text(text: str, salt: bytes) -> str:
-    """The name that the ledger has for a tenant; "" stays "": none."""
-    return _digest(text.encode(errors="surrogatepass"), salt, 6).hex() if text else ""
-
-
-def _digest(content: bytes, salt: bytes, size: int) -> bytes:
-    return blake2b(content, digest_size=size, key=salt).digest()

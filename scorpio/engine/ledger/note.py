@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from scorpio import __version__
 from scorpio.core.plan import Forecast, Rejection
 from scorpio.core.request import RequestView
-from scorpio.engine.ledger.blocks import Picked, salted, salted_text
+from scorpio.engine.ledger.blocks import Picked, salted
 from scorpio.ledger.entry import Entry, Verdict
+from scorpio.ledger.ids import hashed, ledger_id
 
 _NAN = math.nan
 
@@ -66,7 +67,7 @@ def entry_from(note: Note, engine: int, salt: bytes) -> Entry:
     gaps = note.output_tokens - 1
     has_gaps = gaps > 0 and not math.isnan(note.first_token_s)
     return Entry(
-        id=view.request_id,
+        id=ledger_id(view.request_id, salt),
         engine=engine,
         arrived_unix_s=round(note.arrived_unix_s, 6),
         prompt_tokens=view.prompt_tokens,
@@ -77,7 +78,7 @@ def entry_from(note: Note, engine: int, salt: bytes) -> Entry:
         slo_tpot_ms=_ms(view.slo.tpot_s),
         slo_e2el_ms=_ms(view.slo.e2e_s),
         on_miss=view.slo.on_miss.value,
-        tenant=salted_text(view.tenant, salt),
+        tenant=hashed(view.tenant, salt),
         waiting=note.waiting,
         waiting_tokens=note.waiting_tokens,
         running=note.running,

@@ -12,6 +12,7 @@ from typing import Any
 
 from scorpio.studies.paper.cases import CHUNKED, PAPER_GAP_MS, PREFILL_FIRST, Case, CaseResult
 from scorpio.studies.paper.figures import FULL, QUICK, drawn, figure_cases
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import Cells, Found, Page, Rows, Study, shown, table
 from workloads.report.plots_paper import GuardRow, LoadRow, guards_plot, load_plot
 from workloads.results.intervals import Interval
@@ -105,4 +106,4 @@ def _percent(found: Interval) -> str:
     return shown([100.0 * value for value in (found.mean, found.low, found.high)])
 
 
-STUDY = Study("paper", "Do the paper's figures come out of the twin?", _cells, _rows, _page)
+STUDY = Study("paper", QUESTIONS["paper"], _cells, _rows, _page)

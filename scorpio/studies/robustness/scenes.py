@@ -75,7 +75,7 @@ class View:
     rows: Callable[[Seen], BoolArray]
 
 
-def _everybody(seen: Seen) -> BoolArray:
+def _every_row(seen: Seen) -> BoolArray:
     return np.ones(len(seen.good), dtype=np.bool_)
 
 
@@ -96,7 +96,7 @@ PHASES = (
 )
 SLOWER = NoiseSpec(shift_at_s=SHIFT_S, shift_factor=SHIFT)
 STALLS = NoiseSpec(stall_probability=1 / 300, stall_mean_s=1.0)
-WHOLE = (View("", _everybody),)
+WHOLE = (View("", _every_row),)
 PARTS: Mapping[str, tuple[tuple[View, ...], tuple[Scene, ...]]] = {
     "lengths": (
         WHOLE,

@@ -13,6 +13,7 @@ from typing import Any
 
 from scorpio.studies.ablation import PARTS as SWITCHED_OFF
 from scorpio.studies.ablation import Part, replaced
+from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.robustness.loads import ATTACKER, LOADS
 from scorpio.studies.robustness.scenes import PARTS, Scene, Seen
 from scorpio.studies.study import (
@@ -133,4 +134,4 @@ with a 95 % interval over requests. Reference window, mix `six`, A100 model.
     return Page(text + "\n".join(tables))
 
 
-STUDY = Study("robustness", "What breaks Scorpio, and how badly?", _cells, _rows, _page)
+STUDY = Study("robustness", QUESTIONS["robustness"], _cells, _rows, _page)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from scorpio.studies.marked_block import fill
+from scorpio.studies.results import header
 from tests.simulation.mutate import judge, reach
 from tests.simulation.mutate.mutants import Mutant, place, sample
 from tests.simulation.mutate.record import Row, add, read, report
@@ -43,9 +44,11 @@ def main(arguments: list[str]) -> int:
             if args.again else [m for m in drawn if m.key not in done]  # fmt: skip
         _judge(wanted[: args.at_most], args, record)
     rows = list(read(record).values())
-    print(report(rows))
+    command = f"python -m tests.simulation.mutate --sample {args.sample} --seed {args.seed}"
+    text = f"{header(command, clean=False)}\n\n{report(rows)}"
+    print(text)
     if args.write:
-        fill(args.write, "mutants", report(rows))
+        fill(args.write, "mutants", text)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.simulation.planted import in_promises, in_scheduler, in_vllm
 from tests.simulation.planted.planting import Bug, bug_class
 
-# RemembersTheDead is for a scheduler that remembers nobody: ours has bugs of its own for that.
+# RemembersTheDead is for a scheduler that remembers none: ours has bugs of its own for that.
 _IN_VLLM = (
     *(cls for cls, _ in in_vllm.BUGS if cls is not in_vllm.RemembersTheDead),
     in_vllm.HoldsPrefillChunk,
@@ -30,12 +30,12 @@ SEEDS: dict[str, int] = dict.fromkeys(BUGS, 0) | {
     "the wall clock is believed": 4,
     "a skip lasts for ever": 9,
     "steps are not filled": 8,
-    "anybody can start": 12,
-    "nobody is overdue": -8,
+    "any request can start": 12,
+    "no request is overdue": -8,
     "half the credit": 18,
     "credits are kept": 18,
     "the published guard lets all in": 73,
-    "any pace will do": -9,
+    "any target will do": -9,
     "the first holds up the queue": -9,
     "shares are not looked at": -7,
     "no SLO counts as one": 7,

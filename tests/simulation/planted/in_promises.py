@@ -48,7 +48,7 @@ def _steps_not_filled(patch: _Patch) -> None:
     patch.setattr(_module("scorpio.engine.scheduler"), "filled", lambda *args: None)
 
 
-def _anybody_can_start(patch: _Patch) -> None:
+def _any_can_start(patch: _Patch) -> None:
     """And no step is filled: a plan may count on requests that vLLM will not start."""
     _steps_not_filled(patch)
     patch.setattr(_module("scorpio.engine.gated_queue"), "cannot_start", lambda request: False)
@@ -62,7 +62,7 @@ def _longest_step_is_constant(patch: _Patch) -> None:
     patch.setattr(_module("scorpio.core.policies.scorpio.policy"), "step_decodes", step_decodes)
 
 
-def _nobody_is_owed(patch: _Patch) -> None:
+def _no_request_is_owed(patch: _Patch) -> None:
     patch.setattr(Deficit, "pay", property(lambda self: False))
     patch.setattr(Admission, "keep_for", lambda self, view: None)
 
@@ -76,7 +76,7 @@ def _choices_one_by_one(patch: _Patch) -> None:
 
 
 def _prompts_cut(patch: _Patch) -> None:
-    """Where prompts may not be cut, a paced step never has room for a whole one."""
+    """Where prompts may not be cut, a short step never has room for a whole one."""
 
     def apply_plan(scheduler: Any, queue: Any, starts: Any, plan: Any, *more: Any) -> None:
         real(scheduler, queue, starts, plan, *more)
@@ -158,7 +158,7 @@ def _broken_promises_lead(patch: _Patch) -> None:
 
 
 def _all_have_an_slo(patch: _Patch) -> None:
-    """And everybody a deadline, as if all had asked for a minute."""
+    """And each a deadline, as if all had asked for a minute."""
 
     def deadline_s(view: RequestView) -> float:
         return view.arrival_s + min(view.slo.ttft_s, view.slo.e2e_s, 60.0)
@@ -193,7 +193,7 @@ def _head_holds_up(patch: _Patch) -> None:
 
 
 def _credits_are_kept(patch: _Patch) -> None:
-    """By the slot, whoever has it next."""
+    """By the slot, whichever request has it next."""
     patch.setattr(CreditBook, "reset", lambda self, slot: None)
 
 
@@ -211,9 +211,9 @@ def _breaker_stays_open(patch: _Patch) -> None:
 
 BUGS = [
     Bug("steps are not filled", "1: work conservation", _steps_not_filled),
-    Bug("anybody can start", "1: steps for requests that cannot", _anybody_can_start),
+    Bug("any request can start", "1: steps for requests that cannot", _any_can_start),
     Bug("a broken promise leads", "2", _broken_promises_lead),
-    Bug("nobody is overdue", "3: unbounded overtaking", _nobody_is_owed),
+    Bug("no request is overdue", "3: unbounded overtaking", _no_request_is_owed),
     Bug("the longest step is 0.25 s", "4", _longest_step_is_constant, pairs=True),
     Bug("no SLO counts as one", "7", _all_have_an_slo),
     Bug("a pause counts as waiting", "7", _pauses_count, pairs=True),
@@ -232,7 +232,7 @@ BUGS = [
     Bug("half the credit", "9", _half_the_credit),
     Bug("credits are kept", "11", _credits_are_kept),
     Bug("the first holds up the queue", "17", _head_holds_up),
-    Bug("any pace will do", "18", _method(Admission, "keeps_target", lambda self, view: True)),
+    Bug("any target will do", "18", _method(Admission, "keeps_target", lambda self, view: True)),
     Bug("the published guard lets all in", "18", _method(TpotGuard, "admits", lambda *a: True)),
     Bug("shares are not looked at", "27", _method(TenantShares, "over_share", lambda *a: None)),
     Bug(

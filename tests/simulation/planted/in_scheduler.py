@@ -52,14 +52,14 @@ def _gate_stays_shut(patch: _Patch) -> None:
     patch.setattr(GatedQueue, "open_all", lambda self: None)
 
 
-def _table_keeps_who_started(patch: _Patch) -> None:
+def _table_keeps_those_that_started(patch: _Patch) -> None:
     def forget(self: Any, request: Any) -> None:
         del self._all[request.request_id]
 
     patch.setattr(GatedQueue, "_forget", forget)
 
 
-def _table_keeps_who_left(patch: _Patch) -> None:
+def _table_keeps_those_that_left(patch: _Patch) -> None:
     def remove_requests(self: Any, requests: Any) -> None:
         for request in requests:
             self._all.pop(request.request_id, None)
@@ -122,7 +122,7 @@ def _adapters_have_no_places(patch: _Patch) -> None:
 
 
 def _any_plan_will_do(patch: _Patch) -> None:
-    """And a policy that refuses whoever runs already and was preempted."""
+    """And a policy that refuses one that runs already and was preempted."""
     patch.setattr(adapter, "check_plan", lambda plan, snapshot: None)
     _policy_plans(patch, lambda snapshot: {"reject": _all_waiting(snapshot)})
 
@@ -169,7 +169,7 @@ def _decodes_behind_prefills(patch: _Patch) -> None:
     patch.setattr(apply, "_order_running", order)
 
 
-def _slots_of_nobody(patch: _Patch) -> None:
+def _slots_of_none(patch: _Patch) -> None:
     patch.setattr(running_table.RunningTable, "first_token", lambda self, i, now_s: None)
 
 
@@ -233,8 +233,8 @@ BUGS = [
     Bug("who ended is remembered", "state that leaks", _ended_is_remembered),
     Bug("first tokens pile up", "state that leaks", _first_tokens_pile_up),
     Bug("the gate stays shut", "1: a step is empty", _gate_stays_shut),
-    Bug("the table keeps who started", "state that leaks", _table_keeps_who_started),
-    Bug("the table keeps who left", "state that leaks", _table_keeps_who_left),
+    Bug("the table keeps those that started", "state that leaks", _table_keeps_those_that_started),
+    Bug("the table keeps those that left", "state that leaks", _table_keeps_those_that_left),
     Bug("slots leak", "state that leaks", _slots_leak),
     Bug("two rows share a slot", "a wrong picture", _slots_shared),
     Bug("rows out of order", "a wrong picture", _rows_out_of_order),

@@ -75,7 +75,7 @@ class EndsTwice(_Buggy):
 
 class AnswersStranger(_Buggy):
     def sabotage(self, outputs: Any) -> None:
-        outputs[0].outputs.append(_ended("nobody", None))
+        outputs[0].outputs.append(_ended("unknown", None))
 
 
 class EndsButKeepsRunning(_Buggy):

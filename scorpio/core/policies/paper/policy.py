@@ -158,7 +158,7 @@ class ScorpioPaper:
         tokens = float(running.context_tokens.sum() + running.prefill_left.sum())
         claim = BatchClaim.of(target_s, tokens)
         for row in range(first):  # preempted: they come back before all new ones
-            claim = claim.plus(self._pace(waiting[row]), waiting[row].prompt_tokens)
+            claim = claim.plus(self._target_s(waiting[row]), waiting[row].prompt_tokens)
         queued = float(running.prefill_left.sum()) + float(waiting.prefill_tokens[:first].sum())
         enough_tokens = self._limits.token_budget * _MAX_STEPS_OF_PROMPTS
         joining: list[Forecast] = []
@@ -166,7 +166,7 @@ class ScorpioPaper:
             if len(joining) == room or enough_tokens <= 0:
                 break
             view = waiting[row]
-            claim = claim.plus(self._pace(view), view.prompt_tokens)
+            claim = claim.plus(self._target_s(view), view.prompt_tokens)
             # Alone it passes (`_unservable`, `_targets`): an empty batch never turns its head away.
             tested = self._options.tpot_guard and claim.members > 1
             if tested and not self._tpot.admits(claim, view.expected_output_tokens):
@@ -183,11 +183,11 @@ class ScorpioPaper:
         part in the share TRP of the steps of the batch `joined`."""
         ttft_s = self._ttft.margin_s + self._ttft.model.prefill_s(queued)
         step_s = self._tpot.estimate_s(joined, view.expected_output_tokens)
-        share = joined.share(self._pace(view), self._options.best_effort_tpot_s)
+        share = joined.share(self._target_s(view), self._options.best_effort_tpot_s)
         waited_s = max(now_s - view.arrival_s, 0.0)
         return Forecast(view.request_id, waited_s + ttft_s, step_s / share)
 
-    def _pace(self, view: RequestView) -> float:
+    def _target_s(self, view: RequestView) -> float:
         """TPOT SLO of a waiting request; inf where it is out of reach even alone."""
         feasible_s = self._tpot.feasible_s(view.prompt_tokens, view.expected_output_tokens)
         return view.slo.tpot_s if view.slo.tpot_s >= feasible_s else math.inf

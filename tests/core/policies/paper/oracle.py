@@ -54,14 +54,14 @@ class PaperOracle:
         return self.join(scene, started, queue + behind), refused, skipped
 
     def join(self, scene: Scene, started: list[RequestView], queue: list[RequestView]) -> list[str]:
-        batch = [(self.pace(r), max(r.computed, r.to_compute)) for r in scene.running]
-        batch += [(self.waiting_pace(v), v.prompt_tokens) for v in started]
+        batch = [(self.target_s(r), max(r.computed, r.to_compute)) for r in scene.running]
+        batch += [(self.waiting_target_s(v), v.prompt_tokens) for v in started]
         admitted: list[str] = []
         tokens = 0
         for view in queue:
             if len(batch) >= scene.limits.max_num_seqs or tokens >= 4 * scene.limits.token_budget:
                 break
-            larger = [*batch, (self.waiting_pace(view), view.prompt_tokens)]
+            larger = [*batch, (self.waiting_target_s(view), view.prompt_tokens)]
             if not self.passes(larger, view.expected_output_tokens):
                 break
             batch = larger
@@ -81,10 +81,10 @@ class PaperOracle:
         alone = [(view.slo.tpot_s, view.prompt_tokens)]
         return not self.passes(alone, view.expected_output_tokens)
 
-    def waiting_pace(self, view: RequestView) -> float:
+    def waiting_target_s(self, view: RequestView) -> float:
         return math.inf if self.impossible(view) else view.slo.tpot_s
 
-    def pace(self, row: Row) -> float:
+    def target_s(self, row: Row) -> float:
         step_s = self.speed.decode.step_s(1, row.computed)
         return math.inf if KAPPA * step_s > SAFETY * row.view.slo.tpot_s else row.view.slo.tpot_s
 
@@ -93,10 +93,12 @@ class PaperOracle:
             if row.joined:
                 self.credit[row.slot] = 0
         decodes = {i: row for i, row in enumerate(rows) if row.is_decode}
-        tightest = min((self.pace(row) for row in decodes.values()), default=math.inf)
+        tightest = min((self.target_s(row) for row in decodes.values()), default=math.inf)
         skipped = set()
         for index, row in decodes.items():
-            credit = self.credit.get(row.slot, 0) + math.ceil(share(tightest, self.pace(row)) * ONE)
+            credit = self.credit.get(row.slot, 0) + math.ceil(
+                share(tightest, self.target_s(row)) * ONE
+            )
             if credit < ONE:
                 skipped.add(index)
             self.credit[row.slot] = credit - ONE if credit >= ONE else credit

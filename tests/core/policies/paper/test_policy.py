@@ -124,7 +124,7 @@ def test_refused_ones_do_not_count_for_those_behind() -> None:
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.WAIT, OnMiss.DEGRADE])
-def test_who_asked_not_to_be_refused_is_not(on_miss: OnMiss) -> None:
+def test_one_that_asked_not_to_be_refused_is_not(on_miss: OnMiss) -> None:
     late = ask("r1", Slo(0.06, on_miss=on_miss), 2000)
     answer = plan(late, ask("r2", Slo(5.0), 10))
     assert not answer.reject
@@ -179,7 +179,7 @@ def test_impossible_tpot_is_refused_at_once_wherever_it_waits(place: int) -> Non
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.WAIT, OnMiss.DEGRADE])
-def test_impossible_tpot_that_may_not_be_refused_freezes_nobody(on_miss: OnMiss) -> None:
+def test_impossible_tpot_that_may_not_be_refused_freezes_no_other(on_miss: OnMiss) -> None:
     """The tightest-TPOT attack: one 1 ms request, waiting or running, must not stop the rest."""
     mad = Slo(60.0, 0.001, on_miss=on_miss)
     assert plan(ask("r1", mad), ask("r2", Slo(61.0, 0.05))).admit == ["r1", "r2"]
@@ -223,7 +223,7 @@ def test_shares_of_the_steps_by_hand() -> None:
 
 
 def test_tightest_follows_the_running_decodes_at_once() -> None:
-    """Invariant 7: the tight one aborts, and nobody sits out any more."""
+    """Invariant 7: the tight one aborts, and none sits out any more."""
     policy, slow = paper(), decode("r2", 4, Slo(9.0, 0.06))
     assert skips(policy, (decode("r1", 0), slow), 1) == [{"r2"}]
     assert skips(policy, (slow,), 5) == [set()] * 5
@@ -280,7 +280,7 @@ def test_four_steps_of_prompts_are_named_and_no_more() -> None:
         assert list(made.admit or ()) == named
 
 
-def test_who_is_late_behind_preempted_ones_is_the_one_refused() -> None:
+def test_one_that_is_late_behind_preempted_ones_is_the_one_refused() -> None:
     policy = policy_for("scorpio-paper", LIMITS)
     back, late = (RequestView(f"r{n}", n, NOW_S, 5000, 50, Slo(0.01)) for n in (1, 2))
     late = dataclasses.replace(late, slo=Slo(0.2))

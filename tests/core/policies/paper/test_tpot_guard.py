@@ -61,7 +61,7 @@ def test_infeasible_is_failing_alone(slo: float, prompt: int, output: int) -> No
 
 
 @given(st.lists(st.tuples(slos, sizes, sizes), min_size=1, max_size=20))
-def test_nobody_above_the_screen_is_infeasible(requests: list[tuple[float, int, int]]) -> None:
+def test_no_request_above_the_screen_is_infeasible(requests: list[tuple[float, int, int]]) -> None:
     slo, prompt, output = (np.array(column, dtype=np.float64) for column in zip(*requests))  # noqa: B905
     screen_s = GUARD.feasible_s(float(prompt.max()), float(output.max()))
     assert not (GUARD.infeasible(slo, prompt, output) & (slo > screen_s + 1e-9)).any()

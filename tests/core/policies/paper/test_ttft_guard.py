@@ -73,7 +73,7 @@ def test_below_the_knee_the_floor_alone_decides() -> None:
 
 
 @pytest.mark.parametrize("waiting", [[], [(math.inf, 10, True)] * 3, [(-1.0, 10, False)] * 3])
-def test_nobody_to_refuse(waiting: Waiting) -> None:
+def test_no_request_to_refuse(waiting: Waiting) -> None:
     assert walk(HAND, 10.0, 1e9, waiting) == ([], [])
 
 

@@ -46,7 +46,7 @@ def test_one_request_is_a_batch_of_one() -> None:
 
 
 def test_a_best_effort_share_is_never_more_than_one() -> None:
-    # All SLOs are slower than the best-effort pace of 1 s.
+    # All SLOs are slower than the best-effort TPOT of 1 s.
     assert trp(np.array([5.0, math.inf]), BEST_EFFORT_S).tolist() == [1.0, 1.0]
     assert BatchClaim.of(np.array([5.0, math.inf]), 0.0).vbs(BEST_EFFORT_S) == pytest.approx(2.0)
 

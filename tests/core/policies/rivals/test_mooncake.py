@@ -1,4 +1,4 @@
-"""`mooncake`: is the forecast at arrival right, and is everybody judged exactly once?"""
+"""`mooncake`: is the forecast at arrival right, and is each request judged exactly once?"""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_an_unfinished_prefill_still_computes_is_context_once() -> None:
     assert plan(ask("r900", Slo(9.0, 0.02852)), running=running).stock
 
 
-def test_who_will_have_left_by_then_does_not_count() -> None:
+def test_one_that_will_have_left_by_then_does_not_count() -> None:
     # A prompt of 20,000 takes over a second; these have a predicted 10 tokens and stay a moment.
     leaving = tuple(decode(i, predicted=11.0) for i in range(200))
     slo = Slo(9.0, 0.015)
@@ -83,14 +83,14 @@ def test_a_newcomer_must_not_break_the_promises_of_the_batch() -> None:
     assert plan(ask("r902", Slo(9.0, 5.0)), running=(*running[:200], mad)).stock
 
 
-def test_who_asked_for_nothing_is_not_refused_for_the_sake_of_others() -> None:
+def test_one_that_asked_for_nothing_is_not_refused_for_the_sake_of_others() -> None:
     tight = Row(ask("r901", Slo(9.0, 0.028)), 200, True, 500, 100, 10)
     running = (*(decode(i) for i in range(200)), tight)
     assert plan(ask("r902", NO_SLO), running=running).stock
     assert not plan(ask("r902", Slo(tpot_s=5.0), 500_000)).reject  # any TTFT will do
 
 
-def test_measured_prefill_share_stretches_the_pace() -> None:
+def test_measured_prefill_share_stretches_the_target() -> None:
     policy = policy_for("mooncake", LIMITS)
     newcomer = ask("r1", Slo(9.0, 0.02))
     scene = Scene(LIMITS, (), ((newcomer, False),))
@@ -111,7 +111,7 @@ def test_judged_once_at_arrival() -> None:
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.WAIT, OnMiss.DEGRADE])
-def test_who_asked_not_to_be_refused_is_not(on_miss: OnMiss) -> None:
+def test_one_that_asked_not_to_be_refused_is_not(on_miss: OnMiss) -> None:
     assert plan(ask("r1", Slo(0.001, on_miss=on_miss))).stock
 
 
@@ -155,8 +155,8 @@ def test_decodes_take_their_part_of_the_token_budget() -> None:
         assert told.ttft_s == pytest.approx(0.02 + steps * 0.010)
 
 
-def test_a_pace_out_of_reach_is_no_promise_to_keep() -> None:
-    # 11.6 + 0.03 ms alone: 11 ms bind nobody, so a third one may join them.
+def test_a_target_out_of_reach_is_no_promise_to_keep() -> None:
+    # 11.6 + 0.03 ms alone: 11 ms bind no other, so a third one may join them.
     asked = ask("r2", Slo(9.0, 0.011, on_miss=OnMiss.WAIT)), ask("r3", Slo(9.0, 0.05))
     made = plan(*asked)
     assert made.stock

@@ -1,4 +1,4 @@
-"""`edf` and `sjf`: is the order right, and is nobody refused or held?"""
+"""`edf` and `sjf`: is the order right, and is none refused or held?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def admitted(name: str, *waiting: RequestView, running: tuple[Row, ...] = ()) ->
     return list(plan.admit or ())
 
 
-def test_earliest_deadline_first_whoever_arrived_first() -> None:
+def test_earliest_deadline_first_whichever_arrived_first() -> None:
     asked = (ask("r1", Slo(7.5), waited_s=7.2), ask("r2", Slo(0.5)), ask("r3"), ask("r4", Slo(0.2)))
     assert admitted("edf", *asked) == ["r4", "r1", "r2", "r3"]
 
@@ -61,7 +61,7 @@ def test_ageing_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["edf", "sjf"])
-def test_no_more_than_could_start_and_stock_when_nobody_waits(name: str) -> None:
+def test_no_more_than_could_start_and_stock_when_none_waits(name: str) -> None:
     policy = policy_for(name, LIMITS)
     assert policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), ()))) is STOCK_STEP
     many = tuple(ask(f"r{i}", Slo(1.0 + i)) for i in range(20))

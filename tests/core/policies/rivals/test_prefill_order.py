@@ -74,7 +74,7 @@ def test_an_unfinished_prefill_is_one_of_them() -> None:
     ]
 
 
-def test_who_can_no_longer_make_it_goes_last() -> None:
+def test_one_that_can_no_longer_make_it_goes_last() -> None:
     running = half(0, 5000, 0, 14.0), half(1, 100, 0, 99.0)
     waiting = prompt("w2", 3001, 13.0), prompt("w3", 3000, 13.0), prompt("w4", 10, 50.0)
     assert [(j.is_running, j.row) for j in jobs(running, waiting)] == [
@@ -93,7 +93,7 @@ def test_preempted_ones_come_before_all() -> None:
 
 
 @pytest.mark.parametrize(("seats", "rows"), [(3, [0, 1]), (2, [0])])
-def test_nobody_waiting_is_looked_at_without_a_seat(seats: int, rows: list[int]) -> None:
+def test_no_request_waiting_is_looked_at_without_a_seat(seats: int, rows: list[int]) -> None:
     waiting = prompt("w1", 40, 90.0), prompt("w2", 10, 12.0)
     found = jobs((decode(0),), waiting, started=1, seats=seats)
     assert [job.row for job in found] == rows

@@ -73,14 +73,14 @@ def test_a_step_without_any_room_still_has_a_budget() -> None:
     assert pick(waits(0), waiting=1, budget=0).token_budget == 1
 
 
-def test_who_is_not_chosen_is_deferred() -> None:
+def test_one_that_is_not_chosen_is_deferred() -> None:
     running = half(0, 60, 10), decode(1), half(2, 90, 0)
     made = pick(runs(2, 90), runs(0, 50), running=running)
     assert list(made.defer_prefill) == [0]
     assert made.token_budget == 91
 
 
-def test_the_last_one_may_have_a_part_when_nobody_chosen_stands_behind_it() -> None:
+def test_the_last_one_may_have_a_part_when_none_chosen_stands_behind_it() -> None:
     running = half(0, 60, 0), half(1, 90, 0)
     # Row 1 in part, behind row 0: vLLM serves row 0 first.
     assert list(pick(runs(0, 60), runs(1, 90), running=running).defer_prefill) == []
@@ -108,13 +108,13 @@ def test_decodes_before_it_lose_nothing() -> None:
 
 
 def test_the_engine_does_something() -> None:
-    """All that runs is an unfinished prefill for which there is no room, and nobody starts."""
+    """All that runs is an unfinished prefill for which there is no room, and none starts."""
     made = pick(runs(0, 60), running=(half(0, 60, 0),), budget=0)
     assert list(made.defer_prefill) == []
 
 
 @pytest.mark.parametrize(("seats", "admit"), [(2, ["w20"]), (1, []), (3, ["w20", "w21"])])
-def test_who_starts_needs_a_seat(seats: int, admit: list[str]) -> None:
+def test_one_that_starts_needs_a_seat(seats: int, admit: list[str]) -> None:
     made = pick(waits(0, 20), waits(1, 20), running=(decode(0),), waiting=2, seats=seats)
     assert made.admit == admit
 
@@ -132,14 +132,14 @@ def test_one_that_overtakes_a_prefill_must_find_kv_for_all_of_its_prompt(
     assert made.admit == admit
 
 
-def test_who_starts_takes_kv_from_the_next() -> None:
+def test_one_that_starts_takes_kv_from_the_next() -> None:
     jobs = waits(0, 20, 10), waits(1, 20)
     running = (half(0, 60, 0),)
     assert pick(*jobs, running=running, waiting=2, kv_free=150).admit == ["w20", "w21"]
     assert pick(*jobs, running=running, waiting=2, kv_free=149).admit == ["w20"]
 
 
-def test_nobody_is_overtaken_when_all_prefills_are_chosen() -> None:
+def test_no_request_is_overtaken_when_all_prefills_are_chosen() -> None:
     made = pick(runs(0, 60), waits(0, 20), running=(half(0, 60, 0),), waiting=1, preempt=False)
     assert made.admit == ["w20"]
 

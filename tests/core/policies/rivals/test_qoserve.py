@@ -70,17 +70,17 @@ def test_a_step_that_executes_still_takes_from_the_slack() -> None:
 
 def test_no_slack_no_prefill() -> None:
     # S = 12.01 ms leaves 0.34 ms beyond the decode itself: 11 tokens; S = 11.6 ms leaves none.
-    def paced(tpot_s: float) -> Row:
+    def decoding(tpot_s: float) -> Row:
         view = ask("r1", Slo(1.0, tpot_s), 100, 0.1)
         return Row(view, 0, False, 500, 100, 1)
 
-    some = plan(ask("r2"), running=(paced(0.01201),))
+    some = plan(ask("r2"), running=(decoding(0.01201),))
     assert (some.admit, some.token_budget) == (["r2"], 1 + 11)
-    none = plan(ask("r2"), running=(paced(0.0116), prefill("r3", 1, 50)))
+    none = plan(ask("r2"), running=(decoding(0.0116), prefill("r3", 1, 50)))
     assert (none.admit, none.token_budget, none.defer_prefill) == ([], 1, [1])
 
 
-def test_a_hopeless_decode_holds_nobody_back() -> None:
+def test_a_hopeless_decode_holds_none_back() -> None:
     late = Row(ask("r1", Slo(1.0, 0.05), 100, 9.0), 0, False, 500, 100, 9)
     answer = plan(ask("r2", prompt=5000), running=(late,))
     assert answer.token_budget == 2048
@@ -133,7 +133,7 @@ def test_a_prefill_that_can_be_finished_need_not_yield() -> None:
     assert (answer.admit, answer.defer_prefill, answer.token_budget) == (["r2"], [], 1300)
 
 
-def test_nobody_overtakes_whose_kv_does_not_fit() -> None:
+def test_no_request_overtakes_whose_kv_does_not_fit() -> None:
     long = prefill("r1", 0, 8000, done=90_000)  # 10,000 of 100,000 tokens are free
     answer = plan(ask("r2", Slo(5.0), 9500), running=(long,))
     assert answer.defer_prefill == []

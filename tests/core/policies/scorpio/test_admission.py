@@ -1,4 +1,4 @@
-"""Who may join a batch? Room, KV, adapters and paces, each with the number where it ends."""
+"""Who may join a batch? Room, KV, adapters and TPOT targets, each with the number where it ends."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def growing(
     )  # fmt: skip
 
 
-def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
+def test_a_target_that_cannot_be_kept_alone_binds_no_other() -> None:
     alone_s = 0.011 + 0.01  # one sequence of 1,000 tokens
     contexts = np.array([1000, 1000])
     assert tightest_target_s(MODEL, contexts, np.array([alone_s + 1e-9, 0.5])) == pytest.approx(
@@ -76,10 +76,10 @@ def test_a_pace_that_cannot_be_kept_alone_binds_nobody() -> None:
     [
         (0.026, 0.050, 0.1, True),
         (0.025, 0.050, 0.1, False),  # half of it, no more
-        (0.026, 0.050, 0.05, False),  # the batch keeps this pace anyway
+        (0.026, 0.050, 0.05, False),  # the batch keeps this target anyway
     ],
 )
-def test_a_pace_for_which_most_steps_would_be_overhead(
+def test_a_target_for_which_most_steps_would_be_overhead(
     fixed_s: float, target_s: float, tightest_s: float, waste: bool
 ) -> None:
     step = step_of(MODEL, NOTHING, START_S, fixed_s=fixed_s)
@@ -143,7 +143,7 @@ def test_an_adapter_that_finds_its_place_keeps_no_others_out() -> None:
     assert batch.takes(ask(adapter=1))
 
 
-def test_its_own_pace_is_kept_beside_those_that_are_in() -> None:
+def test_its_own_target_is_kept_beside_those_that_are_in() -> None:
     # Two sequences; 100 tokens of context, its prompt of 100 and half of its answer of 100.
     step_s = 0.012 + 250 * 1e-5
     batch = growing()
@@ -162,19 +162,19 @@ def test_an_answer_of_unknown_length_is_as_long_as_others() -> None:
             assert not growing().keeps_target(replace(view, slo=Slo(10.0, step_s - 1e-9)))
 
 
-def test_an_empty_batch_takes_anybody() -> None:
+def test_an_empty_batch_takes_any() -> None:
     batch = growing((), seats=1)
     hopeless = ask(tokens=10_000, tpot_s=1e-6, adapter=3)
     assert batch.keeps_target(hopeless) is True
     assert batch.takes(hopeless) is True
 
 
-def test_a_pace_that_wastes_the_engine_does_not_join() -> None:
+def test_a_target_that_wastes_the_engine_does_not_join() -> None:
     assert growing(fixed_s=0.026).keeps_target(ask(tpot_s=0.053))
     assert not growing(fixed_s=0.026).keeps_target(ask(tpot_s=0.051))
 
 
-def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:
+def test_the_tightest_target_of_those_that_join_is_the_batchs() -> None:
     def told_s(prefill_share: float) -> float:
         batch = growing(prefill_share=prefill_share)
         batch.join(ask(tpot_s=0.05))
@@ -183,7 +183,7 @@ def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:
     step_s = 0.012 + 200 * 1e-5
     assert told_s(0.0) == pytest.approx(step_s)
     assert told_s(0.5) == pytest.approx(2 * step_s)
-    assert told_s(0.9) == 0.05  # prefill takes no more than this pace leaves
+    assert told_s(0.9) == 0.05  # prefill takes no more than this target leaves
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_tightest_pace_of_those_that_join_is_the_batchs() -> None:
         (ask(tpot_s=0.02, ttft_s=0.5), True),  # its first token is late already
     ],
 )
-def test_a_pace_that_nobody_keeps_binds_nobody(view: RequestView, bound: bool) -> None:
+def test_a_target_that_is_never_kept_binds_no_other(view: RequestView, bound: bool) -> None:
     batch = growing(prefill_share=0.99)
     batch.join(view, bound)
     assert batch.tpot_s() == 1.0
@@ -219,14 +219,14 @@ def test_those_behind_leave_an_eighth_of_the_kv() -> None:
 
 def test_those_behind_may_always_be_their_share_of_the_batch() -> None:
     rows = tuple(decode(slot) for slot in range(8))
-    # No seat to spare and no pace: but none of 8 stands behind.
+    # No seat to spare and no target: but none of 8 stands behind.
     batch = growing(rows, tightest_s=0.001, seats=9, kv_free=4000)
     assert batch.takes(ask(), behind=True) is True
     batch.join(ask(), behind=True)
     assert not growing((*rows[1:], late(0)), 0.001, 9, 4000).takes(ask("b"), behind=True)
 
 
-def test_beyond_their_share_they_leave_seats_and_pace() -> None:
+def test_beyond_their_share_they_leave_seats_and_target() -> None:
     # Three sequences; 200 tokens of context, its 100 and half of its answer.
     rows, step_s = (decode(0), late(1)), 0.013 + 350 * 1e-5
     assert growing(rows, step_s / 0.875 + 1e-9, 16, 4000).takes(ask(), behind=True)
@@ -241,7 +241,7 @@ def test_those_without_a_deadline_stand_behind() -> None:
     assert not growing(rows, 0.001, 8, 4000).takes(ask(), behind=True)
 
 
-def test_who_joins_behind_is_counted() -> None:
+def test_one_that_joins_behind_is_counted() -> None:
     rows = tuple(decode(slot) for slot in range(7))
     batch = growing(rows, tightest_s=0.001, seats=9, kv_free=4000)
     batch.join(ask("a"), bound=False)  # not behind: still none of 8

@@ -47,8 +47,8 @@ def test_the_one_that_crowds_out_others() -> None:
     assert over(shares("abmmmmmmmm", "aabbm"), "mab") == pytest.approx([2.0, 0.0, 0.0])
 
 
-def test_who_takes_what_others_leave_is_not_over() -> None:
-    assert over(shares("abmmmmmmmm"), "mab") == [0.0, 0.0, 0.0]  # nobody was refused
+def test_one_that_takes_what_others_leave_is_not_over() -> None:
+    assert over(shares("abmmmmmmmm"), "mab") == [0.0, 0.0, 0.0]  # none was refused
     assert over(shares("abmmmmmmmm", "mmm"), "mab") == [0.0, 0.0, 0.0]  # only m itself
 
 
@@ -57,7 +57,7 @@ def test_large_ones_that_share_alike_are_not_over() -> None:
     assert over(shares("xxxxyyyyzzzzsst", "xxxyyyzzz"), "xyzst") == [0.0] * 5
 
 
-def test_who_runs_on_is_not_booked_again() -> None:
+def test_one_that_runs_on_is_not_booked_again() -> None:
     found = TenantShares(1.25, lambda _: 1.0)
     rows = [Row(view(t), slot, False, 100, 100, 1) for slot, t in enumerate("mmmb")]
     found.served(0.0, running_batch(rows))

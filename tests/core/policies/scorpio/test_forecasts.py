@@ -18,7 +18,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.snapshot import StepSample
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
-from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE, decode, view
+from tests.core.policies.scorpio.hand import LIMITS, PROFILE, decode, view
 
 WIDE = limits(max_num_seqs=300, token_budget=2048, kv_tokens=1_000_000)
 
@@ -66,7 +66,7 @@ def test_scorpio_stock_step_tells_the_same() -> None:
     assert not ours(decode("d", 0.030), waiting=()).forecasts
 
 
-def test_scorpio_part_of_a_prompt_goes_on_at_the_pace_of_the_batch() -> None:
+def test_scorpio_part_of_a_prompt_goes_on_at_the_target_of_the_batch() -> None:
     # 168 of 1,000 tokens fit: 26.9 ms. Later steps take 30 ms, 10.1 of them for the decode;
     # 84 ms of prompt at 19.9 ms a step are 5 steps.
     made = ours(decode("d", 0.030), waiting=(view("w", 1000, 5.0, 0.03),))
@@ -83,7 +83,7 @@ def test_scorpio_only_the_last_to_join_is_cut() -> None:
 
 
 @pytest.mark.parametrize(("tightest_s", "tpot_s"), [(0.030, 2 * 0.0102), (0.012, 0.012)])
-def test_scorpio_prefill_stretches_the_pace_up_to_the_tightest(
+def test_scorpio_prefill_stretches_the_target_up_to_the_tightest(
     tightest_s: float, tpot_s: float
 ) -> None:
     policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
@@ -104,7 +104,7 @@ def test_paper_by_its_own_estimators() -> None:
     assert told.tpot_s == pytest.approx(2 * 1.3 * (6e-8 * 21_050 + 4.5e-5 + 0.0116))
 
 
-def test_paper_counts_those_who_join_before() -> None:
+def test_paper_counts_those_that_join_before() -> None:
     waiting = (ask(1, Slo(1.0), 1000), ask(2, Slo(2.0), 500))
     first, second = theirs("scorpio-paper", *waiting).forecasts
     assert second.ttft_s - first.ttft_s == pytest.approx(500 * 5.3e-5)
@@ -129,7 +129,7 @@ def test_mooncake_forecasts_nothing_for_the_refused() -> None:
 
 
 @pytest.mark.parametrize("name", policy_names())
-def test_only_who_waits_is_forecast_and_only_numbers(name: str) -> None:
+def test_only_those_that_wait_are_forecast_and_only_numbers(name: str) -> None:
     made = theirs(name, *(ask(i, Slo(5.0, 0.05), 100) for i in range(5)))
     told = list(made.forecasts)
     assert {f.request_id for f in told} <= {f"r{i}" for i in range(5)}
@@ -143,7 +143,7 @@ def test_prefill_share_is_measured_and_forgotten() -> None:
     assert share.value == 0.0
     share.observe(StepSample(50, 0.0, 0.0, 1, 0, 0.04), 0.01)
     assert share.value == pytest.approx(0.75)
-    share.observe(StepSample(0, 0.0, 0.0, 1, 0, 0.04), 0.01)  # without prefill: nobody's
+    share.observe(StepSample(0, 0.0, 0.0, 1, 0, 0.04), 0.01)  # without prefill: of none
     assert share.value == pytest.approx(0.375, rel=0.01)
     for _ in range(1000):
         share.observe(StepSample(0, 0.0, 0.0, 1, 0, 0.05), 0.05)

@@ -59,7 +59,7 @@ def test_never_is_half_as_long_again_as_it_takes(tokens: int, cached: int, steps
     assert engine.unservable(idle(), replace(soon, slo=Slo(math.inf, math.inf, soon.slo.ttft_s)))
 
 
-def test_a_pace_that_one_alone_cannot_keep_is_never_kept() -> None:
+def test_a_target_that_one_alone_cannot_keep_is_never_kept() -> None:
     engine = IdleEngine(MODEL, LIMITS)
     alone_s = 0.011 + 0.01  # a context of 1,000
     assert engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
@@ -123,7 +123,7 @@ def test_the_first_of_those_out_of_reach_is_the_one() -> None:
 @pytest.mark.parametrize(
     "view", [ask(1, tokens=1000), replace(ask(1, ttft_s=1.0), arrival_s=NOW_S - 1.0)]
 )
-def test_who_is_late_already_or_too_long_is_not_tried(view: RequestView) -> None:
+def test_one_that_is_late_already_or_too_long_is_not_tried(view: RequestView) -> None:
     engine = IdleEngine(MODEL, LIMITS)
     for _ in range(20):
         assert tried(engine, view) is None

@@ -84,7 +84,7 @@ def test_a_decode_is_no_prefill() -> None:
     assert jobs([ask(2)], running).row.tolist() == [0]
 
 
-def test_who_may_be_let_go_or_refused() -> None:
+def test_which_may_be_shed() -> None:
     kinds = [OnMiss.REJECT, OnMiss.DEGRADE, OnMiss.WAIT]
     waiting = [ask(n, ttft_s=10.0 + n, on_miss=kind) for n, kind in enumerate(kinds)]
     running = (
@@ -129,7 +129,7 @@ def sorted_out(*waiting: RequestView, started: int = 0) -> list[bool]:
     return jobs(waiting, started=started).sorted_out(SUPPLY).behind.tolist()
 
 
-def test_who_cannot_be_good_stands_behind_unless_it_is_refused() -> None:
+def test_one_that_cannot_be_good_stands_behind_unless_it_is_refused() -> None:
     # Due in 100 ms: 105 ms of work and a step of decodes.
     assert sorted_out(ask(1, ttft_s=5.1)) == [False]  # it will be refused
     assert sorted_out(ask(1, ttft_s=5.1, on_miss=OnMiss.WAIT)) == [True]
@@ -140,13 +140,13 @@ def test_who_cannot_be_good_stands_behind_unless_it_is_refused() -> None:
     assert sorted_out(ask(1, ttft_s=5.1, on_miss=OnMiss.WAIT), started=1) == [False]  # it goes on
 
 
-def test_a_pace_out_of_reach_is_a_promise_that_is_broken_on_arrival() -> None:
+def test_a_target_out_of_reach_is_a_promise_that_is_broken_on_arrival() -> None:
     alone_s = 0.011 + 100 * 1e-5
     for tpot_s, behind in ((alone_s * 0.999, True), (alone_s * 1.001, False)):
         assert sorted_out(ask(1, tpot_s=tpot_s, on_miss=OnMiss.WAIT)) == [behind]
 
 
-def test_who_has_no_deadline_is_good_whenever_it_comes() -> None:
+def test_one_that_has_no_deadline_is_good_whenever_it_comes() -> None:
     assert sorted_out(ask(1, ttft_s=math.inf)) == [True]
     found = jobs([ask(1), ask(2, ttft_s=math.inf)]).sorted_out(SUPPLY)
     assert found.work_s[1] == 0.0  # and takes no time from the others
@@ -174,7 +174,7 @@ def test_turns_of_those_behind_come_last_as_they_came() -> None:
     assert found.overdue_first(NONE).tolist() == [2]
 
 
-def test_those_let_go_are_refused_or_go_behind() -> None:
+def test_those_shed_are_refused_or_go_behind() -> None:
     found = jobs([ask(1, ttft_s=10.0), ask(2, ttft_s=11.0, on_miss=OnMiss.DEGRADE), ask(3)])
     turns = list(found.turns(np.array([0, 1]), pay=False))
     assert [(turn.row, turn.behind) for turn in turns] == [(2, False), (1, True)]
@@ -185,13 +185,13 @@ def test_those_let_go_are_refused_or_go_behind() -> None:
     [
         (ask(1), True),
         (ask(1, ttft_s=1.0, on_miss=OnMiss.WAIT), False),  # behind: its promise is broken
-        (ask(1, ttft_s=math.inf, tpot_s=0.1), True),  # the pace is all it asks for
+        (ask(1, ttft_s=math.inf, tpot_s=0.1), True),  # the target is all it asks for
         (ask(1, ttft_s=math.inf, tpot_s=0.1, on_miss=OnMiss.WAIT), True),
         (ask(1, ttft_s=math.inf, tpot_s=0.1, on_miss=OnMiss.WAIT, waited_s=61.0), False),
         (ask(1, ttft_s=math.inf, tpot_s=0.1, waited_s=61.0), True),  # it is refused instead
     ],
 )
-def test_whose_pace_must_be_kept_when_it_joins(view: RequestView, bound: bool) -> None:
+def test_whose_target_must_be_kept_when_it_joins(view: RequestView, bound: bool) -> None:
     (turn,) = jobs([view]).sorted_out(SUPPLY).turns(NONE, pay=False)
     assert turn.bound is bound
 

@@ -1,4 +1,4 @@
-"""Moore-Hodgson: as many on time as brute force finds, and nobody dropped for nothing."""
+"""Moore-Hodgson: as many on time as brute force finds, and none dropped for nothing."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_keeps_as_many_on_time_as_any_choice(rows: list[tuple[int, int]]) -> Non
 def test_drops_the_one_that_costs_not_the_one_that_misses() -> None:
     # Due 10, 11, 12; work 8, 2, 2: the third would be late at 12 only if 8+2+2 > 12. It is not.
     deadline_s = np.array([10.0, 11.0, 12.0])
-    everybody = np.ones(3, bool)
+    every_one = np.ones(3, bool)
     work_s = np.array([8.0, 2.0, 2.0])
-    assert not len(to_shed(deadline_s, work_s, lambda: work_s, everybody, lambda w: w))
+    assert not len(to_shed(deadline_s, work_s, lambda: work_s, every_one, lambda w: w))
     # With work 3 for the last, 13 > 12: the longest goes, and the two others are early.
     work_s = np.array([8.0, 2.0, 3.0])
-    assert to_shed(deadline_s, work_s, lambda: work_s, everybody, lambda w: w).tolist() == [0]
+    assert to_shed(deadline_s, work_s, lambda: work_s, every_one, lambda w: w).tolist() == [0]
 
 
 def test_cost_may_lie_beyond_the_work() -> None:
@@ -68,8 +68,8 @@ def test_cost_may_lie_beyond_the_work() -> None:
     ]
 
 
-def test_who_is_late_even_alone_goes_itself_whatever_it_costs() -> None:
-    # The second could not make it even alone. The first costs more, but its going helps nobody.
+def test_one_that_is_late_even_alone_goes_itself_whatever_it_costs() -> None:
+    # The second could not make it even alone. The first costs more, but its going helps none.
     deadline_s, work_s = np.array([10.0, 11.0]), np.array([8.0, 12.0])
     cost_s = np.array([90.0, 1.0])
     assert to_shed(deadline_s, work_s, lambda: cost_s, np.ones(2, bool), lambda w: w).tolist() == [
@@ -77,10 +77,10 @@ def test_who_is_late_even_alone_goes_itself_whatever_it_costs() -> None:
     ]
 
 
-def test_who_may_not_be_dropped_stays_and_drags_nobody_out() -> None:
+def test_one_that_may_not_be_dropped_stays_and_drags_no_other_out() -> None:
     deadline_s, work_s = np.array([1.0, 5.0, 50.0]), np.array([3.0, 2.0, 4.0])
     may_drop = np.array([False, True, True])
-    # The first is late even alone: nobody is dropped for it. The second still makes it at 5.
+    # The first is late even alone: none is dropped for it. The second still makes it at 5.
     assert not len(to_shed(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w))
     work_s[0] = 4.0  # now the second is late behind it, and only the second may go
     assert to_shed(deadline_s, work_s, lambda: work_s, may_drop, lambda w: w).tolist() == [1]
@@ -94,10 +94,10 @@ def test_a_flood_is_refused_over_several_steps() -> None:
     assert len(gone) == MAX_DROPS_PER_STEP
 
 
-def test_nobody_may_be_dropped() -> None:
+def test_no_request_may_be_dropped() -> None:
     late = np.full(20_000, 1.0)
     assert not len(to_shed(late, late, lambda: late, np.zeros(len(late), bool), lambda w: w))
-    only = np.arange(len(late)) == 7  # its going helps nobody else: they may not be dropped
+    only = np.arange(len(late)) == 7  # its going helps no other: they may not be dropped
     assert to_shed(late, late, lambda: late, only, lambda w: w).tolist() == [7]
 
 
@@ -137,7 +137,7 @@ def test_supply_of_prefill_time() -> None:
     assert done.tolist() == pytest.approx([10.02, 10.1, 10.3])
 
 
-def test_decodes_drift_by_what_each_step_takes_beyond_their_pace() -> None:
+def test_decodes_drift_by_what_each_step_takes_beyond_their_target() -> None:
     supply = PrefillSupply(start_s=10.0, first_step_s=0.1, decode_s=0.02, later_step_s=0.04)
     # Work of 0.18 s takes the first step and five more, each 10 ms too long for the first of these.
     drift = supply.drift_s(0.18, np.array([0.03, 0.04, 0.10]))

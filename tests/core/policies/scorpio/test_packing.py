@@ -107,7 +107,7 @@ def test_a_running_prefill_in_part_yields_to_those_that_start() -> None:
     packed = Step(A, running=(half(0, 50, 10),)).pack(Turn(0, 60, 0), Turn(0, 40, 10, running=True))
     assert packed.order == [0]  # it fits whole
     packed = Step(running=(half(0, 200, 10),)).pack(Turn(0, 190, 10, running=True))
-    assert packed.order == [0]  # nobody starts
+    assert packed.order == [0]  # none starts
     assert (packed.left, packed.prefix) == (90, 110)
 
 
@@ -200,7 +200,7 @@ def test_a_turn_is_lent_to_the_one_that_computes_the_beginning() -> None:
     assert packed.fill.tokens == 80
 
 
-def test_a_beginning_that_is_computed_by_nobody_any_more_is_its_own() -> None:
+def test_a_beginning_that_is_computed_no_more_is_its_own() -> None:
     decodes = (Row(view("p0", 0, 50), 0, False, 50, 50, 1),)
     follower = view("y", 2, 70, shared_tokens=48, shared_id=7)
     for computing in ({7: "p0"}, {7: "gone"}):

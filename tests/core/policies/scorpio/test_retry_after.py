@@ -14,8 +14,8 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.waiting import WaitingTable
 from tests.conformance.snapshots import NOW_S, Scene, proven, snapshot
-from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE
-from tests.core.policies.scorpio.test_policy import view as prompt
+from tests.core.policies.scorpio.hand import LIMITS, PROFILE
+from tests.core.policies.scorpio.hand import view as prompt
 
 
 def ask(seq: int, at_s: float, prompt: int = 100, ttft_s: float = 1.0) -> RequestView:
@@ -45,7 +45,7 @@ def refused(*beside: RequestView) -> Crowd:
         (ask(2, 10.1, prompt=101), False),  # another request
     ],
 )
-def test_who_came_back(view: RequestView, back: bool) -> None:
+def test_one_that_came_back(view: RequestView, back: bool) -> None:
     crowd = refused()
     waiting = table(view)
     crowd.follow(view.arrival_s, waiting)
@@ -57,7 +57,7 @@ def test_who_came_back(view: RequestView, back: bool) -> None:
     assert crowd.is_back(waiting, np.array([], dtype=np.int64)) is None
 
 
-def test_who_waited_beside_it_has_not_come_back() -> None:
+def test_one_that_waited_beside_it_has_not_come_back() -> None:
     beside = ask(2, 0.0, ttft_s=60.0)
     crowd = refused(beside)
     crowd.follow(1.0, table(beside))
@@ -66,7 +66,7 @@ def test_who_waited_beside_it_has_not_come_back() -> None:
 
 @pytest.mark.parametrize("where", ["waits", "runs"])
 def test_one_that_was_not_refused_after_all_was_promised_nothing(where: str) -> None:
-    """The engine drops a refusal when it knows more than the plan: nobody disobeyed."""
+    """The engine drops a refusal when it knows more than the plan: none disobeyed."""
     crowd, view = refused(), ask(1, 0.0)
     waiting, running = (table(view), []) if where == "waits" else (table(), [view])
     crowd.follow(0.1, waiting, running)
@@ -156,7 +156,7 @@ def test_a_promise_is_kept_for_its_time_and_a_grace(at_s: float, open_: bool) ->
 
 
 @pytest.mark.parametrize(("at_s", "back"), [(5.5, True), (5.49, False)])
-def test_who_comes_back_too_early_has_not_obeyed(at_s: float, back: bool) -> None:
+def test_one_that_comes_back_too_early_has_not_obeyed(at_s: float, back: bool) -> None:
     crowd, waiting = refused(), table(ask(2, at_s))
     crowd.follow(at_s, waiting)
     assert (crowd.is_back(waiting, np.array([0])) is not None) is back
@@ -179,7 +179,7 @@ def test_all_promises_are_looked_at_four_times_a_second() -> None:
     assert crowd.booked_s == 0.0
 
 
-def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_kind() -> None:
+def test_a_promise_holds_for_one_that_arrives_after_it_was_given_and_for_one_of_each_kind() -> None:
     crowd, first = Crowd(), ask(1, 0.0)
     crowd.book(
         0.0, table(first), [Told(v, 11.0, 10.0, 0.5) for v in (first, ask(2, 0.0, prompt=7))]
@@ -191,7 +191,7 @@ def test_a_promise_holds_for_who_arrives_after_it_was_given_and_for_one_of_each_
     assert found.tolist() == [True, True, False, False]
 
 
-def test_the_policy_follows_who_comes_back() -> None:
+def test_the_policy_follows_what_comes_back() -> None:
     policy = proven(Scorpio(PROFILE, LIMITS, ScorpioOptions()), PROFILE)
     asked = tuple(prompt(f"r{n}", 400, 0.3, arrival_s=NOW_S) for n in range(1, 31))
     made = policy.plan(NOW_S, snapshot(policy, Scene(LIMITS, (), tuple((v, False) for v in asked))))

@@ -50,7 +50,7 @@ def test_all_follow_one_that_runs() -> None:
     ]
 
 
-def test_what_nobody_else_needs_or_the_cache_holds_is_not_in_common() -> None:
+def test_what_no_other_needs_or_the_cache_holds_is_not_in_common() -> None:
     table = waiting((100, 0, 80, 7), (90, 80, 80, 8), (90, 64, 80, 0))
     assert columns(shared_work(table, ALL, ())) == [
         [100.0, 10.0, 26.0],

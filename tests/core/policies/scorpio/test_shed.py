@@ -78,7 +78,7 @@ def test_one_of_a_tenant_with_too_much_costs_more_than_any_other() -> None:
     ("share", "made_up_s"),
     [(0.0, 0.05 - 0.012), (0.5, 0.05 - 0.024), (0.9, 0.02 * 0.05)],  # next to nothing at least
 )
-def test_decodes_make_up_what_steps_leave_of_their_pace(share: float, made_up_s: float) -> None:
+def test_decodes_make_up_what_steps_leave_of_their_target(share: float, made_up_s: float) -> None:
     view = RequestView("d", 9, START_S - 1.0, 50, 64, Slo(5.0, 0.05))
     step, _ = scene([ask(1)], [Row(view, 0, False, 100, 100, 3)], share=share)
     assert step.decodes.alone_s == pytest.approx(0.012)

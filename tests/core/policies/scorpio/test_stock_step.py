@@ -85,7 +85,7 @@ def test_a_queue_is_no_light_load(count: int, light: bool) -> None:
 
 
 @pytest.mark.parametrize(("tokens", "light"), [(99, True), (100, False)])
-def test_all_who_wait_find_kv(tokens: int, light: bool) -> None:
+def test_all_that_wait_find_kv(tokens: int, light: bool) -> None:
     """Cached tokens are no work, but they need their blocks."""
     waiting = (ask(tokens=tokens, cached=60),)
     assert (step((), waiting, kv_tokens=100) is not None) is light
@@ -99,7 +99,7 @@ def test_all_who_wait_find_kv(tokens: int, light: bool) -> None:
         (0.0495, OnMiss.WAIT, True),  # it does not want to know
     ],
 )
-def test_who_cannot_be_in_time_would_rather_know(
+def test_one_that_cannot_be_in_time_would_rather_know(
     ttft_s: float, on_miss: OnMiss, light: bool
 ) -> None:
     waiting = (ask(ttft_s=ttft_s, on_miss=on_miss),)
@@ -112,7 +112,7 @@ GROWN_S = 0.0139
 
 @pytest.mark.parametrize("who", ["runs", "waits"])
 @pytest.mark.parametrize(("more_s", "light"), [(1e-6, True), (-1e-6, False)])
-def test_the_grown_batch_keeps_its_share_of_the_tightest_pace(
+def test_the_grown_batch_keeps_its_share_of_the_tightest_target(
     who: str, more_s: float, light: bool
 ) -> None:
     target_s = GROWN_S / 0.8 + more_s

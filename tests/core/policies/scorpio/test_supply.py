@@ -7,7 +7,7 @@ import pytest
 
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 
-# The coming step may take 140 ms; later ones keep a pace of 100 ms.
+# The coming step may take 140 ms; later ones keep a target of 100 ms.
 SUPPLY = PrefillSupply(50.0, 0.140, 0.040, 0.100)
 
 
@@ -29,7 +29,7 @@ def test_nothing_is_done_sooner_than_beside_the_next_decodes_alone() -> None:
     assert SUPPLY.soonest_s(np.array([0.0, 0.16])) == pytest.approx([50.04, 50.20])
 
 
-def test_decodes_with_a_tighter_pace_fall_behind_by_what_each_step_takes_too_long() -> None:
+def test_decodes_with_a_tighter_target_fall_behind_by_what_each_step_takes_too_long() -> None:
     # 0.16 s of work are done after 0.24 s: 0.1 s of steps beyond the coming one.
     assert SUPPLY.drift_s(0.16, np.array([0.100, 0.080, 0.050, 0.2])) == pytest.approx(
         [0.140, 0.160, 0.190, 0.140]

@@ -65,7 +65,7 @@ def test_a_forecast_is_of_tokens() -> None:
 
 
 def faster(scene: Scene) -> Scene:
-    """All that wait ask for twice the pace, and each step gives two tokens."""
+    """All that wait ask for half the time a token, and each step gives two tokens."""
     waiting = tuple(
         (replace(view, slo=replace(view.slo, tpot_s=view.slo.tpot_s / EACH)), started)
         for view, started in scene.waiting
@@ -75,7 +75,7 @@ def faster(scene: Scene) -> Scene:
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(scenes())
-def test_twice_the_pace_with_two_tokens_a_step_is_the_same_plan(drawn: Scene) -> None:
+def test_twice_the_target_with_two_tokens_a_step_is_the_same_plan(drawn: Scene) -> None:
     """With nothing running: no token is due yet."""
     scene = replace(drawn, running=(), tokens_per_step=1.0)
     plans = []

@@ -11,7 +11,7 @@ import pytest
 from scorpio.core.policies.scorpio.learn.kv_price import KvPrice, kv_held
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.waiting import WaitingTable
-from tests.core.policies.scorpio.test_policy import view
+from tests.core.policies.scorpio.hand import view
 
 START_S = 1000.0
 STEP_S = 0.02

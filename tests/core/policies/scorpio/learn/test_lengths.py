@@ -13,7 +13,7 @@ from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from tests.conformance.snapshots import NOW_S, Row, Scene, snapshot
-from tests.core.policies.scorpio.test_policy import LIMITS, PROFILE, view
+from tests.core.policies.scorpio.hand import LIMITS, PROFILE, view
 
 ANSWERS = 1500
 
