@@ -39,14 +39,15 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """keys: None where only vLLM's own check counts. tells_slo: the engine knows other classes, so
-    each request's SLO is told. needs_restart: settings that are not in force yet. digest: of the
-    SLO file, "" without one."""
+    """keys: None where only vLLM's own check counts. weighted: a tenant has a weight.
+    tells_slo: the engine knows other classes, so each request's SLO is told. needs_restart:
+    settings that are not in force yet. digest: of the SLO file, "" without one."""
 
     settings: ScorpioSettings
     rules: SloRules
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     keys: ApiKeys | None = None
+    weighted: bool = False
     tells_slo: bool = False
     needs_restart: Sequence[str] = ()
     digest: str = ""
@@ -57,9 +58,8 @@ class Terms:
 
     def weight_of(self, tenant: Tenant | None) -> str:
         """For the engine; "" where no tenant has one. Without its own one counts 1."""
-        if all(known.settings.weight is None for known in self.tenants.values()):
-            return ""
-        return repr(1.0 if tenant is None else tenant.settings.weight or 1.0)
+        own = None if tenant is None else tenant.settings.weight
+        return repr(own or 1.0) if self.weighted else ""
 
     def slo_told(self, slo: Slo, slo_class: str) -> str:
         """For the engine; "" where it finds the same itself."""
@@ -67,9 +67,10 @@ class Terms:
 
     def is_tight(self, slo: Slo) -> bool:
         """The one definition of a tight request."""
-        first_s = min(slo.ttft_s, slo.e2e_s)
         settings = self.settings
-        return first_s * 1e3 <= settings.tight_ttft_ms or slo.tpot_s * 1e3 <= settings.tight_tpot_ms
+        # Divided as an SLO is: 0.07 s are not 70 ms to the last bit.
+        ttft_s, tpot_s = settings.tight_ttft_ms / 1000.0, settings.tight_tpot_ms / 1000.0
+        return min(slo.ttft_s, slo.e2e_s) <= ttft_s or slo.tpot_s <= tpot_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def make_terms(
         rules,
         {name: _tenant(name, entry, rules) for name, entry in settings.tenants.items()},
         ApiKeys(settings.tenants, tokens) if has_keys else None,
+        any(tenant.weight is not None for tenant in settings.tenants.values()),
         _classes(settings) != _classes(engine),
         [name for name in AT_START if getattr(settings, name) != getattr(engine, name)],
         digest,

@@ -44,6 +44,7 @@ def test_promises_that_were_broken(
     chat: Any = found.state()["by_class"]["chat"]  # type: ignore[index]
     assert chat["violations"] == {kind: int(kind in broken) for kind in ("ttft", "tpot", "e2e")}
     assert chat["outcomes"]["finished"] == 1
+    assert chat["good"] == int(not broken)
 
 
 def test_the_slack_of_first_tokens_is_counted_by_bounds() -> None:

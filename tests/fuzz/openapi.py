@@ -39,7 +39,6 @@ _FINE = {"responses": {"200": {"description": "fine"}}}
 OURS: Mapping[str, Any] = {
     "/scorpio/status": {"get": _FINE},
     "/scorpio/health": {"get": _FINE},
-    "/scorpio/config": {"put": _FINE},
     "/scorpio/policy": {
         "put": {"requestBody": {"content": {"application/json": {"schema": _POLICY}}}, **_FINE}
     },

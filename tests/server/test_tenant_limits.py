@@ -167,6 +167,15 @@ async def test_tight_requests_have_a_cap_of_their_own(
     assert (await keyed.chat(headers={"x-slo-tpot-ms": "30"})).status == 200
 
 
+@pytest.mark.parametrize("ms", [7, 29, 55, 57, 69, 70, 113, 1001])
+async def test_as_tight_as_the_bound_is_tight_to_the_bit(tmp_path: Path, ms: int) -> None:
+    top = f"tight_tpot_ms = {ms}\n[classes.edge]\ntpot_ms = {ms}"
+    keyed = Keyed(tmp_path, slo_file("most_tight = 0", top=top))
+    assert (await keyed.chat(vllm_xargs={"slo_class": "edge"})).status == 429
+    assert (await keyed.chat(headers={"x-slo-tpot-ms": str(ms)})).status == 429
+    assert (await keyed.chat(headers={"x-slo-tpot-ms": str(ms + 0.01)})).status == 200
+
+
 async def test_parts_of_a_body_count_each(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, slo_file("most_tight = 2", top=TIGHT))
     reply = await keyed.chat(n=3, headers={"x-slo-tpot-ms": "30"})
