@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from scorpio.ledger.entry import Entry
 from scorpio.ledger.files import Book, LedgerError
-from scorpio.ledger.ids import CHOICE, MADE_UNIQUE, PROMPT, kind_of, ledger_names
+from scorpio.ledger.ids import CHOICE, MADE_UNIQUE, OF_PARTS, PART, kind_of, ledger_names
 
 _SHOWN = 5
 
@@ -46,7 +46,7 @@ def find(book: Book, wanted: str) -> list[Entry]:
 def body_of(engine_id: str) -> str:
     """The id that vLLM's answer has."""
     name = MADE_UNIQUE.sub("", CHOICE.sub("", engine_id))
-    return PROMPT.sub("", name) if kind_of(name) == "cmpl-" else name
+    return PART.sub("", name) if kind_of(name) in OF_PARTS else name
 
 
 def names_of(engine_id: str) -> set[str]:

@@ -1,7 +1,8 @@
 """What does the ledger call a request, as clients may choose ids? Nothing in a client's words.
 
-vLLM's handlers make `chatcmpl-NAME` or `cmpl-NAME-0` (by prompt) of a client's name or of their
-own, its engine client adds `-` and eight characters, and choices get `0_`, `1_`, ... in front.
+vLLM's handlers make `chatcmpl-NAME`, `cmpl-NAME-0` (by prompt) or `resp_NAME_0` (by turn) of a
+client's name or of their own, its engine client adds `-` and eight characters, and choices get
+`0_`, `1_`, ... in front.
 A NAME of hexadecimal digits and dashes, as vLLM and most gateways draw them, is kept. Any other
 is replaced by `~` and its salted hash; `explain` finds it by the name all the same.
 """
@@ -15,7 +16,8 @@ from hashlib import blake2b
 KINDS = ("chatcmpl-", "cmpl-", "generate-tokens-", "resp_")
 CHOICE = re.compile(r"^\d+_")
 MADE_UNIQUE = re.compile(r"-[0-9a-f]{8}$")
-PROMPT = re.compile(r"-\d+$")
+PART = re.compile(r"[-_]\d+$")  # one prompt, one turn
+OF_PARTS = ("cmpl-", "resp_")
 _DRAWN = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,63}")
 
 
@@ -33,9 +35,9 @@ def ledger_id(engine_id: str, salt: bytes) -> str:
     rest = engine_id.removeprefix(front)
     kind = kind_of(rest)
     rest, back = _cut(rest.removeprefix(kind), MADE_UNIQUE)
-    if kind == "cmpl-":
-        rest, prompt = _cut(rest, PROMPT)
-        back = prompt + back
+    if kind in OF_PARTS:
+        rest, part = _cut(rest, PART)
+        back = part + back
     return front + kind + _told(rest, salt) + back
 
 
@@ -58,8 +60,8 @@ def _readings(rest: str) -> Iterator[tuple[str, str]]:
     yield rest, ""
     name, unique = _cut(rest, MADE_UNIQUE)
     yield name, unique
-    name, prompt = _cut(name, PROMPT)
-    yield name, prompt + unique
+    name, part = _cut(name, PART)
+    yield name, part + unique
 
 
 def _cut(text: str, end: re.Pattern[str]) -> tuple[str, str]:

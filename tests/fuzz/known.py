@@ -9,6 +9,11 @@ from tests.fuzz.shoot import Hit
 _Fault = tuple[int, str, tuple[tuple[bytes, ...], ...]]
 KNOWN: dict[str, _Fault] = {
     "structured_outputs is no object": (500, "object has no attribute 'get'", ()),
+    "an earlier answer without content": (
+        500,
+        "list index out of range",
+        ((b'"input"',), (b'"content": []', b'"content":[]')),
+    ),
     "a tool without a function": (500, "'function'", ((b'"tools"',), (b'"tool_choice"',))),
     "a grammar that leaves the model no token": (
         500,

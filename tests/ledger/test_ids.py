@@ -22,6 +22,7 @@ SALT, OTHER = bytes(32), bytes(31) + b"1"
         "cmpl-9d41c0f2-0-5b1e07aa",
         "1_cmpl-6f1c2d3e-0a1b-4c2d-8e3f-0123456789ab-2-5b1e07aa",
         "resp_9d41c0f2a1b2c3d4",
+        "resp_9d41c0f2a1b2c3d4_0-5b1e07aa",
         "",
     ],
 )
@@ -33,7 +34,8 @@ def test_what_vllm_or_a_gateway_draws_is_kept(drawn: str) -> None:
     "name", ["a b", '{"prompt": "secret"}', "sk-key", "secret\n-7", "\ud800", "é"]
 )
 @pytest.mark.parametrize(
-    "shape", ["{}", "chatcmpl-{}-5b1e07aa", "cmpl-{}-3-5b1e07aa", "2_cmpl-{}-0"]
+    "shape",
+    ["{}", "chatcmpl-{}-5b1e07aa", "cmpl-{}-3-5b1e07aa", "2_cmpl-{}-0", "resp_{}_1-5b1e07aa"],
 )
 def test_a_name_that_a_client_chose_is_hashed(shape: str, name: str) -> None:
     told = ledger_id(shape.format(name), SALT)
@@ -52,6 +54,11 @@ def test_it_is_found_by_every_name_of_it(tmp_path: Path, typed: str) -> None:
     path = write(tmp_path, *(entry(id=ledger_id(name, SALT)) for name in (mine, other)))
     for place in (tmp_path, path):
         assert [found.id for found in find(read_ledger(place), typed)] == [ledger_id(mine, SALT)]
+
+
+def test_the_answer_of_a_turn_is_found(tmp_path: Path) -> None:
+    write(tmp_path, entry(id="resp_9d41c0f2a1b2c3d4_0-0a1b2c3d"))
+    assert find(read_ledger(tmp_path), "resp_9d41c0f2a1b2c3d4")
 
 
 def test_a_name_with_a_number_behind_it(tmp_path: Path) -> None:
