@@ -38,7 +38,7 @@ flex.deep = 1
         (("tenants", "a.b", "keys", 0), 10),
         (("many", 0, "one"), 13),
         (("service_tiers", "flex", "deep"), 16),
-        (("service_tiers", "flex"), 16),
+        (("service_tiers", "flex"), 15),
         (("nowhere",), None),
         ((), 2),
     ],
