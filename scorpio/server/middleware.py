@@ -58,7 +58,7 @@ class ScorpioMiddleware:
             if isinstance(admitted, Answer):
                 await close_socket(receive, send)
             else:
-                await self._app(scope, receive, send)
+                await self._app(admitted, receive, send)
             return
         if isinstance(admitted, Answer):
             await send_answer(send, admitted)

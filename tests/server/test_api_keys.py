@@ -130,10 +130,10 @@ async def test_acts_on_the_engine_need_the_admin_token_not_a_key(
 async def test_a_websocket_needs_a_key(tmp_path: Path, key: str | None) -> None:
     seen: list[str] = []
     sent: list[Any] = []
-    keyed = Keyed(tmp_path, slo_file())
+    keyed = Keyed(tmp_path, slo_file(), api_keys=["vllm-0"])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["type"])
+        seen.append(dict(scope["headers"])[b"authorization"].decode())
 
     async def receive() -> Any:
         return {"type": "websocket.connect"}
@@ -145,7 +145,7 @@ async def test_a_websocket_needs_a_key(tmp_path: Path, key: str | None) -> None:
     headers = [] if key is None else [(b"authorization", f"Bearer {key}".encode())]
     asked = {"type": "websocket", "path": "/v1/realtime", "headers": headers, "app": keyed.server}
     await keyed.middleware(asked, receive, send)
-    assert seen == (["websocket"] if key == ACME else [])
+    assert seen == (["Bearer vllm-0"] if key == ACME else [])
     assert [m["type"] for m in sent] == ([] if key == ACME else ["websocket.close"])
 
 
