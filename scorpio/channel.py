@@ -26,6 +26,7 @@ STEPS = "steps.jsonl"
 LEDGER = "ledger.jsonl"  # of engine 0 too; when it is full it becomes LEDGER_OLD
 LEDGER_OLD = "ledger.old.jsonl"
 LEDGER_SALT = "ledger.salt"
+RELOAD = "reload.json"  # written when one API process has read the SLO file again
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 Stamp = tuple[int, int] | None
@@ -113,9 +114,14 @@ def read_status(run_dir: str | os.PathLike[str], engine: int = 0) -> dict[str, A
     return _read(Path(run_dir) / of_engine(STATUS, engine))
 
 
+def write_reload(run_dir: str | os.PathLike[str], digest: str) -> None:
+    """Tell the other API processes of this server to read the SLO file. Raises OSError."""
+    _replace(Path(run_dir) / RELOAD, {"sha256": digest})
+
+
 def forget(run_dir: str | os.PathLike[str]) -> None:
     """Remove what engines that are gone have left behind: their states, and the last wish."""
-    for pattern in (CONTROL, STATUS, of_engine(STATUS, 1).replace("1", "*")):
+    for pattern in (CONTROL, RELOAD, STATUS, of_engine(STATUS, 1).replace("1", "*")):
         for stale in Path(run_dir).glob(pattern):
             stale.unlink(missing_ok=True)
 

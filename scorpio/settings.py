@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from pydantic import (
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
+from scorpio.tenant_settings import RawSlo, TenantSettings, check_tenants
 
 CONFIG_KEY = "scorpio"
 Number = Annotated[float, Strict()]  # a text of digits is no number
@@ -46,7 +47,8 @@ class SettingsError(ValueError):
 class ClassSettings(BaseModel):
     """One named SLO class, in milliseconds; an absent objective means no promise.
 
-    value: what a kept promise is worth, as a multiple of an ordinary request."""
+    value: what a kept promise is worth, as a multiple of an ordinary request. target: the share of
+    its requests that are to keep their SLO; what may miss it is the error budget."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +57,7 @@ class ClassSettings(BaseModel):
     e2el_ms: Number | None = Field(default=None, gt=0, le=MAX_SLO_MS, allow_inf_nan=False)
     on_miss: OnMiss = OnMiss.REJECT
     value: Number = Field(default=1.0, gt=0, le=MAX_VALUE, allow_inf_nan=False)
+    target: Number | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
 
     def slo(self) -> Slo:
         """The class as core sees it (seconds)."""
@@ -72,6 +75,7 @@ class ScorpioSettings(BaseModel):
 
     policy: str = DEFAULT_POLICY
     policy_options: dict[str, float] = Field(default_factory=dict)
+    slo_config: str | None = None
     latency: dict[str, Any] | None = None
     length_model: str | None = None
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
@@ -79,6 +83,10 @@ class ScorpioSettings(BaseModel):
     service_tiers: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_TIERS))
     least_ttft_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
     least_tpot_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    raw_slo: RawSlo = "any"
+    tight_ttft_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    tight_tpot_ms: Number = Field(default=0.0, ge=0, le=MAX_SLO_MS, allow_inf_nan=False)
+    tenants: dict[str, TenantSettings] = Field(default_factory=dict)
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: Whole = Field(default=DEFAULT_MOST_CHOICES, ge=1)
     trust_fairness_id: bool = False
@@ -145,6 +153,12 @@ class ScorpioSettings(BaseModel):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _tenants_agree(self) -> ScorpioSettings:
+        has_tight = bool(self.tight_ttft_ms or self.tight_tpot_ms)
+        check_tenants(self.tenants, frozenset(self.classes), self.default_class, has_tight)
+        return self
+
     def slo_book(self) -> SloBook:
         """Named classes, the SLO of a request that names none, and what may be asked for."""
         classes = {name: SloClass(name, entry.slo()) for name, entry in self.classes.items()}
@@ -174,16 +188,34 @@ def load_settings(additional_config: object) -> ScorpioSettings:
     try:
         return ScorpioSettings.model_validate(dict(raw))
     except ValidationError as error:
-        problems = (f"{CONFIG_KEY}.{_place(e)}: {_said(e)}" for e in error.errors())
-        raise SettingsError("; ".join(problems)) from None
+        raise SettingsError("; ".join(p.told(CONFIG_KEY) for p in problems(error))) from None
 
 
-def _place(error: Mapping[str, Any]) -> str:
-    return ".".join(str(part) for part in error["loc"]).removesuffix(".[key]")
+class Problem(NamedTuple):
+    """field: its path, () when the sentence itself begins with it."""
+
+    field: tuple[str | int, ...]
+    said: str
+
+    def told(self, *above: str) -> str:
+        """In one line. above: the tables that it stands in."""
+        return f"{'.'.join(map(str, (*above, *self.field)))}: {self.said}"
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """What is wrong with settings. No value is repeated where it may be a secret."""
+    return [
+        Problem(tuple(p for p in found["loc"] if p != "[key]"), _said(found))
+        for found in error.errors()
+    ]
 
 
 def _said(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        of = ClassSettings if error["loc"][0] == "classes" else ScorpioSettings
+        models: dict[object, type[BaseModel]] = {
+            "classes": ClassSettings,
+            "tenants": TenantSettings,
+        }
+        of = models.get(error["loc"][0], ScorpioSettings)
         return f"unknown; valid: {', '.join(of.model_fields)}"
     return str(error["msg"]).removeprefix("Value error, ")

@@ -19,7 +19,7 @@ from workloads.request import WorkloadRequest, request_of
 from workloads.traces.row import TraceRow
 
 _OBJECTIVES = ("ttft_ms", "tpot_ms", "e2el_ms")
-_KEYS = (*_OBJECTIVES, "on_miss", "value")
+_KEYS = (*_OBJECTIVES, "on_miss", "value", "target")
 
 
 def with_operator_classes(rows: Sequence[TraceRow], path: Path) -> list[WorkloadRequest]:

@@ -37,6 +37,7 @@ from scorpio.cli.parse import (
 )
 from scorpio.cli.profile import profile
 from scorpio.cli.serve import PASS_THROUGH, serve
+from scorpio.cli.slo_file import check_config, hash_key, reload
 from scorpio.cli.study import study
 from scorpio.cli.traces import convert, replay
 from scorpio.cli.wanted import wanted
@@ -61,6 +62,9 @@ app.command()(version)
 
 app.command(context_settings=PASS_THROUGH)(serve)
 app.command()(profile)
+app.command()(check_config)
+app.command()(hash_key)
+app.command()(reload)
 
 
 @app.command()

@@ -18,6 +18,7 @@ class RequestView:
         fewer than prompt_tokens. While it waits, the engine puts a view with a newer value here.
     held_tokens: of the cached ones, those that running requests hold: no room is needed for them.
     adapter: number of its LoRA adapter, 0 = none.
+    weight: of its tenant among those of its class; 0 = the operator gives none.
     shared_tokens, shared_id: leading tokens in common with another that waits or is being
         computed, and a number that all with this beginning have; 0 = none.
     """
@@ -37,6 +38,7 @@ class RequestView:
     held_tokens: int = 0
     shared_tokens: int = 0
     shared_id: int = 0
+    weight: float = 0.0
 
     @property
     def prefill_tokens(self) -> int:

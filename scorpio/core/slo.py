@@ -107,6 +107,8 @@ XARG_ON_MISS = "slo_on_miss"
 XARG_PREDICTED = "predicted_output_tokens"
 XARG_QUANTILES = "predicted_output_quantiles"
 XARG_TENANT = "slo_tenant"
+XARG_WEIGHT = "scorpio_weight"  # of the server: its tenant's weight
+XARG_SLO = "scorpio_slo"  # of the server: the whole SLO, where the engine knows other classes
 XARG_BODY = "scorpio_body"  # of the server: which body an engine request is a part of
 
 

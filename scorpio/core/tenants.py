@@ -11,6 +11,7 @@ from typing import TypeVar
 from scorpio.core.arrays import FloatArray
 
 _Keys = TypeVar("_Keys", int, FloatArray)
+_GROUPS = 1 << 52
 _ACCOUNTS, _NAMES = 1 << 32, 1 << 21  # together the 53 bits that a column of floats holds
 
 
@@ -29,6 +30,12 @@ def tenant_key(tenant: str) -> int:
     if not slash:
         account, name = "", tenant
     return hash(account) % _ACCOUNTS * _NAMES + hash(name) % _NAMES
+
+
+def share_group(slo_class: str, weight: float) -> int:
+    """Requests with this number compete for shares: those of one class, where their tenants have
+    weights; 0 = all others."""
+    return 1 + hash(slo_class) % _GROUPS if weight else 0
 
 
 def account_key(tenant: _Keys) -> _Keys:

@@ -14,11 +14,11 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss
-from scorpio.core.tenants import tenant_key
+from scorpio.core.tenants import share_group, tenant_key
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
             "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value",
-            "shared_tokens", "shared_id")  # fmt: skip
+            "shared_tokens", "shared_id", "share_group")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable")
 
@@ -109,6 +109,11 @@ class WaitingTable:
         return self._float["tenant"][: self._n]
 
     @property
+    def share_group(self) -> FloatArray:
+        """`share_group` of each."""
+        return self._float["share_group"][: self._n]
+
+    @property
     def value(self) -> FloatArray:
         """What serving each in time is worth (the operator's word)."""
         return self._float["value"][: self._n]
@@ -141,7 +146,8 @@ class WaitingTable:
         values = (key, view.seq, view.deadline_s, view.slo.tpot_s, view.prompt_tokens,
                   view.predicted_output_tokens, view.expected_output_tokens, view.arrival_s,
                   view.cached_tokens, tenant_key(view.tenant), view.slo.value,
-                  view.shared_tokens, view.shared_id)  # fmt: skip
+                  view.shared_tokens, view.shared_id,
+                  share_group(view.slo_class, view.weight))  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss

@@ -88,6 +88,7 @@ class SchedulerWithParts(AsyncScheduler):
         else:
             seams.check_scheduler(self)
         self._book = settings.slo_book()
+        self._follows_server = settings.slo_config is not None
         self._limits = engine_limits(self)
         self._switch = PolicySwitch(settings, self._limits, self._passthrough)
         self._policy = self._switch.policy
@@ -214,7 +215,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._seq += 1
         arrival_s = self._clock.arrival_s(self.wall_s() - request.arrival_time)
         try:
-            view = describe(request, self._seq, arrival_s, self._book)
+            view = describe(request, self._seq, arrival_s, self._book, self._follows_server)
         except Exception as error:
             self._fall_back(error)
             view = plain(request, self._seq, arrival_s, self._book.default)

@@ -11,14 +11,18 @@ from vllm.v1.request import Request, RequestStatus
 from scorpio.core.plan import FinalState
 from scorpio.core.request import RequestView
 from scorpio.core.slo import (
+    XARG_SLO,
     XARG_TENANT,
+    XARG_WEIGHT,
     OnMiss,
     Slo,
     SloBook,
     SloError,
     parse_length_quantiles,
+    parse_on_miss,
     parse_predicted_tokens,
 )
+from scorpio.core.wire import decode_slo, decode_weight
 
 MAX_TENANT_CHARS = 4096
 
@@ -28,18 +32,20 @@ def describe(
     seq: int,
     arrival_s: float,
     book: SloBook,
+    follows_server: bool = False,
 ) -> RequestView:
     """Facts of a request on arrival (ServingClock.arrival_s).
 
     A malformed SLO counts as the default: the HTTP layer has answered 400 to it, so it can only
-    come from callers without the middleware.
+    come from callers without the middleware. follows_server: what the server says of classes counts
+    before `book`: it may have read its SLO file again.
     """
     params = request.sampling_params
     xargs: Mapping[str, object] = (params.extra_args if params is not None else None) or {}
     slo, class_name, predicted = book.default, "", None
     quantiles: tuple[float, ...] = ()
     try:
-        slo, class_name = book.resolve(xargs)
+        slo, class_name = _resolved(xargs, book, follows_server)
         predicted = parse_predicted_tokens(xargs)
         quantiles = parse_length_quantiles(xargs)
     except SloError:
@@ -51,7 +57,16 @@ def describe(
         tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
         predicted_output_tokens=math.nan if predicted is None else predicted,
         length_quantiles=quantiles,
+        weight=decode_weight(xargs.get(XARG_WEIGHT)),
     )
+
+
+def _resolved(xargs: Mapping[str, object], book: SloBook, follows_server: bool) -> tuple[Slo, str]:
+    told = decode_slo(xargs.get(XARG_SLO)) if follows_server else None
+    if told is None:
+        return book.resolve(xargs)
+    slo, class_name = told
+    return replace(slo, on_miss=parse_on_miss(xargs, slo.on_miss)), class_name
 
 
 def plain(request: Request, seq: int, arrival_s: float, default: Slo) -> RequestView:

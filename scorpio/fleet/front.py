@@ -27,7 +27,7 @@ from scorpio.fleet.members import Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
-from scorpio.server.admin import STATUS_PATH
+from scorpio.server.admin import CONFIG_PATH, STATUS_PATH
 from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
 from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
 from scorpio.server.health import HEALTH_PATH
@@ -42,7 +42,9 @@ from scorpio.server.in_flight import (
 from scorpio.server.metrics import METRICS_PATH
 from scorpio.server.page.routes import PAGE_PATHS
 from scorpio.server.rejection import refusal_answer
-from scorpio.server.slo_headers import SloRules, first_headers
+from scorpio.server.slo_headers import first_headers
+from scorpio.server.terms import make_terms
+from scorpio.settings import ScorpioSettings, SettingsError
 
 logger = logging.getLogger("scorpio.fleet")
 MEET_S = 0.5
@@ -62,22 +64,25 @@ class Front:
     ) -> None:
         self._settings, self._replicas, self._now_s = settings, replicas, now_s
         told = settings.scorpio()
-        self._status = told.rejection_status
-        self._reader = Reader(
-            SloRules(told.slo_book(), told.service_tiers, told.client_on_miss, told.most_choices)
-        )
-        self._in_flight = InFlight(
-            Caps(
-                told.most_in_flight,
-                told.most_in_flight,  # keys are checked, and their requests counted, by replicas
-                int(told.most_body_mib * _MIB),
-                int(told.most_held_mib * _MIB),
-            )
-        )
+        self._in_flight = InFlight(_caps(told))
+        self._use(told)
         self._counts = Counts()
         self._session: ClientSession | None = None
         self._members: Members | None = None
         self._meeting: asyncio.Task[None] | None = None
+
+    def _use(self, told: ScorpioSettings) -> None:
+        """These count for requests that come from now on."""
+        self._status = told.rejection_status
+        self._reader = Reader(make_terms(told, told).rules)
+        self._in_flight.caps = _caps(told)
+
+    def _read_again(self) -> None:
+        """The replicas have read the SLO file again; to route by it, this front does, too."""
+        try:
+            self._use(self._settings.scorpio())
+        except SettingsError as error:  # another file on this node: the old one stays
+            logger.error("the SLO file was not taken by this front: %s", error)
 
     @property
     def members(self) -> Members:
@@ -180,7 +185,10 @@ class Front:
         self, scope: Scope, path: str, endpoint: Endpoint | None, body: bytes, send: Send
     ) -> None:
         if path in ACTS and self._session is not None:
-            await send_answer(send, await act_on_each(self._session, self.members, scope, body))
+            answer = await act_on_each(self._session, self.members, scope, body)
+            if path == CONFIG_PATH and answer.status == 200:
+                self._read_again()
+            await send_answer(send, answer)
         elif endpoint is None:
             await self._dispatcher.pass_on(scope, body, send)
         else:
@@ -192,6 +200,15 @@ class Front:
     def _full(self, anthropic: bool) -> Answer:
         notice = RejectionNotice(RejectReason.QUEUE_FULL, self._in_flight.retry_after_ms(), None)
         return refusal_answer(notice, NO_SLO, self._status, anthropic=anthropic)
+
+
+def _caps(told: ScorpioSettings) -> Caps:
+    return Caps(
+        told.most_in_flight,
+        told.most_in_flight,  # keys are checked, and their requests counted, by replicas
+        int(told.most_body_mib * _MIB),
+        int(told.most_held_mib * _MIB),
+    )
 
 
 async def _while_there(receive: Receive, answering: Coroutine[Any, Any, None]) -> None:

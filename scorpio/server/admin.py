@@ -1,4 +1,5 @@
-"""What is the scheduler doing, and who may change it? GET /scorpio/status, PUT /scorpio/policy.
+"""What is the scheduler doing, and who may change it? GET /scorpio/status, PUT /scorpio/policy,
+PUT /scorpio/config.
 
 Reading is open, as /metrics is. Writing needs the bearer token of SCORPIO_ADMIN_TOKEN; without
 that variable none can write. A switch takes effect in EngineCore's next step: `control_seq` in
@@ -7,29 +8,30 @@ the status says which one is on.
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from scorpio import channel
 from scorpio.core.registry import check_policy, policy_names
 from scorpio.server.answers import Answer, error_answer, json_answer
-from scorpio.server.context import TOKEN_VARIABLE, ServerContext
+from scorpio.server.budgets import budgets
+from scorpio.server.context import ServerContext
 from scorpio.server.in_force import in_force
-from scorpio.settings import ScorpioSettings
+from scorpio.server.reload import reload_file, state
+from scorpio.settings import ScorpioSettings, SettingsError
 
 STATUS_PATH = "/scorpio/status"
 POLICY_PATH = "/scorpio/policy"
-METHODS = {STATUS_PATH: "GET", POLICY_PATH: "PUT"}
+CONFIG_PATH = "/scorpio/config"
+METHODS = {STATUS_PATH: ("GET",), POLICY_PATH: ("PUT",), CONFIG_PATH: ("PUT", "POST")}
 MAX_BODY_BYTES = 65_536
 _KEYS = {"policy", "options", "record_steps"}
 
 
 def wrong_method(path: str) -> Answer:
     """405 for an admin path."""
-    allowed = METHODS[path]
+    allowed = ", ".join(METHODS[path])
     return error_answer(405, f"{path} takes {allowed}", headers={"allow": allowed})
 
 
@@ -45,30 +47,40 @@ def status_answer(server: ServerContext) -> Answer:
         "requested_policy": server.settings.policy if control is None else control.policy,
         "requested_control_seq": 0 if control is None else control.seq,
         "policies": list(policy_names()),
-        "classes": sorted(server.rules.book.classes),
+        "classes": sorted(server.terms.rules.book.classes),
         "default_class": server.settings.default_class,
         "engine_reported": live is not None,
         "engine": dict(server.facts),
         "in_force": in_force(server),
+        "slo_config": state(server),
+        "tenants": tenants(server),
+        "error_budgets": budgets(server),
     }
     if len(server.status.engines) > 1:  # data-parallel ranks
         content["engines"] = {str(engine): state for engine, state in sorted(engines.items())}
     return json_answer(200, content | (live or {}))
 
 
-def deny(headers: Mapping[str, str], environ: Mapping[str, str]) -> Answer | None:
-    """None when this caller may write; else why not."""
-    wanted = environ.get(TOKEN_VARIABLE, "")
-    if not wanted:
-        return error_answer(403, f"switched off: start the server with {TOKEN_VARIABLE} set")
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), wanted.encode()):
-        return None
-    return error_answer(
-        401,
-        f"needs `Authorization: Bearer <value of {TOKEN_VARIABLE}>`",
-        headers={"www-authenticate": "Bearer"},
-    )
+def tenants(server: ServerContext) -> dict[str, Any]:
+    """Of those in the SLO file: what they use in this API process."""
+    in_flight = server.in_flight.by_account
+    return {n: {"in_flight": in_flight[n], **use} for n, use in server.uses.state().items()}
+
+
+async def reload_config(server: ServerContext) -> Answer:
+    """PUT or POST /scorpio/config: read the SLO file again."""
+    if server.settings.slo_config is None:
+        return error_answer(409, "no SLO file: start with --slo-config FILE")
+    try:
+        return json_answer(200, await reload_file(server))
+    except SettingsError as error:
+        return error_answer(400, str(error), kind="BadRequestError")
+
+
+def wished(answer: Answer) -> str:
+    """What a PUT of a policy has asked for, as its answer says."""
+    told = json.loads(answer.body)
+    return f"{told['policy']} {json.dumps(told['options'])}" if answer.status == 200 else "refused"
 
 
 def set_policy(server: ServerContext, raw: bytes) -> Answer:

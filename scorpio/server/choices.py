@@ -29,8 +29,9 @@ def cannot_be_refused(body: Mapping[str, object]) -> bool:
 
 def parts(body: Mapping[str, object]) -> int:
     """Engine requests that vLLM makes of a body whose choices were checked."""
-    counts = (int(_count(holder.get(field))) for field, holder in _holders(body))
-    return max(1, *counts) * max(_batch_size(body.get(name)) for name in _BATCHES)
+    # JSON lets -Infinity through, which is no whole number; vLLM answers 400 to all below 1.
+    counts = (int(max(_count(holder.get(field)), 1)) for field, holder in _holders(body))
+    return max(counts) * max(_batch_size(body.get(name)) for name in _BATCHES)
 
 
 def _batch_size(value: object) -> int:

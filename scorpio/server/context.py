@@ -1,11 +1,12 @@
-"""What does the middleware know about the server it runs in? Settings, SLO book, API keys.
+"""What does the middleware know about the server it runs in? Its terms, its engine, what is in it.
 
-Read once from vLLM's `app.state`; a wrong setting stops the server at start-up.
+Read from vLLM's `app.state`; a wrong setting stops the server at start-up.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,23 +14,25 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.server.budget_window import BudgetWindow
 from scorpio.server.flights import Flights
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.merged_status import merged
 from scorpio.server.silence import Silence
-from scorpio.server.slo_headers import SloRules
+from scorpio.server.tenant_use import TenantUses
+from scorpio.server.terms import Terms, TermsSource
 from scorpio.server.ticket import attach_watch
 from scorpio.server.vllm_api import (
     Authenticator,
+    api_tokens,
     authenticator,
     engine_facts,
     engine_indexes,
 )
-from scorpio.settings import ScorpioSettings, load_settings
+from scorpio.settings import CONFIG_KEY, ScorpioSettings, load_settings
 
 _MIB = 1 << 20
-TOKEN_VARIABLE = "SCORPIO_ADMIN_TOKEN"
 
 
 @dataclass(slots=True)
@@ -70,11 +73,12 @@ class StatusReader:
 
 @dataclass(slots=True)
 class ServerContext:
-    """One vLLM API server as the middleware sees it. facts: of its engine, for a profile.
-    http_server: uvicorn's."""
+    """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
+    force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
+    tokens: vLLM's own API keys. http_server: uvicorn's."""
 
-    settings: ScorpioSettings
-    rules: SloRules
+    source: TermsSource
+    terms: Terms
     status: StatusReader
     model_name: str
     lengths: LengthService
@@ -83,9 +87,30 @@ class ServerContext:
     facts: Mapping[str, object]
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
+    uses: TenantUses = field(default_factory=TenantUses)
+    budgets: BudgetWindow = field(default_factory=BudgetWindow)
     auth: Authenticator | None = None
     http_server: Any = None
+    loaded_unix_s: float = 0.0
+    reload_error: str = ""
+    reload_stamp: channel.Stamp = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def settings(self) -> ScorpioSettings:
+        """In force now."""
+        return self.terms.settings
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """vLLM's own API keys."""
+        return self.source.tokens
+
+    def use(self, terms: Terms, at_unix_s: float) -> None:
+        """These count for requests that come from now on."""
+        self.terms, self.loaded_unix_s, self.reload_error = terms, at_unix_s, ""
+        self.in_flight.caps = caps_of(terms.settings)
+        self.uses.follow(terms.tenants)
 
     @property
     def policy(self) -> str:
@@ -100,14 +125,17 @@ class ServerContext:
 
     def may_pass(self, scope: Scope) -> bool:
         """False when vLLM is going to answer 401: then nothing about SLOs is said either."""
-        return self.auth is None or self.auth.accepts(scope)
+        return self.terms.keys is not None or self.auth is None or self.auth.accepts(scope)
 
-    def account(self, scope: Scope) -> str:
-        """Whose API key vLLM checks on this request: its place in the list of keys, which tells
-        nothing about the key. "" = none is checked."""
-        if self.auth is None or not self.auth.guards(scope):
-            return ""
-        return f"key-{self.auth.place(scope)}"
+
+def caps_of(settings: ScorpioSettings) -> Caps:
+    """Of one API process."""
+    return Caps(
+        settings.most_in_flight,
+        settings.most_in_flight_per_key,
+        int(settings.most_body_mib * _MIB),
+        int(settings.most_held_mib * _MIB),
+    )
 
 
 def attach_server(app: Any) -> ServerContext:
@@ -117,35 +145,30 @@ def attach_server(app: Any) -> ServerContext:
         SettingsError: bad `additional_config.scorpio`. IncompatibleServerError: another vLLM.
     """
     state = app.state
-    settings = load_settings(state.vllm_config.additional_config)
+    config = state.vllm_config.additional_config
+    engine = load_settings(config)
+    source = TermsSource(config.get(CONFIG_KEY, {}), engine, api_tokens(state.args))
+    terms = source.read()
+    settings = terms.settings
     names = state.vllm_config.model_config.served_model_name
     model_name = names[0] if isinstance(names, list) else str(names)
     lengths = length_service(settings, model_name)
     flights = Flights()
-    attach_watch(state, lengths, flights.heard, settings.isolate_cache)
-    return ServerContext(
-        settings=settings,
-        rules=SloRules(
-            settings.slo_book(),
-            settings.service_tiers,
-            settings.client_on_miss,
-            settings.most_choices,
-            settings.trust_fairness_id,
-        ),
+    attach_watch(state, lengths, flights.heard, engine.isolate_cache)
+    server = ServerContext(
+        source=source,
+        terms=terms,
         status=StatusReader(settings.run_dir, engine_indexes(state.vllm_config)),
         model_name=model_name,
         lengths=lengths,
-        in_flight=InFlight(
-            Caps(
-                settings.most_in_flight,
-                settings.most_in_flight_per_key,
-                int(settings.most_body_mib * _MIB),
-                int(settings.most_held_mib * _MIB),
-            )
-        ),
+        in_flight=InFlight(caps_of(settings)),
         engine=state.engine_client,
         facts=engine_facts(state.vllm_config),
         flights=flights,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
     )
+    if settings.run_dir is not None:
+        server.reload_stamp = channel.stamp(settings.run_dir, channel.RELOAD)
+    server.use(terms, time.time())
+    return server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -18,19 +18,23 @@ from scorpio.core.wire import RejectionNotice
 from scorpio.server import metrics
 from scorpio.server.answers import Answer, RawHeaders, bad_request, error_answer, send_answer
 from scorpio.server.context import ServerContext
+from scorpio.server.door import account_of, tenant_of
 from scorpio.server.endpoints import Endpoint
 from scorpio.server.engine_watch import refused_at_once
 from scorpio.server.gate import ResponseGate
 from scorpio.server.in_flight import (
     BodyTimeoutError,
     BodyTooLargeError,
+    OverQuotaError,
     QueueFullError,
     Slot,
     read_body,
 )
-from scorpio.server.rejection import refusal_answer
+from scorpio.server.rejection import OVER_RATE, limit_answer, refusal_answer
 from scorpio.server.request_body import Folded, fold, replay
-from scorpio.server.slo_headers import first_headers
+from scorpio.server.slo_headers import NotAllowedError, first_headers
+from scorpio.server.tenant_use import OverRateError, OverTightError, Visit
+from scorpio.server.terms import Tenant, Terms
 from scorpio.server.ticket import CURRENT, Ticket
 
 
@@ -43,8 +47,14 @@ async def generate(
     send: Send,
 ) -> None:
     """Serve one request on a generating route."""
-    with server.in_flight.slot(server.account(scope)) as slot:
-        accepted = await _accept(server, endpoint, scope, receive, slot)
+    account, headers = account_of(server, scope), first_headers(scope["headers"])
+    tenant, terms = tenant_of(server, account, headers), server.terms
+    name, most = (
+        (account, None) if tenant is None else (tenant.name, tenant.settings.most_in_flight)
+    )
+    with server.in_flight.slot(name, most) as slot, server.uses.visit(tenant) as visit:
+        client = Client(account, tenant, terms, slot, visit)
+        accepted = await _accept(server, endpoint, scope, receive, client)
         if isinstance(accepted, Answer):
             await send_answer(send, accepted)
         elif accepted is not None:
@@ -53,24 +63,30 @@ async def generate(
                 scope = _with_length(scope, len(body))
             receive = replay(body, receive)
             folded, accepted, body = replace(folded, body=None), None, b""  # it may be large
-            await _through_gate(app, server, endpoint, scope, receive, send, folded)
+            await _through_gate(app, server, endpoint, scope, receive, send, (folded, client))
 
 
 async def _accept(
-    server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, slot: Slot
+    server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, client: Client
 ) -> tuple[Folded, bytes] | Answer | None:
     """What it asks for and the body for vLLM; or why not; None when the client has left."""
-    in_flight, anthropic = server.in_flight, endpoint.anthropic_errors
+    in_flight, anthropic, slot = server.in_flight, endpoint.anthropic_errors, client.slot
     try:
         in_flight.take(slot, 1)
         hold = partial(in_flight.hold, slot)
         raw = await read_body(scope, receive, in_flight.caps.body_bytes, hold)
         if raw is None:
             return None
-        folded = fold(raw, first_headers(scope["headers"]), endpoint, server.rules, slot.account)
-        if folded.parts > (most := in_flight.most(slot.account)):
+        rules = client.terms.rules_of(client.tenant)
+        folded = fold(raw, first_headers(scope["headers"]), endpoint, rules, client.account)
+        if folded.parts > (most := in_flight.most(slot)):
             raise SloError("prompt", f"this server gives at most {most} answers at once")
         in_flight.take(slot, folded.parts)
+        client.enter(folded, len(raw) if endpoint.xargs_path is not None else 0)  # else: sound
+    except (OverRateError, OverTightError, OverQuotaError) as error:
+        return _over_limit(server, error, anthropic)
+    except NotAllowedError as error:
+        return error_answer(403, str(error), param=error.field, anthropic=anthropic)
     except SloError as error:
         metrics.count_malformed(server, error.field)
         message = f"{error.field}: {error.message}"
@@ -88,6 +104,50 @@ async def _accept(
     return folded, raw if folded.body is None else folded.body
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whose request it is, under which terms, and what it takes."""
+
+    account: str
+    tenant: Tenant | None
+    terms: Terms
+    slot: Slot
+    visit: Visit
+
+    def enter(self, folded: Folded, body_bytes: int) -> None:
+        """Raises OverRateError, OverTightError."""
+        most = None if self.tenant is None else self.tenant.settings.most_tight
+        tight = folded.parts if self.terms.is_tight(folded.slo) else 0
+        self.visit.enter(body_bytes, tight, most)
+
+    def ticket(self, folded: Folded, must_wait: bool, deadline_s: float) -> Ticket:
+        """For the engine and back."""
+        body = uuid4().hex if folded.parts > 1 else ""
+        return Ticket(
+            must_wait,
+            folded.tenant,
+            folded.text,
+            deadline_s,
+            body,
+            weight=self.terms.weight_of(self.tenant),
+            slo=self.terms.slo_told(folded.slo, folded.slo_class),
+            visit=self.visit if self.visit.use is not None else None,
+        )
+
+
+def _over_limit(
+    server: ServerContext,
+    error: OverRateError | OverTightError | OverQuotaError,
+    anthropic: bool,
+) -> Answer:
+    if isinstance(error, OverRateError):
+        reason, wait_ms = OVER_RATE, error.wait_s * 1e3
+    else:
+        reason, wait_ms = RejectReason.OVER_QUOTA.value, server.in_flight.retry_after_ms()
+    metrics.count_answered(server, 429, reason)
+    return limit_answer(reason, str(error), wait_ms, anthropic=anthropic)
+
+
 async def _through_gate(
     app: ASGIApp,
     server: ServerContext,
@@ -95,8 +155,10 @@ async def _through_gate(
     scope: Scope,
     receive: Receive,
     send: Send,
-    folded: Folded,
+    accepted: tuple[Folded, Client],
 ) -> None:
+    folded, client = accepted
+
     def policy_header() -> RawHeaders:
         return [(b"x-scorpio-policy", quote(server.policy, errors="replace").encode())]
 
@@ -106,8 +168,7 @@ async def _through_gate(
         await send_answer(send, answer)
         return
     deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
-    body = uuid4().hex if folded.parts > 1 else ""
-    ticket = Ticket(must_wait, folded.tenant, folded.text, deadline_s, body)
+    ticket = client.ticket(folded, must_wait, deadline_s)
 
     def refuse(notice: RejectionNotice) -> Answer:
         return _refusal(server, endpoint, folded.slo, notice, ticket.request_id)

@@ -34,6 +34,14 @@ class QueueFullError(Exception):
     """No slot or no room is left."""
 
 
+class OverQuotaError(QueueFullError):
+    """Its own cap is reached, whatever room there is. `most`: that may be."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"at most {most} requests of this tenant at once")
+        self.most = most
+
+
 class BodyTooLargeError(Exception):
     """One body is larger than any may be. `most_bytes` is what may be."""
 
@@ -47,9 +55,10 @@ class BodyTimeoutError(Exception):
 
 @dataclass(slots=True)
 class Slot:
-    """What one HTTP request takes."""
+    """What one HTTP request takes. most: of its account, where that has a cap of its own."""
 
     account: str
+    most: int | None = None
     requests: int = 0
     held_bytes: int = 0
 
@@ -65,9 +74,9 @@ class InFlight:
     turned_away: int = 0
 
     @contextmanager
-    def slot(self, account: str) -> Iterator[Slot]:
+    def slot(self, account: str, most: int | None = None) -> Iterator[Slot]:
         """A slot, empty at first, until the response is complete."""
-        slot = Slot(account)
+        slot = Slot(account, most)
         try:
             yield slot
         finally:
@@ -77,17 +86,20 @@ class InFlight:
             if not self.by_account[account]:
                 del self.by_account[account]
 
-    def most(self, account: str) -> int:
-        """Engine requests that this account may ever have in flight."""
-        return min(self.caps.requests, self.caps.per_key) if account else self.caps.requests
+    def most(self, slot: Slot) -> int:
+        """Engine requests that its account may ever have in flight."""
+        own = slot.most or self.caps.per_key
+        return min(self.caps.requests, own) if slot.account else self.caps.requests
 
     def take(self, slot: Slot, requests: int) -> None:
-        """`requests` in all for this slot. Raises QueueFullError, and takes nothing."""
+        """`requests` in all for this slot. Raises QueueFullError or OverQuotaError, and takes
+        nothing."""
         more = requests - slot.requests
         theirs = self.by_account[slot.account] + more
-        if self.requests + more > self.caps.requests or (
-            slot.account and theirs > self.caps.per_key
-        ):
+        if slot.most is not None and theirs > slot.most:
+            raise OverQuotaError(slot.most)
+        own = slot.most or self.caps.per_key
+        if self.requests + more > self.caps.requests or (slot.account and theirs > own):
             raise QueueFullError
         self.requests += more
         self.by_account[slot.account] = theirs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from scorpio.core.registry import policy_options
-from scorpio.server.context import TOKEN_VARIABLE, ServerContext
+from scorpio.server.admin_token import TOKEN_VARIABLE
+from scorpio.server.context import ServerContext
 from scorpio.versions import versions
 
 # vLLM says of every plug-in: "This scheduler interface is not public".
@@ -31,6 +32,10 @@ def in_force(server: ServerContext) -> dict[str, object]:
             for name, entry in sorted(settings.classes.items())
         },
         "default_class": settings.default_class or "none",
+        "tenants": len(settings.tenants),
+        "api_keys": "of the SLO file, and vLLM's own"
+        if server.terms.keys is not None
+        else ("vLLM's own" if server.tokens else "none"),
         "latency_profile": "none: nothing is refused by prediction, until steps were seen"
         if latency is None
         else str(latency.get("source", "given")),

@@ -84,7 +84,7 @@ class LengthService:
         tenant = extra.get(XARG_TENANT)
         request = LengthRequest(
             prompt=text.prompt,
-            prompt_tokens=_count(prompt),
+            prompt_tokens=prompt_count(prompt),
             max_tokens=limit,
             temperature=float(params.temperature),
             system=text.system,
@@ -139,7 +139,7 @@ def length_service(settings: ScorpioSettings, model: str) -> LengthService:
     return LengthService(LengthLadder(trained), model)
 
 
-def _count(prompt: Any) -> int:
+def prompt_count(prompt: Any) -> int:
     """Tokens of an engine input as vLLM's handlers make it; 0 when it holds none."""
     ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
     return len(ids) if ids is not None else 0

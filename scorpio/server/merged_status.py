@@ -24,6 +24,11 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "profile_alarm": max,
     "profile_factor": max,
     "tokens_per_step": min,
+    "loaded_unix_s": min,
+    "error": max,  # "" when there is none
+    "target": max,
+    "attainment": min,
+    "burn": max,
     "first_unix_s": min,
     "last_unix_s": max,
     "p50": max,

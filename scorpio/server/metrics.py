@@ -1,10 +1,7 @@
-"""What shall Prometheus see? EngineCore's counters, served with vLLM's own /metrics.
+"""What shall Prometheus see of the engine? EngineCore's counters, out of its status file.
 
-EngineCore has no HTTP; the API process reads its status file when it is scraped and appends the
-result to vLLM's text. Registering a collector would not do: with PROMETHEUS_MULTIPROC_DIR vLLM
-serves a private registry that holds mmapped values only (vllm/v1/metrics/prometheus.py), and
-values of one engine must not be added up over API processes. What the API process counts itself
-are plain counters, which work in both modes.
+Served with vLLM's own (scrape.py). What the API process counts itself are plain counters, which
+vLLM serves in each of its modes.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import Counter
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,12 +19,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
-from scorpio.server.length_metrics import LengthCollector
 from scorpio.server.loose import mapping as _mapping
 from scorpio.server.loose import number as _number
 from scorpio.server.slo_headers import FIELDS
@@ -232,39 +227,6 @@ def count_foreign_objective(server: ServerContext) -> None:
 def count_answered(server: ServerContext, status: int, reason: str) -> None:
     """One refusal told to a client, by the engine or by this process."""
     ANSWERED.labels(server.model_name, str(status), reason).inc()
-
-
-async def serve_metrics(
-    app: ASGIApp, server: ServerContext, scope: Scope, receive: Receive, send: Send
-) -> None:
-    """vLLM's /metrics with ours appended. The request is stripped of its wishes for another
-    format or compression, so that both halves are the same plain text."""
-    headers = [(k, v) for k, v in scope["headers"] if k not in (b"accept", b"accept-encoding")]
-    start: Message = {}
-    parts: list[bytes] = []
-
-    async def collect(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            start.update(message)
-            return
-        parts.append(message.get("body", b""))
-        if message.get("more_body", False):
-            return
-        if start["status"] == 200:
-            registry = CollectorRegistry(auto_describe=False)
-            registry.register(EngineCollector(server))
-            # The lengths are this process's: they carry the label of its first engine.
-            first = str(server.status.engines[0])
-            labels = dict(zip(LABELS, (server.model_name, first), strict=True))
-            registry.register(LengthCollector(server.lengths, labels))
-            parts.append(generate_latest(registry))
-        body = b"".join(parts)
-        raw = [(k, v) for k, v in start["headers"] if k.lower() != b"content-length"]
-        raw.append((b"content-length", str(len(body)).encode()))
-        await send({**start, "headers": raw})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-
-    await app({**scope, "headers": headers}, receive, collect)
 
 
 def _quantiles(

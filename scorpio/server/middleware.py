@@ -12,9 +12,13 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scorpio.server import admin, metrics
+from scorpio.server import admin
+from scorpio.server.admin_token import deny, fingerprint
 from scorpio.server.answers import Answer, error_answer, send_answer
+from scorpio.server.audit import Act, note, remote_of
+from scorpio.server.budgets import watch_budgets
 from scorpio.server.context import ServerContext, attach_server
+from scorpio.server.door import close_socket, is_ours, let_in
 from scorpio.server.drain import Drain, draining_answer
 from scorpio.server.endpoints import ENDPOINTS, route_path, routed
 from scorpio.server.engine_watch import EngineWatch
@@ -23,8 +27,11 @@ from scorpio.server.health import HEALTH_PATH, health_answer
 from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
 from scorpio.server.in_force import in_force, told
 from scorpio.server.load import LOAD_PATH, load_answer
+from scorpio.server.metrics import METRICS_PATH
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
+from scorpio.server.reload import Reloader
+from scorpio.server.scrape import serve_metrics
 from scorpio.server.slo_headers import first_headers
 from scorpio.server.ticket import IncompatibleServerError
 from scorpio.server.vllm_api import mark_engine_died
@@ -46,10 +53,20 @@ class ScorpioMiddleware:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        scope = routed(scope)
+        admitted = let_in(self._server(scope), routed(scope))
+        if scope["type"] == "websocket":
+            if isinstance(admitted, Answer):
+                await close_socket(receive, send)
+            else:
+                await self._app(admitted, receive, send)
+            return
+        if isinstance(admitted, Answer):
+            await send_answer(send, admitted)
+            return
+        scope = admitted
         if scope["method"] in _LOOKS:
             await self._route(scope, receive, send)
             return
@@ -68,7 +85,7 @@ class ScorpioMiddleware:
             if server.may_pass(scope):
                 await generate(self._app, server, endpoint, scope, receive, send)
                 return
-        elif path in admin.METHODS:
+        elif is_ours(path) and (path in admin.METHODS or scope["method"] not in _LOOKS):
             await self._admin(self._server(scope), path, scope, receive, send)
             return
         elif path == HEALTH_PATH and scope["method"] in ("GET", "HEAD"):
@@ -83,8 +100,8 @@ class ScorpioMiddleware:
         elif path in PAGE_PATHS:
             await self._page(scope).routes.respond(scope, path, receive, send)
             return
-        elif path == metrics.METRICS_PATH and scope["method"] == "GET":
-            await metrics.serve_metrics(self._app, self._server(scope), scope, receive, send)
+        elif path == METRICS_PATH and scope["method"] == "GET":
+            await serve_metrics(self._app, self._server(scope), scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -113,8 +130,12 @@ class ScorpioMiddleware:
         drains = (timeout_s := state.vllm_config.shutdown_timeout) > 0  # 0: vLLM cuts at once
         if drains:
             Drain(server, state.server, timeout_s).take_signals()
-        beside = (EngineWatch(server).run(), self._page(scope).history.run())
-        tasks = [asyncio.create_task(work) for work in beside]
+        reloader = Reloader(server)
+        reloader.take_signal()
+        tasks = [asyncio.create_task(EngineWatch(server).run())]
+        tasks.append(asyncio.create_task(reloader.run()))
+        tasks.append(asyncio.create_task(watch_budgets(server)))
+        tasks.append(asyncio.create_task(self._page(scope).history.run()))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -126,18 +147,45 @@ class ScorpioMiddleware:
     async def _admin(
         self, server: ServerContext, path: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        """Our own routes: reading is open, all else needs the token, whether there is such an act
+        or not."""
         answer: Answer | None
-        if scope["method"] != admin.METHODS[path]:
+        looks = scope["method"] in _LOOKS
+        if not looks:
+            answer = deny(first_headers(scope["headers"]), server.environ)
+            if answer is not None:
+                await send_answer(send, answer)
+                return
+        if path not in admin.METHODS:
+            answer = error_answer(404, f"there is no {path}")
+        elif scope["method"] not in admin.METHODS[path]:
             answer = admin.wrong_method(path)
         elif path == admin.STATUS_PATH:
             answer = await asyncio.to_thread(admin.status_answer, server)
         else:
-            answer = admin.deny(first_headers(scope["headers"]), server.environ)
+            answer = await _act(server, path, scope, receive)
             if answer is None:
-                answer = await _put(server, scope, receive)
-                if answer is None:
-                    return
+                return
         await send_answer(send, answer)
+
+
+async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive) -> Answer | None:
+    """Done, and written down; None when its client has left."""
+    before = _state(server, path)
+    if path == admin.CONFIG_PATH:
+        answer: Answer | None = await admin.reload_config(server)
+    else:
+        answer = await _put(server, scope, receive)
+    if answer is not None:
+        after = _state(server, path) if path == admin.CONFIG_PATH else admin.wished(answer)
+        name, token = path.rpartition("/")[2], fingerprint(server.environ)
+        act = Act(name, before, after, remote_of(scope), token, answer.status)
+        await asyncio.to_thread(note, server.settings.run_dir, act)
+    return answer
+
+
+def _state(server: ServerContext, path: str) -> str:
+    return server.terms.digest[:12] if path == admin.CONFIG_PATH else server.policy
 
 
 async def _put(server: ServerContext, scope: Scope, receive: Receive) -> Answer | None:

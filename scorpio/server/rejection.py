@@ -72,6 +72,24 @@ def refusal_answer(
     )
 
 
+OVER_RATE = "over_rate"  # a tenant's bucket is empty; no engine says it
+_MOST_LIMIT_MS = 86_400_000  # one day
+
+
+def limit_answer(
+    reason: str, said: str, retry_after_ms: float, *, anthropic: bool = False
+) -> Answer:
+    """429 for a limit of the client's own. It is told as it is, not as for a load that passes."""
+    wait_ms = math.ceil(min(max(retry_after_ms, 1.0), _MOST_LIMIT_MS))
+    headers = {
+        "x-llm-d-request-dropped-reason": SATURATED,
+        "x-scorpio-reject-reason": reason,
+        "retry-after": str(math.ceil(wait_ms / 1000)),
+        "retry-after-ms": str(wait_ms),
+    }
+    return error_answer(429, said, headers=headers, anthropic=anthropic)
+
+
 def _message(notice: RejectionNotice, slo: Slo) -> str:
     attainable_ms = notice.attainable_ttft_ms
     if (

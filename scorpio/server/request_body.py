@@ -9,7 +9,7 @@ bound).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.types import Message, Receive
@@ -26,8 +26,8 @@ from scorpio.server.wire_safe import check_body, check_xargs
 @dataclass(frozen=True, slots=True)
 class Folded:
     """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
-    user says; tenant, foreign_objective: as in `Stated`; parts: engine requests that vLLM will make
-    of it."""
+    user says; tenant, foreign_objective, slo_class: as in `Stated`; parts: engine requests that
+    vLLM will make of it."""
 
     body: bytes | None
     slo: Slo
@@ -35,6 +35,7 @@ class Folded:
     tenant: str = ""
     foreign_objective: bool = False
     parts: int = 1
+    slo_class: str = ""
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -72,12 +73,19 @@ def fold(
         return untouched  # vLLM's 400 names it
     check_xargs(key, given or {})
     stated = resolve(headers, body, given or {}, rules, account, cannot_be_refused(body))
-    text = prompt_text(body)
-    told = (stated.slo, text, stated.tenant, stated.foreign_objective, parts(body))
+    folded = Folded(
+        None,
+        stated.slo,
+        prompt_text(body),
+        stated.tenant,
+        stated.foreign_objective,
+        parts(body),
+        stated.slo_class,
+    )
     if stated.xargs == (given or {}):
-        return Folded(None, *told)
+        return folded
     holder[key] = stated.xargs
-    return Folded(json.dumps(body, separators=(",", ":")).encode(), *told)
+    return replace(folded, body=json.dumps(body, separators=(",", ":")).encode())
 
 
 def parsed(

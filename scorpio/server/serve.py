@@ -81,7 +81,7 @@ def serve(
         follow_parent()
         cpu = is_cpu_build()
         try:
-            scorpio = {} if slo_config is None else read_slo_config(slo_config)
+            scorpio = {} if slo_config is None else _told_engine(slo_config)
             model_path = str(resolve_model(model))
             scorpio |= _explicit(policy, policy_options, unsupported)
             scorpio |= _length(length_model, model, tell)
@@ -100,6 +100,13 @@ def serve(
         if chosen := describe_defaults(args, env, cpu):
             tell(f"defaults for this machine: {chosen}")
         run_openai_server(args)
+
+
+def _told_engine(path: Path) -> dict[str, Any]:
+    """Of the SLO file: all but its tenants, whose keys no other process and no log needs."""
+    table = read_slo_config(path)
+    shown = {name: value for name, value in table.items() if name != "tenants"}
+    return {**shown, "slo_config": str(path.resolve())}
 
 
 def _explicit(

@@ -7,6 +7,7 @@ by itself. What is folded in are the client's own words, checked; the engine res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from scorpio.core.slo import (
 from scorpio.core.tenants import tenant_id
 from scorpio.server.choices import check_choices
 from scorpio.settings import DEFAULT_MOST_CHOICES
+from scorpio.tenant_settings import RawSlo
 
 # Per xargs field: the headers that state it, in order of precedence.
 MS_HEADERS: dict[str, tuple[str, ...]] = {
@@ -62,6 +64,8 @@ class SloRules:
     client_on_miss: what a request itself may choose
     (a class may say more: it is the operator's). most_choices: the largest `n`. trust_fairness_id:
     the fairness header is a gateway's word about whom it has checked, not the client's own.
+    raw_slo: which SLOs may be stated as numbers. Of a tenant: allowed: the classes that it may
+    name, None = all; own_class: of a request that names none.
     """
 
     book: SloBook
@@ -69,20 +73,28 @@ class SloRules:
     client_on_miss: frozenset[OnMiss] = frozenset(OnMiss)
     most_choices: int = DEFAULT_MOST_CHOICES
     trust_fairness_id: bool = False
+    raw_slo: RawSlo = "any"
+    allowed: frozenset[str] | None = None
+    own_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
     """What one request asks for: the complete `vllm_xargs` to send on, and what they mean.
 
-    tenant: whose it is, "" = not known. foreign_objective: a header names an objective that is none
-    of our classes.
+    tenant: whose it is, "" = not known. slo_class: that it names, or its tenant's; "" = none.
+    foreign_objective: a header names an objective that is none of our classes.
     """
 
     xargs: dict[str, object]
     slo: Slo
     tenant: str = ""
     foreign_objective: bool = False
+    slo_class: str = ""
+
+
+class NotAllowedError(SloError):
+    """It is well-formed, and this client may not ask for it."""
 
 
 def first_headers(raw: object) -> dict[str, str]:
@@ -116,6 +128,7 @@ def resolve(
 
     Raises:
         SloError: a malformed value; `field` is the header or body field the client used.
+        NotAllowedError: a class or a number that this client may not use.
     """
     check_choices(body, rules.most_choices)
     for transfer in TRANSFERS:
@@ -139,10 +152,13 @@ def resolve(
         said_in[XARG_ON_MISS] = ON_MISS_HEADER
     if (class_name := _class_name(headers, body, given, rules)) is not None:
         xargs[XARG_CLASS] = class_name
+    if rules.own_class is not None:
+        xargs.setdefault(XARG_CLASS, rules.own_class)
     try:
-        slo, _ = rules.book.resolve(xargs)
+        slo, slo_class = rules.book.resolve(xargs)
+        _check_allowed(slo, slo_class, xargs, rules)
     except SloError as error:
-        raise SloError(said_in.get(error.field, error.field), error.message) from None
+        raise type(error)(said_in.get(error.field, error.field), error.message) from None
     if xargs.get(XARG_ON_MISS) is not None and slo.on_miss not in rules.client_on_miss:
         field = said_in.get(XARG_ON_MISS, XARG_ON_MISS)
         raise SloError(field, f"this server does not let clients choose {slo.on_miss.value!r}")
@@ -156,7 +172,27 @@ def resolve(
         slo = replace(slo, on_miss=OnMiss.DEGRADE)
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in rules.book.classes for name in objectives)
-    return Stated(xargs, slo, tenant, foreign)
+    return Stated(xargs, slo, tenant, foreign, slo_class)
+
+
+def _check_allowed(slo: Slo, slo_class: str, xargs: Mapping[str, object], rules: SloRules) -> None:
+    """Its class, and numbers that are no tighter than it. Raises NotAllowedError."""
+    if slo_class and rules.allowed is not None and slo_class not in rules.allowed:
+        valid = ", ".join(sorted(rules.allowed)) or "none"
+        raise NotAllowedError(XARG_CLASS, f"this key may not use {slo_class!r}; allowed: {valid}")
+    if rules.raw_slo == "any":
+        return
+    base = rules.book.classes[slo_class].slo if slo_class else rules.book.default
+    for name, asked_s, class_s in (
+        ("slo_ttft_ms", slo.ttft_s, base.ttft_s),
+        ("slo_tpot_ms", slo.tpot_s, base.tpot_s),
+        ("slo_e2el_ms", slo.e2e_s, base.e2e_s),
+    ):
+        if name in xargs and rules.raw_slo == "none":
+            raise NotAllowedError(name, "this key may not state numbers: name a class")
+        if asked_s < class_s:
+            least = f"{class_s * 1e3:g} ms" if math.isfinite(class_s) else "none, as its class"
+            raise NotAllowedError(name, f"must be no tighter than the class: {least}")
 
 
 def _on_miss(raw: str) -> str:

@@ -18,11 +18,20 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorpio.core.slo import XARG_BODY, XARG_ON_MISS, XARG_TENANT, OnMiss
+from scorpio.core.slo import (
+    XARG_BODY,
+    XARG_ON_MISS,
+    XARG_SLO,
+    XARG_TENANT,
+    XARG_WEIGHT,
+    OnMiss,
+)
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.server.cache_salt import salted
-from scorpio.server.lengths import LengthService
+from scorpio.server.lengths import LengthService, prompt_count
 from scorpio.server.prompt_text import NO_TEXT, PromptText
+from scorpio.server.tenant_use import Visit
+from scorpio.server.vllm_api import is_delta
 from scorpio.server.wire_safe import check_params
 from scorpio.versions import supported
 
@@ -46,16 +55,30 @@ class Ticket:
     """What is known so far. request_ids: engine requests made; tokens: one has produced a token;
     tenant: whose it is, as the server knows it; text: what its user says, for the length predictor;
     deadline_s: when its first token is late and it may be refused for that (time.monotonic).
-    body: a name of its own, where several engine requests are made of it."""
+    body: a name of its own, where several engine requests are made of it. weight, slo: told to the
+    engine, "" = it needs no word (terms.py). visit: what it takes of its tenant."""
 
     must_wait: bool = False
     tenant: str = ""
     text: PromptText = NO_TEXT
     deadline_s: float = math.inf
     body: str = ""
+    weight: str = ""
+    slo: str = ""
+    visit: Visit | None = None
     request_ids: list[str] = field(default_factory=list)
     tokens: bool = False
     refusals: list[RejectionNotice] = field(default_factory=list)
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What the engine hears of the server."""
+        return {
+            XARG_TENANT: self.tenant,
+            XARG_BODY: self.body,
+            XARG_WEIGHT: self.weight,
+            XARG_SLO: self.slo,
+        }
 
     @property
     def request_id(self) -> str:
@@ -90,7 +113,7 @@ class WatchedEngine:
         ticket = CURRENT.get()
         text = NO_TEXT if ticket is None else ticket.text
         if ticket is not None:
-            _tell(sampling_params, {XARG_TENANT: ticket.tenant, XARG_BODY: ticket.body})
+            _tell(sampling_params, ticket.words)
             if self._isolate_cache:
                 prompt = salted(prompt, ticket.tenant)
         asked = self._lengths.tell(sampling_params, prompt, text, kwargs.get("lora_request"))
@@ -105,6 +128,8 @@ class WatchedEngine:
         if ticket is None:
             return stream
         ticket.request_ids.append(request_id)
+        if ticket.visit is not None:
+            stream = charged(stream, ticket, prompt, is_delta(sampling_params))
         return watch(stream, ticket, self._heard)
 
 
@@ -135,6 +160,31 @@ async def watch(
                     ticket.tokens = True
                 elif output.finished and notice is not None:
                     ticket.refusals.append(notice)
+            yield output
+
+
+async def charged(
+    stream: AsyncGenerator[Any, None], ticket: Ticket, prompt: Any, delta: bool
+) -> AsyncGenerator[Any, None]:
+    """The same outputs, paid for by their tenant: the prompt once, though tool turns and beams
+    bring it again, and nothing for one that is refused. delta: outputs hold new tokens only."""
+    visit = ticket.visit
+    assert visit is not None
+    cost = 0.0 if ticket.tokens else visit.prompt(prompt_count(prompt))
+    counts: dict[int, int] = {}
+    async with aclosing(stream):
+        async for output in stream:
+            for choice in output.outputs:
+                before = counts.get(choice.index, 0)
+                now = len(choice.token_ids) + (before if delta else 0)
+                counts[choice.index] = now
+                if now > before:
+                    visit.began(cost)
+                    visit.output(now - before)
+                    cost = 0.0
+                elif choice.finish_reason == "abort" and decode_rejection(choice.stop_reason):
+                    visit.refused(cost)
+                    cost = 0.0
             yield output
 
 

@@ -48,11 +48,14 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def api_tokens(args: Any) -> list[str]:
+    """vLLM's own API keys. As in vllm/entrypoints/serve/middleware/register.py."""
+    return [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
+
+
 def authenticator(args: Any) -> Authenticator | None:
     """None when the server has no API keys."""
-    # As in vllm/entrypoints/serve/middleware/register.py.
-    tokens = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
-    if not tokens:
+    if not (tokens := api_tokens(args)):
         return None
     from vllm.entrypoints.serve.middleware.authenticate import (
         GUARDED_PREFIX,

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scorpio.core.plan import Rejection, RejectReason
-from scorpio.core.wire import RejectionNotice, decode_rejection, encode_rejection
+from scorpio.core.slo import OnMiss, Slo
+from scorpio.core.wire import (
+    RejectionNotice,
+    decode_rejection,
+    decode_slo,
+    decode_weight,
+    encode_rejection,
+    encode_slo,
+)
 
 seconds = st.one_of(st.none(), st.floats(0.0, 1e6))
 
@@ -34,3 +42,23 @@ def test_values_of_no_use_are_left_out(value: float) -> None:
 )
 def test_not_ours(text: object) -> None:
     assert decode_rejection(text) is None
+
+
+numbers = st.one_of(st.just(math.inf), st.floats(1e-9, 1e5))
+
+
+@given(numbers, numbers, numbers, st.sampled_from(OnMiss), st.floats(1e-3, 1e6), st.text())
+def test_an_slo_arrives_as_it_was_told(
+    ttft_s: float, tpot_s: float, e2e_s: float, on_miss: OnMiss, value: float, name: str
+) -> None:
+    slo = Slo(ttft_s, tpot_s, e2e_s, on_miss, value)
+    assert decode_slo(encode_slo(slo, name)) == (slo, name)
+
+
+@pytest.mark.parametrize(
+    ("raw", "weight"),
+    [("3.0", 3.0), ("1e6", 1e6), ("1e7", 0.0), ("-1", 0.0), ("nan", 0.0), ("inf", 0.0),
+     ("", 0.0), ("x", 0.0), (3.0, 0.0), (None, 0.0), ([1], 0.0)],
+)  # fmt: skip
+def test_a_weight_is_a_number_that_the_server_wrote(raw: object, weight: float) -> None:
+    assert decode_weight(raw) == weight

@@ -79,5 +79,6 @@ def test_one_that_stands_behind_is_booked_once() -> None:
         engine.step()
     policy = engine.scorpio._policy
     assert isinstance(policy, Scorpio)
-    assert policy._tenants._used_s
-    assert policy._tenants._asked_s == pytest.approx(policy._tenants._used_s)
+    shares = policy._tenants._equal
+    assert shares._used_s
+    assert shares._asked_s == pytest.approx(shares._used_s)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+from pathlib import Path
 
 import pytest
 
+from scorpio.server.endpoints import ENDPOINTS
 from tests.fleet.replicas import (
     FakeReplica,
+    answers,
     fleet_of,
     refuses,
     says,
@@ -65,7 +69,7 @@ async def test_when_two_refuse_the_shorter_wait_is_told() -> None:
     assert body == {"error": {"by": "b"}}
 
 
-@pytest.mark.parametrize("reason", ["over_quota", "kv_infeasible"])
+@pytest.mark.parametrize("reason", ["over_quota", "over_rate", "kv_infeasible"])
 async def test_a_refusal_that_others_would_repeat_is_told_at_once(reason: str) -> None:
     a, b = FakeReplica("a", refuses(reason, 100)), FakeReplica("b", refuses(reason, 100))
     async with fleet_of(a, b) as fleet:
@@ -130,6 +134,34 @@ async def test_acts_reach_every_replica_and_the_worst_answer_is_told() -> None:
                 "error": {"by": "b"},
                 "replicas": {"a": 200, "b": 401},
             }
+
+
+async def test_the_slo_file_is_read_again_by_every_replica_and_by_the_front(
+    tmp_path: Path,
+) -> None:
+    file, a, b = tmp_path / "slo.toml", FakeReplica("a"), FakeReplica("b")
+    file.write_text("[classes.old]\nttft_ms = 500\n")
+    ask = {"x-llm-d-inference-objective": "new"}
+    async with fleet_of(a, b, slo_config=file) as fleet:
+
+        async def put() -> int:
+            async with fleet.session.put(fleet.url + "/scorpio/config") as answer:
+                return answer.status
+
+        def seen() -> float:
+            endpoint = ENDPOINTS["/v1/completions"]
+            json_type = {"content-type": "application/json"}
+            read = fleet.front._reader.read(b"{}", ask | json_type, endpoint, 0.0)
+            return read.slo.ttft_s
+
+        file.write_text("[classes.new]\nttft_ms = 700\n")
+        b.handler = says(400)
+        assert (await put(), seen()) == (400, math.inf)  # half of them: not by the front
+        b.handler = answers
+        assert (await put(), seen()) == (200, 0.7)
+        assert a.paths() == b.paths() == ["/scorpio/config"] * 2
+        file.write_text("broken")  # on this node alone
+        assert (await put(), seen()) == (200, 0.7)
 
 
 async def test_other_routes_are_any_replicas() -> None:

@@ -157,6 +157,7 @@ def test_serve_wires_everything(started: list[Any], tmp_path: Path) -> None:
         "policy": "scorpio-paper",
         "policy_options": {"kappa": 1.2},
         "classes": {"a": {"ttft_ms": 5}},
+        "slo_config": str(slo.resolve()),
     }
     assert Path(args.model).is_dir()
     assert not run_dir.exists()  # a fresh one, removed at the end

@@ -18,6 +18,7 @@ SEVERAL = [
     ({"prompt": "a", "n": 1}, False),
     ({"prompt": "a", "n": None}, False),
     ({"prompt": "a", "n": float("nan")}, False),
+    ({"prompt": "a", "n": float("-inf")}, False),
     ({"prompt": "a", "n": {}}, False),
     ({"prompt": "a", "best_of": 3}, False),
     ({"prompt": ["a", "b"], "n": 2}, True),

@@ -94,7 +94,13 @@ async def test_websockets_pass() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    await ScorpioMiddleware(app)({"type": "websocket"}, None, None)  # type: ignore[arg-type]
+    scope = {
+        "type": "websocket",
+        "path": "/v1/realtime",
+        "headers": [],
+        "app": FakeServer(FakeEngine()),
+    }
+    await ScorpioMiddleware(app)(scope, None, None)  # type: ignore[arg-type]
     assert seen == ["websocket"]
 
 

@@ -29,6 +29,7 @@ tpot_ms = 60
 value = 4
 
 [classes.standard]
+target = 0.99
 ttft_ms = 3000
 on_miss = "degrade"
 """

@@ -54,7 +54,7 @@ def page_content(
         "classes": {
             label: {
                 "asks": asks(server.settings.classes.get(label)),
-                "allowed": ERROR_BUDGET,
+                "allowed": _allowed(server.settings.classes.get(label)),
                 "good_per_s": history.good_per_s(label),
                 "windows": counts,
                 "curve": history.curve_of(label),
@@ -91,7 +91,14 @@ def asks(entry: ClassSettings | None) -> str:
         return "no promise of its own"
     named = (("TTFT", entry.ttft_ms), ("TPOT", entry.tpot_ms), ("end to end", entry.e2el_ms))
     stated = [f"{name} {ms:,g} ms" for name, ms in named if ms is not None]
-    return f"{', '.join(stated) or 'no objective'}; {entry.on_miss.value}"
+    target = "" if entry.target is None else f"; target {entry.target:.6g}"
+    return f"{', '.join(stated) or 'no objective'}; {entry.on_miss.value}{target}"
+
+
+def _allowed(entry: ClassSettings | None) -> str:
+    if entry is None or entry.target is None:
+        return ERROR_BUDGET
+    return f"{1.0 - entry.target:.6g}"
 
 
 def _engine(number_of_it: int, state: Mapping[str, Any] | None) -> dict[str, Any]:

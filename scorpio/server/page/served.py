@@ -8,9 +8,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from scorpio.server.admin import deny
+from scorpio.server.admin_token import TOKEN_VARIABLE, deny
 from scorpio.server.answers import Answer, error_answer, json_answer
-from scorpio.server.context import TOKEN_VARIABLE, ServerContext
+from scorpio.server.context import ServerContext
 from scorpio.server.page.content import page_content
 from scorpio.server.page.history import History
 from scorpio.server.page.listening import Listeners

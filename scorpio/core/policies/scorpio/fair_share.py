@@ -10,12 +10,14 @@ A tenant is an account (of a key that the server has checked, "" for all others)
 it, which a client can make up. Accounts share the engine; the names of an account share what is its
 own. A name that asks for a small part of what its account has got has no share to itself: all those
 together have one, so a fresh name for each request gains nothing.
+
+An account may have a weight: its part is that many times another's (class_shares.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -45,12 +47,17 @@ class TenantShares:
         self._asked_s: Books = {}
         self._account_used_s: Books = {}
         self._account_asked_s: Books = {}
+        self._weights: Books = {}  # by account; 1 where there is none
         self._at_s = 0.0
 
     def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
         """Book those that joined since the last step. step_s: the shortest step there is."""
-        joined = np.flatnonzero(running.joined).tolist() if self._most else []
-        if not joined:
+        rows = np.flatnonzero(running.joined).tolist() if self._most else []
+        self.joined(now_s, [running.views[row] for row in rows], step_s)
+
+    def joined(self, now_s: float, views: Sequence[RequestView], step_s: float = 0.0) -> None:
+        """The same of requests that are known to have joined."""
+        if not self._most or not views:
             return
         memory_s = max(_MEMORY_S, _MEMORY_STEPS * step_s)
         keep = math.exp(-max(now_s - self._at_s, 0.0) / memory_s)
@@ -58,17 +65,18 @@ class TenantShares:
         for books in self._all_books():
             for key in books:
                 books[key] *= keep
-        for row in joined:
-            view = running.views[row]
+        for view in views:
             _add(self._used_s, self._account_used_s, view, self._request_s(view))
-        self.asked(running.views[row] for row in joined)
+        self.asked(views)
 
     def asked(self, views: Iterable[RequestView]) -> None:
         """Book what these ask for, served or not."""
         for view in views if self._most else ():
             _add(self._asked_s, self._account_asked_s, view, self._request_s(view))
+            if view.weight:
+                self._weights[account_key(tenant_key(view.tenant))] = view.weight
         _forget(self._asked_s, self._used_s)
-        _forget(self._account_asked_s, self._account_used_s)
+        _forget(self._account_asked_s, self._account_used_s, self._weights)
 
     def over_share(self, waiting_tenant: FloatArray) -> FloatArray | None:
         """How many fair shares the tenant of each waiting request had, if too many, else 0: shares
@@ -78,7 +86,7 @@ class TenantShares:
         """
         if not self._most or not self._asked_s:
             return None
-        accounts = _excess(self._account_asked_s, self._account_used_s, self._most)
+        accounts = _excess(self._account_asked_s, self._account_used_s, self._most, self._weights)
         own = self._own()
         names = {account: self._names_over(account, own[account]) for account in own}
         if not accounts and not any(names.values()):
@@ -104,7 +112,7 @@ class TenantShares:
         if small_s > _OWN_SURPLUS * all_s:
             used = self._account_used_s.get(account, 0.0) - sum(used_s.values())
             asked_s[-1], used_s[-1] = small_s, max(used, 0.0)
-        return _excess(asked_s, used_s, self._most)
+        return _excess(asked_s, used_s, self._most, {})
 
     def _own(self) -> dict[int, list[int]]:
         """By account: keys of the names that have a share to themselves."""
@@ -126,19 +134,22 @@ def _add(names: Books, accounts: Books, view: RequestView, seconds: float) -> No
     accounts[account] = accounts.get(account, 0.0) + seconds
 
 
-def _forget(asked_s: Books, used_s: Books) -> None:
+def _forget(asked_s: Books, *others: Books) -> None:
     while len(asked_s) > _MOST_TENANTS:
         least = min(asked_s, key=asked_s.__getitem__)
         del asked_s[least]
-        used_s.pop(least, None)
+        for books in others:
+            books.pop(least, None)
 
 
-def _excess(asked_s: Books, used_s: Books, most: float) -> Books:
+def _excess(asked_s: Books, used_s: Books, most: float, weights: Books) -> Books:
     """Fair shares of each tenant that had more than `most`."""
     if len(asked_s) < 2:
         return {}
-    level_s = _level_s(np.array(list(asked_s.values())), sum(used_s.values()))
-    return {key: used / level_s for key, used in used_s.items() if used > most * level_s}
+    weight = np.array([weights.get(key, 1.0) for key in asked_s])
+    level_s = _level_s(np.array(list(asked_s.values())), weight, sum(used_s.values()))
+    fair_s = {key: weights.get(key, 1.0) * level_s for key in used_s}
+    return {key: used / fair_s[key] for key, used in used_s.items() if used > most * fair_s[key]}
 
 
 def _both(account: float, name: float) -> float:
@@ -146,13 +157,15 @@ def _both(account: float, name: float) -> float:
     return account * name if account and name else account or name
 
 
-def _level_s(asked_s: FloatArray, served_s: float) -> float:
-    """Water level: if none had more than this of what they asked for, `served_s` would be used.
+def _level_s(asked_s: FloatArray, weight: FloatArray, served_s: float) -> float:
+    """Water level: if none had more than this, times its weight, of what they asked for, `served_s`
+    would be used.
 
     One that asked for less is satisfied; inf when all are.
     """
-    asked_s = np.sort(asked_s)
+    order = np.argsort(asked_s / weight)
+    asked_s, weight = asked_s[order], weight[order]
     satisfied_s = np.concatenate(([0.0], np.cumsum(asked_s)[:-1]))
-    levels_s = (served_s - satisfied_s) / np.arange(len(asked_s), 0, -1)
-    short = np.flatnonzero(levels_s < asked_s)
+    levels_s = (served_s - satisfied_s) / np.cumsum(weight[::-1])[::-1]
+    short = np.flatnonzero(levels_s < asked_s / weight)
     return max(float(levels_s[short[0]]), 1e-9) if len(short) else math.inf

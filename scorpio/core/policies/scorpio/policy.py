@@ -19,9 +19,9 @@ from scorpio.core.latency import LatencyProfile, StepModel
 from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
 from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.borrow import borrow
+from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.context import StepContext, usual_step_s
 from scorpio.core.policies.scorpio.deficit import Deficit
-from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.forecasts import forecasts
 from scorpio.core.policies.scorpio.given_up import GivenUp
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine, out_of_reach
@@ -72,7 +72,7 @@ class Scorpio:
         self._kv_price = KvPrice(limits.kv_tokens)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._deficit, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
-        self._tenants = TenantShares(options.tenant_share, self._request_s)
+        self._tenants = ClassShares(options.tenant_share, self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
         """Earliest deadline first, but none is overtaken by those of `patience_s` later."""
@@ -96,9 +96,7 @@ class Scorpio:
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.later_step_s())
         jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
-        over = (
-            over_share(self._tenants, snapshot.waiting, jobs) if step.options.tenant_share else None
-        )
+        over = over_share(self._tenants, snapshot.waiting, jobs) if self._tenants.on else None
         between = Competition(jobs, over, self._crowd)
         found = borrow(step, between, shed(step, between, supply))
         if len(found.shed_jobs):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.context import StepContext
-from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.plan_budget import within
@@ -75,12 +75,10 @@ def _came_back(waiting: WaitingTable, between: Competition) -> BoolArray | None:
     return back
 
 
-def over_share(
-    tenants: TenantShares, waiting: WaitingTable, jobs: PrefillJobs
-) -> FloatArray | None:
+def over_share(tenants: ClassShares, waiting: WaitingTable, jobs: PrefillJobs) -> FloatArray | None:
     """`over` of a `Competition`; 0 for what is running."""
     waits = ~jobs.running
-    theirs = tenants.over_share(waiting.tenant[jobs.row[waits]])
+    theirs = tenants.over_share(waiting, jobs.row[waits])
     if theirs is None:
         return None
     over = np.zeros(len(jobs.row))

@@ -170,7 +170,7 @@ def test_one_of_a_tenant_over_its_share_needs_room(room: float, refused: list[st
         light_share=0.0, borrow_queue_s=0.0, tenant_share=1.25, tenant_room=room
     )
     policy = proven(Scorpio(profile, bounds, options), profile)
-    book(policy._tenants, NOW_S, "mmmmmmmmab", "aaaabbbb")
+    book(policy._tenants._equal, NOW_S, "mmmmmmmmab", "aaaabbbb")
     mine = RequestView("w", 2, NOW_S, 400, 64, Slo(0.5, 0.03), tenant="m")
     running = RequestView("d", 1, NOW_S, 10, 64, Slo(math.inf, 0.03))
     scene = Scene(bounds, (Row(running, 0, False, 9, 10, 1),), ((mine, False),))
