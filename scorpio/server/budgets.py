@@ -6,18 +6,22 @@ turns away (a tenant's own limits, a malformed request) never came to the engine
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from scorpio.core.plan import FinalState
-from scorpio.server.budget_window import PERIOD_S, WINDOWS_S, Counted, burn
 from scorpio.server.context import ServerContext
+from scorpio.server.history import counted_of
 
-logger = logging.getLogger("vllm.scorpio")
+BUDGET_WINDOWS = ("5m", "1h")
 _COUNTS = (FinalState.FINISHED, FinalState.REJECTED, FinalState.FAILED)
+
+
+class Counted(NamedTuple):
+    """Requests that are good, and all that count."""
+
+    good: int
+    all: int
 
 
 def counted(by_class: object) -> dict[str, Counted]:
@@ -28,14 +32,14 @@ def counted(by_class: object) -> dict[str, Counted]:
 
 def budgets(server: ServerContext) -> dict[str, dict[str, Any]]:
     """For the status: of each class with a target."""
-    now_s, counts = time.monotonic(), counted((server.status.read() or {}).get("by_class"))
     found: dict[str, dict[str, Any]] = {}
     for name, entry in sorted(server.settings.classes.items()):
         if entry.target is None:
             continue
         found[name] = {"target": entry.target}
-        for window, seconds in WINDOWS_S.items():
-            lately = server.budgets.lately(now_s, counts, name, seconds)
+        windows = server.history.windows(name)
+        for window in BUDGET_WINDOWS:
+            lately = Counted(windows[window]["good"], counted_of(windows[window]))
             found[name][window] = {
                 "good": lately.good,
                 "all": lately.all,
@@ -45,15 +49,9 @@ def budgets(server: ServerContext) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def watch_budgets(server: ServerContext) -> None:
-    """Until cancelled: a sample of the counters now and then."""
-    while True:
-        try:
-            now = counted((server.status.read() or {}).get("by_class"))
-            server.budgets.look(time.monotonic(), now)
-        except Exception:  # counting must never end, nor take the server with it
-            logger.exception("Scorpio: the error budgets could not be looked at")
-        await asyncio.sleep(PERIOD_S)
+def burn(of: Counted, target: float) -> float:
+    """How fast the error budget goes: 1 = as fast as it may. 0 while nothing has come."""
+    return (1.0 - of.good / of.all) / (1.0 - target) if of.all else 0.0
 
 
 def _counted(entry: object) -> Counted:

@@ -14,8 +14,8 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
-from scorpio.server.budget_window import BudgetWindow
 from scorpio.server.flights import Flights
+from scorpio.server.history import History
 from scorpio.server.in_flight import Caps, InFlight
 from scorpio.server.lengths import LengthService, length_service
 from scorpio.server.merged_status import merged
@@ -88,13 +88,16 @@ class ServerContext:
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
     uses: TenantUses = field(default_factory=TenantUses)
-    budgets: BudgetWindow = field(default_factory=BudgetWindow)
     auth: Authenticator | None = None
     http_server: Any = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
     reload_stamp: channel.Stamp = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.history = History(lambda: self.status.by_engine().values())
 
     @property
     def settings(self) -> ScorpioSettings:

@@ -16,7 +16,6 @@ from scorpio.server import admin
 from scorpio.server.admin_token import deny, fingerprint
 from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.audit import Act, note, remote_of
-from scorpio.server.budgets import watch_budgets
 from scorpio.server.context import ServerContext, attach_server
 from scorpio.server.door import close_socket, is_ours, let_in
 from scorpio.server.drain import Drain, draining_answer
@@ -132,10 +131,8 @@ class ScorpioMiddleware:
             Drain(server, state.server, timeout_s).take_signals()
         reloader = Reloader(server)
         reloader.take_signal()
-        tasks = [asyncio.create_task(EngineWatch(server).run())]
-        tasks.append(asyncio.create_task(reloader.run()))
-        tasks.append(asyncio.create_task(watch_budgets(server)))
-        tasks.append(asyncio.create_task(self._page(scope).history.run()))
+        beside = (EngineWatch(server).run(), reloader.run(), server.history.run())
+        tasks = [asyncio.create_task(work) for work in beside]
         try:
             await self._app(scope, receive, send)
         finally:

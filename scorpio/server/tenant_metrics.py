@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scorpio.server.budget_window import WINDOWS_S
-from scorpio.server.budgets import budgets, counted
+from scorpio.server.budgets import BUDGET_WINDOWS, budgets, counted
 from scorpio.server.context import ServerContext
 
 
@@ -49,7 +48,7 @@ class BudgetCollector(Collector):
         values = list(self._labels.values())
         for name, budget in budgets(self._server).items():
             target.add_metric([*values, name], budget["target"])
-            for window in WINDOWS_S:
+            for window in BUDGET_WINDOWS:
                 burnt.add_metric([*values, name, window], budget[window]["burn"])
         yield from (target, burnt)
 

@@ -22,8 +22,8 @@ from scorpio import channel
 from scorpio.core.plan import FinalState
 from scorpio.ledger.entry import Entry
 from scorpio.live.host.process import free_port
+from scorpio.server.history import PERIOD_S
 from scorpio.server.middleware import ScorpioMiddleware
-from scorpio.server.page.history import PERIOD_S
 from scorpio.server.page.served import ServedPage
 from tests.ledger.made import entry, refused, write
 from tests.server.asgi import Client, Reply
@@ -77,7 +77,8 @@ class Scene:
         self.middleware = ScorpioMiddleware(self.server)
         self.context = self.middleware._server({"app": self.server})
         self.context.environ = {"SCORPIO_ADMIN_TOKEN": TOKEN}
-        self.page = ServedPage(self.context, lambda: self.at_s)
+        self.context.history.now_s = lambda: self.at_s
+        self.page = ServedPage(self.context)
         self.middleware._served_page = self.page
         self.counts: dict[str, dict[str, Any]] = {
             name: {
@@ -102,7 +103,7 @@ class Scene:
                 self._ended(name, load)
             for engine in range(self.engines):
                 self.says(engine, load, **more)
-            self.page.history.take()
+            self.context.history.take()
 
     def _ended(self, name: str, load: float) -> None:
         over = max(load - 1.0, 0.0)

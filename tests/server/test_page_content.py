@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scorpio import channel
-from scorpio.server.page.history import PERIOD_S
+from scorpio.server.history import PERIOD_S
 from scorpio.server.page.recent import MOST_DECISIONS, MOST_TENANTS, TAIL_BYTES, LedgerEnd, told
 from tests.ledger.made import entry, refused, write
 from tests.server.page_scene import GOOD, Scene, ask, busy
@@ -56,7 +56,7 @@ async def test_several_engines_are_one_and_each(tmp_path: Path) -> None:
 
 async def test_before_any_engine_has_spoken(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
-    scene.page.history.take()
+    scene.context.history.take()
     found = (await ask(scene, "/scorpio/page.json", GOOD)).json()
     assert [problem["what"] for problem in found["problems"]] == [
         "no engine has told its status yet"
@@ -108,12 +108,12 @@ async def test_garbage_in_the_status_is_nothing(tmp_path: Path, junk: object) ->
     for key in ("by_class", "waiting", "replica", "load", "forecast_error", "step_error"):
         channel.write_status(tmp_path, {"policy": "scorpio", key: junk})
         scene.at_s += PERIOD_S
-        scene.page.history.take()
+        scene.context.history.take()
         scene.page._made = (float("-inf"), scene.page._made[1])
         assert (await ask(scene, "/scorpio/page.json", GOOD)).status == 200
     channel.write_status(tmp_path, {"by_class": {"standard": junk, "x": {"outcomes": junk}}})
     scene.at_s += PERIOD_S
-    scene.page.history.take()
+    scene.context.history.take()
     scene.page._made = (float("-inf"), scene.page._made[1])
     assert (await ask(scene, "/scorpio/page.json", GOOD)).status == 200
 

@@ -160,7 +160,7 @@ async def test_an_error_of_the_page_is_the_page_s_alone(
         scene.page._made = (float("-inf"), scene.page._made[1])
         reply = await ask(scene, DATA_PATH, GOOD)
         assert reply.status == 500
-    assert scene.page.history.errors == 2
+    assert scene.context.history.errors == 2
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
         "Scorpio: the status page could not be made (logged once)"
     ]

@@ -14,9 +14,9 @@ from scorpio.core.plan import RejectReason
 from scorpio.ledger.entry import Entry
 from scorpio.server.context import ServerContext
 from scorpio.server.health import health_state
+from scorpio.server.history import WINDOWS_S, History, kv_held_tokens
 from scorpio.server.loose import mapping, number
 from scorpio.server.merged_status import merged
-from scorpio.server.page.history import WINDOWS_S, History, kv_held_tokens
 from scorpio.server.page.recent import told
 from scorpio.settings import ClassSettings
 
@@ -35,9 +35,10 @@ _COUNTED = (("forecasts", "forecasts"), ("exceeded", "forecasts_exceeded"))
 
 
 def page_content(
-    server: ServerContext, history: History, entries: Sequence[Entry], now_unix_s: float
+    server: ServerContext, entries: Sequence[Entry], now_unix_s: float
 ) -> dict[str, Any]:
     """Of one server. entries: its last requests. Without what is judged of it (verdict.py)."""
+    history = server.history
     engines = server.status.by_engine()
     rows = [_engine(i, engines.get(i)) for i in server.status.engines]
     state = merged(list(engines.values())) if engines else {}

@@ -6,13 +6,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from scorpio.server.admin_token import TOKEN_VARIABLE, deny
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.page.content import page_content
-from scorpio.server.page.history import History
 from scorpio.server.page.listening import Listeners
 from scorpio.server.page.recent import LedgerEnd
 from scorpio.server.page.routes import PageRoutes
@@ -24,11 +23,10 @@ _FRESH_S = 1.0  # so long one content serves all that ask
 
 
 class ServedPage:
-    """The page of one server. history: of its status; to be run beside the server."""
+    """The page of one server."""
 
-    def __init__(self, server: ServerContext, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, server: ServerContext) -> None:
         self._server = server
-        self.history = History(lambda: server.status.by_engine().values(), now_s)
         self._ledger = LedgerEnd(server.settings.run_dir, server.status.engines)
         self._turn = asyncio.Lock()
         self._made: tuple[float, Answer] = (float("-inf"), Answer(503, b""))
@@ -46,10 +44,10 @@ class ServedPage:
     async def _make(self) -> Answer:
         try:
             entries = await asyncio.to_thread(self._ledger.entries)
-            content = page_content(self._server, self.history, entries, round(time.time(), 3))
+            content = page_content(self._server, entries, round(time.time(), 3))
             return Answer(200, json.dumps(judged(content), allow_nan=False).encode())
         except Exception as error:  # the page is nothing that a server may fail of
-            self.history.failed("the status page could not be made")
+            self._server.history.failed("the status page could not be made")
             return error_answer(500, f"the page could not be made: {type(error).__name__}")
 
     def _over(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from scorpio.server.history import COARSE, FINE, PERIOD_S, History
 from scorpio.server.page.content import ERROR_BUDGET
-from scorpio.server.page.history import COARSE, FINE, PERIOD_S, History
 from scorpio.server.page.verdict import FAST, SLOW, judged
 
 

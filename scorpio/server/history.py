@@ -51,7 +51,7 @@ class History:
         look: Callable[[], Iterable[Mapping[str, Any]]],
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._look, self._now_s = look, now_s
+        self._look, self.now_s = look, now_s
         self._fine: deque[Sample] = deque(maxlen=FINE + 1)
         self._coarse: deque[Sample] = deque(maxlen=COARSE + 1)
         self._first: Sample | None = None
@@ -62,8 +62,8 @@ class History:
         while True:
             try:
                 self.take()
-            except Exception:  # the page may be wrong, requests go on
-                self.failed("no sample for the status page")
+            except Exception:  # what is shown may be wrong, requests go on
+                self.failed("no sample of what was kept")
             await asyncio.sleep(PERIOD_S)
 
     def failed(self, what: str) -> None:
@@ -74,7 +74,7 @@ class History:
 
     def take(self) -> None:
         """One sample."""
-        sample = _sample(self._now_s(), list(self._look()))
+        sample = _sample(self.now_s(), list(self._look()))
         if self._fine and sample.at_s <= self._fine[-1].at_s:
             return
         if self._fine and _fell(self._fine[-1], sample):  # an engine has started again
