@@ -28,7 +28,7 @@ def compare_on_both(
 ) -> None:
     """DIR/live, DIR/twin and DIR/fidelity.json. Raises UsageError and WorkloadError."""
     from predictors.latency.artifact import read_profile
-    from scorpio.engine.virtual.build import EngineSpec
+    from scorpio.engine.virtual.spec import EngineSpec
     from scorpio.files import write_atomic
     from scorpio.live.compare import ONE_MACHINE
     from scorpio.live.profile.run import profile_model

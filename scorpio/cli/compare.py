@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorpio.cli.parse import check_policies, command_line
+from scorpio.cli.twin_options import BY_DEFAULT, TwinOptions
 from scorpio.cli.wanted import Wanted
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
-    from scorpio.studies.compare import CompareSpec
+    from scorpio.studies.compare_spec import CompareSpec
     from workloads.results.summary import Comparison
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
@@ -29,12 +30,18 @@ def say_what_was_read(wanted: Wanted) -> None:
 
 
 def compare_in_twin(
-    wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
+    wanted: Wanted,
+    gpu: str | None,
+    bound: bool,
+    tune: bool,
+    lengths: str,
+    workers: int | None,
+    options: TwinOptions = BY_DEFAULT,
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
     from workloads.report.result_table import print_tables
 
-    spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
+    spec = replace(twin_spec(wanted, gpu, lengths, workers, options), bound=bound, tune=tune)
     from scorpio.studies.compare import run_compare
 
     with progress_bar("twin") as progress:
@@ -44,7 +51,12 @@ def compare_in_twin(
 
 
 def twin_spec(
-    wanted: Wanted, gpu: str | None, lengths: str, workers: int | None, tell: bool = True
+    wanted: Wanted,
+    gpu: str | None,
+    lengths: str,
+    workers: int | None,
+    options: TwinOptions = BY_DEFAULT,
+    tell: bool = True,
 ) -> CompareSpec:
     """What the words mean to the twin. All is checked, and told, before vLLM is loaded.
 
@@ -54,12 +66,9 @@ def twin_spec(
     from scorpio.live.progress import say
 
     named, hint = check_twin(wanted, gpu, lengths)
-    if tell:
-        say_what_was_read(wanted)
-        say("loading vLLM, whose scheduler decides in the twin: half a minute")
-    from scorpio.studies.compare import CompareSpec
+    from scorpio.studies.compare_spec import CompareSpec
 
-    return CompareSpec(
+    spec = CompareSpec(
         gpu=named,
         trace=wanted.trace,
         mix=wanted.mix,
@@ -72,7 +81,13 @@ def twin_spec(
         lengths=hint,
         workers=workers,
         command=command_line(),
+        **options.for_spec(),
     )
+    spec.check()
+    if tell:
+        say_what_was_read(wanted)
+        say("loading vLLM, whose scheduler decides in the twin: half a minute")
+    return spec
 
 
 def live_loads(wanted: Wanted) -> list[Load]:

@@ -3,99 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual.build import EngineSpec
 from scorpio.files import write_atomic
-from scorpio.studies.tuning import TUNED, grid_options, tune
+from scorpio.studies.compare_spec import CompareSpec
+from scorpio.studies.tuning import grid_options, tune
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu.file import gpu_model, stated_limits
-from scorpio.twin.gpu.noise import NoiseSpec
-from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
-from scorpio.twin.systems import DEFAULT_TUNING, system_names
+from scorpio.twin.systems import DEFAULT_TUNING, TUNED
 from workloads.bound.ceiling import BoundEngine, upper_bound
-from workloads.errors import UnknownName, WorkloadError
-from workloads.load import LoadKey, load_grid
+from workloads.load import LoadKey
 from workloads.report.html import write_results
-from workloads.request import WorkloadRequest
 from workloads.results.run_summary import RunKey
 from workloads.results.summary import Comparison
-from workloads.traces.reading import AS_IT_SAYS, Reading
 
 # (finished, total, what)
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class CompareSpec:
-    """Everything the command line says; checked before anything is run or written.
-
-    engine: flags of the modelled engine; None = vLLM's defaults with the GPU's KV pool and the
-    limits that its file states (prefix caching is left out where no two requests share a prefix:
-    hashing would only cost time).
-    profile, exact_max_tokens: see TwinConfig.
-    bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
-    `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
-    """
-
-    gpu: str
-    trace: str
-    mix: str
-    rate_scales: tuple[float, ...]
-    policies: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out_dir: Path
-    rows: str | None = None
-    reading: Reading = AS_IT_SAYS
-    bound: bool = False
-    tune: bool = False
-    engine: EngineSpec | None = None
-    noise: NoiseSpec = field(default_factory=NoiseSpec)
-    lengths: LengthHint = field(default_factory=LengthHint)
-    profile: LatencyProfile | None = None
-    exact_max_tokens: bool = False
-    workers: int | None = None
-    command: str | None = None
-
-    def config(self) -> TwinConfig:
-        """The engine to model. Raises WorkloadError."""
-        gpu = gpu_model(self.gpu)
-        engine = self.engine
-        if engine is None:
-            shared = _shares_prefixes(self.workloads()[0].requests())
-            engine = EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=shared)
-            engine = stated_limits(self.gpu, engine)
-        return TwinConfig(
-            gpu,
-            engine,
-            self.noise,
-            self.lengths,
-            profile=self.profile,
-            exact_max_tokens=self.exact_max_tokens,
-        )
-
-    def workloads(self) -> list[LoadKey]:
-        """Every load, by rate scale and seed."""
-        where = (self.trace, self.rows, self.mix)
-        return load_grid(*where, self.rate_scales, self.seeds, self.reading)
-
-    def check(self) -> None:
-        """Raises WorkloadError (one line) for whatever could only fail later."""
-        for name in self.policies:
-            if name not in system_names():
-                raise UnknownName("policy", name, system_names())
-        for what in ("policies", "rate_scales", "seeds"):
-            values = getattr(self, what)
-            if not values or len(set(values)) != len(values):
-                raise WorkloadError(f"{what}: at least one, and none twice")
-        gpu_model(self.gpu)
-        for workload in self.workloads():
-            workload.requests()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +87,13 @@ def run_compare(spec: CompareSpec, progress: Progress | None = None) -> Comparis
     return comparison
 
 
-def _shares_prefixes(requests: Sequence[WorkloadRequest]) -> bool:
-    first = [r.hash_ids[0] for r in requests if r.hash_ids]
-    return len(set(first)) < len(first)
-
-
 def _tuned(spec: CompareSpec, config: TwinConfig, done: Callable[[str], None]) -> TwinConfig:
     """The configuration with the best stock setting for this workload, kept in tuning.json."""
     first_seed = [w for w in spec.workloads() if w.seed == spec.seeds[0]]
     tuning = tune(config, first_seed, spec.workers, done)
     content = {TUNED: tuning.to_dict(), "seed": spec.seeds[0]}
     write_atomic(spec.out_dir / "tuning.json", json.dumps(content, indent=1) + "\n")
-    return replace(config, policy_options={TUNED: dict(tuning.options)})
+    return replace(config, policy_options={**config.policy_options, TUNED: dict(tuning.options)})
 
 
 def _key(spec: CompareSpec, job: Job) -> RunKey:
