@@ -19,11 +19,12 @@ from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.loop import TwinLoop
+from scorpio.twin.engine.returning import Returning
 from scorpio.twin.engine.timeline import Timeline
 from scorpio.twin.gpu.noise import StepNoise
 from scorpio.twin.gpu.profile_samples import biased, profile_gpu
 from scorpio.twin.systems import Setting, System, make_system
-from scorpio.twin.translate import arrivals, records, slo_classes
+from scorpio.twin.translate import arrivals, client_records, index_stride, slo_classes
 from workloads.request import WorkloadRequest
 from workloads.results.aggregate import TimelineSample
 from workloads.results.records import RequestRecord
@@ -107,7 +108,9 @@ def run_twin(
     return TwinRun(
         policy=policy,
         seed=seed,
-        records=records(loop.ledger.entries.values(), ours.forecasts if ours else {}),
+        records=client_records(
+            loop.ledger.entries.values(), ours.forecasts if ours else {}, index_stride(workload)
+        ),
         steps=loop.steps,
         preemptions=loop.preemptions,
         event_digest=loop.log.digest(),
@@ -152,6 +155,7 @@ def twin_loop(
         EventLog(config.keep_log),
         Timeline(config.timeline_period_s),
         Checker(config.max_wait_s) if config.check_invariants else None,
+        Returning(config.clients, index_stride(workload)) if config.clients.retries else None,
     )
 
 

@@ -80,6 +80,8 @@ def summarise(
         client_lateness_ms=lateness_ms,
         void=void_reason is not None,
         void_reason=void_reason,
+        tries=sum(record.tries for record in records),
+        good_in_last_try=sum(record.good_in_last_try for record in records),
         value_goodput=_per_second(sum(r.value for r in records if r.good), window_s),
     )
 
@@ -97,7 +99,7 @@ def _preemptions(records: Iterable[RequestRecord]) -> int:
 def _rejection_ms(records: Iterable[RequestRecord]) -> Percentiles:
     """How long it took to refuse."""
     return percentiles(
-        (record.ended_s - record.send_s) * 1000.0
+        (record.ended_s - record.asked_s) * 1000.0
         for record in records
         if record.outcome is Outcome.REJECTED and record.ended_s is not None
     )
