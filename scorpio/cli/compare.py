@@ -38,16 +38,38 @@ def compare_in_twin(
     workers: int | None,
     options: TwinOptions = BY_DEFAULT,
 ) -> None:
-    """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
+    """Virtual time, vLLM's real scheduler. Raises UsageError, WorkloadError and NotAllAnswered."""
+    from scorpio.studies.manifest import check_directory, manifest_of
+
+    spec = twin_spec(wanted, gpu, lengths, workers, options, tell=False)
+    spec = replace(spec, bound=bound, tune=tune)
+    spec.check()
+    manifest = manifest_of(spec)
+    check_directory(wanted.out, manifest)
+    _announce(wanted)
+    from scorpio.studies.compare import run_compare
     from workloads.report.result_table import print_tables
 
-    spec = replace(twin_spec(wanted, gpu, lengths, workers, options), bound=bound, tune=tune)
-    from scorpio.studies.compare import run_compare
-
     with progress_bar("twin") as progress:
-        comparison = run_compare(spec, progress)
+        comparison = run_compare(spec, progress, manifest)
     print_tables(comparison.points())
     print(wanted.out / "report.html")
+    require_all(comparison)
+
+
+def require_all(comparison: Comparison) -> None:
+    """Raises NotAllAnswered when a run died."""
+    from scorpio.live.progress import say
+    from workloads.errors import NotAllAnswered
+
+    for key, error in comparison.failures:
+        say(f"FAILED {key.policy} at x{key.load.rate_scale:g}, seed {key.load.seed}: {error}")
+    if comparison.failures:
+        failed, made = len(comparison.failures), len(comparison.runs)
+        raise NotAllAnswered(
+            f"{failed} of {failed + made} runs failed; the others are written, and the same command"
+            " tries those again"
+        )
 
 
 def twin_spec(
@@ -63,11 +85,9 @@ def twin_spec(
     Raises UsageError and WorkloadError.
     """
     from scorpio.cli.early import check_twin
-    from scorpio.live.progress import say
-
-    named, hint = check_twin(wanted, gpu, lengths)
     from scorpio.studies.compare_spec import CompareSpec
 
+    named, hint = check_twin(wanted, gpu, lengths)
     spec = CompareSpec(
         gpu=named,
         trace=wanted.trace,
@@ -83,11 +103,17 @@ def twin_spec(
         command=command_line(),
         **options.for_spec(),
     )
-    spec.check()
     if tell:
-        say_what_was_read(wanted)
-        say("loading vLLM, whose scheduler decides in the twin: half a minute")
+        spec.check()
+        _announce(wanted)
     return spec
+
+
+def _announce(wanted: Wanted) -> None:
+    from scorpio.live.progress import say
+
+    say_what_was_read(wanted)
+    say("loading vLLM, whose scheduler decides in the twin: half a minute")
 
 
 def live_loads(wanted: Wanted) -> list[Load]:

@@ -106,6 +106,8 @@ def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
         for plot in plots:
             write_atomic(comparison.out_dir / f"{prefix}{plot.name}.png", plot.png)
         sections.append(_scenario_html(scenario, mine, plots))
+    if comparison.failures:
+        sections.append(_failures_html(comparison))
     path = comparison.out_dir / "report.html"
     write_atomic(path, _page(sections, command))
     return path
@@ -164,6 +166,15 @@ def _scenario_html(scenario: Scenario, points: Sequence[LoadPoint], plots: Seque
     parts += [_figure_html(by_name[name]) for name in closer if name in by_name]
     parts.append(_class_table(points))
     return "".join(parts)
+
+
+def _failures_html(comparison: Comparison) -> str:
+    told = [
+        f"{key.policy} at ×{key.load.rate_scale:g}, seed {key.load.seed}: {error}"
+        for key, error in comparison.failures
+    ]
+    items = "".join(f"<li>{escape(text)}</li>" for text in told)
+    return f'<h2>Runs that failed, and are not in any number</h2><ul class="care">{items}</ul>'
 
 
 def _figure_html(plot: Plot) -> str:
