@@ -69,7 +69,12 @@ def test_a_stopped_comparison_goes_on_and_ends_the_same(
     assert len(_summary(half)["runs"]) == 3
     made: list[str] = []
     run = Job.run
-    monkeypatch.setattr(Job, "run", lambda self: made.append(self.label) or run(self))
+
+    def counted(self: Job) -> TwinRun:
+        made.append(self.label)
+        return run(self)
+
+    monkeypatch.setattr(Job, "run", counted)
     run_compare(half)
     assert len(made) == 1
     assert _summary(half) == _summary(whole)

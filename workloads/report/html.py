@@ -29,6 +29,7 @@ from workloads.report.result_table import (
     shown_columns,
 )
 from workloads.results.aggregate import LoadPoint, Scenario
+from workloads.results.results_csv import results_csv
 from workloads.results.run_summary import ClassSummary
 from workloads.results.summary import Comparison
 
@@ -80,8 +81,9 @@ _TERMS = {
 
 
 def write_results(comparison: Comparison, command: str | None = None) -> Path:
-    """summary.json, then report.html and its PNGs; returns the page."""
+    """summary.json, results.csv, then report.html and its PNGs; returns the page."""
     comparison.write()
+    write_atomic(comparison.out_dir / "results.csv", results_csv(comparison.points()))
     return write_report(comparison, command=command)
 
 
