@@ -39,6 +39,7 @@ from scorpio.cli.profile import profile
 from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.traces import convert, replay
 from scorpio.cli.twin_options import (
+    Clients,
     EngineOption,
     GiveUpS,
     Noise,
@@ -105,13 +106,14 @@ def compare(
     profile_bias: ProfileBias = 1.0,
     retries: Retries = 0,
     give_up_s: GiveUpS = None,
+    clients: Clients = 0,
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
         reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
-        words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s)
+        words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
         if engine == TWIN:
             compare_in_twin(load, gpu, bound, tune, lengths, workers, options)

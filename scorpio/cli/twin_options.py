@@ -43,6 +43,10 @@ GiveUpS = Annotated[
     float | None, typer.Option(metavar="S", help="twin: clients leave S seconds after they asked")
 ]
 
+Clients = Annotated[
+    int, typer.Option(metavar="N", help="twin: a closed loop of N clients; one per request")
+]
+
 
 @dataclass(frozen=True, slots=True)
 class TwinOptions:
@@ -58,8 +62,8 @@ class TwinOptions:
         """A real engine has its own flags, noise and clients. Raises UsageError."""
         if self != BY_DEFAULT:
             raise UsageError(
-                "--engine-option, --policy-option, --noise, --profile-bias, --retries and"
-                f" --give-up-s are of --engine twin, not {engine}"
+                "--engine-option, --policy-option, --noise, --profile-bias, --retries, --give-up-s"
+                f" and --clients are of --engine twin, not {engine}"
             )
 
     def for_spec(self) -> dict[str, Any]:
@@ -84,6 +88,7 @@ def twin_options(
     profile_bias: float = 1.0,
     retries: int = 0,
     give_up_s: float | None = None,
+    clients: int = 0,
 ) -> TwinOptions:
     """The words of a command line; policies: those that it runs.
 
@@ -96,7 +101,7 @@ def twin_options(
         _policies(policies, policy_option or ()),
         None if noise is None else _noise(noise),
         profile_bias,
-        _clients(retries, give_up_s) if retries or give_up_s is not None else None,
+        _clients(retries, give_up_s, clients),
     )
 
 
@@ -142,13 +147,15 @@ def _noise(text: str) -> NoiseSpec:
         raise UsageError(f"--noise: {error}") from None
 
 
-def _clients(retries: int, give_up_s: float | None) -> ClientSpec:
+def _clients(retries: int, give_up_s: float | None, clients: int) -> ClientSpec | None:
     from scorpio.twin.clients import ClientSpec
 
+    if not retries and give_up_s is None and not clients:
+        return None
     try:
-        return ClientSpec(retries, math.inf if give_up_s is None else give_up_s)
+        return ClientSpec(retries, math.inf if give_up_s is None else give_up_s, clients)
     except ValueError as error:
-        raise UsageError(f"--retries, --give-up-s: {error}") from None
+        raise UsageError(f"--retries, --give-up-s, --clients: {error}") from None
 
 
 def _pairs(option: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:

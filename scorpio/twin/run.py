@@ -15,11 +15,11 @@ from scorpio.engine.virtual.build import build_scheduler
 from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.loop import TwinLoop
-from scorpio.twin.engine.returning import Returning
 from scorpio.twin.engine.timeline import Timeline
 from scorpio.twin.gpu.noise import StepNoise
 from scorpio.twin.gpu.profile_samples import biased, profile_gpu
@@ -109,7 +109,7 @@ def run_twin(
         policy=policy,
         seed=seed,
         records=client_records(
-            loop.ledger.entries.values(), ours.forecasts if ours else {}, index_stride(workload)
+            loop.ledger.entries.values(), ours.forecasts if ours else {}, workload, config.clients
         ),
         steps=loop.steps,
         preemptions=loop.preemptions,
@@ -155,7 +155,7 @@ def twin_loop(
         EventLog(config.keep_log),
         Timeline(config.timeline_period_s),
         Checker(config.max_wait_s) if config.check_invariants else None,
-        Returning(config.clients, index_stride(workload)) if config.clients.retries else None,
+        ClientPool(config.clients, index_stride(workload)) if config.clients.follow else None,
     )
 
 

@@ -18,6 +18,7 @@ from scorpio.core.slo import (
     Slo,
 )
 from scorpio.core.tenants import tenant_id
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.ledger import End, Entry
@@ -87,19 +88,30 @@ def records(
 
 
 def index_stride(requests: Sequence[WorkloadRequest]) -> int:
-    """Above every index of the load: see `Returning`."""
+    """Above every index of the load: see `ClientPool`."""
     return max((r.index for r in requests), default=0) + 1
 
 
 def client_records(
-    entries: Iterable[Entry], forecasts: Mapping[str, Forecast], stride: int
+    entries: Iterable[Entry],
+    forecasts: Mapping[str, Forecast],
+    requests: Sequence[WorkloadRequest],
+    clients: ClientSpec,
 ) -> list[RequestRecord]:
     """One record per request, whatever the number of its tries: it ends as its last try does, and
     its times count from the first. In order of index."""
     tries: dict[int, list[Entry]] = {}
+    stride = index_stride(requests)
     for entry in sorted(entries, key=lambda e: e.arrival.index):
         tries.setdefault(entry.arrival.index % stride, []).append(entry)
-    return [_client_record(tries[index], forecasts) for index in sorted(tries)]
+    made = [_client_record(tries[index], forecasts) for index in sorted(tries)]
+    if not clients.clients:
+        return made
+    trace_s = {request.index: request.send_s for request in requests}
+    return [
+        replace(record, scheduled_send_s=trace_s[record.index], turn_s=record.send_s)
+        for record in made
+    ]
 
 
 def _client_record(tries: Sequence[Entry], forecasts: Mapping[str, Forecast]) -> RequestRecord:

@@ -164,8 +164,8 @@ def percentiles(values: Iterable[float]) -> Percentiles:
 
 
 def arrival_window_s(records: Iterable[RequestRecord]) -> float:
-    """First to last scheduled arrival."""
-    arrivals = [record.scheduled_send_s for record in records]
+    """First to last time at which a request was to be sent."""
+    arrivals = [record.due_s for record in records]
     return max(arrivals) - min(arrivals)
 
 

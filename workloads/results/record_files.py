@@ -25,7 +25,7 @@ _OPTIONAL_COUNTS = ("http_status", "intended_tokens")
 _TIMES = ("send_s", "scheduled_send_s")
 _OPTIONAL_TIMES = (
     "first_token_s", "last_token_s", "ended_s", "predicted_ttft_s", "predicted_tpot_s",
-    "last_send_s",
+    "last_send_s", "turn_s",
 )  # fmt: skip
 _FLAGS = ("client_fault",)
 _TEXTS = ("slo_class", "tenant")

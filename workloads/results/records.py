@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 # Two clock readings subtracted can be off by an ulp; a nanosecond never decides an SLO.
 TIME_TOLERANCE_S = 1e-9
-_TIMES = ("send_s", "scheduled_send_s", "first_token_s", "last_token_s", "ended_s", "last_send_s")
+_TIMES = ("send_s", "scheduled_send_s", "first_token_s", "last_token_s", "ended_s", "last_send_s",
+          "turn_s")  # fmt: skip
 
 
 class Outcome(enum.StrEnum):
@@ -46,7 +47,8 @@ class RequestRecord:
     itself (no descriptor left, no name resolved): the run says nothing about the server.
     tries, last_send_s: of a client that sends a refused request again, how often it has been sent,
     and when for the last time; all else counts from the first. intended_tokens: how long the
-    answer would be, or would have been.
+    answer would be, or would have been. turn_s: in a closed loop, when a client was free to send
+    it.
     """
 
     index: int
@@ -75,6 +77,7 @@ class RequestRecord:
     tries: int = 1
     last_send_s: float | None = None
     intended_tokens: int | None = None
+    turn_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("index", "prompt_tokens", "output_tokens", "preemptions"):
@@ -129,7 +132,12 @@ class RequestRecord:
     @property
     def lateness_s(self) -> float:
         """How far the client was behind its own schedule."""
-        return self.send_s - self.scheduled_send_s
+        return self.send_s - self.due_s
+
+    @property
+    def due_s(self) -> float:
+        """When it was to be sent: as the trace says, or when its turn came."""
+        return self.scheduled_send_s if self.turn_s is None else self.turn_s
 
     @property
     def ttft_s(self) -> float | None:

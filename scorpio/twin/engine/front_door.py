@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import RequestFactory, Scheduler, abort
 from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.ledger import End, Entry, Ledger
-from scorpio.twin.engine.returning import Returning
 from scorpio.twin.engine.runner import FakeRunner
 
 NO_DEADLINE_S = 86_400.0  # priority of a request without a TTFT SLO: after all others
@@ -34,11 +34,11 @@ class FrontDoor:
         ledger: Ledger,
         log: EventLog,
         checker: Checker | None = None,
-        returning: Returning | None = None,
+        clients: ClientPool | None = None,
     ) -> None:
         self._scheduler, self._spec, self._runner = scheduler, spec, runner
         self._ledger, self._log, self._checker = ledger, log, checker
-        self._returning = returning
+        self._clients = clients
         self._factory = RequestFactory(spec)
         self._arrivals: Sequence[Arrival] = ()
         self._next = 0
@@ -52,33 +52,32 @@ class FrontDoor:
     @property
     def next_arrival_s(self) -> float | None:
         """When the next request comes; None when all have come."""
-        _, arrival = self._coming()
+        arrival = self._coming()
         return None if arrival is None else arrival.arrival_s
 
     def arrive(self, now_s: float) -> None:
         """Everything sent by now is checked, in order, as of its own time."""
         while True:
-            back, arrival = self._coming()
+            arrival = self._coming()
             if arrival is None or arrival.arrival_s > now_s:
                 return
-            if back is None:
-                self._next += 1
-            else:
-                back.pop()
+            again = self._clients is not None and self._clients.sent(arrival)
+            self._next += not again
             self._check(arrival)
 
-    def refused(self, entry: Entry) -> None:
-        """The client of this request was told no."""
-        if self._returning is not None:
-            self._returning.refused(entry)
+    def ended(self, entry: Entry) -> None:
+        """The client of this request has an answer."""
+        if self._clients is not None:
+            self._clients.ended(entry)
 
-    def _coming(self) -> tuple[Returning | None, Arrival | None]:
-        """The next request, and where it is from when it has been here before."""
+    def _coming(self) -> Arrival | None:
+        """The next request: one of the load, or one that was refused and comes back."""
         new = self._arrivals[self._next] if self._next < len(self._arrivals) else None
-        back = None if self._returning is None else self._returning.first
-        if back is None or (new is not None and new.arrival_s <= back.arrival_s):
-            return None, new
-        return self._returning, back
+        if self._clients is None:
+            return new
+        new = None if new is None else self._clients.turn(new)
+        back = self._clients.returning
+        return back if back and (new is None or back.arrival_s < new.arrival_s) else new
 
     def empty_mailbox(self, now_s: float) -> None:
         """The engine takes what has been accepted, then drops all that have left."""
@@ -136,5 +135,4 @@ class FrontDoor:
     def _answer(self, entry: Entry, end: End, now_s: float, reason: str) -> None:
         self._ledger.close(entry, end, now_s, reason)
         self._log.request(now_s, entry)
-        if end is End.TURNED_AWAY:
-            self.refused(entry)
+        self.ended(entry)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import Scheduler
 from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.front_door import FrontDoor
 from scorpio.twin.engine.invariants import Checker
-from scorpio.twin.engine.ledger import End, Ledger
-from scorpio.twin.engine.returning import Returning
+from scorpio.twin.engine.ledger import Ledger
 from scorpio.twin.engine.runner import FakeRunner
 from scorpio.twin.engine.stepping import InFlight, engine_step
 from scorpio.twin.engine.timeline import Timeline
@@ -46,7 +46,7 @@ class TwinLoop:
         log: EventLog,
         timeline: Timeline,
         checker: Checker | None = None,
-        returning: Returning | None = None,
+        clients: ClientPool | None = None,
     ) -> None:
         self.scheduler, self.clock, self.log, self.timeline = scheduler, clock, log, timeline
         self.ledger = Ledger()
@@ -56,7 +56,7 @@ class TwinLoop:
         self._spec, self._gpu, self._noise, self._checker = spec, gpu, noise, checker
         self._in_flight: deque[InFlight] = deque()
         self._runner = FakeRunner()
-        shared = (self._runner, self.ledger, log, checker, returning)
+        shared = (self._runner, self.ledger, log, checker, clients)
         self._door = FrontDoor(scheduler, spec, *shared)
         self._gpu_free_s = clock.now_s
         self._idle_since_s = math.inf
@@ -133,8 +133,8 @@ class TwinLoop:
         self.update_s += time.perf_counter() - started
         for entry in self.ledger.receive(outputs, clock.now_s):
             self.log.request(clock.now_s, entry)
-            if entry.end is End.REJECTED:
-                self._door.refused(entry)
+            if entry.end is not None:
+                self._door.ended(entry)
         if self._checker is not None:
             self._checker.after_update(self.scheduler, self.ledger, clock.now_s)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from scorpio.twin.clients import ClientSpec, back_off_s
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.ledger import End, Entry
-from scorpio.twin.engine.returning import Returning
 from scorpio.twin.run import TwinRun, run_twin
 from tests.twin.driving import SMALL, arrival, promised, toy_config
 from workloads.results.records import Outcome
@@ -42,15 +42,14 @@ def _refused(tries: int, end: End, retry_after_s: float | None, abort_s: float =
     ],
 )
 def test_when_a_refused_request_comes_back(entry: Entry, back_s: float | None) -> None:
-    returning = Returning(ClientSpec(retries=2), 10)
-    returning.refused(entry)
-    again = returning.first
+    pool = ClientPool(ClientSpec(retries=2), 10)
+    pool.ended(entry)
+    again = pool.returning
     assert (None if again is None else again.arrival_s) == back_s
     if again is not None:
         assert again.index == entry.arrival.index + 10
-        assert returning.tries(again) == returning.tries(entry.arrival) + 1
-        returning.pop()
-        assert returning.first is None
+        pool.sent(again)
+        assert pool.returning is None
 
 
 def test_back_off_doubles_up_to_a_limit() -> None:
@@ -102,11 +101,41 @@ def test_stock_vllm_with_a_cap_is_asked_again_too() -> None:
     assert len(records) == len(CROWD)
 
 
+@pytest.mark.parametrize("policy", ["fcfs", "scorpio"])
+@pytest.mark.parametrize("retries", [0, 3])
+def test_in_a_closed_loop_a_request_waits_for_a_free_client(policy: str, retries: int) -> None:
+    records = _run(policy, clients=4, retries=retries).records
+    assert [r.index for r in records] == [r.index for r in CROWD]
+    sends = sorted(r.send_s for r in records)
+    assert sends == [r.send_s for r in records]  # in the order of the trace
+    for record in records:
+        assert record.lateness_s == 0.0
+        there = [r for r in records if r.send_s <= record.send_s < r.end_s]
+        assert len(there) <= 4
+    assert records[-1].send_s > CROWD[-1].send_s
+    assert [r.scheduled_send_s for r in records] == [r.send_s for r in CROWD]
+    busy = sum(r.end_s - r.send_s for r in records) / (records[-1].end_s - records[0].send_s)
+    assert busy == pytest.approx(4.0, rel=0.15)  # and a free one waits for none
+
+
+def test_more_clients_than_requests_are_the_open_loop() -> None:
+    assert _run(clients=99).event_digest == _run().event_digest
+
+
+def test_a_client_that_waits_for_its_turn_does_not_give_up_before_it_asks() -> None:
+    records = _run("fcfs", clients=4, give_up_s=0.3).records
+    finished = [r for r in records if r.outcome is Outcome.FINISHED]
+    assert len(finished) == len(records)
+    assert max(r.end_s for r in finished) > CROWD[-1].send_s + 0.3
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     assert _run(retries=3).event_digest == _run(retries=3).event_digest
 
 
-@pytest.mark.parametrize("wrong", [{"retries": -1}, {"retries": 101}, {"give_up_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"retries": -1}, {"retries": 101}, {"give_up_s": 0.0}, {"clients": -1}]
+)
 def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ClientSpec(**wrong)
