@@ -40,6 +40,16 @@ from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
 from scorpio.cli.study import study
 from scorpio.cli.traces import convert, replay
+from scorpio.cli.twin_options import (
+    Clients,
+    EngineOption,
+    GiveUpS,
+    Noise,
+    PolicyOption,
+    ProfileBias,
+    Retries,
+    twin_options,
+)
 from scorpio.cli.wanted import wanted
 
 app = typer.Typer(
@@ -95,15 +105,26 @@ def compare(
     latency: Annotated[
         Path | None, typer.Option(help="live: a latency.json; this machine's by default")
     ] = None,
+    engine_option: EngineOption = None,
+    policy_option: PolicyOption = None,
+    noise: Noise = None,
+    profile_bias: ProfileBias = 1.0,
+    retries: Retries = 0,
+    give_up_s: GiveUpS = None,
+    clients: Clients = 0,
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
         one_of("engine", engine, (TWIN, LIVE, BOTH))
         reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
+        words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
+        options = twin_options(load.policies, *words)
         if engine == TWIN:
-            compare_in_twin(load, gpu, bound, tune, lengths, workers)
-        elif engine == LIVE:
+            compare_in_twin(load, gpu, bound, tune, lengths, workers, options)
+            return
+        options.refuse_beside(engine)
+        if engine == LIVE:
             from scorpio.live.publish import require_answers
 
             require_answers(compare_on_server(load, model, repeats, latency))

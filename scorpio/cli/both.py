@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from scorpio.cli.compare import compare_on_server, live_loads, progress_bar, twin_spec
+from scorpio.cli.compare import compare_on_server, live_loads, progress_bar, require_all, twin_spec
 from scorpio.cli.errors import UsageError
 from scorpio.cli.parse import command_line
 from scorpio.cli.table import plain_table
@@ -28,14 +28,17 @@ def compare_on_both(
 ) -> None:
     """DIR/live, DIR/twin and DIR/fidelity.json. Raises UsageError and WorkloadError."""
     from predictors.latency.artifact import read_profile
-    from scorpio.engine.virtual.build import EngineSpec
+    from scorpio.engine.virtual.spec import EngineSpec
     from scorpio.files import write_atomic
     from scorpio.live.compare import ONE_MACHINE
     from scorpio.live.profile.run import profile_model
     from scorpio.live.publish import require_answers
     from scorpio.studies.compare import run_compare
+    from scorpio.studies.manifest import FILE
     from scorpio.twin.gpu.file import gpu_model
 
+    if (wanted.out / "twin" / FILE).exists():
+        raise UsageError(f"--out: {wanted.out} has results: name another directory, or empty it")
     live_loads(wanted)  # before measuring: a wrong name costs one line
     words = replace(wanted, out=wanted.out / "twin")
     args = (*ONE_MACHINE, *FLAGS)
@@ -67,6 +70,7 @@ def compare_on_both(
     content = {"command": command_line(), "profile": str(latency), **found.to_dict()}
     write_atomic(wanted.out / "fidelity.json", json.dumps(content, indent=1) + "\n")
     _print(found)
+    require_all(twin)
     print(wanted.out / "fidelity.json")
     require_answers(live)
 

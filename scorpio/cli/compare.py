@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorpio.cli.parse import check_policies, command_line
+from scorpio.cli.twin_options import BY_DEFAULT, TwinOptions
 from scorpio.cli.wanted import Wanted
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
-    from scorpio.studies.compare import CompareSpec
+    from scorpio.studies.compare_spec import CompareSpec
     from workloads.results.summary import Comparison
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
@@ -29,37 +30,65 @@ def say_what_was_read(wanted: Wanted) -> None:
 
 
 def compare_in_twin(
-    wanted: Wanted, gpu: str | None, bound: bool, tune: bool, lengths: str, workers: int | None
+    wanted: Wanted,
+    gpu: str | None,
+    bound: bool,
+    tune: bool,
+    lengths: str,
+    workers: int | None,
+    options: TwinOptions = BY_DEFAULT,
 ) -> None:
-    """Virtual time, vLLM's real scheduler. Raises UsageError and WorkloadError."""
+    """Virtual time, vLLM's real scheduler. Raises UsageError, WorkloadError and NotAllAnswered."""
+    from scorpio.studies.manifest import check_directory, manifest_of
+
+    spec = twin_spec(wanted, gpu, lengths, workers, options, tell=False)
+    spec = replace(spec, bound=bound, tune=tune)
+    spec.check()
+    manifest = manifest_of(spec)
+    check_directory(wanted.out, manifest)
+    _announce(wanted)
+    from scorpio.studies.compare import run_compare
     from workloads.report.result_table import print_tables
 
-    spec = replace(twin_spec(wanted, gpu, lengths, workers), bound=bound, tune=tune)
-    from scorpio.studies.compare import run_compare
-
     with progress_bar("twin") as progress:
-        comparison = run_compare(spec, progress)
+        comparison = run_compare(spec, progress, manifest)
     print_tables(comparison.points())
     print(wanted.out / "report.html")
+    require_all(comparison)
+
+
+def require_all(comparison: Comparison) -> None:
+    """Raises NotAllAnswered when a run died."""
+    from scorpio.live.progress import say
+    from workloads.errors import NotAllAnswered
+
+    for key, error in comparison.failures:
+        say(f"FAILED {key.policy} at x{key.load.rate_scale:g}, seed {key.load.seed}: {error}")
+    if comparison.failures:
+        failed, made = len(comparison.failures), len(comparison.runs)
+        raise NotAllAnswered(
+            f"{failed} of {failed + made} runs failed; the others are written, and the same command"
+            " tries those again"
+        )
 
 
 def twin_spec(
-    wanted: Wanted, gpu: str | None, lengths: str, workers: int | None, tell: bool = True
+    wanted: Wanted,
+    gpu: str | None,
+    lengths: str,
+    workers: int | None,
+    options: TwinOptions = BY_DEFAULT,
+    tell: bool = True,
 ) -> CompareSpec:
     """What the words mean to the twin. All is checked, and told, before vLLM is loaded.
 
     Raises UsageError and WorkloadError.
     """
     from scorpio.cli.early import check_twin
-    from scorpio.live.progress import say
+    from scorpio.studies.compare_spec import CompareSpec
 
     named, hint = check_twin(wanted, gpu, lengths)
-    if tell:
-        say_what_was_read(wanted)
-        say("loading vLLM, whose scheduler decides in the twin: half a minute")
-    from scorpio.studies.compare import CompareSpec
-
-    return CompareSpec(
+    spec = CompareSpec(
         gpu=named,
         trace=wanted.trace,
         mix=wanted.mix,
@@ -72,7 +101,19 @@ def twin_spec(
         lengths=hint,
         workers=workers,
         command=command_line(),
+        **options.for_spec(),
     )
+    if tell:
+        spec.check()
+        _announce(wanted)
+    return spec
+
+
+def _announce(wanted: Wanted) -> None:
+    from scorpio.live.progress import say
+
+    say_what_was_read(wanted)
+    say("loading vLLM, whose scheduler decides in the twin: half a minute")
 
 
 def live_loads(wanted: Wanted) -> list[Load]:

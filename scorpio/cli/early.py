@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def check_twin(wanted: Wanted, gpu: str | None, lengths: str) -> tuple[str, LengthHint]:
-    """All that the twin would find wrong. Returns the GPU, and what policies know of lengths.
+    """Names, lengths and the place of results; loads are checked by `CompareSpec`. Returns the GPU,
+    and what policies know of lengths.
 
     Raises UsageError and WorkloadError, each one line.
     """
@@ -34,8 +35,6 @@ def check_twin(wanted: Wanted, gpu: str | None, lengths: str) -> tuple[str, Leng
     except ValueError as error:
         raise UsageError(f"--lengths: {error}") from None
     check_out(wanted.out)
-    for load in wanted.loads():
-        load.requests()
     return gpu, hint
 
 

@@ -3,99 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual.build import EngineSpec
 from scorpio.files import write_atomic
-from scorpio.studies.tuning import TUNED, grid_options, tune
+from scorpio.studies.compare_spec import CompareSpec
+from scorpio.studies.manifest import Manifest, manifest_of, write_manifest
+from scorpio.studies.tuning import grid_options, tune
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu.file import gpu_model, stated_limits
-from scorpio.twin.gpu.noise import NoiseSpec
-from scorpio.twin.length_hint import LengthHint
-from scorpio.twin.pool import Job, run_jobs
+from scorpio.twin.pool import Job, JobFailed, run_jobs
 from scorpio.twin.run import TwinRun
-from scorpio.twin.systems import DEFAULT_TUNING, system_names
+from scorpio.twin.systems import DEFAULT_TUNING, TUNED
 from workloads.bound.ceiling import BoundEngine, upper_bound
-from workloads.errors import UnknownName, WorkloadError
-from workloads.load import LoadKey, load_grid
+from workloads.load import LoadKey
 from workloads.report.html import write_results
-from workloads.request import WorkloadRequest
 from workloads.results.run_summary import RunKey
 from workloads.results.summary import Comparison
-from workloads.traces.reading import AS_IT_SAYS, Reading
 
 # (finished, total, what)
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class CompareSpec:
-    """Everything the command line says; checked before anything is run or written.
-
-    engine: flags of the modelled engine; None = vLLM's defaults with the GPU's KV pool and the
-    limits that its file states (prefix caching is left out where no two requests share a prefix:
-    hashing would only cost time).
-    profile, exact_max_tokens: see TwinConfig.
-    bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
-    `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
-    """
-
-    gpu: str
-    trace: str
-    mix: str
-    rate_scales: tuple[float, ...]
-    policies: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out_dir: Path
-    rows: str | None = None
-    reading: Reading = AS_IT_SAYS
-    bound: bool = False
-    tune: bool = False
-    engine: EngineSpec | None = None
-    noise: NoiseSpec = field(default_factory=NoiseSpec)
-    lengths: LengthHint = field(default_factory=LengthHint)
-    profile: LatencyProfile | None = None
-    exact_max_tokens: bool = False
-    workers: int | None = None
-    command: str | None = None
-
-    def config(self) -> TwinConfig:
-        """The engine to model. Raises WorkloadError."""
-        gpu = gpu_model(self.gpu)
-        engine = self.engine
-        if engine is None:
-            shared = _shares_prefixes(self.workloads()[0].requests())
-            engine = EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=shared)
-            engine = stated_limits(self.gpu, engine)
-        return TwinConfig(
-            gpu,
-            engine,
-            self.noise,
-            self.lengths,
-            profile=self.profile,
-            exact_max_tokens=self.exact_max_tokens,
-        )
-
-    def workloads(self) -> list[LoadKey]:
-        """Every load, by rate scale and seed."""
-        where = (self.trace, self.rows, self.mix)
-        return load_grid(*where, self.rate_scales, self.seeds, self.reading)
-
-    def check(self) -> None:
-        """Raises WorkloadError (one line) for whatever could only fail later."""
-        for name in self.policies:
-            if name not in system_names():
-                raise UnknownName("policy", name, system_names())
-        for what in ("policies", "rate_scales", "seeds"):
-            values = getattr(self, what)
-            if not values or len(set(values)) != len(values):
-                raise WorkloadError(f"{what}: at least one, and none twice")
-        gpu_model(self.gpu)
-        for workload in self.workloads():
-            workload.requests()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,54 +52,97 @@ class BoundJob:
         return upper_bound(load, gpu.step, gpu.gap_s, limits, noise_sigma=sigma).good
 
 
-def run_compare(spec: CompareSpec, progress: Progress | None = None) -> Comparison:
+def run_compare(
+    spec: CompareSpec, progress: Progress | None = None, manifest: Manifest | None = None
+) -> Comparison:
     """Run every policy on every load; summary.json, records, timelines and report in `out_dir`.
 
-    The content does not depend on `workers`, but for the times that this machine took.
+    The content does not depend on `workers`, but for the times that this machine took. Runs that
+    are there are not made again; one that dies is in the summary, and the others go on.
+    manifest: of this comparison, when it is known.
 
     Raises:
-        WorkloadError: unknown name or malformed trace; nothing has been written.
-        JobFailed: a run died.
+        WorkloadError: unknown name or malformed trace, or a directory with other results; nothing
+            has been written.
+        JobFailed: every run died.
     """
     spec.check()
-    workloads = spec.workloads()
+    write_manifest(spec.out_dir, manifest_of(spec) if manifest is None else manifest)
+    there = (spec.out_dir / "summary.json").exists()
+    comparison = Comparison.load(spec.out_dir) if there else Comparison(spec.out_dir)
     config = spec.config()
     count = _Counter(_total(spec, config), progress)
     if spec.tune and TUNED in spec.policies:
         config = _tuned(spec, config, count)
-    comparison = Comparison(spec.out_dir)
-    jobs = [Job(config, workload, policy) for workload in workloads for policy in spec.policies]
-
-    def ran(number: int, run: TwinRun) -> None:
-        key = _key(spec, jobs[number])
-        comparison.add_run(key, run.records, run.stats, run.timeline)
-        count(jobs[number].label)
-
-    run_jobs(jobs, spec.workers, ran)
+    failure = _run_missing(spec, config, comparison, count)
     if spec.bound:
-        bounds = [BoundJob(config, workload) for workload in workloads]
-
-        def bounded(number: int, good: int) -> None:
-            comparison.add_bound(bounds[number].load, good)
-            count(bounds[number].label)
-
-        run_jobs(bounds, spec.workers, bounded)
+        _bound_missing(spec, config, comparison, count)
+    if failure is not None and not comparison.runs:
+        comparison.write()
+        raise failure
     write_results(comparison, spec.command)
     return comparison
 
 
-def _shares_prefixes(requests: Sequence[WorkloadRequest]) -> bool:
-    first = [r.hash_ids[0] for r in requests if r.hash_ids]
-    return len(set(first)) < len(first)
+def _run_missing(
+    spec: CompareSpec, config: TwinConfig, comparison: Comparison, count: _Counter
+) -> JobFailed | None:
+    """Make the runs that are not there; returns a failure, if there was one."""
+    jobs, failures = list[Job](), list[JobFailed]()
+    for workload in spec.workloads():
+        for policy in spec.policies:
+            job = Job(config, workload, policy)
+            if comparison.has_run(_key(spec, job)):
+                count(job.label)
+            else:
+                jobs.append(job)
+
+    def ran(number: int, run: TwinRun) -> None:
+        key = _key(spec, jobs[number])
+        comparison.add_run(key, run.records, run.stats, run.timeline)
+        comparison.write(complete=False)
+        count(jobs[number].label)
+
+    def failed(number: int, error: JobFailed) -> None:
+        failures.append(error)
+        comparison.add_failure(_key(spec, jobs[number]), " ".join(str(error).split()))
+        count(jobs[number].label)
+
+    run_jobs(jobs, spec.workers, ran, failed)
+    return failures[0] if failures else None
+
+
+def _bound_missing(
+    spec: CompareSpec, config: TwinConfig, comparison: Comparison, count: _Counter
+) -> None:
+    bounds = list[BoundJob]()
+    for workload in spec.workloads():
+        job = BoundJob(config, workload)
+        if comparison.has_bound(workload):
+            count(job.label)
+        else:
+            bounds.append(job)
+
+    def bounded(number: int, good: int) -> None:
+        comparison.add_bound(bounds[number].load, good)
+        comparison.write(complete=False)
+        count(bounds[number].label)
+
+    run_jobs(bounds, spec.workers, bounded)
 
 
 def _tuned(spec: CompareSpec, config: TwinConfig, done: Callable[[str], None]) -> TwinConfig:
     """The configuration with the best stock setting for this workload, kept in tuning.json."""
-    first_seed = [w for w in spec.workloads() if w.seed == spec.seeds[0]]
-    tuning = tune(config, first_seed, spec.workers, done)
-    content = {TUNED: tuning.to_dict(), "seed": spec.seeds[0]}
-    write_atomic(spec.out_dir / "tuning.json", json.dumps(content, indent=1) + "\n")
-    return replace(config, policy_options={TUNED: dict(tuning.options)})
+    path = spec.out_dir / "tuning.json"
+    if path.exists():  # of this comparison: the manifest says so
+        found = json.loads(path.read_text())[TUNED]
+        for _ in range(len(found["grid"]) * len(spec.rate_scales)):
+            done("tuned before")
+    else:
+        first_seed = [w for w in spec.workloads() if w.seed == spec.seeds[0]]
+        found = tune(config, first_seed, spec.workers, done).to_dict()
+        write_atomic(path, json.dumps({TUNED: found, "seed": spec.seeds[0]}, indent=1) + "\n")
+    return replace(config, policy_options={**config.policy_options, TUNED: dict(found["options"])})
 
 
 def _key(spec: CompareSpec, job: Job) -> RunKey:

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from scorpio.files import write_atomic
-from scorpio.studies.compare import CompareSpec, Progress
+from scorpio.studies.compare import Progress
+from scorpio.studies.compare_spec import CompareSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import Job, run_jobs
 from scorpio.twin.run import TwinRun
+from scorpio.twin.systems import TUNED
 from workloads.load import LoadKey
 
-TUNED = "fcfs-tuned"
 BUDGETS = (256, 512, 1024, 2048, 4096)
 QUEUE_CAPS = (0, 3_000, 6_000, 12_000, 24_000, 48_000)  # prompt tokens; 0 = no cap
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.gpu.step_models import GpuModel
 from scorpio.twin.length_hint import LengthHint
@@ -40,6 +41,7 @@ class TwinConfig:
     check_invariants: bool = False
     max_wait_s: float = math.inf
     keep_log: bool = False
+    clients: ClientSpec = field(default_factory=ClientSpec)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.profile_bias < 100.0:

@@ -61,13 +61,15 @@ def run_jobs(
     jobs: Sequence[Task[T]],
     workers: int | None = None,
     done: Callable[[int, T], None] | None = None,
+    failed: Callable[[int, JobFailed], None] | None = None,
 ) -> list[T]:
     """All jobs; results in the order of `jobs`, `done(number, result)` is called as they end.
 
     workers: None = the cores this process may use; 1 = in this process, one after the other.
+    failed: called for each job that dies; the others go on, and it has no result.
 
     Raises:
-        JobFailed: the first failure; the rest is cancelled.
+        JobFailed: without `failed`, the first failure; the rest is cancelled.
     """
     count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
     results: dict[int, T] = {}
@@ -76,7 +78,11 @@ def run_jobs(
         try:
             results[number] = result()
         except Exception as error:
-            raise JobFailed(jobs[number].label, error) from error
+            failure = JobFailed(jobs[number].label, error)
+            if failed is None:
+                raise failure from error
+            failed(number, failure)
+            return
         if done is not None:
             done(number, results[number])
 
@@ -93,4 +99,4 @@ def run_jobs(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return [results[number] for number in range(len(jobs))]
+    return [results[number] for number in sorted(results)]

@@ -15,6 +15,7 @@ from scorpio.engine.virtual.build import build_scheduler
 from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
@@ -23,7 +24,7 @@ from scorpio.twin.engine.timeline import Timeline
 from scorpio.twin.gpu.noise import StepNoise
 from scorpio.twin.gpu.profile_samples import biased, profile_gpu
 from scorpio.twin.systems import Setting, System, make_system
-from scorpio.twin.translate import arrivals, records, slo_classes
+from scorpio.twin.translate import arrivals, client_records, index_stride, slo_classes
 from workloads.request import WorkloadRequest
 from workloads.results.aggregate import TimelineSample
 from workloads.results.records import RequestRecord
@@ -107,7 +108,9 @@ def run_twin(
     return TwinRun(
         policy=policy,
         seed=seed,
-        records=records(loop.ledger.entries.values(), ours.forecasts if ours else {}),
+        records=client_records(
+            loop.ledger.entries.values(), ours.forecasts if ours else {}, workload, config.clients
+        ),
         steps=loop.steps,
         preemptions=loop.preemptions,
         event_digest=loop.log.digest(),
@@ -152,6 +155,7 @@ def twin_loop(
         EventLog(config.keep_log),
         Timeline(config.timeline_period_s),
         Checker(config.max_wait_s) if config.check_invariants else None,
+        ClientPool(config.clients, index_stride(workload)) if config.clients.follow else None,
     )
 
 

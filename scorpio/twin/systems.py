@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import policy_names
+from scorpio.core.registry import check_policy, policy_names
+from scorpio.engine.virtual.spec import EngineSpec
 from workloads.request import WorkloadRequest
-
-if TYPE_CHECKING:  # vLLM takes half a minute to import, and names are checked before that
-    from scorpio.engine.virtual.build import EngineSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class Setting:
 
 # One stock configuration was tuned in advance on the reference window; `--tune` replaces it by
 # the best of a grid on the workload at hand.
+TUNED = "fcfs-tuned"
 DEFAULT_TUNING = {"max_num_batched_tokens": 512.0, "max_num_queued_tokens": 6000.0}
 LONG_PREFILL_TOKENS = 512.0
 
@@ -84,16 +82,38 @@ def _priority_edf(setting: Setting) -> EngineSpec:
 
 _STOCK: dict[str, Callable[[Setting], EngineSpec]] = {
     "fcfs": _fcfs,
-    "fcfs-tuned": _fcfs_tuned,
+    TUNED: _fcfs_tuned,
     "fcfs+queue-cap": _queue_cap,
     "fcfs+adaptive-long-prefill": _adaptive_long_prefill,
     "priority-edf": _priority_edf,
 }
 
 
+# Options of the stock recipes, and the least value of each.
+_STOCK_OPTIONS: dict[str, dict[str, float]] = {
+    TUNED: {"max_num_batched_tokens": 1.0, "max_num_queued_tokens": 0.0},
+    "fcfs+queue-cap": {"target_ttft_s": 0.001},
+    "fcfs+adaptive-long-prefill": {"long_prefill_token_threshold": 1.0},
+}
+
+
 def system_names() -> tuple[str, ...]:
     """Every name that `--policy` takes in the twin, sorted."""
     return tuple(sorted({*_STOCK, *policy_names()}))
+
+
+def check_system(name: str, options: Mapping[str, float]) -> None:
+    """Would this system take these options? Raises ValueError with the valid ones."""
+    if name in policy_names():
+        check_policy(name, options)
+        return
+    ranges = _STOCK_OPTIONS.get(name, {})
+    for option, value in options.items():
+        if option not in ranges:
+            valid = ", ".join(ranges) or "none"
+            raise ValueError(f"{name} has no option {option}; valid: {valid}")
+        if not ranges[option] <= value < float("inf"):
+            raise ValueError(f"{name} option {option} must be >= {ranges[option]:g}, got {value}")
 
 
 def make_system(name: str, setting: Setting) -> System:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
 from scorpio.core.plan import Forecast
@@ -17,6 +18,7 @@ from scorpio.core.slo import (
     Slo,
 )
 from scorpio.core.tenants import tenant_id
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.ledger import End, Entry
@@ -51,6 +53,7 @@ def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int)
             xargs=_xargs(r, hint, r.index in config.never_refuse),
             prefix_ids=r.hash_ids,
             prefix_block_tokens=r.block_tokens,
+            abort_s=r.send_s + config.clients.give_up_s,
         )
         for r, hint in zip(requests, hints, strict=True)
     ]
@@ -82,6 +85,53 @@ def records(
     known = forecasts or {}
     ordered = sorted(entries, key=lambda e: e.arrival.index)
     return [_record(e, known.get(e.arrival.request_id)) for e in ordered]
+
+
+def index_stride(requests: Sequence[WorkloadRequest]) -> int:
+    """Above every index of the load: see `ClientPool`."""
+    return max((r.index for r in requests), default=0) + 1
+
+
+def client_records(
+    entries: Iterable[Entry],
+    forecasts: Mapping[str, Forecast],
+    requests: Sequence[WorkloadRequest],
+    clients: ClientSpec,
+) -> list[RequestRecord]:
+    """One record per request, whatever the number of its tries: it ends as its last try does, and
+    its times count from the first. In order of index."""
+    tries: dict[int, list[Entry]] = {}
+    stride = index_stride(requests)
+    for entry in sorted(entries, key=lambda e: e.arrival.index):
+        tries.setdefault(entry.arrival.index % stride, []).append(entry)
+    made = [_client_record(tries[index], forecasts) for index in sorted(tries)]
+    if not clients.clients:
+        return made
+    trace_s = {request.index: request.send_s for request in requests}
+    return [
+        replace(record, scheduled_send_s=trace_s[record.index], turn_s=record.send_s)
+        for record in made
+    ]
+
+
+def _client_record(tries: Sequence[Entry], forecasts: Mapping[str, Forecast]) -> RequestRecord:
+    first, last = tries[0].arrival, tries[-1].arrival
+    record = _record(tries[-1], forecasts.get(last.request_id))
+    if len(tries) == 1:
+        return record
+    told_s, waited_s = record.predicted_ttft_s, last.arrival_s - first.arrival_s
+    if told_s is not None and record.outcome is not Outcome.REJECTED:
+        told_s += waited_s
+    return replace(
+        record,
+        index=first.index,
+        send_s=first.arrival_s,
+        scheduled_send_s=first.arrival_s,
+        predicted_ttft_s=told_s,
+        preemptions=sum(entry.preemptions for entry in tries),
+        tries=len(tries),
+        last_send_s=last.arrival_s,
+    )
 
 
 def _xargs(request: WorkloadRequest, hint: float | None, waits: bool) -> Mapping[str, object]:
@@ -138,4 +188,5 @@ def _record(entry: Entry, forecast: Forecast | None) -> RequestRecord:
         predicted_ttft_s=entry.told_ttft_s if forecast is None else forecast.ttft_s,
         predicted_tpot_s=None if forecast is None else forecast.tpot_s,
         value=arrival.slo.value,
+        intended_tokens=arrival.output_tokens,
     )

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.studies.compare import CompareSpec, run_compare
+from scorpio.studies.compare import run_compare
+from scorpio.studies.compare_spec import CompareSpec
 from scorpio.studies.tuning import BUDGETS, QUEUE_CAPS, grid_options
 from scorpio.twin.gpu.profile_samples import profile_gpu
 from scorpio.twin.gpu.step_models import BUILT_IN

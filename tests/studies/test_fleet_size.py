@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.studies.compare import CompareSpec
+from scorpio.studies.compare_spec import CompareSpec
 from scorpio.studies.fleet_size import FleetSearch, ReplicaJob, search_fleets
 from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.run import run_twin

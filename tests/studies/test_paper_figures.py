@@ -45,7 +45,7 @@ def test_every_figure_is_drawn_and_shared_runs_are_made_once(
     for name in ("load", "cumulative", "guards", "overhead"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         written = json.loads((tmp_path / f"{name}.json").read_text())
-        assert written["command"] == "as typed"
+        assert (written["command"], written["quick"]) == ("as typed", True)
         assert len(written["rows"]) == len(rows[name])
     # load 4, Azure 4, ablation 2 x 2 of its own; overhead and the rest of the ablation are shared
     assert seen[-1][:2] == (12, 12)

@@ -146,6 +146,7 @@ class _Client:
             send_s=send_s,
             scheduled_send_s=request.send_s,
             prompt_tokens=stream.prompt_tokens or request.prompt_tokens,
+            intended_tokens=request.output_tokens,
             output_tokens=stream.output_tokens,
             ttft_slo_s=request.ttft_slo_s,
             tpot_slo_s=request.tpot_slo_s,

@@ -65,6 +65,7 @@ def findings(points: Sequence[LoadPoint]) -> list[str]:
     else:
         texts.append(_against_stock(ours, stock))
         texts += _across_loads(known, subject)
+    texts += _worst_off(ours)
     texts += _rivals(known, rate, ours)
     if ours.of_bound is not None and ours.bound_attainment is not None:
         texts.append(
@@ -132,6 +133,16 @@ def _across_loads(points: Sequence[LoadPoint], subject: str) -> list[str]:
     if losses:
         text += " (" + ", ".join(load_text(point) for point in losses) + ")"
     return [text + "."]
+
+
+def _worst_off(ours: LoadPoint) -> list[str]:
+    """A mean can hide a class, or a tenant, whose promises are not kept."""
+    fair = ours.fairness
+    groups = () if fair is None else (("class", fair.worst_class), ("tenant", fair.worst_tenant))
+    told = [
+        f"{what} {group.name} ({100 * group.attainment:.1f} %)" for what, group in groups if group
+    ]
+    return [f"Worst off with {ours.policy} there: {' and '.join(told)}."] if told else []
 
 
 def _rivals(points: Sequence[LoadPoint], rate: float, ours: LoadPoint) -> list[str]:

@@ -7,13 +7,14 @@ PNG files. With several scenarios in one folder the PNG names carry a number.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from scorpio.files import write_atomic
-from workloads.report.figure_style import Plot
+from workloads.report.figure_style import Plot, narrow
 from workloads.report.findings import findings, focus_rate, load_text, reservations
+from workloads.report.page_style import CSS, NARROW_PX
 from workloads.report.plots_detail import class_plot, outcome_plot
 from workloads.report.plots_forecast import forecast_plots
 from workloads.report.plots_latency import latency_plot
@@ -29,37 +30,9 @@ from workloads.report.result_table import (
     shown_columns,
 )
 from workloads.results.aggregate import LoadPoint, Scenario
+from workloads.results.results_csv import results_csv
 from workloads.results.run_summary import ClassSummary
 from workloads.results.summary import Comparison
-
-_CSS = """
-:root{--ink:#222;--quiet:#666;--line:#ddd;--tint:#f6f7f9;--mark:#d55e00}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
-color:var(--ink);background:#fff;max-width:1080px;margin:2rem auto;padding:0 1.2rem}
-h1{font-size:1.7rem;line-height:1.25;margin:0 0 .3rem}
-h2{font-size:1.25rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
-.sub{color:var(--quiet);margin:0 0 1.4rem}
-ul.findings{background:var(--tint);border-left:4px solid var(--mark);margin:0;
-padding:.9rem 1.2rem .9rem 2.2rem}
-ul.findings li{margin:.25rem 0}
-ul.care{color:#7a3b00;padding-left:1.2rem}
-figure{margin:1.2rem 0}
-figure img{width:100%;height:auto;box-sizing:border-box;padding:.7rem;
-border:1px solid var(--line);border-radius:4px}
-figcaption{color:var(--quiet);font-size:.92rem;margin-top:.35rem;max-width:62rem}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.3rem .6rem;text-align:right;white-space:nowrap}
-th{border-bottom:2px solid var(--ink);vertical-align:bottom;white-space:normal}
-td.left,th.left{text-align:left}
-tr.load td{border-top:1px solid #999;padding-top:.7rem;font-style:italic;color:var(--quiet)}
-tr.best td{font-weight:700;background:#fff4ec}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1rem;font-size:.95rem}
-dt{font-weight:600}dd{margin:0}
-code{background:var(--tint);padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
-details{margin:.8rem 0}summary{cursor:pointer}
-@media print{body{max-width:none;margin:0}figure,tr{break-inside:avoid}}
-"""
 
 _TERMS = {
     "Promise (SLO)": "what a request asked for: its first token within a time (TTFT), and further "
@@ -72,6 +45,11 @@ _TERMS = {
     "Goodput": "good requests per second of the arrival window (first to last arrival); the time "
     "needed to drain does not count.",
     "[low, high]": "95 % bootstrap interval over runs and over blocks of neighbouring requests.",
+    "Worst class, worst tenant": "the one with the lowest attainment, of those with 20 requests or"
+    " more.",
+    "Jain index": "of the tenants' attainment: 1 when all are served alike, 1/n when one of n is.",
+    "Try": "one sending of a request by a client that sends it again when it is refused. A request"
+    " counts once, and its promises from its first try; `in last try` counts from the last.",
     "Failed": "neither served to the end nor refused: an HTTP error, an error in the stream, a "
     "stream that was cut, or no end in time.",
     "Void": "a live run whose own client was more than 10 ms late (p99), ran out of descriptors or "
@@ -80,8 +58,9 @@ _TERMS = {
 
 
 def write_results(comparison: Comparison, command: str | None = None) -> Path:
-    """summary.json, then report.html and its PNGs; returns the page."""
+    """summary.json, results.csv, then report.html and its PNGs; returns the page."""
     comparison.write()
+    write_atomic(comparison.out_dir / "results.csv", results_csv(comparison.points()))
     return write_report(comparison, command=command)
 
 
@@ -102,16 +81,20 @@ def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
     for number, scenario in enumerate(scenarios, start=1):
         mine = [point for point in points if point.scenario == scenario]
         plots = scenario_plots(mine)
+        with narrow():
+            small = {plot.name: plot for plot in scenario_plots(mine, forecasts=False)}
         prefix = f"{number}_" if len(scenarios) > 1 else ""
         for plot in plots:
             write_atomic(comparison.out_dir / f"{prefix}{plot.name}.png", plot.png)
-        sections.append(_scenario_html(scenario, mine, plots))
+        sections.append(_scenario_html(scenario, mine, plots, small))
+    if comparison.failures:
+        sections.append(_failures_html(comparison))
     path = comparison.out_dir / "report.html"
     write_atomic(path, _page(sections, command))
     return path
 
 
-def scenario_plots(points: Sequence[LoadPoint]) -> list[Plot]:
+def scenario_plots(points: Sequence[LoadPoint], forecasts: bool = True) -> list[Plot]:
     """All figures of one scenario; those about one load show the most telling one."""
     if not any(point.attainment is not None for point in points):
         return []  # every run was void
@@ -124,7 +107,7 @@ def scenario_plots(points: Sequence[LoadPoint]) -> list[Plot]:
         outcome_plot(at_focus, text),
         class_plot(at_focus, text),
         latency_plot(at_focus, text),
-        *forecast_plots(at_focus, text),
+        *(forecast_plots(at_focus, text) if forecasts else []),
     ]
     timeline = timeline_plot(at_focus, text)
     return plots if timeline is None else [*plots, timeline]
@@ -136,14 +119,19 @@ def _page(sections: Sequence[str], command: str | None) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Scorpio: are promises kept?</title><style>{_CSS}</style></head><body>"
+        f"<title>Scorpio: are promises kept?</title><style>{CSS}</style></head><body>"
         "<h1>Which scheduling policy keeps its latency promises?</h1>"
         + "".join(sections)
         + f"<h2>Words used</h2><dl>{terms}</dl>{made}</body></html>\n"
     )
 
 
-def _scenario_html(scenario: Scenario, points: Sequence[LoadPoint], plots: Sequence[Plot]) -> str:
+def _scenario_html(
+    scenario: Scenario,
+    points: Sequence[LoadPoint],
+    plots: Sequence[Plot],
+    small: Mapping[str, Plot],
+) -> str:
     care = reservations(points)
     parts = [
         f'<p class="sub">{escape(scenario_title(scenario))}</p>',
@@ -152,7 +140,11 @@ def _scenario_html(scenario: Scenario, points: Sequence[LoadPoint], plots: Seque
         "</ul>",
     ]
     by_name = {plot.name: plot for plot in plots}
-    parts += [_figure_html(by_name[name]) for name in ("attainment", "goodput") if name in by_name]
+
+    def figures(*names: str) -> list[str]:
+        return [_figure_html(by_name[n], small.get(n)) for n in names if n in by_name]
+
+    parts += figures("attainment", "goodput")
     parts += ["<h2>The numbers</h2>", _main_table(points)]
     if care:
         items = "".join(f"<li>{escape(text)}</li>" for text in care)
@@ -160,19 +152,39 @@ def _scenario_html(scenario: Scenario, points: Sequence[LoadPoint], plots: Seque
     if "outcomes" in by_name:
         where = load_text(next(p for p in points if p.rate_scale == focus_rate(points)))
         parts.append(f"<h2>A closer look at {escape(where)}</h2>")
-    closer = ("outcomes", "classes", "latency_cdf", "timeline", "reliability", "pit")
-    parts += [_figure_html(by_name[name]) for name in closer if name in by_name]
+    parts += figures("outcomes", "classes", "latency_cdf", "timeline")
     parts.append(_class_table(points))
+    if told := figures("reliability", "pit"):
+        parts.append(
+            "<details><summary>How good were the policies' own forecasts?</summary>"
+            f"{''.join(told)}</details>"
+        )
     return "".join(parts)
 
 
-def _figure_html(plot: Plot) -> str:
-    data = base64.b64encode(plot.svg).decode()
+def _failures_html(comparison: Comparison) -> str:
+    told = [
+        f"{key.policy} at ×{key.load.rate_scale:g}, seed {key.load.seed}: {error}"
+        for key, error in comparison.failures
+    ]
+    items = "".join(f"<li>{escape(text)}</li>" for text in told)
+    return f'<h2>Runs that failed, and are not in any number</h2><ul class="care">{items}</ul>'
+
+
+def _figure_html(plot: Plot, small: Plot | None) -> str:
+    """small: the same for a narrow screen; without it the figure is moved about there."""
     caption = escape(plot.caption)
-    return (
-        f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    image = f'<img src="{_data(plot)}" alt="{caption}">'
+    if small is None:
+        shown = f'<div class="scroll">{image}</div>'
+    else:
+        source = f'<source media="(max-width:{NARROW_PX}px)" srcset="{_data(small)}">'
+        shown = f"<picture>{source}{image}</picture>"
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+
+
+def _data(plot: Plot) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(plot.svg).decode()}"
 
 
 def _main_table(points: Sequence[LoadPoint]) -> str:

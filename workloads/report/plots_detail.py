@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Patch
 
-from workloads.report.figure_style import Plot, finish, new_figure, percent_axis, styled
+from workloads.report.figure_style import (
+    Plot,
+    finish,
+    legend_columns,
+    new_figure,
+    percent_axis,
+    styled,
+)
 from workloads.report.plots_latency import largest_classes
 from workloads.results.aggregate import LoadPoint
 from workloads.results.intervals import mean_interval
@@ -55,7 +62,9 @@ def outcome_plot(points: Sequence[LoadPoint], load_text: str) -> Plot:
         axis.grid(axis="y", visible=False)
         axis.set_title(f"What became of the requests at {load_text}")
         handles = [Patch(color=_FATES[name][1], label=_FATES[name][0]) for name in used]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(used), 3))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=legend_columns(len(used), 3)
+        )
         return finish(
             figure,
             "outcomes",
@@ -116,7 +125,9 @@ def class_plot(points: Sequence[LoadPoint], load_text: str) -> Plot:
         axis.set_title(f"Served within promise, by class, at {load_text}")
         percent_axis(axis)
         handles = [Patch(color=policy_style(p.policy).colour, label=p.policy) for p in points]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(points), 4))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=legend_columns(len(points), 4)
+        )
         return finish(
             figure,
             "classes",

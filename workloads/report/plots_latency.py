@@ -17,6 +17,7 @@ from workloads.report.figure_style import (
     SLO_INK,
     Plot,
     finish,
+    is_narrow,
     line_options,
     new_figure,
     percent_axis,
@@ -41,7 +42,7 @@ _METRICS: dict[str, tuple[Measure, float, str]] = {
 def latency_plot(points: Sequence[LoadPoint], load_text: str) -> Plot:
     """TTFT (top) and TPOT (bottom) of every class, one curve per policy."""
     classes = largest_classes(points)
-    columns = min(len(classes), _COLUMNS)
+    columns = min(len(classes), 2 if is_narrow() else _COLUMNS)
     bands = math.ceil(len(classes) / columns)
     with styled():
         figure = new_figure(0.9 + 4.3 * bands)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from workloads.report.findings import attained, load_text
 from workloads.results.aggregate import LoadPoint, Scenario
+from workloads.results.fairness import Fairness, Group
 from workloads.results.intervals import Interval
 from workloads.results.policy_order import BASELINE, TUNED
 
@@ -19,6 +20,11 @@ HEADINGS = {
     "policy": "policy",
     "attainment": "good %",
     "interval": "95 % interval",
+    "worst_class": "worst class %",
+    "worst_tenant": "worst tenant %",
+    "jain": "Jain index over tenants",
+    "tries": "tries",
+    "last_try": "good % in last try",
     "gain": f"points over {BASELINE} [95 %]",
     "goodput": "good req/s",
     "ratio": f"× {BASELINE}",
@@ -40,6 +46,8 @@ _SHORT = {
 }
 _ALWAYS = ("policy", "attainment", "interval", "goodput", "rejected")
 _WIDE = ("gain",)
+# In a table of their own on a screen; beside the others in the report.
+_ALIKE = ("worst_class", "worst_tenant", "jain", "tries", "last_try")
 _WIDE_CONSOLE = 110
 
 
@@ -50,6 +58,7 @@ def row_cells(point: LoadPoint) -> dict[str, str]:
         "policy": point.policy + void,
         "attainment": share_text(None if point.attainment is None else point.attainment.mean),
         "interval": _percent_range(point.attainment),
+        **_alike_cells(point),
         "gain": _points_text(point.gain),
         "goodput": NONE if point.goodput_rps is None else f"{point.goodput_rps.mean:.2f}",
         "ratio": ratio_text(point.ratios.get(BASELINE)),
@@ -69,7 +78,8 @@ def shown_columns(points: Iterable[LoadPoint]) -> list[str]:
 def result_table(scenario: Scenario, points: Iterable[LoadPoint], *, wide: bool = False) -> Table:
     """One scenario: a block per load, a row per policy; the best attainment stands out."""
     points = [point for point in points if point.scenario == scenario]
-    columns = [name for name in shown_columns(points) if wide or name not in _WIDE]
+    out = _ALIKE if wide else (*_ALIKE, *_WIDE)
+    columns = [name for name in shown_columns(points) if name not in out]
     title = Text(scenario_title(scenario), style="bold")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in columns:
@@ -88,12 +98,34 @@ def result_table(scenario: Scenario, points: Iterable[LoadPoint], *, wide: bool 
     return table
 
 
+def alike_table(points: Iterable[LoadPoint]) -> Table | None:
+    """Are all served alike, and what do clients that retry get? None where all of it is open."""
+    points = list(points)
+    columns = [name for name in shown_columns(points) if name in _ALIKE]
+    if not columns:
+        return None
+    table = Table(title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("load")
+    table.add_column("policy", no_wrap=True)
+    for name in columns:
+        table.add_column(HEADINGS[name], justify="right")
+    for point in points:
+        cells = row_cells(point)
+        texts = (f"x{point.rate_scale:g}", point.policy, *(cells[name] for name in columns))
+        table.add_row(*(Text(text) for text in texts))
+    return table
+
+
 def print_tables(points: Iterable[LoadPoint], console: Console | None = None) -> None:
-    """Print every scenario's table on stdout."""
+    """Print every scenario's tables on stdout."""
     console = console or Console()
     points = list(points)
     for scenario in sorted({point.scenario for point in points}):
         console.print(result_table(scenario, points, wide=console.width >= _WIDE_CONSOLE))
+        alike = alike_table(point for point in points if point.scenario == scenario)
+        if alike is not None:
+            console.print(alike)
+            console.print()
 
 
 def scenario_title(scenario: Scenario) -> str:
@@ -112,6 +144,25 @@ def blocks(points: Iterable[LoadPoint]) -> list[list[LoadPoint]]:
 def best_of(points: Iterable[LoadPoint]) -> LoadPoint | None:
     """The point with the highest attainment; None when all its runs are void."""
     return max((p for p in points if p.attainment is not None), key=attained, default=None)
+
+
+def _alike_cells(point: LoadPoint) -> dict[str, str]:
+    fair = point.fairness or Fairness()
+    records = [record for run in point.runs for record in run.records]
+    tries = sum(record.tries for record in records)
+    again = tries > len(records)
+    last = sum(record.good_in_last_try for record in records) / len(records) if again else None
+    return {
+        "worst_class": _group_text(fair.worst_class),
+        "worst_tenant": _group_text(fair.worst_tenant),
+        "jain": NONE if fair.jain is None else f"{fair.jain:.2f}",
+        "tries": f"{tries / len(records):.2f}" if again else NONE,
+        "last_try": share_text(last),
+    }
+
+
+def _group_text(group: Group | None) -> str:
+    return NONE if group is None else f"{share_text(group.attainment)} {group.name}"
 
 
 def _percent_range(interval: Interval | None) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from workloads.load import LoadKey
+from workloads.results.fairness import Fairness, fairness
 from workloads.results.intervals import Interval, mean_interval
 from workloads.results.policy_order import BASELINE, TUNED, policy_order
 from workloads.results.records import RequestRecord
@@ -53,10 +54,14 @@ class Run:
         return Scenario(s.engine, s.gpu, s.trace, s.mix)
 
     @property
+    def ordered(self) -> list[RequestRecord]:
+        """The records in arrival order."""
+        return sorted(self.records, key=lambda r: (r.scheduled_send_s, r.index))
+
+    @property
     def good_flags(self) -> list[float]:
         """1.0 for each good request, in arrival order."""
-        ordered = sorted(self.records, key=lambda r: (r.scheduled_send_s, r.index))
-        return [float(record.good) for record in ordered]
+        return [float(record.good) for record in self.ordered]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,7 @@ class LoadPoint:
     ratios: Mapping[str, float | None] = field(default_factory=dict)
     bound_attainment: float | None = None
     of_bound: float | None = None
+    fairness: Fairness | None = None
 
 
 def load_points(
@@ -115,6 +121,7 @@ def load_points(
                 ratios={name: _ratio(used, rivals[name]) for name in rivals if name != policy},
                 bound_attainment=bound,
                 of_bound=of_bound,
+                fairness=fairness(record for run in used for record in run.records),
             )
         )
     return points

@@ -42,12 +42,10 @@ def summarise(
     if len({record.index for record in records}) != len(records):
         raise ValueError("one request is recorded twice")
     engine = engine or EngineStats()
-    if window_s is None:
-        window_s = arrival_window_s(records)
+    window_s = arrival_window_s(records) if window_s is None else window_s
     duration_s = span_s(records)
     outcomes = Counter(record.outcome for record in records)
     rejected, good = outcomes[Outcome.REJECTED], sum(record.good for record in records)
-    tokens = sum(record.output_tokens for record in records)
     lateness_ms = percentiles(record.lateness_s * 1000.0 for record in records)
     void_reason = _void_reason(records, lateness_ms["p99"])
     return RunSummary(
@@ -69,7 +67,7 @@ def summarise(
         single_token=_single_token(records),
         ttft_ms=ttft_percentiles_ms(records),
         tpot_ms=tpot_percentiles_ms(records),
-        output_tokens_per_s=_per_second(tokens, duration_s),
+        output_tokens_per_s=_per_second(sum(r.output_tokens for r in records), duration_s),
         preemptions=_preemptions(records) if engine.preemptions is None else engine.preemptions,
         steps=engine.steps,
         schedule_us={name: (engine.schedule_us or {}).get(name) for name in ("p50", "p99")},
@@ -80,6 +78,8 @@ def summarise(
         client_lateness_ms=lateness_ms,
         void=void_reason is not None,
         void_reason=void_reason,
+        tries=sum(record.tries for record in records),
+        good_in_last_try=sum(record.good_in_last_try for record in records),
         value_goodput=_per_second(sum(r.value for r in records if r.good), window_s),
     )
 
@@ -97,7 +97,7 @@ def _preemptions(records: Iterable[RequestRecord]) -> int:
 def _rejection_ms(records: Iterable[RequestRecord]) -> Percentiles:
     """How long it took to refuse."""
     return percentiles(
-        (record.ended_s - record.send_s) * 1000.0
+        (record.ended_s - record.asked_s) * 1000.0
         for record in records
         if record.outcome is Outcome.REJECTED and record.ended_s is not None
     )
@@ -162,8 +162,8 @@ def percentiles(values: Iterable[float]) -> Percentiles:
 
 
 def arrival_window_s(records: Iterable[RequestRecord]) -> float:
-    """First to last scheduled arrival."""
-    arrivals = [record.scheduled_send_s for record in records]
+    """First to last time at which a request was to be sent."""
+    arrivals = [record.due_s for record in records]
     return max(arrivals) - min(arrivals)
 
 

@@ -20,11 +20,12 @@ from workloads.results.records import Outcome, RequestRecord
 
 _FIELDS = {field.name: field for field in fields(RequestRecord)}
 _SLOS = ("ttft_slo_s", "tpot_slo_s", "e2e_slo_s")
-_COUNTS = ("index", "prompt_tokens", "output_tokens", "preemptions")
-_OPTIONAL_COUNTS = ("http_status",)
+_COUNTS = ("index", "prompt_tokens", "output_tokens", "preemptions", "tries")
+_OPTIONAL_COUNTS = ("http_status", "intended_tokens")
 _TIMES = ("send_s", "scheduled_send_s")
 _OPTIONAL_TIMES = (
     "first_token_s", "last_token_s", "ended_s", "predicted_ttft_s", "predicted_tpot_s",
+    "last_send_s", "turn_s",
 )  # fmt: skip
 _FLAGS = ("client_fault",)
 _TEXTS = ("slo_class", "tenant")

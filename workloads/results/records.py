@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Two clock readings subtracted can be off by an ulp; a nanosecond never decides an SLO.
 TIME_TOLERANCE_S = 1e-9
+_TIMES = ("send_s", "scheduled_send_s", "first_token_s", "last_token_s", "ended_s", "last_send_s",
+          "turn_s")  # fmt: skip
 
 
 class Outcome(enum.StrEnum):
@@ -43,6 +45,10 @@ class RequestRecord:
     the request in, or the TTFT that a refusal named; None where nothing was told. value: what it
     is worth when it is good, beside 1 for an ordinary one. client_fault: it failed at the client
     itself (no descriptor left, no name resolved): the run says nothing about the server.
+    tries, last_send_s: of a client that sends a refused request again, how often it has been sent,
+    and when for the last time; all else counts from the first. intended_tokens: how long the
+    answer would be, or would have been. turn_s: in a closed loop, when a client was free to send
+    it.
     """
 
     index: int
@@ -68,6 +74,10 @@ class RequestRecord:
     predicted_tpot_s: float | None = None
     value: float = 1.0
     client_fault: bool = False
+    tries: int = 1
+    last_send_s: float | None = None
+    intended_tokens: int | None = None
+    turn_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("index", "prompt_tokens", "output_tokens", "preemptions"):
@@ -78,7 +88,9 @@ class RequestRecord:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
         if not (self.value > 0.0 and math.isfinite(self.value)):
             raise ValueError(f"value must be > 0 and finite, got {self.value!r}")
-        for name in ("send_s", "scheduled_send_s", "first_token_s", "last_token_s", "ended_s"):
+        if self.tries < 1 or (self.tries > 1) != (self.last_send_s is not None):
+            raise ValueError("tries must be >= 1, and last_send_s is given when it is above 1")
+        for name in _TIMES:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value!r}")
@@ -108,9 +120,24 @@ class RequestRecord:
             raise ValueError("a request is never rejected after its first token")
 
     @property
+    def asked_s(self) -> float:
+        """When it was sent for the last time."""
+        return self.send_s if self.last_send_s is None else self.last_send_s
+
+    @property
+    def good_in_last_try(self) -> bool:
+        """Good, when its promises count from its last try."""
+        return replace(self, send_s=self.asked_s).good
+
+    @property
     def lateness_s(self) -> float:
         """How far the client was behind its own schedule."""
-        return self.send_s - self.scheduled_send_s
+        return self.send_s - self.due_s
+
+    @property
+    def due_s(self) -> float:
+        """When it was to be sent: as the trace says, or when its turn came."""
+        return self.scheduled_send_s if self.turn_s is None else self.turn_s
 
     @property
     def ttft_s(self) -> float | None:

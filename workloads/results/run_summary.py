@@ -66,7 +66,9 @@ class RunSummary:
     each good request counted by the value of its class. TTFT percentiles are over
     requests that got a first token, TPOT over finished ones with two tokens or more.
     single_token: finished requests whose only promise is TTFT. rejection_ms: send to refusal.
-    failed_by_error: of the failed and timed-out ones, the ten commonest texts.
+    failed_by_error: of the failed and timed-out ones, the ten commonest texts. tries: how often
+    requests were sent, those that were refused and came back each time; good_in_last_try: good,
+    when the promises count from the last of them.
     """
 
     policy: str
@@ -107,6 +109,8 @@ class RunSummary:
     records_file: str | None = None
     value_goodput: float | None = None
     failed_by_error: dict[str, int] = field(default_factory=dict)
+    tries: int | None = None
+    good_in_last_try: int | None = None
 
     @property
     def unanswered(self) -> int:

@@ -1,6 +1,8 @@
 """Where do the results of a comparison live? One folder, every file in it whole.
 
-DIR/summary.json          {"schema": 1, "runs": [...], "bound": [...]}
+DIR/summary.json          {"schema": 1, "complete": true, "runs": [...], "failed": [...], "bound":
+                          [...]}; complete: no run is still to come
+DIR/results.csv           a line per policy, load and class (workloads.results.results_csv)
 DIR/records/RUN.jsonl     one line per request
 DIR/timelines/RUN.json    samples of the engine, when it gave some
 (report.html and the PNGs are added by workloads.report.html.)
@@ -36,6 +38,7 @@ class Comparison:
         self.out_dir = out_dir
         self._runs: dict[RunKey, Run] = {}
         self._bounds: dict[LoadKey, int] = {}
+        self._failures: dict[RunKey, str] = {}
 
     def add_run(
         self,
@@ -69,17 +72,36 @@ class Comparison:
         """Record that no policy can serve more than `good` requests of this load well."""
         self._bounds[load.in_results] = good
 
-    def write(self) -> Path:
-        """Write summary.json; returns its path."""
+    def add_failure(self, key: RunKey, error: str) -> None:
+        """Record that this run died; error: one line that says of what."""
+        self._failures[replace(key, load=key.load.in_results)] = error
+
+    def has_run(self, key: RunKey) -> bool:
+        """Is this run there?"""
+        return replace(key, load=key.load.in_results) in self._runs
+
+    def has_bound(self, load: LoadKey) -> bool:
+        """Is the bound of this load there?"""
+        return load.in_results in self._bounds
+
+    @property
+    def failures(self) -> list[tuple[RunKey, str]]:
+        """Runs that died, and of what, in an order of their own."""
+        return sorted(self._failures.items(), key=lambda item: str(item[0]))
+
+    def write(self, complete: bool = True) -> Path:
+        """Write summary.json; returns its path. complete: no run is still to come."""
         path = self.out_dir / "summary.json"
-        write_atomic(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        write_atomic(path, json.dumps(self.to_dict(complete), indent=1, allow_nan=False) + "\n")
         return path
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, complete: bool = True) -> dict[str, Any]:
         """The content of summary.json."""
         return {
             "schema": SCHEMA,
+            "complete": complete,
             "runs": [run.summary.to_dict() for run in self.runs],
+            "failed": [{**key.fields(), "error": error} for key, error in self.failures],
             "bound": [
                 {**{name: getattr(load, name) for name in IN_RESULTS}, "good": self._bounds[load]}
                 for load in sorted(self._bounds, key=attrgetter(*IN_RESULTS))

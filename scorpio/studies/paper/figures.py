@@ -26,7 +26,7 @@ from scorpio.studies.paper.cases import (
 )
 from scorpio.twin.pool import run_jobs
 from workloads.errors import UnknownName
-from workloads.report.figure_style import Plot
+from workloads.report.figure_style import Plot, stamped
 from workloads.report.plots_paper import (
     CurveRow,
     GuardRow,
@@ -48,7 +48,8 @@ OVERHEAD_QPS = 14.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is run. trace: of the cumulative figure; guard_qps: load of the ablation."""
+    """How much is run. trace: of the cumulative figure; guard_qps: load of the ablation.
+    quick: it shows only that all runs, and each picture says so."""
 
     requests: int
     seeds: tuple[int, ...]
@@ -56,6 +57,7 @@ class Scale:
     guard_qps: Mapping[str, float]
     trace: str
     minutes: float
+    quick: bool = False
 
 
 PUBLISHED_QPS = (10.0, 12.0, 14.0, 16.0, 18.0, 20.0)
@@ -75,6 +77,7 @@ QUICK = Scale(  # shows that everything runs, and nothing else
     guard_qps={PREFILL_FIRST: 20.0, CHUNKED: 20.0},
     trace="azure-conv-synth",
     minutes=0.1,
+    quick=True,
 )
 
 
@@ -139,7 +142,8 @@ def run_figures(
     results = dict(zip(cases, run_jobs(cases, workers, ended), strict=True))
     rows_by_name: dict[str, list[dict[str, Any]]] = {}
     for name, of_figure in wanted.items():
-        rows, plot = _FIGURES[name].draw(of_figure, results)
+        with stamped("quick" if scale.quick else ""):
+            rows, plot = _FIGURES[name].draw(of_figure, results)
         rows_by_name[name] = [asdict(row) for row in rows]
         content = {
             "schema": 1,
@@ -148,6 +152,7 @@ def run_figures(
             "command": command,
             "requests": scale.requests,
             "seeds": scale.seeds,
+            "quick": scale.quick,
             "prefill_first_gap_ms": gap_ms,
             "rows": rows_by_name[name],
         }

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import RequestFactory, Scheduler, abort
 from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.ledger import End, Entry, Ledger
@@ -33,9 +34,11 @@ class FrontDoor:
         ledger: Ledger,
         log: EventLog,
         checker: Checker | None = None,
+        clients: ClientPool | None = None,
     ) -> None:
         self._scheduler, self._spec, self._runner = scheduler, spec, runner
         self._ledger, self._log, self._checker = ledger, log, checker
+        self._clients = clients
         self._factory = RequestFactory(spec)
         self._arrivals: Sequence[Arrival] = ()
         self._next = 0
@@ -49,14 +52,32 @@ class FrontDoor:
     @property
     def next_arrival_s(self) -> float | None:
         """When the next request comes; None when all have come."""
-        more = self._next < len(self._arrivals)
-        return self._arrivals[self._next].arrival_s if more else None
+        arrival = self._coming()
+        return None if arrival is None else arrival.arrival_s
 
     def arrive(self, now_s: float) -> None:
         """Everything sent by now is checked, in order, as of its own time."""
-        while self._next < len(self._arrivals) and self._arrivals[self._next].arrival_s <= now_s:
-            self._check(self._arrivals[self._next])
-            self._next += 1
+        while True:
+            arrival = self._coming()
+            if arrival is None or arrival.arrival_s > now_s:
+                return
+            again = self._clients is not None and self._clients.sent(arrival)
+            self._next += not again
+            self._check(arrival)
+
+    def ended(self, entry: Entry) -> None:
+        """The client of this request has an answer."""
+        if self._clients is not None:
+            self._clients.ended(entry)
+
+    def _coming(self) -> Arrival | None:
+        """The next request: one of the load, or one that was refused and comes back."""
+        new = self._arrivals[self._next] if self._next < len(self._arrivals) else None
+        if self._clients is None:
+            return new
+        new = None if new is None else self._clients.turn(new)
+        back = self._clients.returning
+        return back if back and (new is None or back.arrival_s < new.arrival_s) else new
 
     def empty_mailbox(self, now_s: float) -> None:
         """The engine takes what has been accepted, then drops all that have left."""
@@ -114,3 +135,4 @@ class FrontDoor:
     def _answer(self, entry: Entry, end: End, now_s: float, reason: str) -> None:
         self._ledger.close(entry, end, now_s, reason)
         self._log.request(now_s, entry)
+        self.ended(entry)

@@ -50,6 +50,7 @@ class Entry:
     end_s: float = 0.0
     reason: str = ""
     told_ttft_s: float | None = None  # what a refusal said it would have been
+    retry_after_s: float | None = None  # when a refusal said to come back; None: not at all
 
 
 class Ledger:
@@ -141,8 +142,12 @@ class Ledger:
             return
         notice = decode_rejection(out.stop_reason)
         if notice is not None:
-            told_ms = notice.attainable_ttft_ms
-            entry.told_ttft_s = None if told_ms is None else told_ms / 1000.0
+            entry.told_ttft_s = _seconds(notice.attainable_ttft_ms)
+            entry.retry_after_s = _seconds(notice.retry_after_ms)
             self.close(entry, End.REJECTED, now_s, notice.reason.value)
         else:
             self.close(entry, End.FAILED, now_s, f"{out.finish_reason}: {out.stop_reason}")
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000.0

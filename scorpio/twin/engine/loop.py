@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import Scheduler
 from scorpio.twin.engine.arrivals import Arrival
+from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.front_door import FrontDoor
@@ -45,6 +46,7 @@ class TwinLoop:
         log: EventLog,
         timeline: Timeline,
         checker: Checker | None = None,
+        clients: ClientPool | None = None,
     ) -> None:
         self.scheduler, self.clock, self.log, self.timeline = scheduler, clock, log, timeline
         self.ledger = Ledger()
@@ -54,7 +56,8 @@ class TwinLoop:
         self._spec, self._gpu, self._noise, self._checker = spec, gpu, noise, checker
         self._in_flight: deque[InFlight] = deque()
         self._runner = FakeRunner()
-        self._door = FrontDoor(scheduler, spec, self._runner, self.ledger, log, checker)
+        shared = (self._runner, self.ledger, log, checker, clients)
+        self._door = FrontDoor(scheduler, spec, *shared)
         self._gpu_free_s = clock.now_s
         self._idle_since_s = math.inf
 
@@ -130,6 +133,8 @@ class TwinLoop:
         self.update_s += time.perf_counter() - started
         for entry in self.ledger.receive(outputs, clock.now_s):
             self.log.request(clock.now_s, entry)
+            if entry.end is not None:
+                self._door.ended(entry)
         if self._checker is not None:
             self._checker.after_update(self.scheduler, self.ledger, clock.now_s)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from predictors.latency.artifact import (
     Machine,
@@ -15,12 +14,14 @@ from predictors.latency.artifact import (
     read_profile,
     write_profile,
 )
+from predictors.latency.belongs import ENGINE_FACTS, MODEL_FACTS
 from scorpio.core.latency import LatencyProfile, decode_from_step, prefill_from_step
+from scorpio.engine.virtual.spec import EngineSpec
 from scorpio.twin.gpu.step_models import BUILT_IN, DEFAULT_KV_BLOCKS, GpuModel
 from workloads.errors import UnknownName, WorkloadError
 
-if TYPE_CHECKING:  # vLLM takes half a minute to import, and names are checked before that
-    from scorpio.engine.virtual.build import EngineSpec
+# What `scorpio profile` and `scorpio calibrate` say of an engine.
+_KNOWN = (*MODEL_FACTS, *ENGINE_FACTS, "num_gpu_blocks", "block_size", "max_model_len")
 
 
 def gpu_model(name_or_file: str) -> GpuModel:
@@ -39,6 +40,10 @@ def gpu_model(name_or_file: str) -> GpuModel:
         found = read_profile(path)
     except ProfileFileError as error:
         raise WorkloadError(str(error)) from None
+    if unknown := sorted(set(found.engine) - set(_KNOWN)):
+        raise WorkloadError(
+            f"{path}: unknown engine.{unknown[0]}; valid: {', '.join(sorted(_KNOWN))}"
+        )
     blocks = found.engine.get("num_gpu_blocks", DEFAULT_KV_BLOCKS)
     if type(blocks) is not int or blocks < 2:
         raise WorkloadError(f"{path}: engine.num_gpu_blocks must be a number of blocks >= 2")
