@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
+from scorpio.core.registry import DEFAULT_POLICY, check_policy
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
+from scorpio.policy_packages import all_policies
 
 CONFIG_KEY = "scorpio"
 Number = Annotated[float, Strict()]  # a text of digits is no number
@@ -103,8 +104,8 @@ class ScorpioSettings(BaseModel):
     @field_validator("policy")
     @classmethod
     def _known_policy(cls, name: str) -> str:
-        if name not in policy_names():
-            raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
+        if name not in all_policies():
+            raise ValueError(f"unknown policy {name!r}; valid: {', '.join(all_policies())}")
         return name
 
     @field_validator("latency")

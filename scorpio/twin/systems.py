@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import policy_names
+from scorpio.core.registry import check_policy
+from scorpio.policy_packages import all_policies
 from workloads.request import WorkloadRequest
 
 if TYPE_CHECKING:  # vLLM takes half a minute to import, and names are checked before that
@@ -93,13 +94,20 @@ _STOCK: dict[str, Callable[[Setting], EngineSpec]] = {
 
 def system_names() -> tuple[str, ...]:
     """Every name that `--policy` takes in the twin, sorted."""
-    return tuple(sorted({*_STOCK, *policy_names()}))
+    return tuple(sorted({*_STOCK, *all_policies()}))
+
+
+def check_system(name: str) -> None:
+    """Raises ValueError with the valid names, or saying why a policy cannot be had."""
+    if name in all_policies():
+        check_policy(name, {})
+    elif name not in _STOCK:
+        raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")
 
 
 def make_system(name: str, setting: Setting) -> System:
     """Raises ValueError with the valid names."""
+    check_system(name)
     if name in _STOCK:
         return System(name, _STOCK[name](setting))
-    if name in policy_names():
-        return System(name, setting.spec, name)
-    raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")
+    return System(name, setting.spec, name)
