@@ -25,7 +25,7 @@ def check_twin(wanted: Wanted, gpu: str | None, lengths: str) -> tuple[str, Leng
 
     for name in wanted.policies:
         try:
-            check_system(name)
+            check_system(name, {})
         except ValueError as error:
             raise UsageError(str(error)) from None
     if gpu is None:

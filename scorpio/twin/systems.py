@@ -97,17 +97,17 @@ def system_names() -> tuple[str, ...]:
     return tuple(sorted({*_STOCK, *all_policies()}))
 
 
-def check_system(name: str) -> None:
+def check_system(name: str, options: Mapping[str, float]) -> None:
     """Raises ValueError with the valid names, or saying why a policy cannot be had."""
     if name in all_policies():
-        check_policy(name, {})
+        check_policy(name, options)
     elif name not in _STOCK:
         raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")
 
 
 def make_system(name: str, setting: Setting) -> System:
     """Raises ValueError with the valid names."""
-    check_system(name)
+    check_system(name, {})
     if name in _STOCK:
         return System(name, _STOCK[name](setting))
     return System(name, setting.spec, name)

@@ -52,7 +52,7 @@ told = {"names": system_names()}
 assert "odd" not in sys.modules and "short_first" not in sys.modules
 for name in system_names():
     try:
-        check_system(name)
+        check_system(name, {})
     except ValueError as error:
         told[name] = str(error)
 print(json.dumps(told))
