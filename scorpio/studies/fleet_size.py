@@ -59,8 +59,8 @@ class Traffic:
 
     def requests(self) -> list[WorkloadRequest]:
         """In order of arrival."""
-        drawn = resampled(self.load.requests(), self.load.seed, self.draw)
-        return changed(drawn, self.changes)
+        promised = changed(self.load.requests(), self.changes)
+        return resampled(promised, self.load.seed, self.draw)
 
 
 @dataclass(frozen=True, slots=True)

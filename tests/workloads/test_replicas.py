@@ -163,12 +163,12 @@ def test_an_answer_that_depends_on_the_window_says_so() -> None:
     assert not list(answer_lines([replace(plan, points=points)]))
     uneven = replace(plan.points[1], windows=windows_of(_records([0.99, 1.0, 0.7, 1.0])))
     more = replace(uneven, replicas=4, windows=windows_of(_records([1.0] * 4)))
-    points = (replace(plan.points[0], windows=uneven.windows), uneven, more)
-    assert list(answer_lines([replace(plan, points=points)])) == [
+    grown = (replace(plan.points[0], windows=uneven.windows), uneven, more)
+    assert list(answer_lines([replace(plan, points=grown)])) == [
         "scorpio: the answer depends on the window: requests 201 to 300 alone (all 70.0 %) would"
         " need 4 replicas"
     ]
-    assert list(answer_lines([replace(plan, points=points[:2])])) == [
+    assert list(answer_lines([replace(plan, points=grown[:2])])) == [
         "scorpio: the answer depends on the window: requests 201 to 300 alone (all 70.0 %) would"
         " need more than measured"
     ]

@@ -39,7 +39,9 @@ def test_it_covers_the_truth_as_often_as_it_says(runs: int) -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(200):
-        found = traffic_interval([(rng.random(150) < 0.9).astype(float) for _ in range(runs)])
+        found = traffic_interval(
+            [(rng.random(150) < 0.9).astype(float).tolist() for _ in range(runs)]
+        )
         covered += found.low <= 0.9 <= found.high
     assert covered >= 186  # 95 % of 200, less chance
 
