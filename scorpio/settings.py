@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import DEFAULT_POLICY, check_policy, policy_names
+from scorpio.core.registry import DEFAULT_POLICY, check_policy
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
+from scorpio.policy_packages import all_policies
 from scorpio.tenant_settings import RawSlo, TenantSettings, check_tenants
 
 CONFIG_KEY = "scorpio"
@@ -112,8 +113,8 @@ class ScorpioSettings(BaseModel):
     @field_validator("policy")
     @classmethod
     def _known_policy(cls, name: str) -> str:
-        if name not in policy_names():
-            raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
+        if name not in all_policies():
+            raise ValueError(f"unknown policy {name!r}; valid: {', '.join(all_policies())}")
         return name
 
     @field_validator("latency")

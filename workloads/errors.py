@@ -26,6 +26,10 @@ class NotAllAnswered(WorkloadError):
     failed, or the client itself was at fault."""
 
 
+class NoFleetFound(WorkloadError):
+    """A plan is written, but no fleet that was looked at surely keeps the targets."""
+
+
 class MissingTraceError(WorkloadError):
     """A catalog entry whose external file is not on this machine."""
 

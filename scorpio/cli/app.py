@@ -2,7 +2,7 @@
 
 Everything heavy is imported inside the command that needs it: `scorpio --help` is instant.
 Exit codes: 2 = asked for something that does not exist, nothing was written; 1 = it failed;
-3 = it ran, but requests failed or a run is void.
+3 = it ran, but requests failed, a run is void, or no fleet is enough.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def plan(
     trace: Trace,
     gpu: Annotated[str, typer.Option(help="a GPU name or a latency.json")],
     out: OutDir = Path("out/plan"),
-    target: Annotated[float, typer.Option(help="share of all requests served well")] = 0.95,
+    target: Annotated[
+        str, typer.Option(help="good ones in %: of all requests, or as chat=95,agent=90")
+    ] = "95",
     policy: Annotated[
         str, typer.Option(metavar="NAME[,NAME...]", help="policies to plan for")
     ] = "fcfs,fcfs-tuned,scorpio",
@@ -155,6 +157,12 @@ def plan(
         str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
     ] = "0.6",
     max_replicas: Annotated[int, typer.Option(help="where to stop looking")] = 64,
+    draws: Annotated[
+        int, typer.Option(metavar="N", help="times that traffic is tried: the trace, then others")
+    ] = 5,
+    what: Annotated[
+        str | None, typer.Option(metavar="tpot.CLASS=MS,...", help="and with this SLO instead?")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes")] = None,
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
@@ -163,7 +171,7 @@ def plan(
 
         reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
-        fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas)
+        fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas, draws, what)
 
 
 @app.command()

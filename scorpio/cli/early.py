@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorpio.cli.errors import UsageError
-from scorpio.cli.parse import one_of
 
 if TYPE_CHECKING:
     from scorpio.cli.wanted import Wanted
@@ -23,10 +22,13 @@ def check_twin(wanted: Wanted, gpu: str | None, lengths: str) -> tuple[str, Leng
     from scorpio.twin.gpu.file import gpu_model
     from scorpio.twin.gpu.step_models import BUILT_IN
     from scorpio.twin.length_hint import LengthHint
-    from scorpio.twin.systems import system_names
+    from scorpio.twin.systems import check_system
 
     for name in wanted.policies:
-        one_of("policy", name, system_names())
+        try:
+            check_system(name, {})
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     if gpu is None:
         raise UsageError(f"--gpu: name one of {', '.join(sorted(BUILT_IN))}, or a latency.json")
     gpu_model(gpu)

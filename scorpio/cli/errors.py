@@ -1,8 +1,8 @@
 """Which errors are the user's to fix, and what is printed for them? One line, and an exit code.
 
 2: asked for something that is not there or malformed (nothing was written). 1: it was tried and
-failed. 3: it ran and the results are written, but requests failed or a run is void. Errors that
-are not in the table are bugs and keep their traceback.
+failed. 3: it ran and the results are written, but requests failed, a run is void
+or no fleet is enough. Errors that are not in the table are bugs and keep their traceback.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ USAGE, FAILED, INCOMPLETE = 2, 1, 3
 _TABLE = {
     ("workloads.errors", "WorkloadError"): USAGE,
     ("workloads.errors", "NotAllAnswered"): INCOMPLETE,
+    ("workloads.errors", "NoFleetFound"): INCOMPLETE,
     ("workloads.replay.run", "ServerUnreachable"): FAILED,
     ("scorpio.ledger.files", "LedgerError"): USAGE,
     ("scorpio.server.mistakes", "ServeError"): USAGE,

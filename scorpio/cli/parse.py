@@ -26,11 +26,16 @@ def one_of(what: str, name: str, valid: Iterable[str]) -> str:
 
 
 def check_policies(names: Iterable[str]) -> None:
-    """Raises UsageError on a name that no policy has."""
-    from scorpio.core.registry import policy_names
+    """Raises UsageError on a name that no policy has, or one of a package that is broken."""
+    from scorpio.core.registry import check_policy
+    from scorpio.policy_packages import all_policies
 
     for name in names:
-        one_of("policy", name, policy_names())
+        one_of("policy", name, all_policies())
+        try:
+            check_policy(name, {})
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def check_options(
@@ -42,9 +47,11 @@ def check_options(
     are looked at when vLLM has parsed them.
     """
     from scorpio.core.registry import DEFAULT_POLICY, check_policy
+    from scorpio.policy_packages import all_policies
 
     if policy is None and any(arg.startswith(_SETTINGS_ARGS) for arg in vllm_args):
         return
+    all_policies()
     try:
         check_policy(policy or DEFAULT_POLICY, options)
     except ValueError as error:

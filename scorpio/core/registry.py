@@ -1,4 +1,4 @@
-"""Which policies exist? Names are exact; one table, one place."""
+"""Which policies exist? Names are exact; one table, and what other packages add to it."""
 
 from __future__ import annotations
 
@@ -35,21 +35,57 @@ class PolicyInputs:
 _NOMINAL = EngineLimits(
     max_num_seqs=8, token_budget=2048, kv_tokens=65_536, block_tokens=16, max_model_len=4096
 )
-_Make = Callable[[PolicyInputs, Any], Policy]  # Any: its own options
-_POLICIES: dict[str, tuple[type[Options], _Make]] = {
-    "fcfs": (Options, lambda given, options: Fcfs()),
-    "mooncake": (MooncakeOptions, lambda given, o: Mooncake(given.profile, given.limits, o)),
-    "edf": (Options, lambda given, options: Edf()),
-    "qoserve": (QoserveOptions, lambda given, options: Qoserve(given.profile, options)),
-    "scorpio": (ScorpioOptions, lambda given, o: Scorpio(given.profile, given.limits, o)),
-    "scorpio-paper": (PaperOptions, lambda given, o: ScorpioPaper(given.profile, given.limits, o)),
-    "sjf": (SjfOptions, lambda given, options: Sjf(options)),
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyKind:
+    """How a policy comes to be. options: the class of its options. make: the policy, of what it is
+    given and its options, an object of that class."""
+
+    options: type[Options]
+    make: Callable[[PolicyInputs, Any], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A policy of another package. origin: which one, for errors. load: imports it; raises
+    ValueError naming the origin."""
+
+    origin: str
+    load: Callable[[], PolicyKind]
+
+
+_BUILT_IN: dict[str, PolicyKind] = {
+    "fcfs": PolicyKind(Options, lambda given, options: Fcfs()),
+    "mooncake": PolicyKind(
+        MooncakeOptions, lambda given, o: Mooncake(given.profile, given.limits, o)
+    ),
+    "edf": PolicyKind(Options, lambda given, options: Edf()),
+    "qoserve": PolicyKind(QoserveOptions, lambda given, options: Qoserve(given.profile, options)),
+    "scorpio": PolicyKind(ScorpioOptions, lambda given, o: Scorpio(given.profile, given.limits, o)),
+    "scorpio-paper": PolicyKind(
+        PaperOptions, lambda given, o: ScorpioPaper(given.profile, given.limits, o)
+    ),
+    "sjf": PolicyKind(SjfOptions, lambda given, options: Sjf(options)),
 }
+# Settings of stock vLLM, which comparisons take where they take a policy.
+STOCK_SETTINGS = frozenset(
+    {"fcfs-tuned", "fcfs+queue-cap", "fcfs+adaptive-long-prefill", "priority-edf"}
+)
+_OFFERED: dict[str, list[Offer]] = {}
+
+
+def register(name: str, offer: Offer) -> None:
+    """Make a policy of another package known. Nothing of it is imported until it is asked for; a
+    name that is taken is an error then, for either of the two may be meant."""
+    offers = _OFFERED.setdefault(name, [])
+    if offer.origin not in [known.origin for known in offers]:
+        offers.append(offer)
 
 
 def policy_names() -> tuple[str, ...]:
     """All registered policy names, sorted."""
-    return tuple(sorted(_POLICIES))
+    return tuple(sorted({*_BUILT_IN, *_OFFERED}))
 
 
 def check_policy(name: str, options: Mapping[str, float]) -> None:
@@ -63,18 +99,39 @@ def check_policy(name: str, options: Mapping[str, float]) -> None:
 def policy_options(name: str, given: Mapping[str, float]) -> dict[str, float]:
     """Every option of a policy, those that are not given as they are by default. Raises ValueError
     on an unknown name or option, or a value out of range."""
-    kind, _ = _known(name)
-    options = kind.parse(name, given)
+    options = _known(name).options.parse(name, given)
     return {one.name: getattr(options, one.name) for one in fields(options)}
 
 
 def make_policy(name: str, inputs: PolicyInputs) -> Policy:
-    """Build a policy by exact name. Raises ValueError listing the valid names."""
-    kind, make = _known(name)
-    return make(inputs, kind.parse(name, inputs.options))
+    """Build a policy by exact name. Raises ValueError listing the valid names, or saying what is
+    wrong with a policy of another package."""
+    kind = _known(name)
+    options = kind.options.parse(name, inputs.options)
+    if name in _BUILT_IN:
+        return kind.make(inputs, options)
+    (offer,) = _OFFERED[name]
+    try:
+        policy = kind.make(inputs, options)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"policy {name!r} of {offer.origin} cannot be made: {problem}") from error
+    if policy.name != name:
+        raise ValueError(f"policy {name!r} of {offer.origin} calls itself {policy.name!r}")
+    return policy
 
 
-def _known(name: str) -> tuple[type[Options], _Make]:
-    if name not in _POLICIES:
+def _known(name: str) -> PolicyKind:
+    offers = _OFFERED.get(name, [])
+    origins = ["Scorpio itself"] if name in _BUILT_IN or name in STOCK_SETTINGS else []
+    origins += [offer.origin for offer in offers]
+    if len(origins) > 1:
+        raise ValueError(
+            f"policy {name!r} is offered twice: by {' and by '.join(origins)}; rename or"
+            " uninstall one"
+        )
+    if offers:
+        return offers[0].load()
+    if name not in _BUILT_IN:
         raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
-    return _POLICIES[name]
+    return _BUILT_IN[name]

@@ -4,59 +4,99 @@ Ideal routing is assumed and stated: requests are dealt round robin in order of 
 replica gets every n-th one of the same trace. Every replica of a fleet is simulated, none is
 scaled up from another. A router that looks at the replicas' queues can do better, one with
 stickiness worse.
+
+Each fleet serves the trace and other traffic drawn from it (workloads/resampled.py), so that the
+interval speaks of the traffic and not of the noise alone. A fleet that surely falls short on the
+trace itself is not asked for more.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from scorpio.files import write_atomic
 from scorpio.studies.compare import Progress
 from scorpio.studies.compare_spec import CompareSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
-from workloads.report.plots_replicas import replicas_plot
-from workloads.results.intervals import mean_interval
+from workloads.request import WorkloadRequest
+from workloads.resampled import resampled
 from workloads.results.records import Outcome, RequestRecord
 from workloads.results.replicas import (
     FleetCurve,
     FleetPoint,
-    by_need,
+    Verdict,
     check_search,
     next_fleet,
     split_round_robin,
 )
+from workloads.results.traffic import traffic_interval
+from workloads.results.windows import grouped, windows_of
+from workloads.slo_changes import SloChange, changed
+from workloads.targets import Targets
 
 ROUTING = "round robin in order of arrival"
-_REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica
+_REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica,
+_DRAW_STREAM = 1_000_003  # and from draw to draw
+DRAWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a fleet is sent: a load, or a draw from it (0: as it is), with changed promises."""
+
+    load: LoadKey
+    draw: int = 0
+    changes: tuple[SloChange, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """Of noise and predictions."""
+        return self.load.seed + _DRAW_STREAM * self.draw
+
+    def requests(self) -> list[WorkloadRequest]:
+        """In order of arrival."""
+        promised = changed(self.load.requests(), self.changes)
+        return resampled(promised, self.load.seed, self.draw)
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSearch:
-    """`load` says what is served and how, as for a comparison, at one rate scale."""
+    """`load` says what is served and how, as for a comparison, at one rate scale. draws: how many
+    times, each with other traffic. changes: of what the load promises."""
 
     load: CompareSpec
-    target: float = 0.95
+    targets: Targets
     max_replicas: int = 64
+    draws: int = DRAWS
+    changes: tuple[SloChange, ...] = ()
 
     def check(self) -> None:
         """Raises WorkloadError (one line) for whatever could only fail later."""
-        check_search(self.target, self.max_replicas, self.load.rate_scales)
+        check_search(self.max_replicas, self.draws, self.load.rate_scales)
         self.load.check()
+        self.targets.check(self.traffic()[0].requests())
+
+    def traffic(self) -> list[Traffic]:
+        """All of it; the first is the trace as it is."""
+        loads = self.load.workloads()
+        return [Traffic(load, n, self.changes) for n in range(self.draws) for load in loads]
+
+    def limit(self) -> int:
+        """More replicas than requests change nothing."""
+        return min(self.max_replicas, len(self.load.workloads()[0].requests()))
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaJob:
-    """One replica's share of one load under one policy."""
+    """One replica's share of some traffic under one policy."""
 
     config: TwinConfig
-    load: LoadKey
+    traffic: Traffic
     policy: str
     replica: int
     replicas: int
@@ -68,98 +108,97 @@ class ReplicaJob:
 
     def run(self) -> list[RequestRecord]:
         """Serve the share; empty when there are more replicas than requests."""
-        requests = self.load.requests()
+        requests = self.traffic.requests()
         mine = split_round_robin(len(requests), self.replicas)[self.replica]
         if not mine:
             return []
-        seed = self.load.seed + _REPLICA_STREAM * self.replica
+        seed = self.traffic.seed + _REPLICA_STREAM * self.replica
         return run_twin(self.config, [requests[i] for i in mine], self.policy, seed).records
 
 
 def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[FleetCurve]:
-    """Search the smallest sufficient fleet of every policy; plan.json and plan.png in `out_dir`.
+    """Search the smallest sufficient fleet of every policy.
 
     Raises:
-        WorkloadError: unknown name or malformed trace; nothing has been written.
+        WorkloadError: unknown name or malformed trace.
         JobFailed: a run died.
     """
     spec.check()
-    load = spec.load
-    config = load.config()
-    curves: dict[str, dict[int, FleetPoint]] = {policy: {} for policy in load.policies}
-    finished = planned = 0
-
-    def ended(_number: int, _records: list[RequestRecord]) -> None:
-        nonlocal finished
-        finished += 1
-        if progress is not None:
-            progress(finished, planned, f"{sum(map(len, curves.values()))} fleets measured")
-
+    curves: dict[str, dict[int, FleetPoint]] = {policy: {} for policy in spec.load.policies}
+    measure = _Measuring(spec, progress)
+    first, *others = spec.traffic()
     while wanted := _wanted(curves, spec):
-        jobs = [
-            ReplicaJob(config, workload, policy, replica, replicas)
-            for policy, replicas in wanted
-            for workload in load.workloads()
-            for replica in range(replicas)
-        ]
-        planned += len(jobs)
-        results = iter(run_jobs(jobs, load.workers, ended))
-        for policy, replicas in wanted:
-            fleets = [
-                [record for _ in range(replicas) for record in next(results)] for _ in load.seeds
-            ]
-            curves[policy][replicas] = _point(replicas, fleets)
-    plans = [
-        FleetCurve(policy, tuple(curve[n] for n in sorted(curve)), spec.target)
+        runs = measure(wanted, [first])
+        points = {fleet: fleet_point(fleet[1], made) for fleet, made in runs.items()}
+        open_ones = [fleet for fleet in wanted if not points[fleet].hopeless(spec.targets)]
+        for fleet, made in measure(open_ones, others).items():
+            points[fleet] = fleet_point(fleet[1], runs[fleet] + made)
+        for (policy, replicas), point in points.items():
+            curves[policy][replicas] = point
+    return [
+        FleetCurve(policy, tuple(curve[n] for n in sorted(curve)), spec.targets)
         for policy, curve in curves.items()
     ]
-    _write(spec, plans)
-    return plans
 
 
-def _wanted(curves: dict[str, dict[int, FleetPoint]], spec: FleetSearch) -> list[tuple[str, int]]:
+Fleet = tuple[str, int]  # policy and replicas
+Runs = list[list[RequestRecord]]  # one list of records for each traffic
+
+
+class _Measuring:
+    """Serves traffic with fleets, and tells how far it is."""
+
+    def __init__(self, spec: FleetSearch, progress: Progress | None) -> None:
+        self._spec, self._progress = spec, progress
+        self._config = spec.load.config()
+        self._done = self._planned = self._fleets = 0
+
+    def __call__(self, fleets: Sequence[Fleet], traffic: Sequence[Traffic]) -> dict[Fleet, Runs]:
+        jobs = [
+            ReplicaJob(self._config, one, policy, replica, replicas)
+            for policy, replicas in fleets
+            for one in traffic
+            for replica in range(replicas)
+        ]
+        self._planned += len(jobs)
+        results = iter(run_jobs(jobs, self._spec.load.workers, self._ended))
+        found = {fleet: [_whole(results, fleet[1]) for _ in traffic] for fleet in fleets}
+        self._fleets += len(found)
+        return found
+
+    def _ended(self, _number: int, _records: list[RequestRecord]) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._planned, f"{self._fleets} fleets measured")
+
+
+def _whole(results: Iterator[list[RequestRecord]], replicas: int) -> list[RequestRecord]:
+    return [record for _ in range(replicas) for record in next(results)]
+
+
+def _wanted(curves: dict[str, dict[int, FleetPoint]], spec: FleetSearch) -> list[Fleet]:
     """The next fleet of every policy that is not done yet."""
     wanted = []
     for policy, curve in curves.items():
-        measured = {n: point.attainment.mean for n, point in curve.items()}
-        fleet = next_fleet(measured, spec.target, spec.max_replicas)
+        enough = {n: p.verdict(spec.targets) is Verdict.SURE for n, p in curve.items()}
+        fleet = next_fleet(enough, spec.limit())
         if fleet is not None:
             wanted.append((policy, fleet))
     return wanted
 
 
-def _point(replicas: int, fleets: Sequence[Sequence[RequestRecord]]) -> FleetPoint:
-    """One fleet over all seeds. Requests in order of arrival: neighbours hang together."""
-    ordered = [sorted(records, key=lambda r: (r.scheduled_send_s, r.index)) for records in fleets]
+def fleet_point(replicas: int, runs: Sequence[Sequence[RequestRecord]]) -> FleetPoint:
+    """One fleet over all its traffic; the first run is the trace as it is."""
+    ordered = [sorted(records, key=lambda r: (r.scheduled_send_s, r.index)) for records in runs]
     rejected = [record.outcome is Outcome.REJECTED for records in ordered for record in records]
     spans_s = [records[-1].scheduled_send_s - records[0].scheduled_send_s for records in ordered]
     rates = [len(r) / s for r, s in zip(ordered, spans_s, strict=True) if s > 0.0]
+    parts = [grouped(records) for records in ordered]
+    names = dict.fromkeys(name for part in parts for name in part)
     return FleetPoint(
         replicas=replicas,
         rps_per_replica=float(np.mean(rates)) / replicas if rates else 0.0,
-        attainment=mean_interval([[float(r.good) for r in records] for records in ordered]),
+        groups={name: traffic_interval([part.get(name, []) for part in parts]) for name in names},
         rejected_share=float(np.mean(rejected)),
+        windows=windows_of(ordered[0]),
     )
-
-
-def _write(spec: FleetSearch, plans: Sequence[FleetCurve]) -> None:
-    load = spec.load
-    content = {
-        "schema": 1,
-        "gpu": load.gpu,
-        "trace": load.trace,
-        "rows": load.rows,
-        "mix": load.mix,
-        "rate_scale": load.rate_scales[0],
-        "seeds": list(load.seeds),
-        "lengths": asdict(load.lengths),
-        "target": spec.target,
-        "max_replicas": spec.max_replicas,
-        "routing": ROUTING,
-        "command": load.command,
-        "plans": [plan.to_dict() for plan in by_need(plans)],
-    }
-    write_atomic(load.out_dir / "plan.json", json.dumps(content, indent=1) + "\n")
-    where = f"{load.trace}, mix {load.mix}, ×{load.rate_scales[0]:g}, {load.gpu} (twin)"
-    plot = replicas_plot(plans, spec.target, where)
-    write_atomic(load.out_dir / f"{plot.name}.png", plot.png)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scorpio.core.latency import LatencyProfile
-from scorpio.core.registry import check_policy, policy_names
+from scorpio.core.registry import check_policy
 from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.policy_packages import all_policies
 from workloads.request import WorkloadRequest
 
 
@@ -99,14 +100,17 @@ _STOCK_OPTIONS: dict[str, dict[str, float]] = {
 
 def system_names() -> tuple[str, ...]:
     """Every name that `--policy` takes in the twin, sorted."""
-    return tuple(sorted({*_STOCK, *policy_names()}))
+    return tuple(sorted({*_STOCK, *all_policies()}))
 
 
 def check_system(name: str, options: Mapping[str, float]) -> None:
-    """Would this system take these options? Raises ValueError with the valid ones."""
-    if name in policy_names():
+    """Is there such a system, and would it take these options? Raises ValueError that says why not,
+    with what is valid."""
+    if name in all_policies():
         check_policy(name, options)
         return
+    if name not in _STOCK:
+        raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")
     ranges = _STOCK_OPTIONS.get(name, {})
     for option, value in options.items():
         if option not in ranges:
@@ -118,8 +122,7 @@ def check_system(name: str, options: Mapping[str, float]) -> None:
 
 def make_system(name: str, setting: Setting) -> System:
     """Raises ValueError with the valid names."""
+    check_system(name, {})
     if name in _STOCK:
         return System(name, _STOCK[name](setting))
-    if name in policy_names():
-        return System(name, setting.spec, name)
-    raise ValueError(f"unknown policy {name!r}; valid: {', '.join(system_names())}")
+    return System(name, setting.spec, name)

@@ -51,7 +51,7 @@ def run(*arguments: str) -> tuple[int, str]:
         ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
         ((*LIVE, "--policy", "fcfs", "--mix", "nope"), "valid: artefact-3, cpu"),
         ((*PLAN, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
-        ((*PLAN, "--target", "1.5"), "target must be in (0, 1], got 1.5"),
+        ((*PLAN, "--target", "1.5"), "target '1.5' must be a share in (0, 1), as 0.95, or a"),
         ((*PLAN, "--rate-scale", "1,2"), "a plan is for one rate scale"),
         ((*PLAN, "--max-replicas", "0"), "max_replicas must be >= 1"),
         (("figures", "nope"), "unknown figure 'nope'; valid: cumulative, guards, load, overhead"),

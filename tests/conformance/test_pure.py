@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.plan import FinalState
-from scorpio.core.registry import PolicyInputs, make_policy, policy_names
+from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import StepSample
+from scorpio.policy_packages import all_policies
 from tests.conformance.mini_engine import MiniEngine
 from tests.conformance.rules import assert_lawful, frozen
 from tests.conformance.snapshots import (
@@ -27,7 +28,7 @@ from tests.conformance.snapshots import (
     views,
 )
 
-pytestmark = pytest.mark.parametrize("name", policy_names())
+pytestmark = pytest.mark.parametrize("name", all_policies())
 speeds = st.sampled_from(sorted(PROFILES))
 relaxed = settings(max_examples=60, deadline=None)
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from scorpio.core.plan import Rejection
-from scorpio.core.registry import policy_names
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
+from scorpio.policy_packages import all_policies
 from tests.conformance.snapshots import NOW_S, Row, Scene, limits, policy_for, snapshot
 
 BOUNDS = limits(max_num_seqs=16, token_budget=2048, kv_tokens=100_000)
@@ -33,7 +33,7 @@ def refusal(name: str, ttft_s: float, tpot_s: float, cached: int, busy: bool) ->
     return next((r for r in made.reject if r.request_id == "probe"), None)
 
 
-@pytest.mark.parametrize("name", policy_names())
+@pytest.mark.parametrize("name", all_policies())
 @pytest.mark.parametrize("busy", [False, True])
 def test_what_is_told_does_not_depend_on_the_cache(name: str, busy: bool) -> None:
     told: dict[tuple[float, float], set[Rejection]] = defaultdict(set)

@@ -6,22 +6,58 @@ needs it; the curve shows every point that was measured, so an exception would b
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from workloads.errors import WorkloadError
 from workloads.results.intervals import Interval
+from workloads.results.windows import Window
+from workloads.targets import ALL, Targets
+
+
+class Verdict(enum.StrEnum):
+    """What may be said of a fleet and the targets."""
+
+    SURE = "sure"  # the lower bound of every target's interval reaches it
+    MEAN = "only its mean"
+    SHORT = "short"
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPoint:
-    """What `replicas` engines made of the whole load; shares are over all requests sent."""
+    """What `replicas` engines made of the whole load; shares are over all requests sent.
+
+    groups: attainment of all requests (`ALL`) and of each class. windows: parts of the trace as it
+    is, in order."""
 
     replicas: int
     rps_per_replica: float
-    attainment: Interval
+    groups: Mapping[str, Interval]
     rejected_share: float
+    windows: tuple[Window, ...] = ()
+
+    @property
+    def attainment(self) -> Interval:
+        """Of all requests together."""
+        return self.groups[ALL]
+
+    def verdict(self, targets: Targets) -> Verdict:
+        """Are the targets reached, and is it sure?"""
+        wanted = [(self.groups[name], share) for name, share in targets.shares.items()]
+        if all(found.low >= share for found, share in wanted):
+            return Verdict.SURE
+        reached = all(found.mean >= share for found, share in wanted)
+        return Verdict.MEAN if reached else Verdict.SHORT
+
+    def hopeless(self, targets: Targets) -> bool:
+        """Surely short: more runs would not change that."""
+        return any(self.groups[name].high < share for name, share in targets.shares.items())
+
+    def to_dict(self, targets: Targets) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"verdict": self.verdict(targets).value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,51 +66,67 @@ class FleetCurve:
 
     policy: str
     points: tuple[FleetPoint, ...]
-    target: float
+    targets: Targets
 
     @property
     def needed(self) -> FleetPoint | None:
-        """The smallest fleet that reaches the target."""
-        return next((p for p in self.points if p.attainment.mean >= self.target), None)
+        """The smallest fleet that surely reaches the targets."""
+        return next((p for p in self.points if p.verdict(self.targets) is Verdict.SURE), None)
+
+    @property
+    def by_mean(self) -> FleetPoint | None:
+        """The smallest fleet whose means reach the targets: half of the time it is too small."""
+        reached = (Verdict.SURE, Verdict.MEAN)
+        return next((p for p in self.points if p.verdict(self.targets) in reached), None)
+
+    @property
+    def best(self) -> FleetPoint:
+        """The answer, or what came nearest."""
+        return self.needed or max(self.points, key=lambda p: p.attainment.mean)
+
+    def at(self, replicas: int) -> FleetPoint | None:
+        """The fleet of that size, when it was measured."""
+        return next((point for point in self.points if point.replicas == replicas), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        needed = self.needed
+        needed, by_mean = self.needed, self.by_mean
         return {
             "policy": self.policy,
             "replicas": None if needed is None else needed.replicas,
-            "curve": [asdict(point) for point in self.points],
+            "replicas_by_mean": None if by_mean is None else by_mean.replicas,
+            "curve": [point.to_dict(self.targets) for point in self.points],
         }
 
 
-def check_search(target: float, max_replicas: int, rate_scales: Sequence[float]) -> None:
+def check_search(max_replicas: int, draws: int, rate_scales: Sequence[float]) -> None:
     """Is this a question with one answer? Raises WorkloadError."""
-    if not 0.0 < target <= 1.0:
-        raise WorkloadError(f"target must be in (0, 1], got {target:g}")
     if max_replicas < 1:
         raise WorkloadError(f"max_replicas must be >= 1, got {max_replicas}")
+    if draws < 1:
+        raise WorkloadError(f"draws must be >= 1, got {draws}")
     if len(rate_scales) != 1:
         raise WorkloadError("a plan is for one rate scale")
 
 
-def next_fleet(measured: Mapping[int, float], target: float, limit: int) -> int | None:
+def next_fleet(enough: Mapping[int, bool], limit: int) -> int | None:
     """The fleet to measure next; None when the smallest sufficient one is known, or none is.
 
-    Doubling from one until the target is met, then halving the gap: the answer's neighbour below
+    Doubling from one until a fleet is enough, then halving the gap: the answer's neighbour below
     has always been measured and falls short.
 
     Args:
-        measured: attainment by replicas.
+        enough: of those measured, by replicas.
         limit: most replicas to consider.
     """
-    enough = min((n for n, share in measured.items() if share >= target), default=None)
+    least = min((n for n, reached in enough.items() if reached), default=None)
     short = max(
-        (n for n, share in measured.items() if share < target and (enough is None or n < enough)),
+        (n for n, reached in enough.items() if not reached and (least is None or n < least)),
         default=0,
     )
-    if enough is None:
+    if least is None:
         return None if short >= limit else min(max(1, 2 * short), limit)
-    return (short + enough) // 2 if enough - short > 1 else None
+    return (short + least) // 2 if least - short > 1 else None
 
 
 def split_round_robin(count: int, replicas: int) -> list[range]:
@@ -86,9 +138,7 @@ def by_need(plans: Iterable[FleetCurve]) -> Sequence[FleetCurve]:
     """Fewest replicas first; equal ones by attainment; those above the limit last."""
 
     def place(plan: FleetCurve) -> tuple[float, float]:
-        best = plan.needed
-        if best is None:
-            return float("inf"), -max(p.attainment.mean for p in plan.points)
-        return best.replicas, -best.attainment.mean
+        replicas = float("inf") if plan.needed is None else plan.needed.replicas
+        return replicas, -plan.best.attainment.mean
 
     return sorted(plans, key=place)

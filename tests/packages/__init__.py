@@ -1,0 +1,1 @@
+"""Policies that come in packages of their own."""
