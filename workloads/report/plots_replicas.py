@@ -39,9 +39,9 @@ def replicas_plot(plans: Sequence[FleetCurve], targets: Targets, where: str) -> 
             _panel(axis, ordered, name, targets)
         for axis in panels[len(names) :]:
             axis.set_axis_off()
+        for axis in panels[::across]:
+            axis.set_ylabel("share of requests sent")
         figure.suptitle(f"Replicas needed for {targets}\n{where}", x=0.01, ha="left")
-        figure.supxlabel("replicas (requests dealt round robin)", fontsize=10)
-        figure.supylabel("share of all requests sent", fontsize=10)
         extra = [
             Line2D([], [], label="target", color=SLO_INK, linestyle=(0, (4, 2))),
             Line2D([], [], label="smallest fleet", marker="o", markersize=11, fillstyle="none",
@@ -77,6 +77,7 @@ def _panel(axis: Any, plans: Sequence[FleetCurve], name: str, targets: Targets) 
                 fillstyle="none",
                 color=policy_style(plan.policy).colour,
                 zorder=6,
+                clip_on=False,
             )
     if name in targets.shares:
         axis.axhline(targets.shares[name], color=SLO_INK, linewidth=1.2, linestyle=(0, (4, 2)))
@@ -86,4 +87,5 @@ def _panel(axis: Any, plans: Sequence[FleetCurve], name: str, targets: Targets) 
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     percent_axis(axis)
+    axis.set_xlabel("replicas")
     axis.set_title("all requests" if name == ALL else name)
