@@ -7,12 +7,14 @@ nothing but itself. docs/policies/write-your-own.md says what a package holds.
 
 from __future__ import annotations
 
+import logging
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 
 from scorpio.core.registry import Offer, PolicyKind, policy_names, register
 
 GROUP = "scorpio.policies"
+logger = logging.getLogger("vllm.scorpio")
 
 
 def all_policies() -> tuple[str, ...]:
@@ -25,7 +27,10 @@ def all_policies() -> tuple[str, ...]:
 def _look() -> None:
     for entry in entry_points(group=GROUP):
         origin = _origin(entry)
-        register(entry.name, Offer(origin, partial(_load, entry, origin)))
+        try:
+            register(entry.name, Offer(origin, partial(_load, entry, origin)))
+        except ValueError as error:
+            logger.warning("Scorpio: %s", error)
 
 
 def _origin(entry: EntryPoint) -> str:

@@ -77,7 +77,15 @@ _OFFERED: dict[str, list[Offer]] = {}
 
 def register(name: str, offer: Offer) -> None:
     """Make a policy of another package known. Nothing of it is imported until it is asked for; a
-    name that is taken is an error then, for either of the two may be meant."""
+    name that two packages have is an error then, for either may be meant.
+
+    Raises ValueError: the name is one of ours. It goes on meaning what it meant: `fcfs` is the way
+    back to stock vLLM, whatever is installed.
+    """
+    if name in _BUILT_IN or name in STOCK_SETTINGS:
+        raise ValueError(
+            f"policy {name!r} of {offer.origin} is left out: the name is Scorpio's own; rename it"
+        )
     offers = _OFFERED.setdefault(name, [])
     if offer.origin not in [known.origin for known in offers]:
         offers.append(offer)
@@ -122,16 +130,12 @@ def make_policy(name: str, inputs: PolicyInputs) -> Policy:
 
 
 def _known(name: str) -> PolicyKind:
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
     offers = _OFFERED.get(name, [])
-    origins = ["Scorpio itself"] if name in _BUILT_IN or name in STOCK_SETTINGS else []
-    origins += [offer.origin for offer in offers]
-    if len(origins) > 1:
-        raise ValueError(
-            f"policy {name!r} is offered twice: by {' and by '.join(origins)}; rename or"
-            " uninstall one"
-        )
-    if offers:
-        return offers[0].load()
-    if name not in _BUILT_IN:
+    if not offers:
         raise ValueError(f"unknown policy {name!r}; valid: {', '.join(policy_names())}")
-    return _BUILT_IN[name]
+    if len(offers) > 1:
+        origins = " and by ".join(offer.origin for offer in offers)
+        raise ValueError(f"policy {name!r} is offered twice: by {origins}; rename or uninstall one")
+    return offers[0].load()
