@@ -59,7 +59,7 @@ def test_two_that_ask_for_more_than_there_is_get_three_to_one() -> None:
     both = {"a": 30.0, "b": 30.0}  # the engine does about 18 requests/s
     got = work(both, {"a": "3.0", "b": "1.0"})
     assert got["a"] / got["b"] == pytest.approx(3.0, rel=TOLERANCE)
-    even = work(both, {})
+    even = work(both, {"a": "1.0", "b": "1.0"})
     assert even["a"] / even["b"] == pytest.approx(1.0, rel=TOLERANCE)
     assert got.total() > 0.95 * even.total()  # shares are no less work
 
