@@ -27,8 +27,10 @@ class SloChange:
 
 def parse_changes(text: str | None) -> tuple[SloChange, ...]:
     """`tpot.chat=40,ttft.agent=300`, in ms. Raises WorkloadError."""
+    if text is None:
+        return ()
     changes = []
-    for part in (part.strip() for part in (text or "").split(",") if text is not None):
+    for part in (part.strip() for part in text.split(",")):
         where, _, number = part.rpartition("=")
         objective, _, slo_class = where.partition(".")
         try:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
 from scorpio.server.admin import CONFIG_PATH, STATUS_PATH
 from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
+from scorpio.server.context import caps_of
 from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
 from scorpio.server.health import HEALTH_PATH
 from scorpio.server.in_flight import (
@@ -48,7 +50,6 @@ from scorpio.settings import ScorpioSettings, SettingsError
 
 logger = logging.getLogger("scorpio.fleet")
 MEET_S = 0.5
-_MIB = 1 << 20
 _HEALTH = (HEALTH_PATH, "/health", "/ping")
 Replicas = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -203,12 +204,8 @@ class Front:
 
 
 def _caps(told: ScorpioSettings) -> Caps:
-    return Caps(
-        told.most_in_flight,
-        told.most_in_flight,  # keys are checked, and their requests counted, by replicas
-        int(told.most_body_mib * _MIB),
-        int(told.most_held_mib * _MIB),
-    )
+    """Keys are checked, and their requests counted, by replicas."""
+    return replace(caps_of(told), per_key=told.most_in_flight)
 
 
 async def _while_there(receive: Receive, answering: Coroutine[Any, Any, None]) -> None:

@@ -1,8 +1,8 @@
 """What is one line of the decision ledger? All that was known, decided and done about one request.
 
 Times are milliseconds after the request's arrival, on the engine's serving clock; `None` = it never
-came to that. No text of a client is in it: no prompt, no token, no
-key; the tenant and an id that the client chose are salted hashes.
+came to that. No text of a client is in it: no prompt, no token, no key; the tenant and an id that
+the client chose are salted hashes.
 """
 
 from __future__ import annotations

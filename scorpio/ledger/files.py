@@ -69,11 +69,13 @@ def read_ledger(place: Path) -> Book:
         why = f"no line of it is a request's ({first_reason})" if damaged else "it is empty yet"
         raise LedgerError(f"{place}: {why}; a request is written when it ends")
     in_order = sorted(entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
-    return Book(str(place), tuple(in_order), damaged, _salt(place))
+    return Book(
+        str(place), tuple(in_order), damaged, read_salt(place if place.is_dir() else place.parent)
+    )
 
 
-def _salt(place: Path) -> bytes:
-    folder = place if place.is_dir() else place.parent
+def read_salt(folder: Path) -> bytes:
+    """With which the ids, tenants and prompts there are hashed; b"" where none can be read."""
     try:
         return bytes.fromhex((folder / channel.LEDGER_SALT).read_text())
     except (OSError, ValueError):

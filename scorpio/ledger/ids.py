@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from hashlib import blake2b
 
-KINDS = ("chatcmpl-", "cmpl-", "generate-tokens-", "resp_")
+_KINDS = ("chatcmpl-", "cmpl-", "generate-tokens-", "resp_")
 CHOICE = re.compile(r"^\d+_")
 MADE_UNIQUE = re.compile(r"-[0-9a-f]{8}$")
 PART = re.compile(r"[-_]\d+$")  # one prompt, one turn
@@ -52,7 +52,7 @@ def ledger_names(wanted: str, salt: bytes) -> set[str]:
 
 def kind_of(name: str) -> str:
     """What vLLM put in front of it, "" for nothing."""
-    return next((kind for kind in KINDS if name.startswith(kind)), "")
+    return next((kind for kind in _KINDS if name.startswith(kind)), "")
 
 
 def _readings(rest: str) -> Iterator[tuple[str, str]]:

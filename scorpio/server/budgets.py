@@ -6,15 +6,12 @@ turns away (a tenant's own limits, a malformed request) never came to the engine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from scorpio.core.plan import FinalState
 from scorpio.server.context import ServerContext
 from scorpio.server.history import counted_of
 
 BUDGET_WINDOWS = ("5m", "1h")
-_COUNTS = (FinalState.FINISHED, FinalState.REJECTED, FinalState.FAILED)
 
 
 class Counted(NamedTuple):
@@ -22,12 +19,6 @@ class Counted(NamedTuple):
 
     good: int
     all: int
-
-
-def counted(by_class: object) -> dict[str, Counted]:
-    """Of each class, out of an engine's status."""
-    classes = by_class if isinstance(by_class, Mapping) else {}
-    return {str(name): _counted(entry) for name, entry in classes.items()}
 
 
 def budgets(server: ServerContext) -> dict[str, dict[str, Any]]:
@@ -52,14 +43,3 @@ def budgets(server: ServerContext) -> dict[str, dict[str, Any]]:
 def burn(of: Counted, target: float) -> float:
     """How fast the error budget goes: 1 = as fast as it may. 0 while nothing has come."""
     return (1.0 - of.good / of.all) / (1.0 - target) if of.all else 0.0
-
-
-def _counted(entry: object) -> Counted:
-    fields = entry if isinstance(entry, Mapping) else {}
-    outcomes = fields.get("outcomes")
-    known = outcomes if isinstance(outcomes, Mapping) else {}
-    return Counted(_whole(fields.get("good")), sum(_whole(known.get(s.value)) for s in _COUNTS))
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -54,7 +54,7 @@ async def generate(
     )
     with server.in_flight.slot(name, most) as slot, server.uses.visit(tenant) as visit:
         client = Client(account, tenant, terms, slot, visit)
-        accepted = await _accept(server, endpoint, scope, receive, client)
+        accepted = await _accept(server, endpoint, scope, receive, client, headers)
         if isinstance(accepted, Answer):
             await send_answer(send, accepted)
         elif accepted is not None:
@@ -67,7 +67,12 @@ async def generate(
 
 
 async def _accept(
-    server: ServerContext, endpoint: Endpoint, scope: Scope, receive: Receive, client: Client
+    server: ServerContext,
+    endpoint: Endpoint,
+    scope: Scope,
+    receive: Receive,
+    client: Client,
+    headers: dict[str, str],
 ) -> tuple[Folded, bytes] | Answer | None:
     """What it asks for and the body for vLLM; or why not; None when the client has left."""
     in_flight, anthropic, slot = server.in_flight, endpoint.anthropic_errors, client.slot
@@ -78,7 +83,7 @@ async def _accept(
         if raw is None:
             return None
         rules = client.terms.rules_of(client.tenant)
-        folded = fold(raw, first_headers(scope["headers"]), endpoint, rules, client.account)
+        folded = fold(raw, headers, endpoint, rules, client.account)
         if folded.parts > (most := in_flight.most(slot)):
             raise SloError("prompt", f"this server gives at most {most} answers at once")
         in_flight.take(slot, folded.parts)

@@ -23,8 +23,7 @@ from prometheus_client.utils import floatToGoString
 from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
-from scorpio.server.loose import mapping as _mapping
-from scorpio.server.loose import number as _number
+from scorpio.server.loose import mapping, number
 from scorpio.server.slo_headers import FIELDS
 
 METRICS_PATH = "/metrics"
@@ -143,17 +142,17 @@ class EngineCollector(Collector):
         )
         for base, state in engines:
             for kind in ("stock", "planned"):
-                steps.add_metric((*base, kind), _number(state.get(f"{kind}_steps")))
+                steps.add_metric((*base, kind), number(state.get(f"{kind}_steps")))
         yield steps
         for metric, text, key in _TOTALS:
             counter = CounterMetricFamily(metric, text, labels=LABELS)
             for base, state in engines:
-                counter.add_metric(base, _number(state.get(key)))
+                counter.add_metric(base, number(state.get(key)))
             yield counter
         for metric, text, key in _GAUGES:
             gauge = GaugeMetricFamily(metric, text, labels=LABELS)
             for base, state in engines:
-                gauge.add_metric(base, _number(state.get(key)))
+                gauge.add_metric(base, number(state.get(key)))
             yield gauge
         yield _quantiles(
             "scorpio_schedule_duration_seconds",
@@ -170,10 +169,7 @@ class EngineCollector(Collector):
             yield _quantiles(
                 f"scorpio_{kind}_forecast_error_ratio",
                 f"|{kind.upper()} forecast at admission - measured| / measured, last requests.",
-                [
-                    (base, _mapping(state.get("forecast_error")).get(kind))
-                    for base, state in engines
-                ],
+                [(base, mapping(state.get("forecast_error")).get(kind)) for base, state in engines],
             )
 
     def _by_class(self, engines: Sequence[_OfEngine]) -> Iterator[Metric]:
@@ -182,16 +178,16 @@ class EngineCollector(Collector):
         settings = self._server.settings
         names = dict.fromkeys([settings.unnamed_class, *sorted(settings.classes)])
         classes = [
-            ((*base, name), _mapping(_mapping(state.get("by_class")).get(name)))
+            ((*base, name), mapping(mapping(state.get("by_class")).get(name)))
             for base, state in engines
             for name in names
         ]
         for metric, text, label, values, key in _COUNTERS:
             family = CounterMetricFamily(metric, text, labels=(*LABELS, "slo_class", label))
             for labels, counts in classes:
-                known = _mapping(counts.get(key))
+                known = mapping(counts.get(key))
                 for value in values:
-                    family.add_metric((*labels, value), _number(known.get(value)))
+                    family.add_metric((*labels, value), number(known.get(value)))
             yield family
         slack = HistogramMetricFamily(
             "scorpio_request_ttft_slack_seconds",
@@ -235,11 +231,9 @@ def _quantiles(
     """p50 and p99 of the status as a summary without count and sum."""
     family = Metric(name, text, "summary")
     for base, quantiles in engines:
-        known, labels = _mapping(quantiles), dict(zip(LABELS, base, strict=True))
+        known, labels = mapping(quantiles), dict(zip(LABELS, base, strict=True))
         for quantile, key in (("0.5", "p50"), ("0.99", "p99")):
-            family.add_sample(
-                name, {**labels, "quantile": quantile}, _number(known.get(key)) * unit
-            )
+            family.add_sample(name, {**labels, "quantile": quantile}, number(known.get(key)) * unit)
     return family
 
 
@@ -248,6 +242,6 @@ def _buckets(counts: object) -> list[tuple[str, float]]:
     given = counts if isinstance(counts, list) else []
     total, buckets = 0.0, []
     for row, bound in enumerate((*SLACK_BOUNDS_S, math.inf)):
-        total += _number(given[row]) if row < len(given) else 0.0
+        total += number(given[row]) if row < len(given) else 0.0
         buckets.append((floatToGoString(bound), total))
     return buckets

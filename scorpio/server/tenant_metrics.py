@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scorpio.server.budgets import BUDGET_WINDOWS, budgets, counted
+from scorpio.server.budgets import BUDGET_WINDOWS, budgets
 from scorpio.server.context import ServerContext
+from scorpio.server.loose import mapping, number
 
 
 class BudgetCollector(Collector):
@@ -30,9 +31,9 @@ class BudgetCollector(Collector):
         )
         found = self._server.status.by_engine()
         for engine in self._server.status.engines:
-            counts = counted(found.get(engine, {}).get("by_class"))
+            counts = mapping(found.get(engine, {}).get("by_class"))
             for name in classes:
-                value = counts[name].good if name in counts else 0
+                value = number(mapping(counts.get(name)).get("good"))
                 good.add_metric([self._server.model_name, str(engine), name], value)
         yield good
         target = GaugeMetricFamily(

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from scorpio import channel
-from scorpio.server.budgets import Counted, burn, counted
+from scorpio.server.budgets import Counted, burn
+from scorpio.server.history import History, counted_of
 from scorpio.server.merged_status import merged
 from tests.server.keyed import Keyed
 
 TARGETS = "[classes.chat]\nttft_ms = 500\ntarget = 0.9\n[classes.free]\n"
+
+
+def counted(by_class: object) -> Counted:
+    """Of the class `chat`, out of an engine's status."""
+    history = History(lambda: [{"by_class": by_class}])
+    history.take()
+    found = history.windows("chat")["all"]
+    return Counted(found["good"], counted_of(found))
 
 
 @pytest.mark.parametrize(
@@ -24,10 +33,10 @@ def test_burn(good: int, total: int, rate: float) -> None:
 
 def test_what_counts() -> None:
     entry = {"good": 7, "outcomes": {"finished": 8, "rejected": 2, "failed": 1, "aborted": 50}}
-    assert counted({"chat": entry}) == {"chat": Counted(7, 11)}
+    assert counted({"chat": entry}) == Counted(7, 11)
     odds: list[object] = [None, 5, [], {"chat": None}, {"chat": {"good": "7", "outcomes": [1]}}]
     for odd in odds:
-        assert sum(value.all for value in counted(odd).values()) == 0
+        assert counted(odd).all == 0
 
 
 async def test_it_is_in_the_status_and_in_the_metrics(tmp_path: Path) -> None:

@@ -45,14 +45,6 @@ def explained(server: EngineServer, request_id: str) -> str:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def server(engine_server: EngineServer) -> EngineServer:
-    status = engine_server.status()
-    if {status["policy"], status["requested_policy"]} != {"scorpio-paper"}:
-        engine_server.switch("scorpio-paper")
-    return engine_server
-
-
 @pytest.mark.parametrize("path", sorted(ROUTES))
 def test_the_id_of_an_answer_and_of_a_refusal(server: EngineServer, path: str) -> None:
     body = ROUTES[path] | {"model": server.model}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scorpio.channel import LEDGER_SALT
 from scorpio.files import write_new_private
+from scorpio.ledger.files import read_salt
 
 _BYTES = 32
 
@@ -19,11 +20,9 @@ _BYTES = 32
 def ledger_salt(run_dir: str) -> bytes:
     """The salt of a directory, made when there is none. Where none can be kept (the disk is gone,
     the file is damaged) one for this process."""
-    path = Path(run_dir) / LEDGER_SALT
-    fresh = secrets.token_hex(_BYTES)
     try:
-        write_new_private(path, fresh)
-        found = bytes.fromhex(path.read_text())
-    except (OSError, ValueError):
-        found = b""
+        write_new_private(Path(run_dir) / LEDGER_SALT, secrets.token_hex(_BYTES))
+    except OSError:
+        return os.urandom(_BYTES)
+    found = read_salt(Path(run_dir))
     return found if len(found) == _BYTES else os.urandom(_BYTES)
