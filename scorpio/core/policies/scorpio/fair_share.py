@@ -23,7 +23,6 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.request import RequestView
-from scorpio.core.snapshot import RunningBatch
 from scorpio.core.tenants import account_key, tenant_key
 
 # How long engine time counts, longer than most answers take: in seconds, or in steps where these
@@ -50,13 +49,8 @@ class TenantShares:
         self._weights: Books = {}  # by account; 1 where there is none
         self._at_s = 0.0
 
-    def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
-        """Book those that joined since the last step. step_s: the shortest step there is."""
-        rows = np.flatnonzero(running.joined).tolist() if self._most else []
-        self.joined(now_s, [running.views[row] for row in rows], step_s)
-
     def joined(self, now_s: float, views: Sequence[RequestView], step_s: float = 0.0) -> None:
-        """The same of requests that are known to have joined."""
+        """Book those that joined since the last step. step_s: the shortest step there is."""
         if not self._most or not views:
             return
         memory_s = max(_MEMORY_S, _MEMORY_STEPS * step_s)

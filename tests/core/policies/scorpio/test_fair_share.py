@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
+from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
@@ -32,8 +33,7 @@ def shares(served: str, refused: str = "", now_s: float = 0.0) -> TenantShares:
 
 
 def book(made: TenantShares, now_s: float, served: str, refused: str) -> None:
-    rows = [Row(view(t), slot, True, 100, 100, 1) for slot, t in enumerate(served)]
-    made.served(now_s, running_batch(rows))
+    made.joined(now_s, list(map(view, served)))
     made.asked(map(view, refused))
 
 
@@ -58,10 +58,10 @@ def test_large_ones_that_share_alike_are_not_over() -> None:
 
 
 def test_one_that_runs_on_is_not_booked_again() -> None:
-    found = TenantShares(1.25, lambda _: 1.0)
+    found = ClassShares(1.25, lambda _: 1.0)
     rows = [Row(view(t), slot, False, 100, 100, 1) for slot, t in enumerate("mmmb")]
     found.served(0.0, running_batch(rows))
-    assert not found._used_s
+    assert not found._equal._used_s
 
 
 def test_without_shares_tenants_are_not_looked_at() -> None:
@@ -87,8 +87,7 @@ def over_ids(found: TenantShares, *waiting: str) -> list[float]:
 
 
 def many(found: TenantShares, served: list[str], refused: list[str]) -> TenantShares:
-    rows = [Row(view(t), slot, True, 100, 100, 1) for slot, t in enumerate(served)]
-    found.served(0.0, running_batch(rows))
+    found.joined(0.0, list(map(view, served)))
     found.asked(map(view, refused))
     return found
 
@@ -192,8 +191,7 @@ def test_many_accounts_cost_one_pass_over_their_names() -> None:
     found = TenantShares(1.25, lambda _: 1.0)
     names = [f"key-{number}/u" for number in range(500)]
     many = [names[0]] * 100 + names
-    rows = [Row(view(name), slot, True, 100, 100, 1) for slot, name in enumerate(many)]
-    found.served(0.0, running_batch(rows))
+    found.joined(0.0, list(map(view, many)))
     found.asked(map(view, names * 2))
     found._asked_s = Counted(found._asked_s)
     excess = found.over_share(np.array([float(tenant_key(name)) for name in names[:2]]))
