@@ -7,6 +7,7 @@ import re
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,11 +75,26 @@ def _constant(raw: bytes) -> object:
     """An answer without what differs from request to request."""
     if raw.startswith(b"data: ") or raw.startswith(b"event: "):
         lines = [line for line in raw.decode().splitlines() if line.startswith("data: {")]
-        return [_without(json.loads(line.removeprefix("data: "))) for line in lines]
+        return _said([_without(json.loads(line.removeprefix("data: "))) for line in lines])
     try:
         return _without(json.loads(raw))
     except ValueError:
         return raw
+
+
+def _said(events: list[Any]) -> tuple[str, list[Any]]:
+    """The text of a stream, and its events that say more than text. vLLM puts several tokens into
+    one event when its API process is busy, so no cut of the text is promised."""
+    texts, more = [], []
+    for event in events:
+        for choice in event.get("choices", []):
+            held = choice.get("delta", choice)
+            texts.append(held.pop("content" if "delta" in choice else "text", None) or "")
+            if choice.get("finish_reason") or "role" in held:
+                more.append(event)
+        if not event.get("choices"):
+            more.append(event)
+    return "".join(texts), more
 
 
 def _without(value: object) -> object:
