@@ -270,7 +270,7 @@ def demo(
     model: Model = "smollm2",
     policy: Annotated[str, typer.Option(help="policies, one after the other")] = "",
     overload: Annotated[float, typer.Option(min=0.05, max=20.0, help="load / capacity")] = 1.2,
-    window_s: Annotated[float, typer.Option(min=5.0, help="seconds of arrivals per policy")] = 36.0,
+    window_s: Annotated[float, typer.Option(min=5.0, help="seconds of arrivals per policy")] = 27.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     fresh_profile: Annotated[bool, typer.Option(help="measure the engine again")] = False,
 ) -> None:

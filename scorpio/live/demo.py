@@ -1,4 +1,4 @@
-"""`scorpio demo`: what does SLO-aware scheduling change on this very machine, in five minutes?
+"""`scorpio demo`: what does SLO-aware scheduling change on this very machine, in four minutes?
 
 Serve a real model on the CPU, overload it with mixed promises, once under each policy on the same
 server, and show what came out, whatever it is.
