@@ -63,7 +63,7 @@ def serve(
             asked = _asked(model, own, context.args, replicas, router, slo_config)
             _serve_fleet(asked, context.args, ray_address)
             return
-        from scorpio.server.serve import serve as run_server
+        from scorpio.server.launch.serve import serve as run_server
 
         run_server(
             model,
@@ -116,7 +116,7 @@ def _asked(
     slo_config: Path | None,
 ) -> dict[str, object]:
     """Fields of `FleetSettings`."""
-    from scorpio.server.mistakes import values_of
+    from scorpio.server.launch.mistakes import values_of
 
     asked: dict[str, object] = {
         "model": model,
@@ -136,7 +136,7 @@ def _serve_fleet(
 ) -> None:
     from scorpio.fleet.command import LOCAL, serve_fleet
     from scorpio.fleet.settings import fleet_settings
-    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+    from scorpio.server.launch.mistakes import DEFAULT_PORT, check_early, values_of
 
     settings = fleet_settings(asked)
     check_early(settings.model, vllm_args)

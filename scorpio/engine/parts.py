@@ -22,27 +22,27 @@ from scorpio.core.routing.load import Replica, ReplicaLoad
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine import seams
 from scorpio.engine.caps import Caps
-from scorpio.engine.choices import Choices
 from scorpio.engine.control import PolicySwitch
-from scorpio.engine.crash_dump import withhold_client_text
-from scorpio.engine.drafts import Drafts
-from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.ledger.book import Ledger
-from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
-from scorpio.engine.picture import engine_limits, kv_free_tokens, rank, snapshot
-from scorpio.engine.prefix_hits import PrefixHits
+from scorpio.engine.record.crash_dump import withhold_client_text
+from scorpio.engine.record.faults import POLICY, Breaker
+from scorpio.engine.record.load_report import replica_load
+from scorpio.engine.record.step_timer import StepTimer
+from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
-from scorpio.engine.request_facts import describe, plain, to_be_answered
-from scorpio.engine.running_table import Tracked
 from scorpio.engine.seeds import SeedGuard
-from scorpio.engine.serving_clock import ServingClock
-from scorpio.engine.sessions import RefusedSessions
-from scorpio.engine.step_timer import StepTimer
-from scorpio.engine.telemetry import Telemetry
-from scorpio.engine.tracker import Tracker
+from scorpio.engine.view.choices import Choices
+from scorpio.engine.view.drafts import Drafts
+from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
+from scorpio.engine.view.prefix_hits import PrefixHits
+from scorpio.engine.view.request_facts import describe, plain, to_be_answered
+from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.view.serving_clock import ServingClock
+from scorpio.engine.view.sessions import RefusedSessions
+from scorpio.engine.view.tracker import Tracker
 from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
@@ -246,7 +246,7 @@ class SchedulerWithParts(AsyncScheduler):
                 "waiting_prompt_tokens": self.waiting.prompt_tokens,
                 "seeds_dropped": self._seeds.dropped,
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
-                # for routers, scorpio/server/load.py
+                # for routers, scorpio/server/state/load.py
                 "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
                 "load": self.load(self.wall_s()).to_dict(),
             }

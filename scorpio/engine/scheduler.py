@@ -22,8 +22,8 @@ from scorpio.engine.apply import apply_plan, keeping_adapters, starting
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
-from scorpio.engine.request_facts import final_state, to_be_answered
-from scorpio.engine.running_table import Tracked
+from scorpio.engine.view.request_facts import final_state, to_be_answered
+from scorpio.engine.view.running_table import Tracked
 
 _PROFILE_OFF = (
     "Steps take %.2g times what the latency profile says: is it of another model, machine or set "

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from scorpio.fleet.exchange import Outgoing, target
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer, json_answer
-from scorpio.server.merged_status import merged
+from scorpio.server.state.merged_status import merged
 
 ASK_S = 5.0
 ACT_S = 60.0

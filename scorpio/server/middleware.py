@@ -12,27 +12,27 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scorpio.server import admin
-from scorpio.server.admin_token import deny, fingerprint
+from scorpio.server.accounts.admin_token import deny, fingerprint
+from scorpio.server.accounts.audit import Act, note, remote_of
+from scorpio.server.accounts.door import close_socket, is_ours, let_in
+from scorpio.server.accounts.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
+from scorpio.server.accounts.reload import Reloader
 from scorpio.server.answers import Answer, error_answer, send_answer
-from scorpio.server.audit import Act, note, remote_of
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.door import close_socket, is_ours, let_in
 from scorpio.server.drain import Drain, draining_answer
-from scorpio.server.endpoints import ENDPOINTS, route_path, routed
-from scorpio.server.engine_watch import EngineWatch
-from scorpio.server.generation import generate
-from scorpio.server.health import HEALTH_PATH, health_answer
-from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
-from scorpio.server.in_force import in_force, told
-from scorpio.server.load import LOAD_PATH, load_answer
-from scorpio.server.metrics import METRICS_PATH
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
-from scorpio.server.reload import Reloader
-from scorpio.server.scrape import serve_metrics
-from scorpio.server.slo_headers import first_headers
-from scorpio.server.ticket import IncompatibleServerError
+from scorpio.server.request.endpoints import ENDPOINTS, route_path, routed
+from scorpio.server.request.generation import generate
+from scorpio.server.request.slo_headers import first_headers
+from scorpio.server.request.ticket import IncompatibleServerError
+from scorpio.server.state import admin
+from scorpio.server.state.engine_watch import EngineWatch
+from scorpio.server.state.health import HEALTH_PATH, health_answer
+from scorpio.server.state.in_force import in_force, told
+from scorpio.server.state.load import LOAD_PATH, load_answer
+from scorpio.server.state.metrics import METRICS_PATH
+from scorpio.server.state.scrape import serve_metrics
 from scorpio.server.vllm_api import mark_engine_died
 from scorpio.settings import SettingsError
 

@@ -10,7 +10,7 @@ import pytest
 from scorpio.core.plan import RejectReason
 from scorpio.core.slo import Slo
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.rejection import refusal_answer
+from scorpio.server.request.rejection import refusal_answer
 from scorpio.studies.results import PAGES, STUDIES, page_text, read_page
 from scorpio.studies.study import Study
 

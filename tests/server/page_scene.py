@@ -22,9 +22,9 @@ from scorpio import channel
 from scorpio.core.plan import FinalState
 from scorpio.ledger.entry import Entry
 from scorpio.live.host.process import free_port
-from scorpio.server.history import PERIOD_S
 from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.page.served import ServedPage
+from scorpio.server.state.history import PERIOD_S
 from tests.ledger.made import entry, refused, write
 from tests.server.asgi import Client, Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer

@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 from scorpio.core.plan import RejectReason
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.rejection import REASONS, refusal_answer
+from scorpio.server.request.rejection import REASONS, refusal_answer
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused, tokens
 

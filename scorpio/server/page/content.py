@@ -13,11 +13,11 @@ from scorpio import channel
 from scorpio.core.plan import RejectReason
 from scorpio.ledger.entry import Entry
 from scorpio.server.context import ServerContext
-from scorpio.server.health import health_state
-from scorpio.server.history import WINDOWS_S, History, kv_held_tokens
-from scorpio.server.loose import mapping, number
-from scorpio.server.merged_status import merged
 from scorpio.server.page.recent import told
+from scorpio.server.state.health import health_state
+from scorpio.server.state.history import WINDOWS_S, History, kv_held_tokens
+from scorpio.server.state.loose import mapping, number
+from scorpio.server.state.merged_status import merged
 from scorpio.settings import ClassSettings
 
 # Of the status of all engines together, as it is.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scorpio.server.history import counted_of
-from scorpio.server.loose import mapping, number
+from scorpio.server.state.history import counted_of
+from scorpio.server.state.loose import mapping, number
 from scorpio.settings import NO_CLASS
 
 JUDGED = frozenset(("attainment", "burn", "budget", "problems"))  # what is said of the rest
