@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -176,7 +178,7 @@ async def _through_gate(
     ticket = client.ticket(folded, must_wait, deadline_s)
 
     def refuse(notice: RejectionNotice) -> Answer:
-        return _refusal(server, endpoint, folded.slo, notice, ticket.request_id)
+        return _refusal(server, endpoint, folded.slo, notice, ticket.request_id, folded.words)
 
     gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
     token = CURRENT.set(ticket)
@@ -203,10 +205,13 @@ def _refusal(
     slo: Slo,
     notice: RejectionNotice,
     request_id: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
     status, anthropic = server.settings.rejection_status, endpoint.anthropic_errors
     metrics.count_answered(server, status, notice.reason.value)
-    return refusal_answer(notice, slo, status, anthropic=anthropic, request_id=request_id)
+    return refusal_answer(
+        notice, slo, status, anthropic=anthropic, request_id=request_id, words=words
+    )
 
 
 def _with_length(scope: Scope, length: int) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from scorpio.core.plan import MOST_RETRY_S, RejectReason
 from scorpio.core.slo import Slo
@@ -13,9 +15,9 @@ from scorpio.server.answers import Answer, error_answer
 
 @dataclass(frozen=True, slots=True)
 class ReasonText:
-    """param: the request field that could not be met; dropped: llm-d's word; text: one sentence."""
+    """slo: the SLO that could not be met; dropped: llm-d's word; text: one sentence."""
 
-    param: str | None
+    slo: str | None
     dropped: str
     text: str
 
@@ -43,8 +45,10 @@ def refusal_answer(
     *,
     anthropic: bool = False,
     request_id: str = "",
+    words: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
-    """The 429 (or 503) for one refusal. request_id: "" when it never came to the engine.
+    """The 429 (or 503) for one refusal. request_id: "" when it never came to the engine. words: the
+    client's own for each SLO, as in `Stated`: `param` is the one that could not be met.
 
     Without `retry_after_ms` not even an idle engine could do it: no Retry-After, and
     `x-should-retry: false`, which openai-python obeys.
@@ -65,11 +69,17 @@ def refusal_answer(
     return error_answer(
         status,
         _message(notice, slo),
-        param=entry.param,
+        param=None if (missed := _missed(notice.reason, slo)) is None else words.get(missed),
         headers=headers,
         anthropic=anthropic,
         request_id=request_id,
     )
+
+
+def _missed(reason: RejectReason, slo: Slo) -> str | None:
+    """The SLO that asks for the most: a first token is also due by the end of the whole answer."""
+    named = REASONS[reason].slo
+    return "slo_e2el_ms" if named == "slo_ttft_ms" and slo.e2e_s < slo.ttft_s else named
 
 
 OVER_RATE = "over_rate"  # a tenant's bucket is empty; no engine says it

@@ -9,7 +9,8 @@ bound).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.types import Message, Receive
@@ -26,8 +27,8 @@ from scorpio.server.request.wire_safe import check_body, check_xargs
 @dataclass(frozen=True, slots=True)
 class Folded:
     """body: what vLLM shall read, None = as received; slo: what was asked for; text: what the
-    user says; tenant, foreign_objective, slo_class: as in `Stated`; parts: engine requests that
-    vLLM will make of it."""
+    user says; tenant, foreign_objective, slo_class, words: as in `Stated`; parts: engine requests
+    that vLLM will make of it."""
 
     body: bytes | None
     slo: Slo
@@ -36,6 +37,7 @@ class Folded:
     foreign_objective: bool = False
     parts: int = 1
     slo_class: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -81,6 +83,7 @@ def fold(
         stated.foreign_objective,
         parts(body),
         stated.slo_class,
+        stated.words,
     )
     if stated.xargs == (given or {}):
         return folded

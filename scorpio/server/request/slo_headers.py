@@ -39,6 +39,7 @@ MS_HEADERS: dict[str, tuple[str, ...]] = {
 # llm-d's names, today's and those that gateways still send.
 CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+TIER_FIELD = "service_tier"
 ON_MISS_HEADER = "x-scorpio-on-miss"
 # vLLM looks into these without looking at them first (v1/engine/output_processor.py): a 500.
 TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
@@ -84,6 +85,8 @@ class Stated:
 
     tenant: whose it is, "" = not known. slo_class: that it names, or its tenant's; "" = none.
     foreign_objective: a header names an objective that is none of our classes.
+    words: per field of MS_HEADERS the client's own word for it: the header or body field with the
+    number, or with the class that has it; none for what the server gives by itself.
     """
 
     xargs: dict[str, object]
@@ -91,6 +94,7 @@ class Stated:
     tenant: str = ""
     foreign_objective: bool = False
     slo_class: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotAllowedError(SloError):
@@ -150,8 +154,9 @@ def resolve(
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
         said_in[XARG_ON_MISS] = ON_MISS_HEADER
-    if (class_name := _class_name(headers, body, given, rules)) is not None:
-        xargs[XARG_CLASS] = class_name
+    class_word = XARG_CLASS if XARG_CLASS in given else None
+    if (named := _class_named(headers, body, given, rules)) is not None:
+        xargs[XARG_CLASS], class_word = named
     if rules.own_class is not None:
         xargs.setdefault(XARG_CLASS, rules.own_class)
     try:
@@ -172,7 +177,9 @@ def resolve(
         slo = replace(slo, on_miss=OnMiss.DEGRADE)
     objectives = [headers[name] for name in CLASS_HEADERS if headers.get(name)]
     foreign = bool(objectives) and not any(name in rules.book.classes for name in objectives)
-    return Stated(xargs, slo, tenant, foreign, slo_class)
+    words = {x: said_in.get(x, x if x in given else class_word) for x in MS_HEADERS}
+    own = {xarg: word for xarg, word in words.items() if word is not None}
+    return Stated(xargs, slo, tenant, foreign, slo_class, own)
 
 
 def _check_allowed(slo: Slo, slo_class: str, xargs: Mapping[str, object], rules: SloRules) -> None:
@@ -202,23 +209,24 @@ def _on_miss(raw: str) -> str:
         raise SloError(ON_MISS_HEADER, error.message) from None
 
 
-def _class_name(
+def _class_named(
     headers: Mapping[str, str],
     body: Mapping[str, object],
     given: Mapping[str, object],
     rules: SloRules,
-) -> str | None:
-    """The class named outside `vllm_xargs`, or None. Objectives belong to the router in front: one
-    that is not ours is no class and no error, as in llm-d itself."""
+) -> tuple[str, str] | None:
+    """The class named outside `vllm_xargs` and the header or field that names it, or None.
+    Objectives belong to the router in front: one that is not ours is no class and no error, as in
+    llm-d itself."""
     for header in CLASS_HEADERS:
         if (name := headers.get(header)) in rules.book.classes:
-            return name
-    tier = body.get("service_tier")
+            return name, header
+    tier = body.get(TIER_FIELD)
     if XARG_CLASS in given or not isinstance(tier, str):
         return None
     # OpenAI's own values must stay usable on a server without such a class.
     mapped = rules.tiers.get(tier)
-    return mapped if mapped in rules.book.classes else None
+    return (mapped, TIER_FIELD) if mapped in rules.book.classes else None
 
 
 def _tenant(
