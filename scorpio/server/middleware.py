@@ -16,6 +16,8 @@ from scorpio.server.accounts.admin_token import deny, fingerprint
 from scorpio.server.accounts.audit import Act, note, remote_of
 from scorpio.server.accounts.door import close_socket, is_ours, let_in
 from scorpio.server.accounts.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
+from scorpio.server.accounts.kill_switch import OFF_PATH, OffSignal, turn
+from scorpio.server.accounts.kill_switch import state as off_or_on
 from scorpio.server.accounts.reload import Reloader
 from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.context import ServerContext, attach_server
@@ -131,6 +133,8 @@ class ScorpioMiddleware:
             Drain(server, state.server, timeout_s).take_signals()
         reloader = Reloader(server)
         reloader.take_signal()
+        off_signal = OffSignal(server)
+        off_signal.take()
         beside = (EngineWatch(server).run(), reloader.run(), server.history.run())
         tasks = [asyncio.create_task(work) for work in beside]
         try:
@@ -171,10 +175,12 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
     before = _state(server, path)
     if path == admin.CONFIG_PATH:
         answer: Answer | None = await admin.reload_config(server)
+    elif path == OFF_PATH:
+        answer = await asyncio.to_thread(turn, server, scope["method"] == "PUT")
     else:
         answer = await _put(server, scope, receive)
     if answer is not None:
-        after = _state(server, path) if path == admin.CONFIG_PATH else admin.wished(answer)
+        after = admin.wished(answer) if path == admin.POLICY_PATH else _state(server, path)
         name, token = path.rpartition("/")[2], fingerprint(server.environ)
         act = Act(name, before, after, remote_of(scope), token, answer.status)
         await asyncio.to_thread(note, server.settings.run_dir, act)
@@ -182,6 +188,8 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
 
 
 def _state(server: ServerContext, path: str) -> str:
+    if path == OFF_PATH:
+        return off_or_on(server)
     return server.terms.digest[:12] if path == admin.CONFIG_PATH else server.policy
 
 

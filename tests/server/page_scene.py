@@ -135,6 +135,8 @@ class Scene:
             "fallbacks": 0,
             "breaker_open": False,
             "breaker_opened": 0,
+            "breakers_opened": {"errors": 0, "overrun": 0, "forecasts": 0},
+            "policy_off": "",
             "passthrough": False,
             "paused": False,
             "steps": int(self.at_s * 22),

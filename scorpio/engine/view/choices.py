@@ -44,6 +44,10 @@ class Choices:
             if not self._live[parent]:
                 del self._live[parent]
 
+    def body_of(self, request_id: str) -> str:
+        """A name that all parts of its client request have."""
+        return self._parents.get(request_id, request_id)
+
     def begun(self, request_id: str) -> list[str]:
         """It runs. The others of its request, which may not be refused any more; told once."""
         parent = self._parents.get(request_id)

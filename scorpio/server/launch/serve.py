@@ -50,6 +50,7 @@ def serve(
     latency: Path | None = None,
     length_model: str | None = None,
     unsupported: str | None = None,
+    canary: float | None = None,
     run_dir: Path | None = None,
     profile_mismatch: str = REFUSE,
     say: Say | None = None,
@@ -57,22 +58,22 @@ def serve(
     """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
 
     The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
-
     model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
     vllm_args: any arguments of vLLM's server, passed on as they are.
     policy: a name of `scorpio.core.registry.policy_names()`; None = the settings' default.
     slo_config: TOML file, see scorpio/server/accounts/slo_config.py.
-    latency: a file of `scorpio profile`; None = this machine's cached one, if there is one.
+    latency: a file of `scorpio profile`; None = this machine's cached one, if any.
     length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
-        None = the one that was trained for this model, if there is one.
+        None = the one that was trained for this model, if any.
     profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
-    unsupported: "refuse" or "passthrough", for a feature of vLLM that Scorpio does not support.
+    unsupported: "refuse" or "passthrough", for a feature that Scorpio does not support.
+    canary: the share of requests that the policy decides on (scorpio/engine/canary.py).
     run_dir: of the control and status files; None = a fresh directory, removed at the end.
 
     Raises:
         ServeError: it cannot be started as asked (one line, nothing was started).
         ModelUnavailable: the embedded model could not be prepared.
-        SystemExit: vLLM's argument parser refused an argument.
+        SystemExit: vLLM's parser refused an argument.
     """
     check_early(model, vllm_args)
     tell: Say = say or (lambda line: print(f"scorpio: {line}", file=sys.stderr))
@@ -83,10 +84,10 @@ def serve(
         try:
             scorpio = {} if slo_config is None else _told_engine(slo_config)
             model_path = str(resolve_model(model))
-            scorpio |= _explicit(policy, policy_options, unsupported)
+            scorpio |= _given(policy=policy, unsupported=unsupported, canary=canary)
+            scorpio |= _given(policy_options=policy_options and dict(policy_options))
             scorpio |= _length(length_model, model, tell)
-            path = latency or _cached(model, model_path, tell)
-            profile = None if path is None else ChosenProfile.read(path, given=path == latency)
+            profile = _profile(latency, model, model_path, tell)
             if profile is not None:
                 scorpio["latency"] = profile.file.profile.to_dict()
         except (SettingsError, ProfileFileError, LengthArtifactError) as error:
@@ -97,9 +98,13 @@ def serve(
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
         if profile is not None and not profile.fits(args, profile_mismatch, tell):
             del args.additional_config[CONFIG_KEY]["latency"]
-        if chosen := describe_defaults(args, env, cpu):
-            tell(f"defaults for this machine: {chosen}")
+        _tell_defaults(describe_defaults(args, env, cpu), tell)
         run_openai_server(args)
+
+
+def _tell_defaults(chosen: str, tell: Say) -> None:
+    if chosen:
+        tell(f"defaults for this machine: {chosen}")
 
 
 def _told_engine(path: Path) -> dict[str, Any]:
@@ -109,17 +114,14 @@ def _told_engine(path: Path) -> dict[str, Any]:
     return {**shown, "slo_config": str(path.resolve())}
 
 
-def _explicit(
-    policy: str | None, options: Mapping[str, float] | None, unsupported: str | None
-) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
-    if policy is not None:
-        chosen["policy"] = policy
-    if options is not None:
-        chosen["policy_options"] = dict(options)
-    if unsupported is not None:
-        chosen["unsupported"] = unsupported
-    return chosen
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that were."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _profile(given: Path | None, model: str, model_path: str, tell: Say) -> ChosenProfile | None:
+    path = given or _cached(model, model_path, tell)
+    return None if path is None else ChosenProfile.read(path, given=path == given)
 
 
 def _cached(model: str, model_path: str, tell: Say) -> Path | None:

@@ -141,16 +141,9 @@ def resolve(
     for word in given:
         if word.startswith(_OURS) and word not in XARGS:
             raise SloError(word, f"unknown; valid: {', '.join(XARGS)}")
-    xargs = dict(given)
-    said_in: dict[str, str] = {}
-    for xarg, names in MS_HEADERS.items():
-        name = next((n for n in names if n in headers), None)
-        if name is not None:
-            # Proxies merge repeated headers with a comma; the first one counts then, too.
-            value = headers[name].split(",", 1)[0].strip()
-            parse_ms(name, value)
-            xargs[xarg] = float(value)
-            said_in[xarg] = name
+    numbers = _numbers(headers)
+    xargs = dict(given) | {xarg: value for xarg, (_, value) in numbers.items()}
+    said_in = {xarg: name for xarg, (name, _) in numbers.items()}
     if ON_MISS_HEADER in headers:
         xargs[XARG_ON_MISS] = _on_miss(headers[ON_MISS_HEADER])
         said_in[XARG_ON_MISS] = ON_MISS_HEADER
@@ -180,6 +173,19 @@ def resolve(
     words = {x: said_in.get(x, x if x in given else class_word) for x in MS_HEADERS}
     own = {xarg: word for xarg, word in words.items() if word is not None}
     return Stated(xargs, slo, tenant, foreign, slo_class, own)
+
+
+def _numbers(headers: Mapping[str, str]) -> dict[str, tuple[str, float]]:
+    """Per field of MS_HEADERS: the header that states it, and its value (ms). Raises SloError."""
+    found: dict[str, tuple[str, float]] = {}
+    for xarg, names in MS_HEADERS.items():
+        name = next((n for n in names if n in headers), None)
+        if name is not None:
+            # Proxies merge repeated headers with a comma; the first one counts then, too.
+            value = headers[name].split(",", 1)[0].strip()
+            parse_ms(name, value)
+            found[xarg] = name, float(value)
+    return found
 
 
 def _check_allowed(slo: Slo, slo_class: str, xargs: Mapping[str, object], rules: SloRules) -> None:
@@ -219,14 +225,17 @@ def _class_named(
     Objectives belong to the router in front: one that is not ours is no class and no error, as in
     llm-d itself."""
     for header in CLASS_HEADERS:
-        if (name := headers.get(header)) in rules.book.classes:
+        name = headers.get(header)
+        if name is not None and name in rules.book.classes:
             return name, header
     tier = body.get(TIER_FIELD)
     if XARG_CLASS in given or not isinstance(tier, str):
         return None
     # OpenAI's own values must stay usable on a server without such a class.
     mapped = rules.tiers.get(tier)
-    return (mapped, TIER_FIELD) if mapped in rules.book.classes else None
+    if mapped is None or mapped not in rules.book.classes:
+        return None
+    return mapped, TIER_FIELD
 
 
 def _tenant(

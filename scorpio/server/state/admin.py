@@ -1,5 +1,5 @@
 """What is the scheduler doing, and who may change it? GET /scorpio/status, PUT /scorpio/policy,
-PUT /scorpio/config.
+PUT /scorpio/config. The third act is in accounts/kill_switch.py.
 
 Reading is open, as /metrics is. Writing needs the bearer token of SCORPIO_ADMIN_TOKEN; without
 that variable none can write. A switch takes effect in EngineCore's next step: `control_seq` in
@@ -14,6 +14,8 @@ from typing import Any
 
 from scorpio import channel
 from scorpio.core.registry import check_policy, policy_names
+from scorpio.server.accounts.kill_switch import METHODS as OFF_METHODS
+from scorpio.server.accounts.kill_switch import OFF_PATH, is_off
 from scorpio.server.accounts.reload import reload_file, state
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.context import ServerContext
@@ -24,7 +26,12 @@ from scorpio.settings import ScorpioSettings, SettingsError
 STATUS_PATH = "/scorpio/status"
 POLICY_PATH = "/scorpio/policy"
 CONFIG_PATH = "/scorpio/config"
-METHODS = {STATUS_PATH: ("GET",), POLICY_PATH: ("PUT",), CONFIG_PATH: ("PUT", "POST")}
+METHODS = {
+    STATUS_PATH: ("GET",),
+    POLICY_PATH: ("PUT",),
+    CONFIG_PATH: ("PUT", "POST"),
+    OFF_PATH: OFF_METHODS,
+}
 MAX_BODY_BYTES = 65_536
 _KEYS = {"policy", "options", "record_steps"}
 
@@ -46,6 +53,7 @@ def status_answer(server: ServerContext) -> Answer:
         "policy_options": server.settings.policy_options,
         "requested_policy": server.settings.policy if control is None else control.policy,
         "requested_control_seq": 0 if control is None else control.seq,
+        "off_by_hand": is_off(server),
         "policies": list(policy_names()),
         "classes": sorted(server.terms.rules.book.classes),
         "default_class": server.settings.default_class,

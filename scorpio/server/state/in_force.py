@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from scorpio.core.registry import policy_options
 from scorpio.server.accounts.admin_token import TOKEN_VARIABLE
+from scorpio.server.accounts.kill_switch import is_off
 from scorpio.server.context import ServerContext
 from scorpio.versions import versions
 
@@ -41,6 +42,13 @@ def in_force(server: ServerContext) -> dict[str, object]:
         else str(latency.get("source", "given")),
         "length_model": settings.length_model or "none: lengths are learned from traffic",
         "unsupported": settings.unsupported,
+        "canary": "all requests are under the policy"
+        if settings.canary >= 1.0
+        else f"{settings.canary:.4g} of the requests are under the policy, the others as in stock",
+        "turn_off": "no place for a file: no run_dir, no off_file"
+        if (path := settings.off_path()) is None
+        else f"touch {path}; PUT /scorpio/off; SIGUSR2"
+        + ("; IT IS OFF NOW" if is_off(server) else ""),
         "admin": "on" if has_token else f"off: {TOKEN_VARIABLE} is not set",
         "status_page": f"/scorpio/, {_open_to(settings.open_status_page, has_token)}",
     }

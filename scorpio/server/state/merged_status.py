@@ -19,6 +19,9 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "requested_control_seq": max,
     "control_error": max,  # "" when there is none
     "breaker_open": max,
+    "policy_off": max,  # "" while it is on
+    "off_by_hand": max,
+    "canary_share": max,
     "paused": max,
     "passthrough": max,
     "profile_alarm": max,

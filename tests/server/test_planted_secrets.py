@@ -47,7 +47,7 @@ BAD: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize("behave", [fake.answer_chat, fake.stream_chat])
-async def test_no_canary_gets_out(
+async def test_no_planted_secret_gets_out(
     behave: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCORPIO_ADMIN_TOKEN", f"{CANARY}-admin")
