@@ -104,6 +104,11 @@ class EngineServer:
 
         self.wait_for(active, f"policy {policy}")
 
+    def turn_on(self) -> None:
+        """Undo what turned the policy off by hand."""
+        bearer = {"authorization": f"Bearer {self.admin_token}"}
+        assert self.call("DELETE", "/scorpio/off", headers=bearer)[0] == 200
+
     def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         """Poll until true. The time-out only ends a test that has failed."""
         end_s = time.monotonic() + timeout_s

@@ -154,6 +154,10 @@ class SchedulerWithParts(AsyncScheduler):
         """Builds policies for this engine."""
         return self._switch
 
+    def replica(self) -> Replica:
+        """What does not change of it, for a router or a quote."""
+        return Replica.of(self._switch.profile, self._limits)
+
     def load(self, at_s: float) -> ReplicaLoad:
         """What a router may know of it. at_s: now, on the router's clock."""
         running = [(request, self.view_of(request)) for request in self.running]
@@ -256,7 +260,7 @@ class SchedulerWithParts(AsyncScheduler):
                 "seeds_dropped": self._seeds.dropped,
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
                 # for routers, scorpio/server/state/load.py
-                "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
+                "replica": self.replica().to_dict(),
                 "load": self.load(self.wall_s()).to_dict(),
             }
         )

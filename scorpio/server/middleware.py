@@ -24,6 +24,7 @@ from scorpio.server.context import ServerContext, attach_server
 from scorpio.server.drain import Drain, draining_answer
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
+from scorpio.server.quote.route import QUOTE_PATH, quote_answer
 from scorpio.server.request.endpoints import ENDPOINTS, route_path, routed
 from scorpio.server.request.generation import generate
 from scorpio.server.request.slo_headers import first_headers
@@ -85,6 +86,13 @@ class ScorpioMiddleware:
             server = self._server(scope)
             if server.may_pass(scope):
                 await generate(self._app, server, endpoint, scope, receive, send)
+                return
+        elif path == QUOTE_PATH and scope["method"] == "POST":
+            server = self._server(scope)
+            if server.may_pass(scope):
+                answer = await quote_answer(self._app, server, scope, receive)
+                if answer is not None:
+                    await send_answer(send, answer)
                 return
         elif is_ours(path) and (path in admin.METHODS or scope["method"] not in _LOOKS):
             await self._admin(self._server(scope), path, scope, receive, send)

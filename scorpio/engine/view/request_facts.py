@@ -11,6 +11,7 @@ from vllm.v1.request import Request, RequestStatus
 from scorpio.core.plan import FinalState
 from scorpio.core.request import RequestView
 from scorpio.core.slo import (
+    XARG_QUOTED,
     XARG_SLO,
     XARG_TENANT,
     XARG_WEIGHT,
@@ -57,6 +58,7 @@ def describe(
         tenant=tenant[:MAX_TENANT_CHARS] if isinstance(tenant, str) else "",
         predicted_output_tokens=math.nan if predicted is None else predicted,
         length_quantiles=quantiles,
+        quoted=xargs.get(XARG_QUOTED) == "1",
         weight=decode_weight(xargs.get(XARG_WEIGHT)),
     )
 

@@ -30,12 +30,13 @@ from scorpio.server.accounts.tenant_use import OverRateError, OverTightError, Vi
 from scorpio.server.accounts.terms import Tenant, Terms
 from scorpio.server.answers import Answer, RawHeaders, bad_request, error_answer, send_answer
 from scorpio.server.context import ServerContext
+from scorpio.server.quote.desk import QuoteDesk
 from scorpio.server.request.endpoints import Endpoint
 from scorpio.server.request.gate import ResponseGate
 from scorpio.server.request.rejection import OVER_RATE, limit_answer, refusal_answer
 from scorpio.server.request.request_body import Folded, fold, replay
-from scorpio.server.request.slo_headers import NotAllowedError, first_headers
-from scorpio.server.request.ticket import CURRENT, Ticket
+from scorpio.server.request.slo_headers import QUOTE_HEADER, NotAllowedError, first_headers
+from scorpio.server.request.ticket import CURRENT, Sent, Ticket
 from scorpio.server.state import metrics
 from scorpio.server.state.engine_watch import refused_at_once
 
@@ -55,7 +56,7 @@ async def generate(
         (account, None) if tenant is None else (tenant.name, tenant.settings.most_in_flight)
     )
     with server.in_flight.slot(name, most) as slot, server.uses.visit(tenant) as visit:
-        client = Client(account, tenant, terms, slot, visit)
+        client = Client(account, tenant, terms, slot, visit, headers.get(QUOTE_HEADER, ""))
         accepted = await _accept(server, endpoint, scope, receive, client, headers)
         if isinstance(accepted, Answer):
             await send_answer(send, accepted)
@@ -120,6 +121,7 @@ class Client:
     terms: Terms
     slot: Slot
     visit: Visit
+    quote_token: str = ""
 
     def enter(self, folded: Folded, body_bytes: int) -> None:
         """Raises OverRateError, OverTightError."""
@@ -127,8 +129,11 @@ class Client:
         tight = folded.parts if self.terms.is_tight(folded.slo) else 0
         self.visit.enter(body_bytes, tight, most)
 
-    def ticket(self, folded: Folded, must_wait: bool, deadline_s: float) -> Ticket:
+    def ticket(self, folded: Folded, must_wait: bool, deadline_s: float, desk: QuoteDesk) -> Ticket:
         """For the engine and back."""
+        quote = None
+        if self.quote_token and folded.parts == 1:
+            quote = desk.taken(self.quote_token, self.account, folded.slo)
         body = uuid4().hex if folded.parts > 1 else ""
         return Ticket(
             must_wait,
@@ -139,6 +144,7 @@ class Client:
             weight=self.terms.weight_of(self.tenant),
             slo=self.terms.slo_told(folded.slo, folded.slo_class),
             visit=self.visit if self.visit.use is not None else None,
+            sent=Sent(desk, folded.slo, quote),
         )
 
 
@@ -175,7 +181,7 @@ async def _through_gate(
         await send_answer(send, answer)
         return
     deadline_s = first_token_deadline_s(folded.slo) if may_refuse else math.inf
-    ticket = client.ticket(folded, must_wait, deadline_s)
+    ticket = client.ticket(folded, must_wait, deadline_s, server.quotes)
 
     def refuse(notice: RejectionNotice) -> Answer:
         return _refusal(server, endpoint, folded.slo, notice, ticket.request_id, folded.words)

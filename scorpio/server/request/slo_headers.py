@@ -40,6 +40,7 @@ MS_HEADERS: dict[str, tuple[str, ...]] = {
 CLASS_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 TENANT_HEADERS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
 TIER_FIELD = "service_tier"
+QUOTE_HEADER = "x-scorpio-quote"
 ON_MISS_HEADER = "x-scorpio-on-miss"
 # vLLM looks into these without looking at them first (v1/engine/output_processor.py): a 500.
 TRANSFERS = ("kv_transfer_params", "ec_transfer_params")

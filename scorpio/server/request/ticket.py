@@ -12,23 +12,28 @@ tasks and merged generators all run in copies of the request's context.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from scorpio.core.routing.quote import Quote
 from scorpio.core.slo import (
     XARG_BODY,
     XARG_ON_MISS,
+    XARG_QUOTED,
     XARG_SLO,
     XARG_TENANT,
     XARG_WEIGHT,
     OnMiss,
+    Slo,
 )
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.server.accounts.cache_salt import salted
 from scorpio.server.accounts.tenant_use import Visit
+from scorpio.server.quote.desk import QuoteDesk
 from scorpio.server.request.lengths import LengthService, prompt_count
 from scorpio.server.request.prompt_text import NO_TEXT, PromptText
 from scorpio.server.request.wire_safe import check_params
@@ -51,12 +56,38 @@ class Heard:
 
 
 @dataclass(slots=True)
+class Sent:
+    """When a request was sent on, for the desk that quotes such times, and the quote that it takes,
+    if any."""
+
+    desk: QuoteDesk
+    slo: Slo
+    quote: Quote | None = None
+    since_s: float = field(default_factory=time.monotonic)
+
+    def on(self, prompt_tokens: int) -> bool:
+        """It goes to the engine. True: as what was quoted."""
+        self.desk.sent(prompt_tokens, self.slo)
+        if self.quote is not None and prompt_tokens > self.quote.prompt_tokens:
+            self.quote = None  # it is longer than what was asked about
+        return self.quote is not None
+
+    def answered(self, refused: bool = False) -> None:
+        """Its first token has come, or its refusal."""
+        if self.quote is not None:
+            took_s = math.inf if refused else time.monotonic() - self.since_s
+            self.desk.came(self.quote, took_s)
+            self.quote = None
+
+
+@dataclass(slots=True)
 class Ticket:
     """What is known so far. request_ids: engine requests made; tokens: one has produced a token;
     tenant: whose it is, as the server knows it; text: what its user says, for the length predictor;
     deadline_s: when its first token is late and it may be refused for that (time.monotonic).
     body: a name of its own, where several engine requests are made of it. weight, slo: told to the
-    engine, "" = it needs no word (terms.py). visit: what it takes of its tenant."""
+    engine, "" = it needs no word (terms.py). visit: what it takes of its tenant. quoted: "1" where
+    it asks for what it was quoted."""
 
     must_wait: bool = False
     tenant: str = ""
@@ -66,6 +97,8 @@ class Ticket:
     weight: str = ""
     slo: str = ""
     visit: Visit | None = None
+    sent: Sent | None = None
+    quoted: str = ""
     request_ids: list[str] = field(default_factory=list)
     tokens: bool = False
     refusals: list[RejectionNotice] = field(default_factory=list)
@@ -78,6 +111,7 @@ class Ticket:
             XARG_BODY: self.body,
             XARG_WEIGHT: self.weight,
             XARG_SLO: self.slo,
+            XARG_QUOTED: self.quoted,
         }
 
     @property
@@ -113,6 +147,8 @@ class WatchedEngine:
         ticket = CURRENT.get()
         text = NO_TEXT if ticket is None else ticket.text
         if ticket is not None:
+            if ticket.sent is not None and not ticket.request_ids:
+                ticket.quoted = "1" if ticket.sent.on(prompt_count(prompt)) else ""
             _tell(sampling_params, ticket.words)
             if self._isolate_cache:
                 prompt = salted(prompt, ticket.tenant)
@@ -160,6 +196,8 @@ async def watch(
                     ticket.tokens = True
                 elif output.finished and notice is not None:
                     ticket.refusals.append(notice)
+                if ticket.sent is not None and (produced or notice is not None):
+                    ticket.sent.answered(refused=not produced)
             yield output
 
 

@@ -63,6 +63,7 @@ def status_answer(server: ServerContext) -> Answer:
         "slo_config": state(server),
         "tenants": tenants(server),
         "error_budgets": budgets(server),
+        "quotes": server.quotes.state(),
     }
     if len(server.status.engines) > 1:  # data-parallel ranks
         content["engines"] = {str(engine): state for engine, state in sorted(engines.items())}
