@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
 
@@ -32,6 +32,9 @@ from scorpio.server.vllm_api import (
     engine_indexes,
 )
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, load_settings
+
+if TYPE_CHECKING:
+    from scorpio.server.state.tracing import Traces
 
 _MIB = 1 << 20
 
@@ -76,7 +79,7 @@ class StatusReader:
 class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
     force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
-    tokens: vLLM's own API keys. http_server: uvicorn's."""
+    tokens: vLLM's own API keys. http_server: uvicorn's. traces: where vLLM traces."""
 
     source: TermsSource
     terms: Terms
@@ -91,6 +94,7 @@ class ServerContext:
     uses: TenantUses = field(default_factory=TenantUses)
     auth: Authenticator | None = None
     http_server: Any = None
+    traces: Traces | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
     reload_stamp: channel.Stamp = None
@@ -144,6 +148,15 @@ def caps_of(settings: ScorpioSettings) -> Caps:
     )
 
 
+def _traces(endpoint: str | None) -> Traces | None:
+    """Where vLLM traces. OpenTelemetry comes with vLLM; it is not loaded for nothing."""
+    if endpoint is None:
+        return None
+    from scorpio.server.state.tracing import traces_of_vllm
+
+    return traces_of_vllm()
+
+
 def attach_server(app: Any) -> ServerContext:
     """Context of a vLLM FastAPI app; also puts the watch on its handlers.
 
@@ -173,6 +186,7 @@ def attach_server(app: Any) -> ServerContext:
         flights=flights,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
+        traces=_traces(getattr(state.args, "otlp_traces_endpoint", None)),
     )
     if settings.run_dir is not None:
         server.reload_stamp = channel.stamp(settings.run_dir, channel.RELOAD)

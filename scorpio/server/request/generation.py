@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -189,8 +190,12 @@ async def _through_gate(
     gate = ResponseGate(send, ticket, refuse, policy_header, endpoint.anthropic_errors, may_refuse)
     token = CURRENT.set(ticket)
     try:
-        with server.flights.generation(gate):
-            await app(scope, receive, gate)
+        traced: AbstractContextManager[Scope] = nullcontext(scope)
+        if server.traces is not None:
+            told = folded.slo, folded.slo_class, server.policy, ticket
+            traced = server.traces.request(scope, *told)
+        with traced as seen, server.flights.generation(gate):
+            await app(seen, receive, gate)
     except Exception:
         if not await gate.failed():
             raise
