@@ -14,7 +14,7 @@ import typer
 
 from scorpio.cli.about import main_options, version
 from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
-from scorpio.cli.errors import one_line_errors
+from scorpio.cli.errors import UsageError, one_line_errors
 from scorpio.cli.ledger import explain, record
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
@@ -57,6 +57,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+)
+LOG_OF_THE_TWIN = (
+    "--log-decisions is of --engine twin; a server keeps a ledger: scorpio explain ID --run-dir DIR"
 )
 LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
 
@@ -112,6 +115,9 @@ def compare(
     retries: Retries = 0,
     give_up_s: GiveUpS = None,
     clients: Clients = 0,
+    log_decisions: Annotated[
+        bool, typer.Option("--log-decisions", help="twin: keep why, for `scorpio explain DIR N`")
+    ] = False,
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
@@ -121,9 +127,11 @@ def compare(
         words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
         if engine == TWIN:
-            compare_in_twin(load, gpu, bound, tune, lengths, workers, options)
+            compare_in_twin(load, gpu, bound, tune, lengths, workers, options, log_decisions)
             return
         options.refuse_beside(engine)
+        if log_decisions:
+            raise UsageError(LOG_OF_THE_TWIN)
         if engine == LIVE:
             from scorpio.live.publish import require_answers
 

@@ -37,12 +37,13 @@ def compare_in_twin(
     lengths: str,
     workers: int | None,
     options: TwinOptions = BY_DEFAULT,
+    log_decisions: bool = False,
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError, WorkloadError and NotAllAnswered."""
     from scorpio.studies.manifest import check_directory, manifest_of
 
     spec = twin_spec(wanted, gpu, lengths, workers, options, tell=False)
-    spec = replace(spec, bound=bound, tune=tune)
+    spec = replace(spec, bound=bound, tune=tune, log_decisions=log_decisions)
     spec.check()
     manifest = manifest_of(spec)
     check_directory(wanted.out, manifest)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from scorpio.files import write_atomic
+from scorpio.ledger.decision import FOLDER
 from scorpio.studies.compare_spec import CompareSpec
 from scorpio.studies.manifest import Manifest, manifest_of, write_manifest
 from scorpio.studies.tuning import grid_options, tune
@@ -99,6 +101,8 @@ def _run_missing(
 
     def ran(number: int, run: TwinRun) -> None:
         key = _key(spec, jobs[number])
+        if spec.log_decisions:
+            _write_decisions(comparison.records_path(key), run)
         comparison.add_run(key, run.records, run.stats, run.timeline)
         comparison.write(complete=False)
         count(jobs[number].label)
@@ -110,6 +114,12 @@ def _run_missing(
 
     run_jobs(jobs, spec.workers, ran, failed)
     return failures[0] if failures else None
+
+
+def _write_decisions(records: Path, run: TwinRun) -> None:
+    """Beside the records, under the same name: `scorpio explain` finds them by it."""
+    path = records.parent.parent / FOLDER / records.name
+    write_atomic(path, "".join(decision.to_line() for decision in run.decisions))
 
 
 def _bound_missing(

@@ -30,6 +30,7 @@ class CompareSpec:
     profile, profile_bias, policy_options, exact_max_tokens, clients: see TwinConfig.
     bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
     `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
+    log_decisions: keep what each request met, in DIR/decisions, for `scorpio explain`.
     """
 
     gpu: str
@@ -43,6 +44,7 @@ class CompareSpec:
     reading: Reading = AS_IT_SAYS
     bound: bool = False
     tune: bool = False
+    log_decisions: bool = False
     engine: EngineSpec | None = None
     noise: NoiseSpec = field(default_factory=NoiseSpec)
     lengths: LengthHint = field(default_factory=LengthHint)
@@ -71,6 +73,7 @@ class CompareSpec:
             exact_max_tokens=self.exact_max_tokens,
             policy_options=self.policy_options,
             clients=self.clients,
+            log_decisions=self.log_decisions,
         )
 
     def workloads(self) -> list[LoadKey]:

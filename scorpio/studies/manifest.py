@@ -56,6 +56,7 @@ def manifest_of(spec: CompareSpec) -> Manifest:
             "clients": asdict(config.clients),
             "bound": spec.bound,
             "tune": spec.tune,
+            **({"log_decisions": True} if spec.log_decisions else {}),
         },
     }
     found: Manifest = _plain(shown)
