@@ -20,6 +20,7 @@ from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
     BlockTokens,
     Columns,
+    Lengths,
     Mix,
     Model,
     OutDir,
@@ -35,6 +36,7 @@ from scorpio.cli.parse import (
     parse_seed,
     reading_of,
 )
+from scorpio.cli.plan_command import plan
 from scorpio.cli.profile import profile
 from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
@@ -61,7 +63,6 @@ app = typer.Typer(
 LOG_OF_THE_TWIN = (
     "--log-decisions is of --engine twin; a server keeps a ledger: scorpio explain ID --run-dir DIR"
 )
-LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
 
 
 def main() -> None:
@@ -99,9 +100,7 @@ def compare(
     columns: Columns = None,
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
     tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
-    lengths: Annotated[
-        str, typer.Option(help=f"twin: what policies know of lengths: {LENGTH_HINTS}")
-    ] = "0.6",
+    lengths: Lengths = "0.6",
     workers: Annotated[int | None, typer.Option(min=1, help="twin: processes")] = None,
     model: Model = "smollm2",
     repeats: Annotated[int, typer.Option(min=1, help="live: runs per seed and policy")] = 2,
@@ -142,44 +141,7 @@ def compare(
             compare_on_both(load, model, repeats, latency, workers)
 
 
-@app.command()
-def plan(
-    trace: Trace,
-    gpu: Annotated[str, typer.Option(help="a GPU name or a latency.json")],
-    out: OutDir = Path("out/plan"),
-    target: Annotated[
-        str, typer.Option(help="good ones in %: of all requests, or as chat=95,agent=90")
-    ] = "95",
-    policy: Annotated[
-        str, typer.Option(metavar="NAME[,NAME...]", help="policies to plan for")
-    ] = "fcfs,fcfs-tuned,scorpio",
-    rows: Rows = None,
-    mix: Mix = None,
-    rate_scale: Annotated[str, typer.Option(metavar="X", help="arrival rates")] = "1",
-    seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
-    time_unit: TimeUnit = None,
-    block_tokens: BlockTokens = None,
-    spread_tick_s: SpreadTickS = 0.0,
-    columns: Columns = None,
-    lengths: Annotated[
-        str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
-    ] = "0.6",
-    max_replicas: Annotated[int, typer.Option(help="where to stop looking")] = 64,
-    draws: Annotated[
-        int, typer.Option(metavar="N", help="times that traffic is tried: the trace, then others")
-    ] = 5,
-    what: Annotated[
-        str | None, typer.Option(metavar="tpot.CLASS=MS,...", help="and with this SLO instead?")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes")] = None,
-) -> None:
-    """How many replicas does this load need? The smallest sufficient fleet per policy."""
-    with one_line_errors():
-        from scorpio.cli.plan import fleet_size_in_twin
-
-        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
-        fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas, draws, what)
+app.command()(plan)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workloads.errors import WorkloadError
@@ -62,16 +62,26 @@ class FleetPoint:
 
 @dataclass(frozen=True, slots=True)
 class FleetCurve:
-    """One policy: the points measured, by replicas, and the answer (None: more than the limit)."""
+    """One policy: the points measured, by replicas, and the answer (None: more than the limit).
+
+    alone: what comes of requests that have a replica to themselves, of all and of each class: more
+    replicas bring no more. Looked at where one replica surely falls short."""
 
     policy: str
     points: tuple[FleetPoint, ...]
     targets: Targets
+    alone: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def needed(self) -> FleetPoint | None:
         """The smallest fleet that surely reaches the targets."""
         return next((p for p in self.points if p.verdict(self.targets) is Verdict.SURE), None)
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """The targets that no number of replicas reaches, for an idle one surely does not."""
+        shares = self.targets.shares
+        return tuple(n for n, found in self.alone.items() if found.high < shares.get(n, 0.0))
 
     @property
     def by_mean(self) -> FleetPoint | None:
@@ -95,6 +105,8 @@ class FleetCurve:
             "policy": self.policy,
             "replicas": None if needed is None else needed.replicas,
             "replicas_by_mean": None if by_mean is None else by_mean.replicas,
+            "alone": {name: asdict(found) for name, found in self.alone.items()} or None,
+            "out_of_reach": list(self.out_of_reach),
             "curve": [point.to_dict(self.targets) for point in self.points],
         }
 
