@@ -146,7 +146,13 @@ app.command()(plan)
 
 @app.command()
 def calibrate(
-    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG...",
+            help="vllm bench serve --save-detailed, records, a log, or scrapes of /metrics",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="file to write, for --gpu")] = Path("gpu.json"),
     base: Annotated[
         str | None, typer.Option(help="built-in GPU to start from; the nearest")
@@ -159,12 +165,14 @@ def calibrate(
     with one_line_errors():
         from scorpio.cli.fidelity import calibrate_to
 
-        calibrate_to(log, out, base, free, fitted_share, kv_blocks)
+        calibrate_to(logs, out, base, free, fitted_share, kv_blocks)
 
 
 @app.command()
 def fidelity(
-    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    log: Annotated[
+        Path, typer.Argument(help="vllm bench serve --save-detailed, records, or a log")
+    ],
     gpu: Annotated[str, typer.Option(help="the GPU it ran on: a name or a latency.json")],
     fitted_share: Annotated[float, typer.Option(help="part of the log the gap is fitted on")] = 1
     / 3,
