@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from scorpio.cli.about import main_options, version
-from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
-from scorpio.cli.errors import UsageError, one_line_errors
+from scorpio.cli.compare import BOTH, LIVE, TWIN, Extras, compare_in_twin, compare_on_server
+from scorpio.cli.errors import one_line_errors
 from scorpio.cli.ledger import explain, record
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
@@ -42,10 +42,12 @@ from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
 from scorpio.cli.study import study
 from scorpio.cli.traces import convert, replay
+from scorpio.cli.tuning import Tune, TuneRows, TuneTrials, tune_spec
 from scorpio.cli.twin_options import (
     Clients,
     EngineOption,
     GiveUpS,
+    LogDecisions,
     Noise,
     PolicyOption,
     ProfileBias,
@@ -59,9 +61,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-LOG_OF_THE_TWIN = (
-    "--log-decisions is of --engine twin; a server keeps a ledger: scorpio explain ID --run-dir DIR"
 )
 
 
@@ -99,7 +98,9 @@ def compare(
     spread_tick_s: SpreadTickS = 0.0,
     columns: Columns = None,
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
-    tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
+    tune: Tune = None,
+    tune_rows: TuneRows = None,
+    tune_trials: TuneTrials = None,
     lengths: Lengths = "0.6",
     workers: Annotated[int | None, typer.Option(min=1, help="twin: processes")] = None,
     model: Model = "smollm2",
@@ -114,9 +115,7 @@ def compare(
     retries: Retries = 0,
     give_up_s: GiveUpS = None,
     clients: Clients = 0,
-    log_decisions: Annotated[
-        bool, typer.Option("--log-decisions", help="twin: keep why, for `scorpio explain DIR N`")
-    ] = False,
+    log_decisions: LogDecisions = False,
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
@@ -125,12 +124,12 @@ def compare(
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
+        extras = Extras(bound, tune_spec(tune, tune_rows, tune_trials), log_decisions)
         if engine == TWIN:
-            compare_in_twin(load, gpu, bound, tune, lengths, workers, options, log_decisions)
+            compare_in_twin(load, gpu, lengths, workers, options, extras)
             return
         options.refuse_beside(engine)
-        if log_decisions:
-            raise UsageError(LOG_OF_THE_TWIN)
+        extras.refuse_beside(engine)
         if engine == LIVE:
             from scorpio.live.publish import require_answers
 
