@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorpio.core.registry import option_ranges, policy_names
-from scorpio.twin.systems import DEFAULT_TUNING, TUNED, system_names
+from scorpio.twin.systems import DEFAULT_TUNING, TUNED
 from workloads.errors import WorkloadError
 from workloads.traces.row import parse_rows
 
@@ -54,7 +54,7 @@ class TuneSpec:
                     f"tune: '{name}' is not compared; valid: {', '.join(map(str, compared))}"
                 )
             if not ranges(name):
-                valid = ", ".join(name for name in system_names() if ranges(name))
+                valid = ", ".join(name for name in compared if ranges(name)) or "none"
                 raise WorkloadError(f"tune: {name} has no option to tune; valid: {valid}")
             if name in given:
                 raise WorkloadError(f"{name}: either tuned here or with given options, not both")

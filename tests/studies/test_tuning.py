@@ -156,7 +156,10 @@ def test_the_part_to_tune_on(measured: str, wanted: str | None, rows: str) -> No
         ({"rows": "0:40"}, "rows 40:80: it has 60 rows; --tune-rows names another part"),
         ({"tune": TuneSpec(("sjf",), "20:40")}, "rows 20:40 are measured too (--rows 30:60)"),
         ({"tune": TuneSpec(("edf",))}, "tune: 'edf' is not compared; valid: fcfs, fcfs-tuned, sc"),
-        ({"tune": TuneSpec(("fcfs",))}, "tune: fcfs has no option to tune; valid: fcfs+adaptive"),
+        (
+            {"tune": TuneSpec(("fcfs",))},
+            "tune: fcfs has no option to tune; valid: fcfs-tuned, scorpio, sjf",
+        ),
         ({"tune": TuneSpec(("sjf", "sjf"))}, "tune: no policy twice"),
         ({"tune": TuneSpec(("sjf",), trials=1)}, "tune trials must be >= 2, got 1"),
         (
