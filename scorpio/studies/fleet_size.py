@@ -7,7 +7,7 @@ stickiness worse.
 
 Each fleet serves the trace and other traffic drawn from it (workloads/resampled.py), so that the
 interval speaks of the traffic and not of the noise alone. A fleet that surely falls short on the
-trace itself is not asked for more. Where one replica surely falls short, requests of the trace are
+trace itself is not asked for more. Where one replica does not surely do, requests of the trace are
 served alone, one after the other: what an idle replica cannot keep, no number of them will.
 """
 
@@ -46,6 +46,9 @@ _REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica
 _DRAW_STREAM = 1_000_003  # and from draw to draw
 DRAWS = 5
 MOST_ALONE = 300
+Fleet = tuple[str, int]  # policy and replicas
+Points = dict[int, FleetPoint]  # of one policy, by replicas
+Runs = list[list[RequestRecord]]  # one list of records for each traffic
 _APART_S = 86_400.0  # virtual time costs nothing
 
 
@@ -162,8 +165,7 @@ def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[F
             points[fleet] = fleet_point(fleet[1], runs[fleet] + made)
         for (policy, replicas), point in points.items():
             curves[policy][replicas] = point
-        short = [p for (p, n), point in points.items() if n == 1 and point.hopeless(spec.targets)]
-        idle |= measure.alone(short, first)
+        idle |= measure.alone(_short_with_one(points, spec.targets), first)
     return [_curve(policy, curve, idle, spec) for policy, curve in curves.items()]
 
 
@@ -174,9 +176,12 @@ def _curve(
     return FleetCurve(policy, measured, spec.targets, idle.get(policy, {}))
 
 
-Fleet = tuple[str, int]  # policy and replicas
-Runs = list[list[RequestRecord]]  # one list of records for each traffic
-Points = dict[int, FleetPoint]  # of one policy, by replicas
+def _short_with_one(points: Mapping[Fleet, FleetPoint], targets: Targets) -> list[str]:
+    return [
+        policy
+        for (policy, replicas), point in points.items()
+        if replicas == 1 and point.verdict(targets) is not Verdict.SURE
+    ]
 
 
 class _Measuring:

@@ -16,6 +16,8 @@ from workloads.results.intervals import Interval
 from workloads.results.windows import Window
 from workloads.targets import ALL, Targets
 
+_AS_GOOD = 0.01  # of a share: what more replicas would still bring
+
 
 class Verdict(enum.StrEnum):
     """What may be said of a fleet and the targets."""
@@ -65,7 +67,7 @@ class FleetCurve:
     """One policy: the points measured, by replicas, and the answer (None: more than the limit).
 
     alone: what comes of requests that have a replica to themselves, of all and of each class: more
-    replicas bring no more. Looked at where one replica surely falls short."""
+    replicas bring no more. Looked at where one replica does not surely do."""
 
     policy: str
     points: tuple[FleetPoint, ...]
@@ -79,9 +81,20 @@ class FleetCurve:
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:
-        """The targets that no number of replicas reaches, for an idle one surely does not."""
-        shares = self.targets.shares
-        return tuple(n for n, found in self.alone.items() if found.high < shares.get(n, 0.0))
+        """The targets that no number of replicas reaches: an idle one surely does not, or it does
+        not by its mean and a fleet that was measured is as good as that."""
+        if self.needed is not None:
+            return ()
+        return tuple(
+            name
+            for name, found in self.alone.items()
+            if found.high < (share := self.targets.shares.get(name, 0.0))
+            or (found.mean < share and self._as_good(name, found.mean))
+        )
+
+    def _as_good(self, name: str, mean: float) -> bool:
+        short = [p for p in self.points if p.verdict(self.targets) is not Verdict.SURE]
+        return any(p.groups[name].mean > mean - _AS_GOOD for p in short if name in p.groups)
 
     @property
     def by_mean(self) -> FleetPoint | None:
