@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,9 @@ def serve(
     unsupported: Annotated[
         str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
     ] = None,
+    canary: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="share of the requests; the rest: stock")
+    ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
@@ -57,26 +60,23 @@ def serve(
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
         one_of("unsupported", unsupported or "refuse", ("refuse", "passthrough"))
         _only_with(replicas, run_dir, router, ray_address)
+        each: dict[str, Any] = {
+            "policy": policy,
+            "latency": latency and latency.absolute(),
+            "profile_mismatch": profile_mismatch,
+            "length_model": length_model,
+            "unsupported": unsupported,
+            "canary": canary,
+        }
         if replicas is not None:
-            own = _given(policy, latency, profile_mismatch, length_model, unsupported)
-            own += [f"--policy-option={option}" for option in policy_option or []]
+            own = [*_typed(each), *(f"--policy-option={one}" for one in policy_option or [])]
             asked = _asked(model, own, context.args, replicas, router, slo_config)
             _serve_fleet(asked, context.args, ray_address)
             return
-        from scorpio.server.serve import serve as run_server
+        from scorpio.server.launch.serve import serve as run_server
 
-        run_server(
-            model,
-            context.args,
-            policy=policy,
-            policy_options=options or None,
-            slo_config=slo_config,
-            latency=latency,
-            profile_mismatch=profile_mismatch,
-            length_model=length_model,
-            unsupported=unsupported,
-            run_dir=run_dir,
-        )
+        each |= {"policy_options": options or None, "slo_config": slo_config, "run_dir": run_dir}
+        run_server(model, context.args, **each)
 
 
 def _only_with(
@@ -89,22 +89,10 @@ def _only_with(
             raise UsageError(f"{name}: only with --replicas")
 
 
-def _given(
-    policy: str | None,
-    latency: Path | None,
-    profile_mismatch: str,
-    length_model: str | None,
-    unsupported: str | None,
-) -> list[str]:
-    """As they are typed."""
-    known = {
-        "--policy": policy,
-        "--latency": latency and latency.absolute(),
-        "--profile-mismatch": profile_mismatch,
-        "--length-model": length_model,
-        "--unsupported": unsupported,
-    }
-    return [w for name, value in known.items() if value is not None for w in (name, str(value))]
+def _typed(options: Mapping[str, object]) -> list[str]:
+    """As a person types them."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return [w for n, value in given.items() for w in (f"--{n.replace('_', '-')}", str(value))]
 
 
 def _asked(
@@ -116,7 +104,7 @@ def _asked(
     slo_config: Path | None,
 ) -> dict[str, object]:
     """Fields of `FleetSettings`."""
-    from scorpio.server.mistakes import values_of
+    from scorpio.server.launch.mistakes import values_of
 
     asked: dict[str, object] = {
         "model": model,
@@ -136,7 +124,7 @@ def _serve_fleet(
 ) -> None:
     from scorpio.fleet.command import LOCAL, serve_fleet
     from scorpio.fleet.settings import fleet_settings
-    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+    from scorpio.server.launch.mistakes import DEFAULT_PORT, check_early, values_of
 
     settings = fleet_settings(asked)
     check_early(settings.model, vllm_args)

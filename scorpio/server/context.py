@@ -14,15 +14,16 @@ from typing import Any
 from starlette.types import Scope
 
 from scorpio import channel
-from scorpio.server.flights import Flights
-from scorpio.server.history import History
-from scorpio.server.in_flight import Caps, InFlight
-from scorpio.server.lengths import LengthService, length_service
-from scorpio.server.merged_status import merged
-from scorpio.server.silence import Silence
-from scorpio.server.tenant_use import TenantUses
-from scorpio.server.terms import Terms, TermsSource
-from scorpio.server.ticket import attach_watch
+from scorpio.server.accounts.in_flight import Caps, InFlight
+from scorpio.server.accounts.tenant_use import TenantUses
+from scorpio.server.accounts.terms import Terms, TermsSource
+from scorpio.server.quote.desk import QuoteDesk
+from scorpio.server.request.flights import Flights
+from scorpio.server.request.lengths import LengthService, length_service
+from scorpio.server.request.ticket import attach_watch
+from scorpio.server.state.history import History
+from scorpio.server.state.merged_status import merged
+from scorpio.server.state.silence import Silence
 from scorpio.server.vllm_api import (
     Authenticator,
     api_tokens,
@@ -95,8 +96,10 @@ class ServerContext:
     reload_stamp: channel.Stamp = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     history: History = field(init=False)
+    quotes: QuoteDesk = field(init=False)
 
     def __post_init__(self) -> None:
+        self.quotes = QuoteDesk(lambda: self.status.by_engine(), self.status.run_dir)
         self.history = History(lambda: self.status.by_engine().values())
 
     @property
