@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from scorpio.cli.errors import UsageError, one_line_errors
-from scorpio.cli.parse import check_options, check_policies, one_of, option_values
+from scorpio.cli.parse import (
+    check_options,
+    check_policies,
+    check_shadow,
+    one_of,
+    option_values,
+)
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
 FLEET = "Several engines"
+Shadow = Annotated[
+    str | None, typer.Option(help="a policy that watches and is not obeyed (docs/shadow.md)")
+]
+ShadowOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the shadow")
+]
 
 
 def serve(
@@ -24,6 +36,8 @@ def serve(
     policy_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
     ] = None,
+    shadow: Shadow = None,
+    shadow_option: ShadowOption = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
     latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
     profile_mismatch: Annotated[
@@ -51,32 +65,39 @@ def serve(
     Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
     """
     with one_line_errors():
-        options = option_values(policy_option or [])
-        check_policies([policy] if policy else [])
-        check_options(policy, options, context.args)
+        options = _options(policy_option, shadow_option)
+        check_policies([name for name in (policy, shadow) if name])
+        check_options(policy, options["policy_options"], context.args)
+        check_shadow(policy, shadow, options, context.args)
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
         one_of("unsupported", unsupported or "refuse", ("refuse", "passthrough"))
         _only_with(replicas, run_dir, router, ray_address)
+        own: dict[str, Any] = {
+            "policy": policy,
+            "shadow": shadow,
+            "latency": latency,
+            "profile_mismatch": profile_mismatch,
+            "length_model": length_model,
+            "unsupported": unsupported,
+        }
         if replicas is not None:
-            own = _given(policy, latency, profile_mismatch, length_model, unsupported)
-            own += [f"--policy-option={option}" for option in policy_option or []]
-            asked = _asked(model, own, context.args, replicas, router, slo_config)
+            words = _given(own, policy_option, shadow_option)
+            asked = _asked(model, words, context.args, replicas, router, slo_config)
             _serve_fleet(asked, context.args, ray_address)
             return
         from scorpio.server.serve import serve as run_server
 
-        run_server(
-            model,
-            context.args,
-            policy=policy,
-            policy_options=options or None,
-            slo_config=slo_config,
-            latency=latency,
-            profile_mismatch=profile_mismatch,
-            length_model=length_model,
-            unsupported=unsupported,
-            run_dir=run_dir,
-        )
+        own |= options
+        run_server(model, context.args, slo_config=slo_config, run_dir=run_dir, **own)
+
+
+def _options(
+    policy_option: list[str] | None, shadow_option: list[str] | None
+) -> dict[str, dict[str, float]]:
+    return {
+        "policy_options": option_values(policy_option or []),
+        "shadow_options": option_values(shadow_option or [], "shadow option"),
+    }
 
 
 def _only_with(
@@ -90,21 +111,16 @@ def _only_with(
 
 
 def _given(
-    policy: str | None,
-    latency: Path | None,
-    profile_mismatch: str,
-    length_model: str | None,
-    unsupported: str | None,
+    own: Mapping[str, object], policy_option: list[str] | None, shadow_option: list[str] | None
 ) -> list[str]:
     """As they are typed."""
     known = {
-        "--policy": policy,
-        "--latency": latency and latency.absolute(),
-        "--profile-mismatch": profile_mismatch,
-        "--length-model": length_model,
-        "--unsupported": unsupported,
+        f"--{name.replace('_', '-')}": value.absolute() if isinstance(value, Path) else value
+        for name, value in own.items()
     }
-    return [w for name, value in known.items() if value is not None for w in (name, str(value))]
+    words = [w for name, value in known.items() if value is not None for w in (name, str(value))]
+    words += [f"--policy-option={option}" for option in policy_option or []]
+    return words + [f"--shadow-option={option}" for option in shadow_option or []]
 
 
 def _asked(

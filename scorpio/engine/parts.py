@@ -40,10 +40,11 @@ from scorpio.engine.running_table import Tracked
 from scorpio.engine.seeds import SeedGuard
 from scorpio.engine.serving_clock import ServingClock
 from scorpio.engine.sessions import RefusedSessions
+from scorpio.engine.shadow.shadow import Shadow
 from scorpio.engine.step_timer import StepTimer
 from scorpio.engine.telemetry import Telemetry
 from scorpio.engine.tracker import Tracker
-from scorpio.settings import load_settings
+from scorpio.settings import ScorpioSettings, load_settings
 
 logger = init_logger("vllm.scorpio")
 _PASSTHROUGH = (
@@ -100,6 +101,8 @@ class SchedulerWithParts(AsyncScheduler):
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
         self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
         self._look_breaker = Breaker(1, window_s, quiet_s)
+        faults = self._telemetry.faults
+        self._shadow = Shadow(settings, self._maker(settings), faults, lambda: self.now_s())
         self._timer = StepTimer()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
@@ -121,6 +124,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._policy.queue_key,
             self._fall_back,
             by_priority=self.scheduler_config.policy == "priority",
+            new_table=self._shadow.new_table,
         )
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
@@ -155,7 +159,7 @@ class SchedulerWithParts(AsyncScheduler):
     @property
     def tracked_ids(self) -> set[str]:
         """Requests that we still know of; never others than vLLM does (invariant 6)."""
-        return self._tracker.ids | self._ledger.ids
+        return self._tracker.ids | self._ledger.ids | self._shadow.ids
 
     def view_of(self, request: Request) -> RequestView:
         """What is known of a live request."""
@@ -170,6 +174,13 @@ class SchedulerWithParts(AsyncScheduler):
     def telemetry(self) -> Telemetry:
         """Counters since start (read only)."""
         return self._telemetry
+
+    def _maker(self, settings: ScorpioSettings) -> Callable[[], Policy] | None:
+        """Builds the shadow's policy; one that watches an engine without a picture sees nothing."""
+        name, options = settings.shadow, settings.shadow_options
+        if name is None or self._passthrough:
+            return None
+        return lambda: self._switch.build(name, options)
 
     def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
         """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when
@@ -197,7 +208,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._fall_back(error)
 
     def _is_stock(self) -> bool:
-        passive = self._policy.passive and not self._switch.record_steps
+        passive = self._policy.passive and not (self._switch.record_steps or self._shadow.watching)
         return bool(self._passthrough) or passive or self._breaker.is_open(self.now_s())
 
     def _snapshot(self) -> Snapshot:
@@ -233,6 +244,7 @@ class SchedulerWithParts(AsyncScheduler):
         return (
             self._switch.state()
             | self._ledger.state()
+            | self._shadow.state()
             | {
                 "breaker_open": self._breaker.is_open(self.now_s()),
                 "breaker_opened": self._breaker.opened,

@@ -27,6 +27,7 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "engines": len(server.status.engines),
         "policy": settings.policy,
         "policy_options": policy_options(settings.policy, settings.policy_options),
+        "shadow": settings.shadow or "none",
         "classes": {
             name: entry.model_dump(mode="json", exclude_none=True)
             for name, entry in sorted(settings.classes.items())

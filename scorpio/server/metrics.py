@@ -87,6 +87,9 @@ _COUNTERS: tuple[tuple[str, str, str, list[str], str], ...] = (
 )
 
 
+# of the shadow's requests, in the status file
+_SHADOW = ("refused", "earlier", "same", "later")
+
 # metric, help, key in the status file
 _TOTALS = (
     ("scorpio_policy_fallback", "Steps that ran stock because the policy failed.", "fallbacks"),
@@ -154,6 +157,7 @@ class EngineCollector(Collector):
             for base, state in engines:
                 gauge.add_metric(base, number(state.get(key)))
             yield gauge
+        yield from _of_shadow(engines)
         yield _quantiles(
             "scorpio_schedule_duration_seconds",
             "Time spent planning a step, over the last steps under this policy.",
@@ -223,6 +227,29 @@ def count_foreign_objective(server: ServerContext) -> None:
 def count_answered(server: ServerContext, status: int, reason: str) -> None:
     """One refusal told to a client, by the engine or by this process."""
     ANSWERED.labels(server.model_name, str(status), reason).inc()
+
+
+def _of_shadow(engines: Sequence[_OfEngine]) -> Iterator[Metric]:
+    """A policy that watches and is not obeyed; all zero where there is none."""
+    requests = CounterMetricFamily(
+        "scorpio_shadow_requests",
+        "Requests by what the shadow would have done: refused, or started earlier, later, alike.",
+        labels=(*LABELS, "verdict"),
+    )
+    errors = CounterMetricFamily(
+        "scorpio_shadow_errors", "Errors of the shadow; no decision depends on it.", labels=LABELS
+    )
+    watching = GaugeMetricFamily(
+        "scorpio_shadow_watching", "1 while a shadow is asked in each step.", labels=LABELS
+    )
+    for base, state in engines:
+        shadow = mapping(state.get("shadow"))
+        counts = mapping(shadow.get("requests"))
+        for verdict in _SHADOW:
+            requests.add_metric((*base, verdict), number(counts.get(verdict)))
+        errors.add_metric(base, number(shadow.get("errors")))
+        watching.add_metric(base, float(shadow.get("watching") is True))
+    yield from (requests, errors, watching)
 
 
 def _quantiles(

@@ -46,6 +46,8 @@ def serve(
     *,
     policy: str | None = None,
     policy_options: Mapping[str, float] | None = None,
+    shadow: str | None = None,
+    shadow_options: Mapping[str, float] | None = None,
     slo_config: Path | None = None,
     latency: Path | None = None,
     length_model: str | None = None,
@@ -61,12 +63,12 @@ def serve(
     model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
     vllm_args: any arguments of vLLM's server, passed on as they are.
     policy: a name of `scorpio.core.registry.policy_names()`; None = the settings' default.
-    slo_config: TOML file, see scorpio/server/slo_config.py.
+    shadow: another one, that watches and is not obeyed. slo_config: TOML file, see slo_config.py.
     latency: a file of `scorpio profile`; None = this machine's cached one, if there is one.
     length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
         None = the one that was trained for this model, if there is one.
-    profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
-    unsupported: "refuse" or "passthrough", for a feature of vLLM that Scorpio does not support.
+    profile_mismatch: of a latency profile of another model, "refuse" or "warn"; unsupported: of a
+        feature of vLLM that Scorpio does not support, "refuse" or "passthrough".
     run_dir: of the control and status files; None = a fresh directory, removed at the end.
 
     Raises:
@@ -81,14 +83,12 @@ def serve(
         follow_parent()
         cpu = is_cpu_build()
         try:
-            scorpio = {} if slo_config is None else _told_engine(slo_config)
-            model_path = str(resolve_model(model))
-            scorpio |= _explicit(policy, policy_options, unsupported)
+            scorpio, model_path = _told_engine(slo_config), str(resolve_model(model))
+            scorpio |= _explicit(policy, policy_options, shadow, shadow_options, unsupported)
             scorpio |= _length(length_model, model, tell)
             path = latency or _cached(model, model_path, tell)
             profile = None if path is None else ChosenProfile.read(path, given=path == latency)
-            if profile is not None:
-                scorpio["latency"] = profile.file.profile.to_dict()
+            scorpio |= {} if profile is None else {"latency": profile.file.profile.to_dict()}
         except (SettingsError, ProfileFileError, LengthArtifactError) as error:
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.
@@ -102,24 +102,31 @@ def serve(
         run_openai_server(args)
 
 
-def _told_engine(path: Path) -> dict[str, Any]:
+def _told_engine(path: Path | None) -> dict[str, Any]:
     """Of the SLO file: all but its tenants, whose keys no other process and no log needs."""
+    if path is None:
+        return {}
     table = read_slo_config(path)
     shown = {name: value for name, value in table.items() if name != "tenants"}
     return {**shown, "slo_config": str(path.resolve())}
 
 
 def _explicit(
-    policy: str | None, options: Mapping[str, float] | None, unsupported: str | None
+    policy: str | None,
+    options: Mapping[str, float] | None,
+    shadow: str | None,
+    shadow_options: Mapping[str, float] | None,
+    unsupported: str | None,
 ) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
-    if policy is not None:
-        chosen["policy"] = policy
-    if options is not None:
-        chosen["policy_options"] = dict(options)
-    if unsupported is not None:
-        chosen["unsupported"] = unsupported
-    return chosen
+    """What was asked for, beside the settings as they are."""
+    asked = {
+        "policy": policy,
+        "policy_options": options and dict(options),
+        "shadow": shadow,
+        "shadow_options": shadow_options and dict(shadow_options),
+        "unsupported": unsupported,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def _cached(model: str, model_path: str, tell: Say) -> Path | None:

@@ -24,6 +24,7 @@ from scorpio.engine.ledger.salt import ledger_salt
 from scorpio.engine.ledger.writer import LedgerWriter
 from scorpio.engine.outcomes import missed
 from scorpio.engine.request_facts import final_state
+from scorpio.ledger.entry import ShadowWord
 from scorpio.settings import ScorpioSettings
 
 _MIB = 1 << 20
@@ -117,13 +118,15 @@ class Ledger:
             if note is not None:
                 note.rejection, note.policy = rejection, policy
 
-    def ended(self, request: Request, view: RequestView, now_s: float) -> None:
+    def ended(
+        self, request: Request, view: RequestView, now_s: float, shadow: ShadowWord | None = None
+    ) -> None:
         """It leaves the engine: its line is queued. view: as last known."""
         note = self._notes.pop(request.request_id, None)
         if note is None or self._writer is None:
             return
         state, note.output_tokens = final_state(request), request.num_output_tokens
-        note.view, note.ended_s = view, now_s
+        note.view, note.ended_s, note.shadow = view, now_s, shadow
         if state is FinalState.FINISHED and note.output_tokens:
             note.last_came(now_s)
             note.missed = missed(view, note.first_token_s, now_s, note.output_tokens)
