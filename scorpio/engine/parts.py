@@ -30,6 +30,7 @@ from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.ledger.book import Ledger
+from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.picture import engine_limits, kv_free_tokens, rank, snapshot
@@ -97,7 +98,8 @@ class SchedulerWithParts(AsyncScheduler):
         self._telemetry = Telemetry(
             settings.run_dir, settings.unnamed_class, lambda: self.wall_s(), rank(self)
         )
-        self._ledger = Ledger(settings, rank(self))
+        self._ledger, self._settings = Ledger(settings, rank(self)), settings
+        self._describe_engine()
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
         self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
         self._look_breaker = Breaker(1, window_s, quiet_s)
@@ -174,6 +176,14 @@ class SchedulerWithParts(AsyncScheduler):
     def telemetry(self) -> Telemetry:
         """Counters since start (read only)."""
         return self._telemetry
+
+    def _describe_engine(self) -> None:
+        """In the ledger: what is in force from here on."""
+        switch = self._switch
+        with self._telemetry.watched():
+            chosen = (switch.policy.name, switch.options)
+            facts = engine_facts(self, self._limits, self._settings, chosen, switch.profile)
+            self._ledger.describe(facts)
 
     def _maker(self, settings: ScorpioSettings) -> Callable[[], Policy] | None:
         """Builds the shadow's policy; one that watches an engine without a picture sees nothing."""

@@ -259,6 +259,7 @@ class ScorpioScheduler(SchedulerWithParts):
         if self._switch.poll(now_s, idle=not self.running):
             self.use_policy(self._switch.policy)
             self._shadow.restart()
+            self._describe_engine()
             if not self._switch.record_steps:
                 self._telemetry.recorder.stop()
             self._publish(force=True)

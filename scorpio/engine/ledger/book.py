@@ -25,6 +25,7 @@ from scorpio.engine.ledger.writer import LedgerWriter
 from scorpio.engine.outcomes import missed
 from scorpio.engine.request_facts import final_state
 from scorpio.ledger.entry import ShadowWord
+from scorpio.ledger.facts import Facts
 from scorpio.settings import ScorpioSettings
 
 _MIB = 1 << 20
@@ -49,6 +50,11 @@ class Ledger:
     def ids(self) -> set[str]:
         """Requests of which something is noted."""
         return set(self._notes)
+
+    def describe(self, facts: Facts) -> None:
+        """The engine as it is from here on."""
+        if self._writer is not None:
+            self._writer.begin(facts.to_line())
 
     def arrived(self, view: RequestView, request: Request, scheduler: AsyncScheduler) -> None:
         """A new request, before it is queued."""
