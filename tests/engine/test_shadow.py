@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal
@@ -14,20 +13,14 @@ from scorpio.core.policy import Policy
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.shadow import shadow as shadow_module
-from scorpio.engine.virtual.build import EngineSpec, build_scheduler
-from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
+from scorpio.engine.virtual.build import EngineSpec
 from scorpio.ledger.entry import ShadowWord
-from scorpio.studies.study import engine as modelled
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.engine.clock import VirtualClock
-from scorpio.twin.engine.event_log import EventLog
-from scorpio.twin.engine.loop import TwinLoop
-from scorpio.twin.engine.timeline import Timeline
-from scorpio.twin.gpu.noise import StepNoise
-from scorpio.twin.run import policy_profile, run_twin
-from scorpio.twin.translate import arrivals, slo_classes
+from scorpio.twin.run import run_twin
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_ledger import engine_in, entries
+from tests.studies.yesterday import config as engine_of
+from tests.studies.yesterday import serve
 from tests.twin.digests import LOADS
 from workloads.load import LoadKey
 
@@ -54,17 +47,8 @@ def state(engine: Engine) -> Any:
 
 def with_shadow(config: TwinConfig, load: LoadKey, policy: str) -> tuple[str, Any]:
     """The event digest of a run in which `scorpio` or another watches, and what it says."""
-    requests = load.requests()
-    profile = policy_profile(config, load.seed)
-    settings = WATCHED | {"policy": policy, "latency": profile.to_dict()}
-    if policy == "scorpio":
-        settings["shadow"] = "mooncake"
-    told = settings | {"classes": slo_classes(requests)}
-    scheduler = build_scheduler(config.engine, VirtualScorpioScheduler, told)
-    clock = scheduler.clock = VirtualClock()
-    loop = TwinLoop(scheduler, config.engine, config.gpu, StepNoise(config.noise, load.seed),
-                    clock, EventLog(), Timeline(1.0), None, None)  # fmt: skip
-    loop.run(arrivals(requests, config, load.seed))
+    told = WATCHED | {"policy": policy, "shadow": "mooncake" if policy == "scorpio" else "scorpio"}
+    scheduler, loop = serve(told, load, config)
     assert scheduler.policy_fallbacks == 0
     return loop.log.digest(), scheduler._shadow.state()["shadow"]
 
@@ -76,8 +60,7 @@ def test_what_is_served_is_the_same_without_it(
     load: LoadKey, depth: Literal[1, 2], policy: str
 ) -> None:
     """`fcfs` against vLLM's own scheduler class, which knows nothing of us."""
-    config = modelled("a100-llama-3.1-8b")
-    config = replace(config, engine=replace(config.engine, pipeline_depth=depth))
+    config = engine_of(pipeline_depth=depth)
     digest, told = with_shadow(config, load, policy)
     assert digest == run_twin(config, load.requests(), policy, load.seed).event_digest
     assert (told["errors"], told["watching"]) == (0, True)
