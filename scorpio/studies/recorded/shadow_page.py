@@ -57,18 +57,19 @@ def headlines(report: ShadowReport) -> list[str]:
     still = sum("delayed" in fate.would and fate.then == "good" for fate in report.fates)
     texts = [
         f"{traffic.policy} kept {100 * real.mean:.1f} % of the promises; with {report.shadow} the"
-        f" twin expects {difference(whole.gain)}.",
+        f" twin expects {100 * whole.after.mean:.1f} %: {difference(whole.gain)}.",
         f"Of {len(report.fates):,} requests {counts['saved']:,} that were late or refused would"
         f" have been good, {counts['lost']:,} that were good would not; {counts['refused']:,} would"
         f" have been refused, {counts['delayed']:,} would have had their first token later"
         f" ({still:,} of them still in time).",
         how_wrong(report.error, report.times),
     ]
-    for row in report.forecasts[:1]:
+    if report.forecasts:
+        row = report.forecasts[-1]  # of those that are the most alike in both
         texts.append(
             f"What {report.shadow} itself expected of first tokens while it watched is typically"
-            f" {100 * row.typical:.0f} % off what came under {traffic.policy}"
-            f" ({row.requests:,} forecasts)."
+            f" {100 * row.typical:.0f} % off what came under {traffic.policy} ({row.of},"
+            f" {row.requests:,} requests)."
         )
     return texts
 
