@@ -50,7 +50,7 @@ def shadow_report(
     last: Last = LAST,
     seeds: Seeds = SEEDS,
     gpu: Annotated[
-        str | None, typer.Option(help="of the server, where its ledger does not say: name or file")
+        str | None, typer.Option(help="of the server, if not as recorded: name, file, fitted")
     ] = None,
     engine_option: EngineOption = None,
     workers: Workers = None,
@@ -93,7 +93,7 @@ def what_if(
     policy: Annotated[str | None, typer.Option(help="another policy")] = None,
     engine_option: EngineOption = None,
     recorded_gpu: Annotated[
-        str | None, typer.Option(help="of the server, where its ledger does not say: name or file")
+        str | None, typer.Option(help="of the server, if not as recorded: name, file, fitted")
     ] = None,
     last: Last = LAST,
     seeds: Seeds = SEEDS,

@@ -13,9 +13,10 @@ import pytest
 from scorpio import channel
 from scorpio.ledger.facts import Facts
 from scorpio.ledger.files import LedgerError, read_ledger
-from scorpio.studies.recorded.answers import class_answers, majority, time_errors
+from scorpio.studies.recorded.answers import TimeError, class_answers, majority, time_errors
 from scorpio.studies.recorded.runs import Served, fitted, run_all
-from scorpio.studies.recorded.traffic import Recorded, recorded_traffic, shadow_of
+from scorpio.studies.recorded.traffic import FITTED, Recorded, recorded_traffic, shadow_of
+from scorpio.studies.recorded.words import how_wrong
 from tests.ledger.made import entry, refused, write
 from tests.studies.yesterday import GPU, LOAD, config, served
 from workloads.errors import WorkloadError
@@ -96,8 +97,12 @@ def test_what_is_missing_or_wrong_is_told(tmp_path: Path) -> None:
         recorded_traffic(old)
     assert recorded_traffic(old, gpu=GPU, options={"max_num_seqs": 7}).engine.max_num_seqs == 7
     assert recorded_traffic(old, gpu=GPU).policy == "fcfs"  # most of them
-    with pytest.raises(WorkloadError, match="'fcfs' are not enough to fit one"):
+    with pytest.raises(WorkloadError, match="had no latency profile, and 2 answers under 'fcfs'"):
         recorded_traffic(replace(old, facts=(FACTS,)))
+    with pytest.raises(WorkloadError, match=r"2 answers under 'edf' are not enough .*100 under"):
+        recorded_traffic(replace(old, facts=(replace(FACTS, policy="edf"),)), gpu=FITTED)
+    with pytest.raises(WorkloadError, match="an older version"):
+        recorded_traffic(old, gpu=FITTED)
     with pytest.raises(LedgerError, match="under policy 'mine': unknown policy 'mine'; valid: edf"):
         recorded_traffic(replace(old, facts=(replace(FACTS, policy="mine"),)))
     with pytest.raises(LedgerError, match="latency profile: `decode` is missing"):
@@ -124,6 +129,9 @@ def test_without_a_profile_the_speed_is_fitted_to_what_came(tmp_path: Path) -> N
     told = tuple(replace(fact, latency=None) for fact in book.facts)
     traffic = recorded_traffic(replace(book, facts=told))
     assert (traffic.gpu, traffic.profile) == (None, None)
+    asked = recorded_traffic(book, gpu=FITTED)  # its profile is there, and not believed
+    assert asked.gpu is None
+    assert asked.profile is not None
     traffic = fitted(traffic)
     (runs,) = run_all(traffic, [Served("again", traffic.requests, "fcfs")], 1, 1)
     errors = {row.metric: row.error for row in time_errors(traffic.real, runs, traffic.compared)}
@@ -185,3 +193,12 @@ def test_facts_and_numbers_survive_json(yesterday: Path) -> None:
     assert isinstance(traffic, Recorded)
     assert json.dumps(traffic.facts and traffic.facts.limits)
     assert all(math.isfinite(record.end_s) for record in traffic.real)
+
+
+def test_a_twin_that_is_another_engine_says_so() -> None:
+    """Attainment may be right by chance; the times are not."""
+    before, after = [[record(0), record(1)]], [[record(0), record(1)]]
+    error = class_answers(before, after)
+    near, far = TimeError("TTFT p50", 100.0, 110.0), TimeError("TPOT mean", 10.0, 13.0)
+    assert "another engine" not in how_wrong(error, [near])
+    assert "--recorded-gpu fitted" in how_wrong(error, [near, far])

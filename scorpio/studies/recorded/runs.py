@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from scorpio.engine.virtual.spec import EngineSpec
 from scorpio.studies.compare import Progress
-from scorpio.studies.recorded.traffic import Recorded
+from scorpio.studies.recorded.traffic import Recorded, as_measured
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.fidelity.calibrate import calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
-from scorpio.twin.gpu.step_models import GpuModel
+from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
@@ -51,7 +51,8 @@ class _Job:
 
 
 def fitted(traffic: Recorded) -> Recorded:
-    """With a GPU model: of the profile that it was served by, else fitted to its own times."""
+    """With a GPU model, where there is none yet: of the same kind as the nearest one that is known,
+    its own profile's among them, with the speed of the ledger's first answers."""
     if traffic.gpu is not None:
         return traffic
     first = [
@@ -61,7 +62,10 @@ def fitted(traffic: Recorded) -> Recorded:
     ]
     requests = [traffic.requests[record.index] for record in first]
     log = EngineLog(traffic.place, requests, first, {})
-    found = calibrate(log, traffic.engine, free="auto", fitted_share=1.0)
+    known = [*BUILT_IN.values()]
+    if traffic.profile is not None:
+        known.append(as_measured(traffic.profile, traffic.engine))
+    found = calibrate(log, traffic.engine, known, free="auto", fitted_share=1.0)
     gpu = replace(found.gpu, name="as fitted", kv_blocks=traffic.engine.num_blocks)
     return replace(traffic, gpu=gpu)
 

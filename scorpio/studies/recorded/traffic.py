@@ -29,7 +29,8 @@ from workloads.request import WorkloadRequest, request_of
 from workloads.results.records import Outcome, RequestRecord
 
 LAST = 3000  # requests, unless more or fewer are asked for
-LEAST_TO_FIT = 100  # requests that finished, without a profile
+FITTED = "fitted"  # in place of a GPU's name: as the ledger's own times say
+LEAST_TO_FIT = 100  # requests that finished
 _OUTCOMES = {
     "finished": Outcome.FINISHED,
     "rejected": Outcome.REJECTED,
@@ -44,7 +45,7 @@ class Recorded:
 
     entries, requests and real (what came of each) are in order of arrival, the same number of each;
     `compared` are the indices of those that were served to the end or refused: of a client that
-    left nothing can be said. gpu: None = nothing was measured, so it is to be fitted.
+    left nothing can be said. gpu: None = it is to be fitted. profile: what policies believe of it.
     """
 
     place: str
@@ -74,8 +75,8 @@ class Recorded:
 def recorded_traffic(
     book: Book, last: int = LAST, gpu: str | None = None, options: EngineOptions | None = None
 ) -> Recorded:
-    """The traffic of a ledger. last: at most so many requests, the newest. gpu: in place of what
-    the ledger says of its engine's speed. options: flags of the engine, likewise.
+    """The traffic of a ledger. last: at most so many requests, the newest. gpu: in place of the
+    profile that its engine was started with; FITTED = as its times say. options: flags, likewise.
 
     Raises:
         LedgerError: no request with a prompt in it, or one policy cannot be told.
@@ -93,7 +94,7 @@ def recorded_traffic(
         for index, (entry, row) in enumerate(zip(entries, rows.rows, strict=True))
     )
     profile = None
-    if gpu is None and facts is not None and facts.latency is not None:
+    if gpu in (None, FITTED) and facts is not None and facts.latency is not None:
         profile = _profile(book.place, facts)
     found = Recorded(
         place=book.place,
@@ -111,6 +112,14 @@ def recorded_traffic(
     if not found.compared:
         raise LedgerError(f"{book.place}: none of its requests was served to the end or refused")
     return replace(found, gpu=_gpu(found, gpu))
+
+
+def as_measured(profile: LatencyProfile, engine: EngineSpec) -> GpuModel:
+    """A GPU whose steps take what a profile says; it was measured output to output, so the engine's
+    own time is in it already."""
+    return GpuModel(
+        "as measured", profile.step, profile.source, gap_s=0.0, kv_blocks=engine.num_blocks
+    )
 
 
 def shadow_of(traffic: Recorded) -> tuple[str, Mapping[str, float]]:
@@ -173,7 +182,7 @@ def _engine(
             return replace(EngineSpec(), **(stated | changes))
         except (TypeError, ValueError) as error:
             raise LedgerError(f"{place}: limits of its engine: {error}") from None
-    if gpu is None:
+    if gpu in (None, FITTED):
         raise WorkloadError(
             f"{place}: a ledger of an older version, which says nothing of its engine: name its"
             " GPU or latency.json, and its flags with --engine-option"
@@ -182,19 +191,16 @@ def _engine(
 
 
 def _gpu(found: Recorded, named: str | None) -> GpuModel | None:
-    if named is not None:
+    if named not in (None, FITTED):
         return gpu_model(named)
-    if found.profile is not None:
-        step, source = found.profile.step, found.profile.source
-        blocks = found.engine.num_blocks
-        # measured output to output: the engine's own time is in the fit already
-        return GpuModel("as measured", step, source, gap_s=0.0, kv_blocks=blocks)
+    if named is None and found.profile is not None:
+        return as_measured(found.profile, found.engine)
     finished = sum(record.tpot_s is not None for record in found.real)
     if found.policy != "fcfs" or finished < LEAST_TO_FIT:
+        none = "" if named else "its engine had no latency profile, and "
         raise WorkloadError(
-            f"{found.place}: its engine had no latency profile, and {finished} answers under"
-            f" '{found.policy}' are not enough to fit one ({LEAST_TO_FIT} under 'fcfs' are): name"
-            " its GPU or latency.json"
+            f"{found.place}: {none}{finished} answers under '{found.policy}' are not enough to fit"
+            f" its speed ({LEAST_TO_FIT} under 'fcfs' are): name its GPU or latency.json"
         )
     return None
 

@@ -11,6 +11,11 @@ from workloads.results.intervals import Interval
 from workloads.targets import ALL
 
 NONE = "–"
+_TOO_FAR = 0.2  # off in time
+_ANOTHER_ENGINE = (
+    "That is another engine than the one that served, whatever the attainment says: measure it"
+    " again, or fit its speed to the ledger (--gpu fitted, of a what-if --recorded-gpu fitted)"
+)
 TERMS = {
     "Good": "finished, with its first token (TTFT), its rate of tokens (TPOT) and its end in time, "
     "as it asked for. Refused requests are not.",
@@ -52,6 +57,8 @@ def how_wrong(error: Sequence[ClassAnswer], times: Sequence[TimeError]) -> str:
     typical = [row for row in times if row.metric.endswith(("mean", "p50"))]
     if typical:
         text += "; " + ", ".join(f"{row.metric} by {100 * row.error:+.0f} %" for row in typical)
+    if any(abs(row.error) > _TOO_FAR for row in typical):
+        text += f". {_ANOTHER_ENGINE}"
     return f"{text}."
 
 
@@ -74,8 +81,8 @@ def reservations(traffic: Recorded, seeds: int) -> list[str]:
         )
     guessed = [line for line in traffic.told if "never came" in line]
     found += [f"{line[0].upper()}{line[1:]}." for line in guessed]
-    if traffic.profile is None:
-        found.append("The engine's speed was not measured: it is fitted, or named by hand.")
+    if traffic.gpu is None or traffic.profile is None or traffic.gpu.step != traffic.profile.step:
+        found.append("The engine's speed is not its profile's: it is fitted, or named by hand.")
     if seeds < 3:
         found.append("Fewer than three runs of the twin: the interval knows little of its noise.")
     found.append("Refused requests are taken to be gone: clients that try again are more load.")
