@@ -78,12 +78,13 @@ class LedgerWriter:
                     lines.append(line if isinstance(line, _Head) else line().encode())
                 except Exception:  # one that cannot be made must not cost the others
                     self.dropped += 1
-            while lines:
+            while any(not isinstance(line, _Head) for line in lines):
                 try:
                     self._append(lines)
                 except OSError:  # full or gone: the next ones may find it well again
                     self._end_is_whole = False
                     self._give_up(lines)
+            self._give_up(lines)  # a head without a line makes no file
             return len(self._queue)
 
     def close(self) -> None:
