@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scorpio.cli.app import app
+from scorpio.fleet.settings import FleetSettings
 from scorpio.settings import SettingsError, load_settings
 
 
@@ -62,3 +63,16 @@ def test_so_is_a_wrong_setting_of_a_plain_vllm_serve(settings: dict[str, Any], s
 def test_other_options_of_the_same_policy_are_another_policy() -> None:
     told = {"policy": "scorpio", "shadow": "scorpio", "shadow_options": {"patience_s": 5.0}}
     assert load_settings({"scorpio": told}).shadow_options == {"patience_s": 5.0}
+
+
+def test_each_replica_of_a_fleet_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[FleetSettings] = []
+    monkeypatch.setattr(
+        "scorpio.fleet.command.serve_fleet", lambda settings, *_: told.append(settings)
+    )
+    words = ("--policy", "fcfs", "--shadow", "scorpio", "--shadow-option", "patience_s=5")
+    assert run("serve", "tiny", "--replicas", "2", "--port", "0", *words)[0] == 0
+    assert told[0].serve_args == (
+        *("--policy", "fcfs", "--shadow", "scorpio", "--profile-mismatch", "refuse"),
+        "--shadow-option=patience_s=5",
+    )

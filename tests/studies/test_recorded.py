@@ -16,7 +16,7 @@ from scorpio.ledger.files import LedgerError, read_ledger
 from scorpio.studies.recorded.answers import TimeError, class_answers, majority, time_errors
 from scorpio.studies.recorded.runs import Served, fitted, run_all
 from scorpio.studies.recorded.traffic import FITTED, Recorded, recorded_traffic, shadow_of
-from scorpio.studies.recorded.words import how_wrong
+from scorpio.studies.recorded.words import how_wrong, reservations
 from tests.ledger.made import entry, refused, write
 from tests.studies.yesterday import GPU, LOAD, config, served
 from workloads.errors import WorkloadError
@@ -202,3 +202,13 @@ def test_a_twin_that_is_another_engine_says_so() -> None:
     near, far = TimeError("TTFT p50", 100.0, 110.0), TimeError("TPOT mean", 10.0, 13.0)
     assert "another engine" not in how_wrong(error, [near])
     assert "--recorded-gpu fitted" in how_wrong(error, [near, far])
+
+
+def test_what_the_twin_does_not_have_is_told(tmp_path: Path) -> None:
+    write(tmp_path, entry(policy="fcfs"))
+    with_facts(tmp_path, replace(FACTS, limits={"num_speculative_tokens": 3, "max_num_seqs": 7}))
+    traffic = recorded_traffic(read_ledger(tmp_path), gpu=GPU)
+    assert (traffic.engine.max_num_seqs, traffic.engine.num_speculative_tokens) == (7, 0)
+    assert any("had speculative decoding" in text for text in reservations(traffic, 3))
+    plain = recorded_traffic(replace(read_ledger(tmp_path), facts=()), gpu=GPU)
+    assert not any("speculative" in text for text in reservations(plain, 3))

@@ -30,6 +30,7 @@ from workloads.results.records import Outcome, RequestRecord
 
 LAST = 3000  # requests, unless more or fewer are asked for
 FITTED = "fitted"  # in place of a GPU's name: as the ledger's own times say
+NOT_MODELLED = {"num_speculative_tokens": "speculative decoding", "max_loras": "LoRA adapters"}
 LEAST_TO_FIT = 100  # requests that finished
 _OUTCOMES = {
     "finished": Outcome.FINISHED,
@@ -176,7 +177,7 @@ def _engine(
 ) -> EngineSpec:
     changes: dict[str, Any] = dict(options)
     if facts is not None:
-        known = {field.name for field in fields(EngineSpec)}
+        known = {field.name for field in fields(EngineSpec)} - set(NOT_MODELLED)
         stated = {name: value for name, value in facts.limits.items() if name in known}
         try:
             return replace(EngineSpec(), **(stated | changes))

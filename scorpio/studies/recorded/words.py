@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scorpio.studies.recorded.answers import ClassAnswer, TimeError
-from scorpio.studies.recorded.traffic import Recorded
+from scorpio.studies.recorded.traffic import NOT_MODELLED, Recorded
 from workloads.results.intervals import Interval
 from workloads.targets import ALL
 
@@ -83,6 +83,12 @@ def reservations(traffic: Recorded, seeds: int) -> list[str]:
     found += [f"{line[0].upper()}{line[1:]}." for line in guessed]
     if traffic.gpu is None or traffic.profile is None or traffic.gpu.step != traffic.profile.step:
         found.append("The engine's speed is not its profile's: it is fitted, or named by hand.")
+    limits = {} if traffic.facts is None else traffic.facts.limits
+    found += [
+        f"The server had {what}, which the twin does not: its answer is of a server without."
+        for name, what in NOT_MODELLED.items()
+        if limits.get(name)
+    ]
     if seeds < 3:
         found.append("Fewer than three runs of the twin: the interval knows little of its noise.")
     found.append("Refused requests are taken to be gone: clients that try again are more load.")
