@@ -224,3 +224,21 @@ def test_without_one_nothing_is_said_and_no_picture_is_drawn(tmp_path: Path) -> 
     engine.drain()
     assert entries(engine, tmp_path)["a"].shadow is None
     assert "shadow" not in engine.scorpio._state()
+
+
+def test_a_picture_that_is_drawn_for_it_alone_fails_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(None, {"policy": "fcfs", **WATCHED})
+    policy = Scripted()
+    watched_by(engine, policy)
+
+    def torn() -> Snapshot:
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(engine.scorpio, "_snapshot", torn)
+    engine.add("a", 32, 4)
+    engine.drain()
+    assert state(engine)["errors"] == engine.scorpio.telemetry.steps > 0
+    assert (policy.seen, engine.scorpio.telemetry.fallbacks) == (None, 0)
+    engine.assert_drained()
