@@ -32,6 +32,7 @@ CONFIG_KEY = "scorpio"
 Number = Annotated[float, Strict()]  # a text of digits is no number
 Whole = Annotated[int, Strict()]
 DEFAULT_MOST_CHOICES = 128  # of one request (`n`, `best_of`); OpenAI's own bound
+STOCK = "fcfs"  # the policy that leaves every step to vLLM
 NO_CLASS = "none"  # the label of requests of no class
 DEFAULT_LEDGER_MIB = 64.0  # of one engine's ledger, about 80,000 requests; 0 = none is kept
 MAX_VALUE = 1e6  # of a class; more is a typing error
@@ -78,8 +79,12 @@ class ScorpioSettings(BaseModel):
 
     policy: str = DEFAULT_POLICY
     policy_options: dict[str, float] = Field(default_factory=dict)
+    shadow: str | None = None
+    shadow_options: dict[str, float] = Field(default_factory=dict)
+    shadow_most_share: Number = Field(default=0.05, gt=0, le=1, allow_inf_nan=False)
     slo_config: str | None = None
     latency: dict[str, Any] | None = None
+    latency_facts: dict[str, str] = Field(default_factory=dict)  # of that profile, for people
     length_model: str | None = None
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     default_class: str | None = None
@@ -116,10 +121,10 @@ class ScorpioSettings(BaseModel):
     off_file: str | None = None
     canary: Number = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
 
-    @field_validator("policy")
+    @field_validator("policy", "shadow")
     @classmethod
-    def _known_policy(cls, name: str) -> str:
-        if name not in all_policies():
+    def _known_policy(cls, name: str | None) -> str | None:
+        if name is not None and name not in all_policies():
             raise ValueError(f"unknown policy {name!r}; valid: {', '.join(all_policies())}")
         return name
 
@@ -136,6 +141,11 @@ class ScorpioSettings(BaseModel):
             check_policy(self.policy, self.policy_options)
         except (ValueError, TypeError) as error:
             raise ValueError(f"policy_options: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_has_something_to_say(self) -> ScorpioSettings:
+        check_shadow(self.policy, self.policy_options, self.shadow, self.shadow_options)
         return self
 
     @model_validator(mode="after")
@@ -187,6 +197,27 @@ class ScorpioSettings(BaseModel):
     def profile(self) -> LatencyProfile | None:
         """The measured speed of this engine, when one was configured."""
         return None if self.latency is None else LatencyProfile.from_dict(self.latency)
+
+
+def check_shadow(
+    policy: str,
+    options: Mapping[str, float],
+    shadow: str | None,
+    shadow_options: Mapping[str, float],
+) -> None:
+    """Could this policy be watched beside the one that serves? Raises ValueError."""
+    if shadow is None:
+        if shadow_options:
+            raise ValueError("shadow_options: name the policy that they are of in `shadow`")
+        return
+    if shadow == STOCK:
+        raise ValueError(f"shadow {shadow!r} refuses and holds none, so it has nothing to say")
+    if (shadow, shadow_options) == (policy, options):
+        raise ValueError(f"shadow {shadow!r} is the policy that serves; name another one")
+    try:
+        check_policy(shadow, shadow_options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"shadow_options: {error}") from None
 
 
 def load_settings(additional_config: object) -> ScorpioSettings:

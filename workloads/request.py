@@ -14,7 +14,11 @@ from workloads.traces.row import BLOCK_TOKENS, TraceRow
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRequest:
-    """send_s counts from the first request; an SLO of `inf` means none was asked for."""
+    """send_s counts from the first request; an SLO of `inf` means none was asked for.
+
+    max_tokens, predicted_tokens: what it asked for at most, and what its server expected, where
+    that was recorded.
+    """
 
     index: int
     send_s: float
@@ -29,6 +33,8 @@ class WorkloadRequest:
     value: float = 1.0  # of keeping it, to the operator; never sent
     block_tokens: int = BLOCK_TOKENS  # of the prompt, to each of `hash_ids`
     on_miss: str = ""  # as the trace states it; "" = what the server does by itself
+    max_tokens: int | None = None
+    predicted_tokens: float | None = None
 
 
 def with_mix(rows: Sequence[TraceRow], mix: Mix, seed: int) -> list[WorkloadRequest]:

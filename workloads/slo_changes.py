@@ -25,8 +25,8 @@ class SloChange:
         return f"{self.objective}.{self.slo_class}={self.value_ms:g}"
 
 
-def parse_changes(text: str | None) -> tuple[SloChange, ...]:
-    """`tpot.chat=40,ttft.agent=300`, in ms. Raises WorkloadError."""
+def parse_changes(text: str | None, what: str = "what") -> tuple[SloChange, ...]:
+    """`tpot.chat=40,ttft.agent=300`, in ms; what: its option. Raises WorkloadError."""
     if text is None:
         return ()
     changes = []
@@ -39,12 +39,12 @@ def parse_changes(text: str | None) -> tuple[SloChange, ...]:
             value_ms = math.nan
         if objective not in _FIELDS or not slo_class or not 0.0 < value_ms < math.inf:
             raise WorkloadError(
-                f"what '{part}' must be OBJECTIVE.CLASS=MS, as tpot.chat=40; objectives:"
+                f"{what} '{part}' must be OBJECTIVE.CLASS=MS, as tpot.chat=40; objectives:"
                 f" {', '.join(_FIELDS)}"
             )
         changes.append(SloChange(objective, slo_class, value_ms))
     if len({(c.objective, c.slo_class) for c in changes}) < len(changes):
-        raise WorkloadError(f"what '{text}': an objective of a class is changed twice")
+        raise WorkloadError(f"{what} '{text}': an objective of a class is changed twice")
     return tuple(changes)
 
 

@@ -38,6 +38,7 @@ from scorpio.cli.parse import (
 )
 from scorpio.cli.plan_command import plan
 from scorpio.cli.profile import profile
+from scorpio.cli.recorded import shadow_report, what_if
 from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
 from scorpio.cli.study import study
@@ -208,6 +209,8 @@ def figures(
 app.command()(study)
 app.command()(explain)
 app.command()(record)
+app.command()(shadow_report)
+app.command()(what_if)
 app.command()(replay)
 app.command()(convert)
 

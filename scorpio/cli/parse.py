@@ -58,6 +58,26 @@ def check_options(
         raise UsageError(str(error)) from None
 
 
+def check_shadow(
+    policy: str | None,
+    shadow: str | None,
+    options: Mapping[str, Mapping[str, float]],
+    vllm_args: Iterable[str],
+) -> None:
+    """Raises UsageError on a shadow that has nothing to say, or an option that it does not take.
+    options: `policy_options` and `shadow_options`. As above, without `--policy` it is the default
+    one."""
+    from scorpio.core.registry import DEFAULT_POLICY
+    from scorpio.settings import check_shadow as check
+
+    named_elsewhere = policy is None and any(a.startswith(_SETTINGS_ARGS) for a in vllm_args)
+    serving = "" if named_elsewhere else policy or DEFAULT_POLICY
+    try:
+        check(serving, options["policy_options"], shadow, options["shadow_options"])
+    except ValueError as error:
+        raise UsageError(f"--shadow: {error}") from None
+
+
 def settled_mix(trace: str, mix: str | None) -> str:
     """`mix`, or what the trace is used with. Raises UsageError for a file without one: SLOs dealt
     at random would be an answer to another question."""
@@ -112,7 +132,7 @@ def parse_seed(text: str) -> int:
     return value
 
 
-def option_values(texts: Iterable[str]) -> dict[str, float]:
+def option_values(texts: Iterable[str], what: str = "policy option") -> dict[str, float]:
     """`NAME=NUMBER` texts. Raises UsageError."""
     given, options = list(texts), dict[str, float]()
     for text in given:
@@ -122,9 +142,9 @@ def option_values(texts: Iterable[str]) -> dict[str, float]:
                 raise ValueError
             options[name] = float(value)
         except ValueError:
-            raise UsageError(f"policy option '{text}' must be NAME=NUMBER") from None
+            raise UsageError(f"{what} '{text}' must be NAME=NUMBER") from None
     if len(options) < len(given):
-        raise UsageError("a policy option is given twice")
+        raise UsageError(f"a {what} is given twice")
     return options
 
 

@@ -10,11 +10,36 @@ from typing import Annotated, Any
 import typer
 
 from scorpio.cli.errors import UsageError, one_line_errors
-from scorpio.cli.parse import check_options, check_policies, one_of, option_values
+from scorpio.cli.parse import (
+    check_options,
+    check_policies,
+    check_shadow,
+    one_of,
+    option_values,
+)
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
 FLEET = "Several engines"
+Shadow = Annotated[
+    str | None, typer.Option(help="a policy that watches and is not obeyed (docs/shadow.md)")
+]
+ShadowOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the shadow")
+]
+
+ProfileMode = Annotated[
+    str, typer.Option(help="an engine that was never measured: auto = beside requests, off")
+]
+LengthModel = Annotated[
+    str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
+]
+Unsupported = Annotated[
+    str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
+]
+CanaryShare = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="share of the requests; the rest: stock")
+]
 
 
 def serve(
@@ -24,20 +49,17 @@ def serve(
     policy_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
     ] = None,
+    shadow: Shadow = None,
+    shadow_option: ShadowOption = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
     latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
     profile_mismatch: Annotated[
         str, typer.Option(help="a latency profile of another model: refuse, warn")
     ] = "refuse",
-    length_model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
-    ] = None,
-    unsupported: Annotated[
-        str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
-    ] = None,
-    canary: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="share of the requests; the rest: stock")
-    ] = None,
+    profile: ProfileMode = "off",
+    length_model: LengthModel = None,
+    unsupported: Unsupported = None,
+    canary: CanaryShare = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
@@ -49,34 +71,52 @@ def serve(
         str | None, typer.Option(help="a cluster of Ray; local", rich_help_panel=FLEET)
     ] = None,
 ) -> None:
-    """Serve MODEL: vLLM's own OpenAI server with our scheduler.
-
-    Any other option is passed on to vLLM as it is: scorpio serve smollm2 --port 8001
-    """
+    """Serve MODEL: vLLM's own OpenAI server with our scheduler. Any other option is passed on to
+    vLLM as it is: scorpio serve smollm2 --port 8001"""
     with one_line_errors():
-        options = option_values(policy_option or [])
-        check_policies([policy] if policy else [])
-        check_options(policy, options, context.args)
-        one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
-        one_of("unsupported", unsupported or "refuse", ("refuse", "passthrough"))
+        options = _options(policy_option, shadow_option)
+        check_policies([name for name in (policy, shadow) if name])
+        check_options(policy, options["policy_options"], context.args)
+        check_shadow(policy, shadow, options, context.args)
+        for name, given, words in (
+            ("profile mismatch", profile_mismatch, ("refuse", "warn")),
+            ("profile", profile, ("auto", "off")),
+            ("unsupported", unsupported or "refuse", ("refuse", "passthrough")),
+        ):
+            one_of(name, given, words)
         _only_with(replicas, run_dir, router, ray_address)
-        each: dict[str, Any] = {
+        own: dict[str, Any] = {
             "policy": policy,
+            "shadow": shadow,
             "latency": latency and latency.absolute(),
             "profile_mismatch": profile_mismatch,
+            "profile": profile,
             "length_model": length_model,
             "unsupported": unsupported,
             "canary": canary,
         }
-        if replicas is not None:
-            own = [*_typed(each), *(f"--policy-option={one}" for one in policy_option or [])]
-            asked = _asked(model, own, context.args, replicas, router, slo_config)
-            _serve_fleet(asked, context.args, ray_address)
+        if replicas is None:
+            own |= options
+            _serve_one(model, context.args, own | {"slo_config": slo_config, "run_dir": run_dir})
             return
-        from scorpio.server.launch.serve import serve as run_server
+        typed = _typed(own, policy_option, shadow_option)
+        asked = _asked(model, typed, context.args, replicas, router, slo_config)
+        _serve_fleet(asked, context.args, ray_address)
 
-        each |= {"policy_options": options or None, "slo_config": slo_config, "run_dir": run_dir}
-        run_server(model, context.args, **each)
+
+def _serve_one(model: str, vllm_args: Sequence[str], own: dict[str, Any]) -> None:
+    from scorpio.server.launch.serve import serve as run_server
+
+    run_server(model, vllm_args, **own)
+
+
+def _options(
+    policy_option: list[str] | None, shadow_option: list[str] | None
+) -> dict[str, dict[str, float]]:
+    return {
+        "policy_options": option_values(policy_option or []),
+        "shadow_options": option_values(shadow_option or [], "shadow option"),
+    }
 
 
 def _only_with(
@@ -89,10 +129,14 @@ def _only_with(
             raise UsageError(f"{name}: only with --replicas")
 
 
-def _typed(options: Mapping[str, object]) -> list[str]:
+def _typed(
+    options: Mapping[str, object], policy_option: list[str] | None, shadow_option: list[str] | None
+) -> list[str]:
     """As a person types them."""
     given = {name: value for name, value in options.items() if value is not None}
-    return [w for n, value in given.items() for w in (f"--{n.replace('_', '-')}", str(value))]
+    words = [w for n, value in given.items() for w in (f"--{n.replace('_', '-')}", str(value))]
+    words += [f"--policy-option={option}" for option in policy_option or []]
+    return words + [f"--shadow-option={option}" for option in shadow_option or []]
 
 
 def _asked(

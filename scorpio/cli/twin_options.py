@@ -100,7 +100,7 @@ def twin_options(
     if not 0.0 < profile_bias < 100.0:
         raise UsageError(f"--profile-bias: must be in (0, 100), got {profile_bias:g}")
     return TwinOptions(
-        _engine(engine_option or ()),
+        engine_options(engine_option or ()),
         _policies(policies, policy_option or ()),
         None if noise is None else _noise(noise),
         profile_bias,
@@ -108,7 +108,8 @@ def twin_options(
     )
 
 
-def _engine(texts: Sequence[str]) -> EngineOptions:
+def engine_options(texts: Sequence[str]) -> EngineOptions:
+    """`NAME=VALUE,...` texts of --engine-option. Raises UsageError and WorkloadError."""
     from scorpio.twin.modelled_engine import engine_option
 
     return {name: engine_option(name, text) for name, text in _pairs("--engine-option", texts)}

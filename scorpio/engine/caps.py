@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.request import RequestView
+from scorpio.settings import ScorpioSettings
 
 # Nothing is known of when there will be room: a few seconds, each value in them as often as the
 # others, and neighbours apart (the stride has no factor in common with their number).
@@ -27,6 +28,12 @@ class Caps:
     waiting: int
     waiting_tokens: int
     per_tenant: int
+
+    @classmethod
+    def of(cls, settings: ScorpioSettings) -> Caps:
+        """As the operator has them."""
+        tokens, each = settings.most_waiting_tokens, settings.most_in_flight_per_tenant
+        return cls(settings.most_waiting, tokens, each)
 
     def refusal(
         self, view: RequestView, waiting: int, waiting_tokens: int, in_flight: Counter[str]

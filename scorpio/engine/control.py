@@ -74,6 +74,11 @@ class PolicySwitch:
             logger.error("Policy switch refused: %s", error)
         return True
 
+    @property
+    def options(self) -> Mapping[str, float]:
+        """Of the policy that is on, as they were given."""
+        return self._options
+
     def state(self) -> dict[str, object]:
         """What `/scorpio/status` shows of the switch."""
         return {

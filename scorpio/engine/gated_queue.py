@@ -28,7 +28,8 @@ class GatedQueue(RequestQueue):
     """`tracked_of` gives what is known of a request, `key_of` the policy's sort key. vLLM calls
     in the middle of a step, so no error of the policy leaves from here: it is told to `failed`, and
     such a request is sorted by its arrival. by_priority: without a gate the order is that of vLLM's
-    priority scheduling, not of arrival."""
+    priority scheduling, not of arrival. new_table: makes the table, and another one for another
+    order."""
 
     def __init__(
         self,
@@ -36,17 +37,19 @@ class GatedQueue(RequestQueue):
         key_of: Callable[[RequestView], float],
         failed: Callable[[Exception], None],
         by_priority: bool = False,
+        new_table: Callable[[], WaitingTable] = WaitingTable,
     ) -> None:
         self._tracked_of = tracked_of
         self._key_of = key_of
         self._failed = failed
+        self._new_table = new_table
         self._all: OrderedDict[str, Request] = OrderedDict()
         self._gate: deque[Request] | None = None
         self._held: dict[str, Request] = {}
         self._again: set[str] = set()
         # All that wait, and some that do not any more: those are dropped when they come first.
         self._heap: list[Request] | None = [] if by_priority else None
-        self.table = WaitingTable()
+        self.table = new_table()
 
     def look_again(self, deferred: Iterable[Request]) -> None:
         """Which can start by now, which not any more? deferred: those that vLLM has passed over."""
@@ -96,7 +99,7 @@ class GatedQueue(RequestQueue):
     def rekey(self, key_of: Callable[[RequestView], float]) -> None:
         """Another policy, another order."""
         self._key_of = key_of
-        self.table = WaitingTable()
+        self.table = self._new_table()
         for request_id, request in self._all.items():
             if request_id not in self._held:
                 self._place(request)

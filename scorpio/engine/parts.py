@@ -27,6 +27,7 @@ from scorpio.engine.control import PolicySwitch
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.ledger.book import Ledger
+from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.policy_off import PolicyOff
 from scorpio.engine.record.crash_dump import withhold_client_text
@@ -36,6 +37,7 @@ from scorpio.engine.record.step_timer import StepTimer
 from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
 from scorpio.engine.seeds import SeedGuard
+from scorpio.engine.shadow.shadow import Shadow
 from scorpio.engine.view.choices import Choices
 from scorpio.engine.view.drafts import Drafts
 from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
@@ -45,7 +47,7 @@ from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.serving_clock import ServingClock
 from scorpio.engine.view.sessions import RefusedSessions
 from scorpio.engine.view.tracker import Tracker
-from scorpio.settings import load_settings
+from scorpio.settings import ScorpioSettings, load_settings
 
 logger = init_logger("vllm.scorpio")
 _PASSTHROUGH = (
@@ -98,11 +100,14 @@ class SchedulerWithParts(AsyncScheduler):
         self._telemetry = Telemetry(
             settings.run_dir, settings.unnamed_class, lambda: self.wall_s(), rank(self)
         )
-        self._ledger = Ledger(settings, rank(self))
+        self._ledger, self._settings = Ledger(settings, rank(self)), settings
+        self._describe_engine()
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
         self._off = PolicyOff(settings)
         self._canary = Canary(settings.canary, settings.unnamed_class)
         self._look_breaker = Breaker(1, window_s, quiet_s)
+        faults = self._telemetry.faults
+        self._shadow = Shadow(settings, self._maker(settings), faults, lambda: self.now_s())
         self._timer = StepTimer()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
@@ -111,11 +116,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._choices = Choices()
         self._sessions = RefusedSessions()
         self._seeds = SeedGuard()
-        self._caps = Caps(
-            settings.most_waiting,
-            settings.most_waiting_tokens,
-            settings.most_in_flight_per_tenant,
-        )
+        self._caps = Caps.of(settings)
         self._seq = 0
         self._woken = False
         self._prefix_hits = self._new_looks()
@@ -124,6 +125,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._policy.queue_key,
             self._fall_back,
             by_priority=self.scheduler_config.policy == "priority",
+            new_table=self._shadow.new_table,
         )
         if settings.latency is None and self._policy.name != "fcfs":
             logger.warning("No latency profile: run `scorpio profile`; until then nothing is timed")
@@ -167,7 +169,7 @@ class SchedulerWithParts(AsyncScheduler):
     @property
     def tracked_ids(self) -> set[str]:
         """Requests that we still know of; never others than vLLM does (invariant 6)."""
-        return self._tracker.ids | self._ledger.ids
+        return self._tracker.ids | self._ledger.ids | self._shadow.ids
 
     def view_of(self, request: Request) -> RequestView:
         """What is known of a live request."""
@@ -182,6 +184,21 @@ class SchedulerWithParts(AsyncScheduler):
     def telemetry(self) -> Telemetry:
         """Counters since start (read only)."""
         return self._telemetry
+
+    def _describe_engine(self) -> None:
+        """In the ledger: what is in force from here on."""
+        switch = self._switch
+        with self._telemetry.watched():
+            chosen = (switch.policy.name, switch.options)
+            facts = engine_facts(self, self._limits, self._settings, chosen, switch.profile)
+            self._ledger.describe(facts)
+
+    def _maker(self, settings: ScorpioSettings) -> Callable[[], Policy] | None:
+        """Builds the shadow's policy; one that watches an engine without a picture sees nothing."""
+        name, options = settings.shadow, settings.shadow_options
+        if name is None or self._passthrough:
+            return None
+        return lambda: self._switch.build(name, options)
 
     def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
         """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when
@@ -209,7 +226,7 @@ class SchedulerWithParts(AsyncScheduler):
             self._fall_back(error)
 
     def _is_stock(self) -> bool:
-        passive = self._policy.passive and not self._switch.record_steps
+        passive = self._policy.passive and not (self._switch.record_steps or self._shadow.watching)
         return bool(self._passthrough) or passive or bool(self._off.why(self.now_s()))
 
     def _snapshot(self) -> Snapshot:
@@ -248,6 +265,7 @@ class SchedulerWithParts(AsyncScheduler):
             | self._ledger.state()
             | self._off.state(self.now_s())
             | self._canary.state()
+            | self._shadow.state()
             | {
                 "passthrough": bool(self._passthrough),
                 "unsupported_features": ", ".join(self._passthrough),

@@ -129,12 +129,16 @@ class ScorpioScheduler(SchedulerWithParts):
         try:
             now_s = self._clock.now_s()
             self._follow_switch(self.now_s())
+            self._shadow.begin(self.now_s())
             if self._is_stock() or self._clock.paused:
                 return STOCK_STEP, None
+            since_s = time.perf_counter()
             seen = self._snapshot()
             where = (self.waiting.table, self.requests, self._tracker.live)
             none: dict[int, str] = {}
             seen.computing = self._look(lambda hits: hits.follow(*where, self.running), none)
+            alone = self._policy.passive  # the picture was drawn for the shadow
+            self._shadow.look(now_s, seen, since_s if alone else time.perf_counter())
             plan = self._policy.plan(now_s, seen)
             if not plan.stock:
                 check_plan(plan, seen)
@@ -145,7 +149,8 @@ class ScorpioScheduler(SchedulerWithParts):
             return plan, seen
         except Exception as error:
             self.waiting.open_all()
-            self._fall_back(error)
+            alone = self._policy.passive and self._shadow.watching
+            (self._shadow.failed if alone else self._fall_back)(error)
             return STOCK_STEP, None
 
     def _apply(self, plan: StepPlan, seen: Snapshot) -> StepPlan:
@@ -204,6 +209,7 @@ class ScorpioScheduler(SchedulerWithParts):
             telemetry.stock_steps += plan.stock
             telemetry.planned_steps += not plan.stock
             self._tracker.scheduled(output, self.requests)
+            self._shadow.started(new.req_id for new in output.scheduled_new_reqs)
             self._bind_choices(output)
             self._note_forecasts(plan.forecasts)
             batch = None if seen is None else seen.running
@@ -238,6 +244,7 @@ class ScorpioScheduler(SchedulerWithParts):
                 self._watch(sample)
             self._policy.observe(sample)
             self._off.stepped(self.planning_s(), sample.duration_s, now_s)
+            self._shadow.observe(sample)
 
     def _watch(self, sample: StepSample) -> None:
         if self._switch.record_steps:
@@ -258,8 +265,9 @@ class ScorpioScheduler(SchedulerWithParts):
             if forecast is not None and tokens:
                 came_s = (now_s if math.isnan(first_s) else first_s) - view.arrival_s
                 self._off.forecast_came(came_s - forecast.ttft_s, view.slo.ttft_s, self.now_s())
+        shadow = self._shadow.gone(request.request_id, view.arrival_s)
         with self._telemetry.watched():
-            self._ledger.ended(request, view, self._clock.now_s())
+            self._ledger.ended(request, view, self._clock.now_s(), shadow)
 
     def _follow_switch(self, now_s: float) -> None:
         idle = not self.running
@@ -267,6 +275,8 @@ class ScorpioScheduler(SchedulerWithParts):
             self._publish(force=True)
         if self._switch.poll(now_s, idle):
             self.use_policy(self._switch.policy)
+            self._shadow.restart()
+            self._describe_engine()
             if not self._switch.record_steps:
                 self._telemetry.recorder.stop()
             self._publish(force=True)

@@ -24,6 +24,34 @@ class Verdict(enum.Enum):
     NONE = "none"  # it ended before anything was decided: its client left
 
 
+class ShadowVerdict(enum.Enum):
+    """What a policy that only watches would have done with a request, beside what was done."""
+
+    REFUSED = "refused"
+    EARLIER = "earlier"  # it would have started it in an earlier step
+    SAME = "same"  # in the same step
+    LATER = "later"  # it was started while the shadow would have held it
+    NONE = "none"  # it was not asked: it was off, or the client had left
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowWord:
+    """What the shadow said first of a request; it was not obeyed. Times as in `Entry`.
+
+    said_ms: when it refused it, or would have started it. reason, attainable_ttft_ms,
+    retry_after_ms: of its refusal. forecast_*: what it expected when it would have let it in.
+    """
+
+    policy: str
+    verdict: str
+    said_ms: float | None = None
+    reason: str = ""
+    attainable_ttft_ms: float | None = None
+    retry_after_ms: float | None = None
+    forecast_ttft_ms: float | None = None
+    forecast_tpot_ms: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One request, from its arrival to its end.
@@ -33,6 +61,7 @@ class Entry:
     starts, steps, step_tokens: other requests that started, steps, and tokens computed while it
         waited. cached_tokens: of its prompt, found in the prefix cache when it started.
     blocks: a salted hash for each 512 tokens of its prompt, of all up to there (blocks.py).
+    shadow: None where none watched.
     """
 
     id: str
@@ -75,6 +104,7 @@ class Entry:
     finish_reason: str
     missed: tuple[str, ...] = ()
     blocks: tuple[int, ...] = ()
+    shadow: ShadowWord | None = None
 
     def to_line(self) -> str:
         """One line of JSON, with its end."""
@@ -88,6 +118,7 @@ class Entry:
 
 
 _FIELDS = {field.name: str(field.type) for field in fields(Entry)}
+_SHADOW_FIELDS = {field.name: str(field.type) for field in fields(ShadowWord)}
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -106,6 +137,8 @@ def entry_of(line: str | bytes) -> Entry:
 
 def _value(raw: Mapping[str, Any], name: str, kind: str) -> Any:
     value = raw.get(name)
+    if kind == "ShadowWord | None":
+        return _shadow(value)
     if kind.startswith("tuple"):
         wanted: type = str if "str" in kind else int
         if not isinstance(value, list) or not all(type(item) is wanted for item in value):
@@ -116,3 +149,11 @@ def _value(raw: Mapping[str, Any], name: str, kind: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}: must be finite")
     return value
+
+
+def _shadow(raw: object) -> ShadowWord | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        raise ValueError("shadow: must be an object")
+    return ShadowWord(**{name: _value(raw, name, kind) for name, kind in _SHADOW_FIELDS.items()})

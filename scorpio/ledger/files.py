@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from scorpio import channel
 from scorpio.ledger.entry import Entry, entry_of
+from scorpio.ledger.facts import Facts, facts_of, is_facts
 
 _MOST_LINE_BYTES = 1 << 20
 
@@ -23,12 +24,14 @@ class LedgerError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Book:
     """The requests of a ledger. damaged: lines that could not be read, of an engine that was
-    killed while it wrote one. salt: with which ids were hashed, b"" where it is not beside them."""
+    killed while it wrote one. salt: with which ids were hashed, b"" where it is not beside them.
+    facts: what its engines were, the oldest first; () in a ledger of an older version."""
 
     place: str
     entries: tuple[Entry, ...]
     damaged: int = 0
     salt: bytes = b""
+    facts: tuple[Facts, ...] = ()
 
     @property
     def span(self) -> str:
@@ -52,11 +55,15 @@ def read_ledger(place: Path) -> Book:
         LedgerError: no ledger there, or nothing in it that could be read.
     """
     entries, damaged, first_reason = dict[tuple[str, float], Entry](), 0, ""
+    facts: list[Facts] = []
     try:
         with ExitStack() as opened:
             for file in _opened(place, opened):
                 for number, line in enumerate(_lines(file), 1):
                     try:
+                        if is_facts(line):
+                            facts.append(facts_of(line))
+                            continue
                         entry = entry_of(line)
                     except (ValueError, RecursionError) as error:
                         damaged += 1
@@ -69,9 +76,9 @@ def read_ledger(place: Path) -> Book:
         why = f"no line of it is a request's ({first_reason})" if damaged else "it is empty yet"
         raise LedgerError(f"{place}: {why}; a request is written when it ends")
     in_order = sorted(entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
-    return Book(
-        str(place), tuple(in_order), damaged, read_salt(place if place.is_dir() else place.parent)
-    )
+    salt = read_salt(place if place.is_dir() else place.parent)
+    told = sorted(facts, key=lambda fact: (fact.since_unix_s, fact.engine))
+    return Book(str(place), tuple(in_order), damaged, salt, tuple(told))
 
 
 def read_salt(folder: Path) -> bytes:

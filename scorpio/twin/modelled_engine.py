@@ -60,7 +60,11 @@ def modelled_engine(gpu: str, shares_prefixes: bool, options: EngineOptions) -> 
     """
     base = EngineSpec(num_blocks=gpu_model(gpu).kv_blocks, enable_prefix_caching=shares_prefixes)
     changes: dict[str, Any] = dict(options)
-    engine = replace(stated_limits(gpu, base), **changes)
+    return checked(replace(stated_limits(gpu, base), **changes))
+
+
+def checked(engine: EngineSpec) -> EngineSpec:
+    """It as it is. Raises WorkloadError: limits with which vLLM does not start."""
     seqs, budget, longest = engine.max_num_seqs, engine.max_num_batched_tokens, engine.max_model_len
     for wrong, why in (
         (budget < seqs, f"max_num_batched_tokens ({budget}) is below max_num_seqs ({seqs})"),

@@ -65,7 +65,8 @@ def _max_tokens(request: WorkloadRequest, config: TwinConfig) -> int:
     if config.exact_max_tokens:
         return request.output_tokens
     room = config.engine.effective_max_model_len - request.prompt_tokens
-    return max(request.output_tokens, min(config.max_tokens, room))
+    most = config.max_tokens if request.max_tokens is None else request.max_tokens
+    return max(request.output_tokens, min(most, room))
 
 
 def slo_classes(requests: Iterable[WorkloadRequest]) -> dict[str, dict[str, float]]:
@@ -143,8 +144,9 @@ def _xargs(request: WorkloadRequest, hint: float | None, waits: bool) -> Mapping
         xargs[XARG_TENANT] = tenant_id(quote(request.tenant, safe=""), "")
     if on_miss := OnMiss.WAIT.value if waits else request.on_miss:
         xargs[XARG_ON_MISS] = on_miss
-    if hint is not None:
-        xargs[XARG_PREDICTED] = hint
+    told = hint if request.predicted_tokens is None else request.predicted_tokens
+    if told is not None:
+        xargs[XARG_PREDICTED] = told
     return xargs
 
 

@@ -48,7 +48,15 @@ def test_each_part_is_told_its_own(started: list[Any], tmp_path: Path) -> None:
     assert (settings.slo_config, settings.drain_s) == (classes, 20.0)
     assert settings.serve_args == (
         *("--policy", "edf", "--latency", str(Path("mine.json").absolute())),
-        *("--profile-mismatch", "refuse", "--max-model-len", "512", "--tensor-parallel-size=2"),
+        *(
+            "--profile-mismatch",
+            "refuse",
+            "--profile",
+            "off",
+            "--max-model-len",
+            "512",
+            "--tensor-parallel-size=2",
+        ),
     )
 
 

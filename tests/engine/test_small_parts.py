@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scorpio.core.policies.rivals.fcfs import Fcfs
-from scorpio.engine.record.faults import MONITORING, POLICY, Breaker, Faults
+from scorpio.engine.record.faults import MONITORING, POLICY, SHADOW, Breaker, Faults
 from scorpio.engine.view.shared_prefixes import _Member, _number
 from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 from scorpio.engine.virtual.requests import RequestFactory
@@ -19,12 +19,12 @@ from tests.engine.driver import Engine
 
 def test_no_fault_is_none() -> None:
     faults = Faults(lambda: 5.0)
-    assert faults.counts == {POLICY: 0, MONITORING: 0}
+    assert faults.counts == {POLICY: 0, MONITORING: 0, SHADOW: 0}
     assert faults.state() == {"monitoring_errors": 0, "faults": {}}
     faults.note(MONITORING, OSError(28, "disk is full"))
     faults.note(MONITORING, OSError(28, "disk is still full"))
     faults.note(POLICY, OSError("no number"))
-    assert faults.counts == {POLICY: 1, MONITORING: 2}
+    assert faults.counts == {POLICY: 1, MONITORING: 2, SHADOW: 0}
     (full, other) = faults.state()["faults"].items()  # type: ignore[attr-defined]
     assert full == (f"{MONITORING}: OSError ENOSPC",
                     {"count": 2, "first_unix_s": 5.0, "last_unix_s": 5.0})  # fmt: skip

@@ -44,6 +44,7 @@ def test_what_is_said() -> None:
         in [line.replace("500.0", "500").replace("4.0", "4") for line in lines]
     )
     assert "default_class: batch" in lines
+    assert "shadow: none" in lines
     assert any(line.startswith("latency_profile: none") for line in lines)
     assert "unsupported: refuse" in lines
     assert "admin: off: SCORPIO_ADMIN_TOKEN is not set" in lines

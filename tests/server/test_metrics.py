@@ -39,6 +39,7 @@ STATUS = {
     "schedule_us": {"p50": 100.0, "p99": 2000.0},
     "step_error": {"p50": 0.05, "p99": 0.5},
     "forecast_error": {"ttft": {"p50": 0.1, "p99": 0.75}},
+    "shadow": {"watching": True, "errors": 2, "requests": {"refused": 4, "same": 9}},
 }
 VLLM = b"# TYPE vllm:x gauge\nvllm:x 1.0\n"
 
@@ -117,6 +118,13 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
     assert found["scorpio_schedule_duration_seconds", "0.5"] == pytest.approx(1e-4)
     assert found["scorpio_schedule_duration_seconds", "0.99"] == pytest.approx(2e-3)
     assert found["scorpio_prediction_error_ratio", "0.5"] == 0.05
+    shadow = [
+        found["scorpio_shadow_requests_total", verdict]
+        for verdict in ("refused", "earlier", "same", "later")
+    ]
+    assert shadow == [4.0, 0.0, 9.0, 0.0]
+    assert found["scorpio_shadow_errors_total",] == 2.0
+    assert found["scorpio_shadow_watching",] == 1.0
     # the label set is the operator's, whatever the status file says
     classes = {key[1] for key in found if key[0] == "scorpio_requests_total"}
     assert classes == {"none", "chat", "batch"}
@@ -132,6 +140,8 @@ async def test_everything_the_engine_reports(tmp_path: Path) -> None:
         {},
         {"schedule_us": 3, "waiting": "x", "policy": 1, "by_class": {"none": 1, "chat": []}},
         {"forecast_error": {"ttft": 1}},
+        {"shadow": 3},
+        {"shadow": {"requests": 1, "watching": "yes"}},
     ],
 )
 async def test_a_missing_or_odd_status_is_zeros(tmp_path: Path, status: Any) -> None:

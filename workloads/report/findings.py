@@ -117,7 +117,7 @@ def _against_stock(ours: LoadPoint, stock: LoadPoint) -> str:
         return text
     all_paired = abs(ours.gain.mean - (attained(ours) - attained(stock))) < 5e-4
     that = "That" if all_paired else "On the runs both have, that"
-    return f"{text} {that} is {_difference(ours.gain)}."
+    return f"{text} {that} is {difference(ours.gain)}."
 
 
 def _across_loads(points: Sequence[LoadPoint], subject: str) -> list[str]:
@@ -153,7 +153,7 @@ def _rivals(points: Sequence[LoadPoint], rate: float, ours: LoadPoint) -> list[s
         word = "strongest rival" if attained(best) <= attained(ours) else "best policy there"
         gain = gain_over(ours, best)
         text = f"The {word} is {best.policy}, with {_percent(best)}"
-        texts.append(text + (f"; {ours.policy} has {_difference(gain)}." if gain else "."))
+        texts.append(text + (f"; {ours.policy} has {difference(gain)}." if gain else "."))
         tuned = next((point for point in rivals if point.policy == TUNED), None)
         if tuned is not None and tuned is not best:
             texts.append(
@@ -166,7 +166,8 @@ def _at(points: Sequence[LoadPoint], rate: float, policy: str) -> LoadPoint | No
     return next((p for p in points if p.rate_scale == rate and p.policy == policy), None)
 
 
-def _difference(gain: Interval) -> str:
+def difference(gain: Interval) -> str:
+    """Of two attainments, called one only when its interval leaves zero out."""
     points, low, high = (100 * value for value in (gain.mean, gain.low, gain.high))
     if not gain.excludes_zero:
         return (

@@ -6,7 +6,6 @@ PNG files. With several scenarios in one folder the PNG names carry a number.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,7 +13,13 @@ from pathlib import Path
 from scorpio.files import write_atomic
 from workloads.report.figure_style import Plot, narrow
 from workloads.report.findings import findings, focus_rate, load_text, reservations
-from workloads.report.page_style import CSS, NARROW_PX
+from workloads.report.page_parts import (
+    care_html,
+    figure_html,
+    findings_html,
+    row_html,
+    whole_page,
+)
 from workloads.report.plots_detail import class_plot, outcome_plot
 from workloads.report.plots_forecast import forecast_plots
 from workloads.report.plots_latency import latency_plot
@@ -90,7 +95,16 @@ def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
     if comparison.failures:
         sections.append(_failures_html(comparison))
     path = comparison.out_dir / "report.html"
-    write_atomic(path, _page(sections, command))
+    write_atomic(
+        path,
+        whole_page(
+            "Scorpio: are promises kept?",
+            "Which scheduling policy keeps its latency promises?",
+            sections,
+            _TERMS,
+            command,
+        ),
+    )
     return path
 
 
@@ -113,19 +127,6 @@ def scenario_plots(points: Sequence[LoadPoint], forecasts: bool = True) -> list[
     return plots if timeline is None else [*plots, timeline]
 
 
-def _page(sections: Sequence[str], command: str | None) -> str:
-    terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _TERMS.items())
-    made = f"<h2>How this was made</h2><p><code>{escape(command)}</code></p>" if command else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Scorpio: are promises kept?</title><style>{CSS}</style></head><body>"
-        "<h1>Which scheduling policy keeps its latency promises?</h1>"
-        + "".join(sections)
-        + f"<h2>Words used</h2><dl>{terms}</dl>{made}</body></html>\n"
-    )
-
-
 def _scenario_html(
     scenario: Scenario,
     points: Sequence[LoadPoint],
@@ -135,20 +136,16 @@ def _scenario_html(
     care = reservations(points)
     parts = [
         f'<p class="sub">{escape(scenario_title(scenario))}</p>',
-        '<ul class="findings">',
-        *(f"<li>{escape(text)}</li>" for text in findings(points)),
-        "</ul>",
+        findings_html(findings(points)),
     ]
     by_name = {plot.name: plot for plot in plots}
 
     def figures(*names: str) -> list[str]:
-        return [_figure_html(by_name[n], small.get(n)) for n in names if n in by_name]
+        return [figure_html(by_name[n], small.get(n)) for n in names if n in by_name]
 
     parts += figures("attainment", "goodput")
     parts += ["<h2>The numbers</h2>", _main_table(points)]
-    if care:
-        items = "".join(f"<li>{escape(text)}</li>" for text in care)
-        parts.append(f'<h2>Read with care</h2><ul class="care">{items}</ul>')
+    parts.append(care_html("Read with care", care))
     if "outcomes" in by_name:
         where = load_text(next(p for p in points if p.rate_scale == focus_rate(points)))
         parts.append(f"<h2>A closer look at {escape(where)}</h2>")
@@ -167,30 +164,13 @@ def _failures_html(comparison: Comparison) -> str:
         f"{key.policy} at ×{key.load.rate_scale:g}, seed {key.load.seed}: {error}"
         for key, error in comparison.failures
     ]
-    items = "".join(f"<li>{escape(text)}</li>" for text in told)
-    return f'<h2>Runs that failed, and are not in any number</h2><ul class="care">{items}</ul>'
-
-
-def _figure_html(plot: Plot, small: Plot | None) -> str:
-    """small: the same for a narrow screen; without it the figure is moved about there."""
-    caption = escape(plot.caption)
-    image = f'<img src="{_data(plot)}" alt="{caption}">'
-    if small is None:
-        shown = f'<div class="scroll">{image}</div>'
-    else:
-        source = f'<source media="(max-width:{NARROW_PX}px)" srcset="{_data(small)}">'
-        shown = f"<picture>{source}{image}</picture>"
-    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
-
-
-def _data(plot: Plot) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(plot.svg).decode()}"
+    return care_html("Runs that failed, and are not in any number", told)
 
 
 def _main_table(points: Sequence[LoadPoint]) -> str:
     columns = shown_columns(points)
     left = ("policy",)
-    rows = [_row([HEADINGS[name] for name in columns], columns, left, tag="th")]
+    rows = [row_html([HEADINGS[name] for name in columns], columns, left, tag="th")]
     for load in blocks(points):
         where = escape(load_text(load[0]))
         rows.append(f'<tr class="load"><td class="left" colspan="{len(columns)}">{where}</td></tr>')
@@ -198,7 +178,7 @@ def _main_table(points: Sequence[LoadPoint]) -> str:
         for point in load:
             cells = row_cells(point)
             marks = ["best"] if point is best else []
-            rows.append(_row([cells[name] for name in columns], columns, left, marks))
+            rows.append(row_html([cells[name] for name in columns], columns, left, marks))
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
@@ -211,7 +191,7 @@ _CLASS_COLUMNS = (
 def _class_table(points: Sequence[LoadPoint]) -> str:
     """Latency percentiles per class; of the first valid run of each point."""
     left = ("load", "policy", "class")
-    rows = [_row(_CLASS_COLUMNS, _CLASS_COLUMNS, left, tag="th")]
+    rows = [row_html(_CLASS_COLUMNS, _CLASS_COLUMNS, left, tag="th")]
     for point in points:
         for run in point.runs[:1]:
             for name, entry in run.summary.by_class.items():
@@ -227,7 +207,7 @@ def _class_table(points: Sequence[LoadPoint]) -> str:
                     f"{100 * _late(entry) / entry.sent:.1f}",
                     *(NONE if value is None else f"{value:,.0f}" for value in latencies),
                 ]
-                rows.append(_row(cells, _CLASS_COLUMNS, left))
+                rows.append(row_html(cells, _CLASS_COLUMNS, left))
     return (
         "<details><summary>Every class, load and policy: counts and latency percentiles"
         " (first run of each)</summary>"
@@ -238,17 +218,3 @@ def _class_table(points: Sequence[LoadPoint]) -> str:
 def _late(entry: ClassSummary) -> int:
     """Let in and served, but not as promised: the false admits."""
     return entry.sent - entry.good - entry.rejected - entry.failed
-
-
-def _row(
-    cells: Sequence[str],
-    columns: Sequence[str],
-    left: Sequence[str],
-    marks: Sequence[str] = (),
-    tag: str = "td",
-) -> str:
-    inner = "".join(
-        f"<{tag}{' class=left' if name in left else ''}>{escape(text)}</{tag}>"
-        for name, text in zip(columns, cells, strict=True)
-    )
-    return f'<tr class="{" ".join(marks)}">{inner}</tr>'

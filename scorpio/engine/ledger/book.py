@@ -24,6 +24,8 @@ from scorpio.engine.ledger.salt import ledger_salt
 from scorpio.engine.ledger.writer import LedgerWriter
 from scorpio.engine.record.outcomes import missed
 from scorpio.engine.view.request_facts import final_state
+from scorpio.ledger.entry import ShadowWord
+from scorpio.ledger.facts import Facts
 from scorpio.settings import ScorpioSettings
 
 _MIB = 1 << 20
@@ -48,6 +50,11 @@ class Ledger:
     def ids(self) -> set[str]:
         """Requests of which something is noted."""
         return set(self._notes)
+
+    def describe(self, facts: Facts) -> None:
+        """The engine as it is from here on."""
+        if self._writer is not None:
+            self._writer.begin(facts.to_line())
 
     def arrived(self, view: RequestView, request: Request, scheduler: AsyncScheduler) -> None:
         """A new request, before it is queued."""
@@ -117,13 +124,15 @@ class Ledger:
             if note is not None:
                 note.rejection, note.policy = rejection, policy
 
-    def ended(self, request: Request, view: RequestView, now_s: float) -> None:
+    def ended(
+        self, request: Request, view: RequestView, now_s: float, shadow: ShadowWord | None = None
+    ) -> None:
         """It leaves the engine: its line is queued. view: as last known."""
         note = self._notes.pop(request.request_id, None)
         if note is None or self._writer is None:
             return
         state, note.output_tokens = final_state(request), request.num_output_tokens
-        note.view, note.ended_s = view, now_s
+        note.view, note.ended_s, note.shadow = view, now_s, shadow
         if state is FinalState.FINISHED and note.output_tokens:
             note.last_came(now_s)
             note.missed = missed(view, note.first_token_s, now_s, note.output_tokens)

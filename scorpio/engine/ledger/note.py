@@ -9,7 +9,7 @@ from scorpio import __version__
 from scorpio.core.plan import Forecast, Rejection
 from scorpio.core.request import RequestView
 from scorpio.engine.ledger.blocks import Picked, salted
-from scorpio.ledger.entry import Entry, Verdict
+from scorpio.ledger.entry import Entry, ShadowWord, Verdict
 from scorpio.ledger.ids import hashed, ledger_id
 
 _NAN = math.nan
@@ -46,6 +46,7 @@ class Note:
     outcome: str = ""
     finish_reason: str = ""
     missed: tuple[str, ...] = ()
+    shadow: ShadowWord | None = None
 
     def last_came(self, now_s: float) -> None:
         """Its last token, which may be the first."""
@@ -107,6 +108,7 @@ def entry_from(note: Note, engine: int, salt: bytes) -> Entry:
         finish_reason=note.finish_reason,
         missed=note.missed,
         blocks=salted(note.blocks, salt),
+        shadow=note.shadow,
     )
 
 

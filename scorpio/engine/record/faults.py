@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from vllm.logger import init_logger
 
 logger = init_logger("vllm.scorpio")
-POLICY, MONITORING = "policy", "monitoring"
+POLICY, MONITORING, SHADOW = "policy", "monitoring", "shadow"
 _MOST_KINDS = 64
 _WHAT = {
     POLICY: "Policy failed; such steps are stock FCFS",
     MONITORING: "Monitoring failed; no decision depends on it",
+    SHADOW: "The shadow failed; it decides nothing",
 }
 
 _OPENED = "Failed %d times within %.0f s: done without for %.0f s"
@@ -38,7 +39,7 @@ class Faults:
     def __init__(self, wall_s: Callable[[], float]) -> None:
         self._wall_s = wall_s
         self._kinds: dict[str, _Kind] = {}
-        self.counts = {POLICY: 0, MONITORING: 0}
+        self.counts = {POLICY: 0, MONITORING: 0, SHADOW: 0}
 
     def note(self, part: str, error: Exception) -> None:
         """One more; logged when it is the first of its kind."""

@@ -18,8 +18,9 @@ from scorpio.versions import installed_vllm, minor
 
 FLAGS = Path(__file__).parent / "vllm_flags.json"  # `python -m tests.server.flags` writes it
 OWN = (
-    *("--policy", "--policy-option", "--slo-config", "--latency", "--profile-mismatch"),
-    *("--length-model", "--unsupported", "--run-dir", "--replicas", "--router", "--ray-address"),
+    *("--policy", "--policy-option", "--shadow", "--shadow-option", "--slo-config", "--latency"),
+    *("--profile-mismatch", "--length-model", "--unsupported", "--run-dir"),
+    *("--replicas", "--router", "--ray-address"),
 )
 DEFAULT_PORT = 8000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from scorpio.server.vllm_api import engine_facts_of_args
 from scorpio.versions import installed_vllm
 
 Say = Callable[[str], None]
+PROFILE_SETTINGS = ("latency", "latency_facts")
 REFUSE, WARN = "refuse", "warn"
 
 
@@ -29,6 +30,20 @@ class ChosenProfile:
     def read(cls, path: Path, given: bool) -> ChosenProfile:
         """Raises ProfileFileError."""
         return cls(path, read_profile(path), given)
+
+    def settings(self) -> dict[str, Any]:
+        """PROFILE_SETTINGS, as `ScorpioSettings` has them."""
+        fit = self.file.fit.get("mixed_form")
+        error = fit["all"]["mape"] if isinstance(fit, Mapping) else None
+        return {
+            "latency": self.file.profile.to_dict(),
+            "latency_facts": {
+                "created": self.file.created,
+                "model": self.file.model,
+                "machine": self.file.machine.cpu,
+                **({} if error is None else {"step_error": f"{error:.1%}"}),
+            },
+        }
 
     def fits(self, args: Any, on_mismatch: str, say: Say) -> bool:
         """False when it must not be used: a cached one of another model. Says what differs.

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
 from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.launch.auto_profile import AUTO, OFF, AutoProfile
 from scorpio.server.launch.follow import follow_parent
 from scorpio.server.launch.mistakes import ServeError, check_early
-from scorpio.server.launch.profile_check import REFUSE, ChosenProfile
+from scorpio.server.launch.profile_check import PROFILE_SETTINGS, REFUSE, ChosenProfile
 from scorpio.server.launch.serve_args import (
     build_args,
     default_env,
@@ -44,31 +45,28 @@ def serve(
     model: str,
     vllm_args: Sequence[str] = (),
     *,
-    policy: str | None = None,
-    policy_options: Mapping[str, float] | None = None,
     slo_config: Path | None = None,
     latency: Path | None = None,
     length_model: str | None = None,
-    unsupported: str | None = None,
-    canary: float | None = None,
     run_dir: Path | None = None,
     profile_mismatch: str = REFUSE,
+    profile: str = OFF,
     say: Say | None = None,
+    **settings: Any,
 ) -> None:
     """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
 
     The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
     model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
     vllm_args: any arguments of vLLM's server, passed on as they are.
-    policy: a name of `scorpio.core.registry.policy_names()`; None = the settings' default.
     slo_config: TOML file, see scorpio/server/accounts/slo_config.py.
     latency: a file of `scorpio profile`; None = this machine's cached one, if any.
     length_model: a directory of `scorpio train-length`, a name of `shipped.SHIPPED`, or "none";
         None = the one that was trained for this model, if any.
     profile_mismatch: "refuse" or "warn", when the latency profile is of another model.
-    unsupported: "refuse" or "passthrough", for a feature that Scorpio does not support.
-    canary: the share of requests that the policy decides on (scorpio/engine/canary.py).
+    profile: "auto" = an engine of which there is none is measured beside its requests; "off".
     run_dir: of the control and status files; None = a fresh directory, removed at the end.
+    settings: other ones of `ScorpioSettings`; None = as they are there.
 
     Raises:
         ServeError: it cannot be started as asked (one line, nothing was started).
@@ -82,24 +80,35 @@ def serve(
         follow_parent()
         cpu = is_cpu_build()
         try:
-            scorpio = {} if slo_config is None else _told_engine(slo_config)
-            model_path = str(resolve_model(model))
-            scorpio |= _given(policy=policy, unsupported=unsupported, canary=canary)
-            scorpio |= _given(policy_options=policy_options and dict(policy_options))
+            scorpio, model_path = _told_engine(slo_config), str(resolve_model(model))
+            scorpio |= {name: value for name, value in settings.items() if value not in (None, {})}
             scorpio |= _length(length_model, model, tell)
-            profile = _profile(latency, model, model_path, tell)
-            if profile is not None:
-                scorpio["latency"] = profile.file.profile.to_dict()
+            measured = _profile(latency, model, model_path, tell)
+            scorpio |= {} if measured is None else measured.settings()
         except (SettingsError, ProfileFileError, LengthArtifactError) as error:
             raise ServeError(str(error)) from None
         # Before vLLM is imported: huggingface_hub reads its variables once.
         env = default_env(model_path, cpu, os.environ)
         scorpio["run_dir"] = _told(directory, tell) if run_dir is None else str(directory)
         args = build_args(model, model_path, vllm_args, scorpio, cpu)
-        if profile is not None and not profile.fits(args, profile_mismatch, tell):
-            del args.additional_config[CONFIG_KEY]["latency"]
+        if measured is not None and not measured.fits(args, profile_mismatch, tell):
+            measured = None
+            for name in PROFILE_SETTINGS:
+                del args.additional_config[CONFIG_KEY][name]
+        if measured is None and profile == AUTO:
+            _measure(args, directory if run_dir is None else run_dir, model, tell)
         _tell_defaults(describe_defaults(args, env, cpu), tell)
         run_openai_server(args)
+
+
+def _measure(args: Any, run_dir: Path, model: str, tell: Say) -> None:
+    if args.api_key or args.ssl_certfile or args.uds:
+        tell(
+            "--profile auto: not with API keys of vLLM, TLS or a socket file; run `scorpio profile`"
+        )
+        return
+    out = cached_profile_path(cache_dir(), model, this_machine())
+    AutoProfile(f"http://127.0.0.1:{args.port}", run_dir, model, out, tell).start()
 
 
 def _tell_defaults(chosen: str, tell: Say) -> None:
@@ -107,16 +116,13 @@ def _tell_defaults(chosen: str, tell: Say) -> None:
         tell(f"defaults for this machine: {chosen}")
 
 
-def _told_engine(path: Path) -> dict[str, Any]:
+def _told_engine(path: Path | None) -> dict[str, Any]:
     """Of the SLO file: all but its tenants, whose keys no other process and no log needs."""
+    if path is None:
+        return {}
     table = read_slo_config(path)
     shown = {name: value for name, value in table.items() if name != "tenants"}
     return {**shown, "slo_config": str(path.resolve())}
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    """Those that were."""
-    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _profile(given: Path | None, model: str, model_path: str, tell: Say) -> ChosenProfile | None:

@@ -28,6 +28,7 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "engines": len(server.status.engines),
         "policy": settings.policy,
         "policy_options": policy_options(settings.policy, settings.policy_options),
+        "shadow": settings.shadow or "none",
         "classes": {
             name: entry.model_dump(mode="json", exclude_none=True)
             for name, entry in sorted(settings.classes.items())
@@ -39,7 +40,7 @@ def in_force(server: ServerContext) -> dict[str, object]:
         else ("vLLM's own" if server.tokens else "none"),
         "latency_profile": "none: nothing is refused by prediction, until steps were seen"
         if latency is None
-        else str(latency.get("source", "given")),
+        else _profile(str(latency.get("source", "given")), settings.latency_facts),
         "length_model": settings.length_model or "none: lengths are learned from traffic",
         "unsupported": settings.unsupported,
         "canary": "all requests are under the policy"
@@ -52,6 +53,14 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "admin": "on" if has_token else f"off: {TOKEN_VARIABLE} is not set",
         "status_page": f"/scorpio/, {_open_to(settings.open_status_page, has_token)}",
     }
+
+
+def _profile(source: str, facts: Mapping[str, str]) -> str:
+    """Of what, how old, and how far off the steps that it was not fitted to."""
+    if not facts:
+        return source
+    told = [f"{name} {facts[name]}" for name in ("model", "machine", "step_error") if name in facts]
+    return f"{source}; measured {facts.get('created', 'at no known time')}: {', '.join(told)}"
 
 
 def _open_to(all_may: bool, has_token: bool) -> str:

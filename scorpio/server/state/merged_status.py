@@ -36,6 +36,9 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "last_unix_s": max,
     "p50": max,
     "p99": max,
+    "watching": min,  # the shadow
+    "off_because": max,  # "" when it is on
+    "cost_share": max,
 }
 
 _NAMED = ("by_class", "classes")  # by names that the operator has given, which mean nothing here

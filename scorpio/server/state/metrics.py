@@ -7,8 +7,7 @@ vLLM serves in each of its modes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import Counter
 from prometheus_client.core import (
@@ -20,15 +19,20 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from scorpio.channel import BREAKERS, BY_HAND, POLICY_ARM, SLACK_BOUNDS_S, STOCK_ARM
+from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, RejectReason
 from scorpio.server.context import ServerContext
 from scorpio.server.request.slo_headers import FIELDS
 from scorpio.server.state.loose import mapping, number
+from scorpio.server.state.policy_metrics import (
+    LABELS,
+    OfEngine,
+    canary_metrics,
+    off_metrics,
+    shadow_metrics,
+)
 
 METRICS_PATH = "/metrics"
-LABELS = ("model_name", "engine")
-_OfEngine = tuple[tuple[str, str], Mapping[str, Any]]  # values of LABELS, the engine's status
 
 MALFORMED = Counter(
     "scorpio_malformed_requests",
@@ -134,7 +138,7 @@ class EngineCollector(Collector):
         found = status.by_engine()
         engines = [((name, str(i)), found.get(i, {})) for i in status.engines]
         yield self._policy_info(engines)
-        yield from _off(engines)
+        yield from off_metrics(engines)
         yield from self._by_class(engines)
         steps = CounterMetricFamily(
             "scorpio_steps",
@@ -155,6 +159,7 @@ class EngineCollector(Collector):
             for base, state in engines:
                 gauge.add_metric(base, number(state.get(key)))
             yield gauge
+        yield from shadow_metrics(engines)
         yield _quantiles(
             "scorpio_schedule_duration_seconds",
             "Time spent planning a step, over the last steps under this policy.",
@@ -173,7 +178,7 @@ class EngineCollector(Collector):
                 [(base, mapping(state.get("forecast_error")).get(kind)) for base, state in engines],
             )
 
-    def _by_class(self, engines: Sequence[_OfEngine]) -> Iterator[Metric]:
+    def _by_class(self, engines: Sequence[OfEngine]) -> Iterator[Metric]:
         """The label set is the operator's: one value for each configured class, and one for
         requests that name none. Every series is there from the first scrape."""
         settings = self._server.settings
@@ -199,28 +204,10 @@ class EngineCollector(Collector):
             # no sum, hence no count: Prometheus has none for values below zero
             slack.add_metric(labels, _buckets(counts.get("ttft_slack")), None)
         yield slack
-        yield from self._canary(engines, names)
+        if settings.canary < 1.0:
+            yield from canary_metrics(engines, names)
 
-    def _canary(self, engines: Sequence[_OfEngine], names: Iterable[str]) -> Iterator[Metric]:
-        """Without a canary there is none."""
-        if self._server.settings.canary >= 1.0:
-            return
-        family = CounterMetricFamily(
-            "scorpio_canary_requests",
-            "Requests by whether the policy decided on them or they were served as stock.",
-            labels=(*LABELS, "arm", "slo_class", "outcome"),
-        )
-        for base, state in engines:
-            for arm in (POLICY_ARM, STOCK_ARM):
-                classes = mapping(mapping(state.get("canary")).get(arm))
-                for name in names:
-                    counts = mapping(classes.get(name))
-                    told = dict(mapping(counts.get("outcomes"))) | {"good": counts.get("good")}
-                    for outcome in (*(s.value for s in FinalState), "good"):
-                        family.add_metric((*base, arm, name, outcome), number(told.get(outcome)))
-        yield family
-
-    def _policy_info(self, engines: Sequence[_OfEngine]) -> Metric:
+    def _policy_info(self, engines: Sequence[OfEngine]) -> Metric:
         info = GaugeMetricFamily(
             "scorpio_policy_info", "The policy that is on.", labels=(*LABELS, "policy", "version")
         )
@@ -229,25 +216,6 @@ class EngineCollector(Collector):
             told = (policy, str(state.get("policy_version", "")))
             info.add_metric((*base, *(t.encode(errors="replace").decode() for t in told)), 1.0)
         return info
-
-
-def _off(engines: Sequence[_OfEngine]) -> Iterator[Metric]:
-    gauge = GaugeMetricFamily(
-        "scorpio_policy_off", "1 while the policy is off, by why.", labels=(*LABELS, "why")
-    )
-    opened = CounterMetricFamily(
-        "scorpio_breaker_opened",
-        "How often the policy was turned off by itself, by why.",
-        labels=(*LABELS, "why"),
-    )
-    for base, state in engines:
-        for why in (*BREAKERS, BY_HAND):
-            gauge.add_metric((*base, why), float(state.get("policy_off") == why))
-        for why in BREAKERS:
-            count = number(mapping(state.get("breakers_opened")).get(why))
-            opened.add_metric((*base, why), count)
-    yield gauge
-    yield opened
 
 
 def count_malformed(server: ServerContext, field: str) -> None:

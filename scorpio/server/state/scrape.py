@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scorpio.server.context import ServerContext
 from scorpio.server.state.length_metrics import LengthCollector
-from scorpio.server.state.metrics import LABELS, EngineCollector
+from scorpio.server.state.metrics import EngineCollector
+from scorpio.server.state.policy_metrics import LABELS
 from scorpio.server.state.tenant_metrics import BudgetCollector, TenantCollector
 
 
