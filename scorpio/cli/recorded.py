@@ -75,7 +75,10 @@ def shadow_report(
 
 
 def what_if(
-    run_dir: RunDir,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="--run-dir of the server, or a ledger file", show_default=False),
+    ] = None,
     trace: Annotated[
         str | None, typer.Option(help="other traffic than the ledger's: catalog name or file")
     ] = None,
@@ -102,6 +105,11 @@ def what_if(
 ) -> None:
     """What if the traffic or the engine were another? And how wrong was the twin on what came?"""
     with one_line_errors():
+        if run_dir is None:
+            raise UsageError(
+                "--run-dir: name the ledger of the server that is asked about: the twin is"
+                " calibrated from it, and says how wrong it was on what it holds"
+            )
         check_out(out)
         change = _change(rate, tighten, add_class or [], gpu, policy, engine_option)
         traffic = _traffic(_Asked(run_dir, last, recorded_gpu, None), "--recorded-gpu")

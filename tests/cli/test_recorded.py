@@ -160,6 +160,12 @@ def test_a_wrong_word_of_a_report(yesterday: Path, words: tuple[str, ...], said:
     assert len(stderr.splitlines()) == 1
 
 
+def test_a_trace_alone_says_nothing_of_its_engine() -> None:
+    code, _, stderr = run("what-if", "--trace", "mine.jsonl", "--rate", "1.3")
+    assert (code, len(stderr.splitlines())) == (2, 1)
+    assert "--run-dir: name the ledger of the server that is asked about" in stderr
+
+
 def test_a_ledger_that_is_empty_broken_or_old(tmp_path: Path) -> None:
     words = ("--run-dir", str(tmp_path))
     assert f"{tmp_path}: no ledger (ledger.jsonl)" in run("shadow-report", *words)[2]
