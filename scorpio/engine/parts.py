@@ -47,7 +47,7 @@ from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.serving_clock import ServingClock
 from scorpio.engine.view.sessions import RefusedSessions
 from scorpio.engine.view.tracker import Tracker
-from scorpio.settings import ScorpioSettings, load_settings
+from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
 _PASSTHROUGH = (
@@ -106,8 +106,8 @@ class SchedulerWithParts(AsyncScheduler):
         self._off = PolicyOff(settings)
         self._canary = Canary(settings.canary, settings.unnamed_class)
         self._look_breaker = Breaker(1, window_s, quiet_s)
-        faults = self._telemetry.faults
-        self._shadow = Shadow(settings, self._maker(settings), faults, lambda: self.now_s())
+        build = None if self._passthrough else self._switch.build
+        self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
         self._timer = StepTimer()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
@@ -192,13 +192,6 @@ class SchedulerWithParts(AsyncScheduler):
             chosen = (switch.policy.name, switch.options)
             facts = engine_facts(self, self._limits, self._settings, chosen, switch.profile)
             self._ledger.describe(facts)
-
-    def _maker(self, settings: ScorpioSettings) -> Callable[[], Policy] | None:
-        """Builds the shadow's policy; one that watches an engine without a picture sees nothing."""
-        name, options = settings.shadow, settings.shadow_options
-        if name is None or self._passthrough:
-            return None
-        return lambda: self._switch.build(name, options)
 
     def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
         """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when

@@ -243,8 +243,9 @@ class ScorpioScheduler(SchedulerWithParts):
             with self._telemetry.watched():
                 self._watch(sample)
             self._policy.observe(sample)
-            self._off.stepped(self.planning_s(), sample.duration_s, now_s)
             self._shadow.observe(sample)
+            own_s = max(self.planning_s() - self._shadow.took_s, 0.0)
+            self._off.stepped(own_s, sample.duration_s, now_s)
 
     def _watch(self, sample: StepSample) -> None:
         if self._switch.record_steps:
