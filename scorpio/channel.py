@@ -26,9 +26,15 @@ STEPS = "steps.jsonl"
 LEDGER = "ledger.jsonl"  # of engine 0 too; when it is full it becomes LEDGER_OLD
 LEDGER_OLD = "ledger.old.jsonl"
 LEDGER_SALT = "ledger.salt"
+OFF = "off"  # while it is there the policy is off
 RELOAD = "reload.json"  # written when one API process has read the SLO file again
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+# Why the policy is off, `policy_off` in the status: by itself for a while, or by the file OFF.
+ERRORS, OVERRUN, FORECASTS, BY_HAND = "errors", "overrun", "forecasts", "by_hand"
+BREAKERS = (ERRORS, OVERRUN, FORECASTS)
+# Who decides on a request while a canary is on, `canary` in the status.
+POLICY_ARM, STOCK_ARM = "policy", "stock"
 Stamp = tuple[int, int] | None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from scorpio import channel
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.registry import DEFAULT_POLICY, check_policy
 from scorpio.core.slo import MAX_SLO_MS, NO_SLO, Offer, OnMiss, Slo, SloBook, SloClass
@@ -113,6 +115,10 @@ class ScorpioSettings(BaseModel):
     breaker_limit: Whole = Field(default=20, ge=1)
     breaker_window_s: Number = Field(default=60.0, gt=0, allow_inf_nan=False)
     breaker_quiet_s: Number = Field(default=60.0, gt=0, allow_inf_nan=False)
+    most_overhead: Number = Field(default=0.05, ge=0, le=1, allow_inf_nan=False)
+    most_wrong_forecasts: Number = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
+    off_file: str | None = None
+    canary: Number = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
 
     @field_validator("policy", "shadow")
     @classmethod
@@ -168,6 +174,12 @@ class ScorpioSettings(BaseModel):
         has_tight = bool(self.tight_ttft_ms or self.tight_tpot_ms)
         check_tenants(self.tenants, frozenset(self.classes), self.default_class, has_tight)
         return self
+
+    def off_path(self) -> Path | None:
+        """While this file is there the policy is off; None: there is no place for one."""
+        if self.off_file is not None:
+            return Path(self.off_file)
+        return None if self.run_dir is None else Path(self.run_dir) / channel.OFF
 
     def slo_book(self) -> SloBook:
         """Named classes, the SLO of a request that names none, and what may be asked for."""

@@ -13,13 +13,14 @@ from typing import Annotated
 import typer
 
 from scorpio.cli.about import main_options, version
-from scorpio.cli.compare import BOTH, LIVE, TWIN, compare_in_twin, compare_on_server
+from scorpio.cli.compare import BOTH, LIVE, TWIN, Extras, compare_in_twin, compare_on_server
 from scorpio.cli.errors import one_line_errors
 from scorpio.cli.ledger import explain, record
 from scorpio.cli.length import collect_pairs, train_from_pairs
 from scorpio.cli.options import (
     BlockTokens,
     Columns,
+    Lengths,
     Mix,
     Model,
     OutDir,
@@ -35,16 +36,19 @@ from scorpio.cli.parse import (
     parse_seed,
     reading_of,
 )
+from scorpio.cli.plan_command import plan
 from scorpio.cli.profile import profile
 from scorpio.cli.recorded import shadow_report, what_if
 from scorpio.cli.serve import PASS_THROUGH, serve
 from scorpio.cli.slo_file import check_config, hash_key, reload
 from scorpio.cli.study import study
 from scorpio.cli.traces import convert, replay
+from scorpio.cli.tuning import Tune, TuneRows, TuneTrials, tune_spec
 from scorpio.cli.twin_options import (
     Clients,
     EngineOption,
     GiveUpS,
+    LogDecisions,
     Noise,
     PolicyOption,
     ProfileBias,
@@ -59,7 +63,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-LENGTH_HINTS = "none, oracle, trained, histogram, constant, adversarial, or a log error"
 
 
 def main() -> None:
@@ -96,10 +99,10 @@ def compare(
     spread_tick_s: SpreadTickS = 0.0,
     columns: Columns = None,
     bound: Annotated[bool, typer.Option("--bound", help="twin: the clairvoyant bound too")] = False,
-    tune: Annotated[bool, typer.Option(help="twin: tune fcfs-tuned to this workload")] = False,
-    lengths: Annotated[
-        str, typer.Option(help=f"twin: what policies know of lengths: {LENGTH_HINTS}")
-    ] = "0.6",
+    tune: Tune = None,
+    tune_rows: TuneRows = None,
+    tune_trials: TuneTrials = None,
+    lengths: Lengths = "0.6",
     workers: Annotated[int | None, typer.Option(min=1, help="twin: processes")] = None,
     model: Model = "smollm2",
     repeats: Annotated[int, typer.Option(min=1, help="live: runs per seed and policy")] = 2,
@@ -113,6 +116,7 @@ def compare(
     retries: Retries = 0,
     give_up_s: GiveUpS = None,
     clients: Clients = 0,
+    log_decisions: LogDecisions = False,
 ) -> None:
     """Serve one load under several policies and say which kept its promises."""
     with one_line_errors():
@@ -121,10 +125,12 @@ def compare(
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
+        extras = Extras(bound, tune_spec(tune, tune_rows, tune_trials), log_decisions)
         if engine == TWIN:
-            compare_in_twin(load, gpu, bound, tune, lengths, workers, options)
+            compare_in_twin(load, gpu, lengths, workers, options, extras)
             return
         options.refuse_beside(engine)
+        extras.refuse_beside(engine)
         if engine == LIVE:
             from scorpio.live.publish import require_answers
 
@@ -135,49 +141,18 @@ def compare(
             compare_on_both(load, model, repeats, latency, workers)
 
 
-@app.command()
-def plan(
-    trace: Trace,
-    gpu: Annotated[str, typer.Option(help="a GPU name or a latency.json")],
-    out: OutDir = Path("out/plan"),
-    target: Annotated[
-        str, typer.Option(help="good ones in %: of all requests, or as chat=95,agent=90")
-    ] = "95",
-    policy: Annotated[
-        str, typer.Option(metavar="NAME[,NAME...]", help="policies to plan for")
-    ] = "fcfs,fcfs-tuned,scorpio",
-    rows: Rows = None,
-    mix: Mix = None,
-    rate_scale: Annotated[str, typer.Option(metavar="X", help="arrival rates")] = "1",
-    seed: Annotated[str, typer.Option(metavar="N[,N...]", help="seeds")] = "0",
-    time_unit: TimeUnit = None,
-    block_tokens: BlockTokens = None,
-    spread_tick_s: SpreadTickS = 0.0,
-    columns: Columns = None,
-    lengths: Annotated[
-        str, typer.Option(help=f"what policies know of lengths: {LENGTH_HINTS}")
-    ] = "0.6",
-    max_replicas: Annotated[int, typer.Option(help="where to stop looking")] = 64,
-    draws: Annotated[
-        int, typer.Option(metavar="N", help="times that traffic is tried: the trace, then others")
-    ] = 5,
-    what: Annotated[
-        str | None, typer.Option(metavar="tpot.CLASS=MS,...", help="and with this SLO instead?")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes")] = None,
-) -> None:
-    """How many replicas does this load need? The smallest sufficient fleet per policy."""
-    with one_line_errors():
-        from scorpio.cli.plan import fleet_size_in_twin
-
-        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
-        load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
-        fleet_size_in_twin(load, gpu, lengths, workers, target, max_replicas, draws, what)
+app.command()(plan)
 
 
 @app.command()
 def calibrate(
-    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    logs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LOG...",
+            help="vllm bench serve --save-detailed, records, a log, or scrapes of /metrics",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="file to write, for --gpu")] = Path("gpu.json"),
     base: Annotated[
         str | None, typer.Option(help="built-in GPU to start from; the nearest")
@@ -190,12 +165,14 @@ def calibrate(
     with one_line_errors():
         from scorpio.cli.fidelity import calibrate_to
 
-        calibrate_to(log, out, base, free, fitted_share, kv_blocks)
+        calibrate_to(logs, out, base, free, fitted_share, kv_blocks)
 
 
 @app.command()
 def fidelity(
-    log: Annotated[Path, typer.Argument(help="requests of a vLLM server, one JSON object a line")],
+    log: Annotated[
+        Path, typer.Argument(help="vllm bench serve --save-detailed, records, or a log")
+    ],
     gpu: Annotated[str, typer.Option(help="the GPU it ran on: a name or a latency.json")],
     fitted_share: Annotated[float, typer.Option(help="part of the log the gap is fitted on")] = 1
     / 3,

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scorpio.cli.errors import UsageError
 from scorpio.cli.parse import check_policies, command_line
+from scorpio.cli.tuning import print_tuning
 from scorpio.cli.twin_options import BY_DEFAULT, TwinOptions
 from scorpio.cli.wanted import Wanted
 
 if TYPE_CHECKING:
     from scorpio.live.ab import Load
     from scorpio.studies.compare_spec import CompareSpec
+    from scorpio.studies.tuning_space import TuneSpec
     from workloads.results.summary import Comparison
 
 TWIN, LIVE, BOTH = "twin", "live", "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a comparison in the twin does beside its runs: the bound, tuning, a log of decisions."""
+
+    bound: bool = False
+    tune: TuneSpec | None = None
+    log_decisions: bool = False
+
+    def refuse_beside(self, engine: str) -> None:
+        """A real engine is neither tuned nor asked why. Raises UsageError."""
+        if self.log_decisions:
+            raise UsageError(
+                f"--log-decisions is of --engine twin, not {engine}: a server keeps a ledger;"
+                " scorpio explain ID --run-dir DIR"
+            )
+        if self.tune is not None:
+            raise UsageError(
+                f"--tune is of --engine twin, not {engine}: tune there, then say"
+                " --policy-option to the server"
+            )
+
+
+NO_EXTRAS = Extras()
 
 
 def say_what_was_read(wanted: Wanted) -> None:
@@ -32,17 +60,16 @@ def say_what_was_read(wanted: Wanted) -> None:
 def compare_in_twin(
     wanted: Wanted,
     gpu: str | None,
-    bound: bool,
-    tune: bool,
     lengths: str,
     workers: int | None,
     options: TwinOptions = BY_DEFAULT,
+    extras: Extras = NO_EXTRAS,
 ) -> None:
     """Virtual time, vLLM's real scheduler. Raises UsageError, WorkloadError and NotAllAnswered."""
     from scorpio.studies.manifest import check_directory, manifest_of
 
     spec = twin_spec(wanted, gpu, lengths, workers, options, tell=False)
-    spec = replace(spec, bound=bound, tune=tune)
+    spec = replace(spec, bound=extras.bound, tune=extras.tune, log_decisions=extras.log_decisions)
     spec.check()
     manifest = manifest_of(spec)
     check_directory(wanted.out, manifest)
@@ -53,6 +80,8 @@ def compare_in_twin(
     with progress_bar("twin") as progress:
         comparison = run_compare(spec, progress, manifest)
     print_tables(comparison.points())
+    if extras.tune is not None:
+        print_tuning(wanted.out)
     print(wanted.out / "report.html")
     require_all(comparison)
 

@@ -21,7 +21,7 @@ _TABLE = {
     ("workloads.errors", "NoFleetFound"): INCOMPLETE,
     ("workloads.replay.run", "ServerUnreachable"): FAILED,
     ("scorpio.ledger.files", "LedgerError"): USAGE,
-    ("scorpio.server.mistakes", "ServeError"): USAGE,
+    ("scorpio.server.launch.mistakes", "ServeError"): USAGE,
     ("scorpio.server.vllm_api", "EngineDiedError"): FAILED,
     ("scorpio.settings", "SettingsError"): USAGE,
     ("scorpio.fleet.on_ray", "NoRayError"): USAGE,

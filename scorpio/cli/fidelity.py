@@ -12,15 +12,14 @@ from scorpio.cli.parse import command_line, one_of
 from scorpio.cli.table import plain_table
 
 if TYPE_CHECKING:
-    from scorpio.twin.fidelity.log_report import LogCase
+    from scorpio.twin.fidelity.side_by_side import LogCase
 
 
 def calibrate_to(
-    log: Path, out: Path, base: str | None, free: str, share: float, blocks: int | None
+    logs: Sequence[Path], out: Path, base: str | None, free: str, share: float, blocks: int | None
 ) -> None:
     """Fit, examine, write, print. Raises UsageError and WorkloadError."""
-    from scorpio.twin.fidelity.calibrate import Free
-    from scorpio.twin.fidelity.log_report import built_in, calibrate_log
+    from scorpio.twin.gpu.scaling import Free
     from scorpio.twin.gpu.step_models import BUILT_IN
 
     if base is not None:
@@ -29,20 +28,69 @@ def calibrate_to(
     _check_share(share)
     if blocks is not None and blocks < 2:
         raise UsageError(f"--kv-blocks must be >= 2, got {blocks}")
-    found, cases = calibrate_log(log, out, built_in(base), free, share, blocks)  # type: ignore[arg-type]
+    from scorpio.twin.fidelity.logs import is_scrape
+
+    if is_scrape(logs[0]):
+        if base is None:
+            raise UsageError(
+                "--base: a scrape of /metrics tells one speed, not which GPU it is of; name the"
+                f" nearest: {', '.join(sorted(BUILT_IN))}"
+            )
+        _by_scrapes(logs, out, base, free, share, blocks)
+    elif len(logs) > 1:
+        raise UsageError(f"{logs[1]}: one log at a time; several files are for scrapes of /metrics")
+    else:
+        _by_log(logs[0], out, base, free, share, blocks)
+    print(f"wrote {out}: scorpio compare --engine twin --gpu {out} ...")
+
+
+def _by_log(
+    log: Path, out: Path, base: str | None, free: str, share: float, blocks: int | None
+) -> None:
+    from scorpio.cli.compare import progress_bar
+    from scorpio.twin.fidelity.logs import read_log
+
+    read = read_log(log)  # what is wrong with it is told before vLLM is loaded
+    from scorpio.twin.fidelity.log_report import built_in, calibrate_log
+
+    with progress_bar("calibrate") as tell:
+        found, cases = calibrate_log(
+            read, out, built_in(base), free, share, blocks, tell  # type: ignore[arg-type]
+        )  # fmt: skip
     print(f"nearest built-in model: {found.base}; free: {found.free}")
     _print(cases)
-    print(f"wrote {out}: scorpio compare --engine twin --gpu {out} ...")
+
+
+def _by_scrapes(
+    paths: Sequence[Path], out: Path, base: str, free: str, share: float, blocks: int | None
+) -> None:
+    from scorpio.twin.fidelity.scrape_fit import DEFAULT_BUDGET, calibrate_scrapes
+    from scorpio.twin.gpu.step_models import BUILT_IN
+
+    found, cases = calibrate_scrapes(
+        paths, out, BUILT_IN[base], free, share, blocks  # type: ignore[arg-type]
+    )  # fmt: skip
+    print(f"built-in model: {found.base}; free: {found.free}, x{found.factor:.3f}")
+    print(
+        "means between scrapes alone: how memory and compute compare, TTFT and the tail are the"
+        f" base's own; steps are taken for {DEFAULT_BUDGET} tokens at most"
+    )
+    _print(cases)
 
 
 def print_fidelity(log: Path, gpu: str, share: float, out: Path | None) -> None:
     """The fitted gap, tested on the rest, and the published ones. Raises WorkloadError."""
+    from scorpio.cli.compare import progress_bar
     from scorpio.files import write_atomic
-    from scorpio.twin.fidelity.log_report import log_fidelity
+    from scorpio.twin.fidelity.logs import read_log
     from scorpio.twin.gpu.file import gpu_model
 
     _check_share(share)
-    cases = log_fidelity(log, gpu_model(gpu), share)
+    model, read = gpu_model(gpu), read_log(log)
+    from scorpio.twin.fidelity.log_report import log_fidelity
+
+    with progress_bar("fidelity") as tell:
+        cases = log_fidelity(read, model, share, tell)
     _print(cases)
     if out is not None:
         content = {"command": command_line(), "cases": [case.to_dict() for case in cases]}

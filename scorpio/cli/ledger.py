@@ -3,27 +3,70 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scorpio.cli.errors import UsageError, one_line_errors
 
+if TYPE_CHECKING:
+    from scorpio.ledger.compared import Choice
+
 RunDir = Annotated[Path, typer.Option(help="--run-dir of the server, or a ledger file")]
 
 
 def explain(
-    request_id: Annotated[str, typer.Argument(help="of an answer or a 429; its beginning will do")],
-    run_dir: RunDir,
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR", help="of a comparison or a server; or the id, with --run-dir"
+        ),
+    ],
+    request: Annotated[
+        str | None, typer.Argument(metavar="REQUEST", help="its number in a comparison; its id")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="DIR, said as an option: of a server, or a ledger file")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="of a comparison with several")] = None,
+    rate_scale: Annotated[float | None, typer.Option(help="of a comparison with several")] = None,
+    seed: Annotated[int | None, typer.Option(help="of a comparison with several")] = None,
 ) -> None:
     """Why did a request wait, why was it refused, why was it late? docs/ledger.md"""
     with one_line_errors():
-        from scorpio.ledger.files import read_ledger
-        from scorpio.ledger.find import find
-        from scorpio.ledger.sentences import explain as sentences
+        if (request is None) == (run_dir is None):
+            raise UsageError(
+                "say where and which: explain DIR REQUEST, or explain ID --run-dir DIR"
+            )
+        where = run_dir if run_dir is not None else Path(place)
+        which = request if request is not None else place
+        from scorpio.ledger.compared import Choice, is_comparison
 
-        for number, entry in enumerate(find(read_ledger(run_dir), request_id)):
-            print("\n".join(["", *sentences(entry)] if number else sentences(entry)))
+        choice = Choice(policy, rate_scale, seed)
+        if is_comparison(where):
+            told = _decided(where, which, choice)
+        elif choice != Choice():
+            raise UsageError(
+                f"--policy, --rate-scale and --seed choose a run of a comparison; {where} is none"
+            )
+        else:
+            told = _served(where, which)
+        print("\n\n".join("\n".join(lines) for lines in told))
+
+
+def _decided(where: Path, which: str, choice: Choice) -> list[list[str]]:
+    from scorpio.ledger.compared import decisions_in
+    from scorpio.ledger.instead import explain_decision
+
+    return [explain_decision(decision) for decision in decisions_in(where, which, choice)]
+
+
+def _served(where: Path, which: str) -> list[list[str]]:
+    from scorpio.ledger.files import read_ledger
+    from scorpio.ledger.find import find
+    from scorpio.ledger.sentences import explain as sentences
+
+    return [sentences(entry) for entry in find(read_ledger(where), which)]
 
 
 def record(

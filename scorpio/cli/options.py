@@ -21,6 +21,13 @@ TimeUnit = Annotated[
 BlockTokens = Annotated[
     int | None, typer.Option(metavar="N", help="tokens to a hash id; as its kind says")
 ]
+Lengths = Annotated[
+    str,
+    typer.Option(
+        help="twin: what policies know of lengths: none, oracle, trained, histogram, constant,"
+        " adversarial, or a log error"
+    ),
+]
 Columns = Annotated[
     str | None,
     typer.Option("--map", metavar="NAME=COLUMN,...", help="names of a trace file's own columns"),

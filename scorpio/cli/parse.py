@@ -61,7 +61,7 @@ def check_options(
 def check_shadow(
     policy: str | None,
     shadow: str | None,
-    options: Mapping[str, Mapping[str, float]],
+    options: Mapping[str, Mapping[str, float] | None],
     vllm_args: Iterable[str],
 ) -> None:
     """Raises UsageError on a shadow that has nothing to say, or an option that it does not take.
@@ -73,7 +73,7 @@ def check_shadow(
     named_elsewhere = policy is None and any(a.startswith(_SETTINGS_ARGS) for a in vllm_args)
     serving = "" if named_elsewhere else policy or DEFAULT_POLICY
     try:
-        check(serving, options["policy_options"], shadow, options["shadow_options"])
+        check(serving, options["policy_options"] or {}, shadow, options["shadow_options"] or {})
     except ValueError as error:
         raise UsageError(f"--shadow: {error}") from None
 

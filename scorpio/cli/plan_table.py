@@ -23,7 +23,11 @@ def answer_table(plans: Sequence[FleetCurve], limit: int) -> Table:
     table = plain_table(None, ["policy"], headings)
     for plan in by_need(plans):
         shown = plan.best
-        count = f"> {limit}, best {shown.replicas}" if plan.needed is None else str(shown.replicas)
+        count = (
+            str(shown.replicas) if plan.needed is not None else f"> {limit}, best {shown.replicas}"
+        )
+        if plan.out_of_reach:
+            count = f"no number, shown {shown.replicas}"
         table.add_row(plan.policy, count, *_cells(plan, shown))
         fewer = plan.at(shown.replicas - 1) if plan.needed is not None else None
         if fewer is not None:
@@ -56,6 +60,8 @@ def answer_lines(plans: Sequence[FleetCurve]) -> Iterator[str]:
     """Sentences: too few by the mean alone, classes that the whole hides, windows that differ."""
     for plan in by_need(plans):
         by_mean, needed = plan.by_mean, plan.needed
+        if plan.out_of_reach:
+            yield _out_of_reach(plan)
         if by_mean is not None and (needed is None or by_mean.replicas < needed.replicas):
             yield (
                 f"{plan.policy}: with {_replicas(by_mean)} only the mean reaches the targets, the"
@@ -82,6 +88,19 @@ def difference_lines(
             before, after = (100 * p.attainment.mean for p in (plan.needed, same))
             text += f"; {_replicas(same)}: {before:.1f} % good become {after:.1f} %"
         yield text
+
+
+def _out_of_reach(plan: FleetCurve) -> str:
+    missed = [
+        f"{100 * found.mean:.1f} % of {name} are good (95 % interval {_share(found)[1]}), the"
+        f" target is {100 * plan.targets.shares[name]:g} %"
+        for name in plan.out_of_reach
+        for found in [plan.alone[name]]
+    ]
+    return (
+        f"{plan.policy}: no number of replicas is enough: of requests that have a replica to"
+        f" themselves {'; '.join(missed)}; more replicas were not tried"
+    )
 
 
 def _hidden(plan: FleetCurve) -> Iterator[str]:

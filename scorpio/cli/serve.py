@@ -21,6 +21,15 @@ from scorpio.cli.parse import (
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
 FLEET = "Several engines"
+PolicyOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
+]
+Unsupported = Annotated[
+    str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
+]
+Canary = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="share of the requests; the rest: stock")
+]
 Shadow = Annotated[
     str | None, typer.Option(help="a policy that watches and is not obeyed (docs/shadow.md)")
 ]
@@ -33,9 +42,7 @@ def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
     policy: Annotated[str | None, typer.Option(help=f"one of {POLICIES}; scorpio")] = None,
-    policy_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
-    ] = None,
+    policy_option: PolicyOption = None,
     shadow: Shadow = None,
     shadow_option: ShadowOption = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
@@ -46,9 +53,8 @@ def serve(
     length_model: Annotated[
         str | None, typer.Option(metavar="DIR", help="of `scorpio train-length`; smollm2, none")
     ] = None,
-    unsupported: Annotated[
-        str | None, typer.Option(help="features not supported: refuse, passthrough; refuse")
-    ] = None,
+    unsupported: Unsupported = None,
+    canary: Canary = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
@@ -67,36 +73,38 @@ def serve(
     with one_line_errors():
         options = _options(policy_option, shadow_option)
         check_policies([name for name in (policy, shadow) if name])
-        check_options(policy, options["policy_options"], context.args)
+        check_options(policy, options["policy_options"] or {}, context.args)
         check_shadow(policy, shadow, options, context.args)
         one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
         one_of("unsupported", unsupported or "refuse", ("refuse", "passthrough"))
         _only_with(replicas, run_dir, router, ray_address)
-        own: dict[str, Any] = {
+        each: dict[str, Any] = {
             "policy": policy,
             "shadow": shadow,
-            "latency": latency,
+            "latency": latency and latency.absolute(),
             "profile_mismatch": profile_mismatch,
             "length_model": length_model,
             "unsupported": unsupported,
+            "canary": canary,
         }
         if replicas is not None:
-            words = _given(own, policy_option, shadow_option)
-            asked = _asked(model, words, context.args, replicas, router, slo_config)
+            own = [*_typed(each), *(f"--policy-option={one}" for one in policy_option or [])]
+            own += [f"--shadow-option={one}" for one in shadow_option or []]
+            asked = _asked(model, own, context.args, replicas, router, slo_config)
             _serve_fleet(asked, context.args, ray_address)
             return
-        from scorpio.server.serve import serve as run_server
+        from scorpio.server.launch.serve import serve as run_server
 
-        own |= options
-        run_server(model, context.args, slo_config=slo_config, run_dir=run_dir, **own)
+        each |= {**options, "slo_config": slo_config, "run_dir": run_dir}
+        run_server(model, context.args, **each)
 
 
 def _options(
     policy_option: list[str] | None, shadow_option: list[str] | None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float] | None]:
     return {
-        "policy_options": option_values(policy_option or []),
-        "shadow_options": option_values(shadow_option or [], "shadow option"),
+        "policy_options": option_values(policy_option or []) or None,
+        "shadow_options": option_values(shadow_option or [], "shadow option") or None,
     }
 
 
@@ -110,17 +118,10 @@ def _only_with(
             raise UsageError(f"{name}: only with --replicas")
 
 
-def _given(
-    own: Mapping[str, object], policy_option: list[str] | None, shadow_option: list[str] | None
-) -> list[str]:
-    """As they are typed."""
-    known = {
-        f"--{name.replace('_', '-')}": value.absolute() if isinstance(value, Path) else value
-        for name, value in own.items()
-    }
-    words = [w for name, value in known.items() if value is not None for w in (name, str(value))]
-    words += [f"--policy-option={option}" for option in policy_option or []]
-    return words + [f"--shadow-option={option}" for option in shadow_option or []]
+def _typed(options: Mapping[str, object]) -> list[str]:
+    """As a person types them."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return [w for n, value in given.items() for w in (f"--{n.replace('_', '-')}", str(value))]
 
 
 def _asked(
@@ -132,7 +133,7 @@ def _asked(
     slo_config: Path | None,
 ) -> dict[str, object]:
     """Fields of `FleetSettings`."""
-    from scorpio.server.mistakes import values_of
+    from scorpio.server.launch.mistakes import values_of
 
     asked: dict[str, object] = {
         "model": model,
@@ -152,7 +153,7 @@ def _serve_fleet(
 ) -> None:
     from scorpio.fleet.command import LOCAL, serve_fleet
     from scorpio.fleet.settings import fleet_settings
-    from scorpio.server.mistakes import DEFAULT_PORT, check_early, values_of
+    from scorpio.server.launch.mistakes import DEFAULT_PORT, check_early, values_of
 
     settings = fleet_settings(asked)
     check_early(settings.model, vllm_args)

@@ -23,7 +23,7 @@ def check_config(
     file: Annotated[Path, typer.Argument(help="TOML file of `--slo-config`")],
 ) -> None:
     """Check an SLO file and say what it would put in force; exit code 1 when it is wrong."""
-    from scorpio.server.slo_config import read_slo_file
+    from scorpio.server.accounts.slo_config import read_slo_file
     from scorpio.settings import SettingsError
 
     try:
@@ -68,7 +68,7 @@ def reload(
 ) -> None:
     """Let a server read its SLO file again; SCORPIO_ADMIN_TOKEN is its token."""
     from scorpio.live.control.admin import Admin
-    from scorpio.server.admin_token import TOKEN_VARIABLE
+    from scorpio.server.accounts.admin_token import TOKEN_VARIABLE
 
     with one_line_errors():
         if not (token := os.environ.get(TOKEN_VARIABLE, "")):

@@ -46,6 +46,9 @@ GiveUpS = Annotated[
 Clients = Annotated[
     int, typer.Option(metavar="N", help="twin: a closed loop of N clients; one per request")
 ]
+LogDecisions = Annotated[
+    bool, typer.Option("--log-decisions", help="twin: keep why, for `scorpio explain DIR N`")
+]
 
 
 @dataclass(frozen=True, slots=True)

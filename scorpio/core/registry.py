@@ -111,6 +111,27 @@ def policy_options(name: str, given: Mapping[str, float]) -> dict[str, float]:
     return {one.name: getattr(options, one.name) for one in fields(options)}
 
 
+@dataclass(frozen=True, slots=True)
+class OptionRange:
+    """What an option is by default, and between what it may be; switch: on (1) or off (0)."""
+
+    default: float
+    least: float
+    greatest: float
+    switch: bool
+
+
+def option_ranges(name: str) -> dict[str, OptionRange]:
+    """Every option of a policy. Raises ValueError on an unknown name."""
+    kind = _known(name).options
+    found, standard = {}, kind()
+    for one in fields(kind):
+        least, greatest = one.metadata["range"]
+        default = getattr(standard, one.name)
+        found[one.name] = OptionRange(default, least, greatest, "switch" in one.metadata)
+    return found
+
+
 def make_policy(name: str, inputs: PolicyInputs) -> Policy:
     """Build a policy by exact name. Raises ValueError listing the valid names, or saying what is
     wrong with a policy of another package."""

@@ -19,6 +19,9 @@ class RequestView:
     held_tokens: of the cached ones, those that running requests hold: no room is needed for them.
     adapter: number of its LoRA adapter, 0 = none.
     weight: of its tenant among those of its class; 0 = the operator gives none.
+    quoted: it asks for what it was quoted (`POST /v1/slo/quote`).
+    asked: what the client has asked for, where the policy shall not go by it (engine/canary.py);
+        None = `slo`.
     shared_tokens, shared_id: leading tokens in common with another that waits or is being
         computed, and a number that all with this beginning have; 0 = none.
     """
@@ -39,6 +42,8 @@ class RequestView:
     shared_tokens: int = 0
     shared_id: int = 0
     weight: float = 0.0
+    quoted: bool = False
+    asked: Slo | None = None
 
     @property
     def prefill_tokens(self) -> int:

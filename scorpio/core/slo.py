@@ -108,6 +108,7 @@ XARG_PREDICTED = "predicted_output_tokens"
 XARG_QUANTILES = "predicted_output_quantiles"
 XARG_TENANT = "slo_tenant"
 XARG_WEIGHT = "scorpio_weight"  # of the server: its tenant's weight
+XARG_QUOTED = "scorpio_quoted"  # of the server: it was quoted what it asks for; "1"
 XARG_SLO = "scorpio_slo"  # of the server: the whole SLO, where the engine knows other classes
 XARG_BODY = "scorpio_body"  # of the server: which body an engine request is a part of
 

@@ -20,7 +20,7 @@ _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicte
             "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value",
             "shared_tokens", "shared_id", "share_group")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
-_FLAGS = ("started", "rejectable", "degradable")
+_FLAGS = ("started", "rejectable", "degradable", "quoted")
 
 
 class WaitingTable:
@@ -132,6 +132,11 @@ class WaitingTable:
         """Not started and on_miss is DEGRADE."""
         return self._flag["degradable"][: self._n]
 
+    @property
+    def quoted(self) -> BoolArray:
+        """It asks for what it was quoted."""
+        return self._flag["quoted"][: self._n]
+
     def add(self, view: RequestView, key: float, started: bool = False) -> None:
         """Insert in order. Raises ValueError on a duplicate id or a NaN key."""
         if view.request_id in self._place_of:
@@ -152,7 +157,7 @@ class WaitingTable:
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss
         flags = (started, not started and on_miss is OnMiss.REJECT and view.slo.any,
-                 not started and on_miss is OnMiss.DEGRADE)  # fmt: skip
+                 not started and on_miss is OnMiss.DEGRADE, view.quoted)  # fmt: skip
         for name, flag in zip(_FLAGS, flags, strict=True):
             _insert(self._flag[name], row, self._n, flag)
         self._views.insert(row, view)

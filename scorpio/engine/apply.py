@@ -15,10 +15,10 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
-from scorpio.engine.drafts import Drafts
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
-from scorpio.engine.running_table import Tracked
-from scorpio.engine.startable import cannot_start
+from scorpio.engine.view.drafts import Drafts
+from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.view.startable import cannot_start
 
 
 def apply_plan(

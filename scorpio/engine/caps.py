@@ -1,9 +1,9 @@
 """How much may wait in the engine, and how much of it may be one tenant's? Generous, never endless.
 
 A request beyond a cap is refused on arrival, SLO or none. The API process has caps of its own
-(scorpio/server/in_flight.py); these also hold for callers that come another way, and for several
-API processes together. What a waiting request holds here is its prompt as token ids, about 60 bytes
-a token with the hashes of its blocks: `waiting_tokens` bounds that memory.
+(scorpio/server/accounts/in_flight.py); these also hold for callers that come another way, and for
+several API processes together. What a waiting request holds here is its prompt as token ids, about
+60 bytes a token with the hashes of its blocks: `waiting_tokens` bounds that memory.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
-from scorpio.engine.startable import can_continue, cannot_start
+from scorpio.engine.view.startable import can_continue, cannot_start
 
 
 def filled(

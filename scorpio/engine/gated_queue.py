@@ -18,8 +18,8 @@ from vllm.v1.request import Request, RequestStatus
 
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
-from scorpio.engine.running_table import Tracked
-from scorpio.engine.startable import cannot_start, must_be_seen
+from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.view.startable import cannot_start, must_be_seen
 
 MOST_SCANNED = 1024  # waiting requests looked at, in the policy's order, to fill a step
 

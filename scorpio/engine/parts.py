@@ -21,31 +21,33 @@ from scorpio.core.request import RequestView
 from scorpio.core.routing.load import Replica, ReplicaLoad
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine import seams
+from scorpio.engine.canary import Canary
 from scorpio.engine.caps import Caps
-from scorpio.engine.choices import Choices
 from scorpio.engine.control import PolicySwitch
-from scorpio.engine.crash_dump import withhold_client_text
-from scorpio.engine.drafts import Drafts
-from scorpio.engine.faults import POLICY, Breaker
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.ledger.facts import engine_facts
-from scorpio.engine.load_report import replica_load
 from scorpio.engine.parent_watch import follow_server
-from scorpio.engine.picture import engine_limits, kv_free_tokens, rank, snapshot
-from scorpio.engine.prefix_hits import PrefixHits
+from scorpio.engine.policy_off import PolicyOff
+from scorpio.engine.record.crash_dump import withhold_client_text
+from scorpio.engine.record.faults import POLICY, Breaker
+from scorpio.engine.record.load_report import replica_load
+from scorpio.engine.record.step_timer import StepTimer
+from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
-from scorpio.engine.request_facts import describe, plain, to_be_answered
-from scorpio.engine.running_table import Tracked
 from scorpio.engine.seeds import SeedGuard
-from scorpio.engine.serving_clock import ServingClock
-from scorpio.engine.sessions import RefusedSessions
 from scorpio.engine.shadow.shadow import Shadow
-from scorpio.engine.step_timer import StepTimer
-from scorpio.engine.telemetry import Telemetry
-from scorpio.engine.tracker import Tracker
-from scorpio.settings import ScorpioSettings, load_settings
+from scorpio.engine.view.choices import Choices
+from scorpio.engine.view.drafts import Drafts
+from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
+from scorpio.engine.view.prefix_hits import PrefixHits
+from scorpio.engine.view.request_facts import describe, plain, to_be_answered
+from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.view.serving_clock import ServingClock
+from scorpio.engine.view.sessions import RefusedSessions
+from scorpio.engine.view.tracker import Tracker
+from scorpio.settings import load_settings
 
 logger = init_logger("vllm.scorpio")
 _PASSTHROUGH = (
@@ -101,10 +103,11 @@ class SchedulerWithParts(AsyncScheduler):
         self._ledger, self._settings = Ledger(settings, rank(self)), settings
         self._describe_engine()
         window_s, quiet_s = settings.breaker_window_s, settings.breaker_quiet_s
-        self._breaker = Breaker(settings.breaker_limit, window_s, quiet_s)
+        self._off = PolicyOff(settings)
+        self._canary = Canary(settings.canary, settings.unnamed_class)
         self._look_breaker = Breaker(1, window_s, quiet_s)
-        faults = self._telemetry.faults
-        self._shadow = Shadow(settings, self._maker(settings), faults, lambda: self.now_s())
+        build = None if self._passthrough else self._switch.build
+        self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
         self._timer = StepTimer()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
@@ -141,16 +144,25 @@ class SchedulerWithParts(AsyncScheduler):
         """Wall clock, only compared with `Request.arrival_time` and told to people."""
         return time.time()
 
+    def planning_s(self) -> float:
+        """What planning the last step has cost, as the policy is judged by it."""
+        return self._telemetry.last_plan_s
+
     def use_policy(self, policy: Policy) -> None:
         """From the next step on, this policy decides; the queue is re-ordered at once."""
         self._policy = policy
         self._telemetry.restart_windows()
+        self._off.restart()
         self.waiting.rekey(policy.queue_key)
 
     @property
     def policy_switch(self) -> PolicySwitch:
         """Builds policies for this engine."""
         return self._switch
+
+    def replica(self) -> Replica:
+        """What does not change of it, for a router or a quote."""
+        return Replica.of(self._switch.profile, self._limits)
 
     def load(self, at_s: float) -> ReplicaLoad:
         """What a router may know of it. at_s: now, on the router's clock."""
@@ -185,13 +197,6 @@ class SchedulerWithParts(AsyncScheduler):
             facts = engine_facts(self, self._limits, self._settings, chosen, switch.profile)
             self._ledger.describe(facts)
 
-    def _maker(self, settings: ScorpioSettings) -> Callable[[], Policy] | None:
-        """Builds the shadow's policy; one that watches an engine without a picture sees nothing."""
-        name, options = settings.shadow, settings.shadow_options
-        if name is None or self._passthrough:
-            return None
-        return lambda: self._switch.build(name, options)
-
     def _look(self, ask: Callable[[PrefixHits], T], otherwise: T) -> T:
         """Ask the prefix cache. One odd request must not switch the policy off by the breaker: when
         a look fails there are no more of them for a while, and the policy goes on without."""
@@ -219,7 +224,7 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _is_stock(self) -> bool:
         passive = self._policy.passive and not (self._switch.record_steps or self._shadow.watching)
-        return bool(self._passthrough) or passive or self._breaker.is_open(self.now_s())
+        return bool(self._passthrough) or passive or bool(self._off.why(self.now_s()))
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
@@ -240,6 +245,7 @@ class SchedulerWithParts(AsyncScheduler):
         except Exception as error:
             self._fall_back(error)
             view = plain(request, self._seq, arrival_s, self._book.default)
+        view = self._canary.seen_by_policy(view, self._choices.body_of(request.request_id))
         if not self._choices.may_be_refused(request.request_id):
             view = to_be_answered(view)
         if self._is_stock():
@@ -255,9 +261,9 @@ class SchedulerWithParts(AsyncScheduler):
             self._switch.state()
             | self._ledger.state()
             | self._shadow.state()
+            | self._off.state(self.now_s())
+            | self._canary.state()
             | {
-                "breaker_open": self._breaker.is_open(self.now_s()),
-                "breaker_opened": self._breaker.opened,
                 "passthrough": bool(self._passthrough),
                 "unsupported_features": ", ".join(self._passthrough),
                 "paused": self._clock.paused,
@@ -268,8 +274,8 @@ class SchedulerWithParts(AsyncScheduler):
                 "waiting_prompt_tokens": self.waiting.prompt_tokens,
                 "seeds_dropped": self._seeds.dropped,
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
-                # for routers, scorpio/server/load.py
-                "replica": Replica.of(self._switch.profile, self._limits).to_dict(),
+                # for routers, scorpio/server/state/load.py
+                "replica": self.replica().to_dict(),
                 "load": self.load(self.wall_s()).to_dict(),
             }
         )
@@ -288,4 +294,4 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _fall_back(self, error: Exception) -> None:
         self._telemetry.faults.note(POLICY, error)
-        self._breaker.failed(self.now_s())
+        self._off.failed(self.now_s())

@@ -21,8 +21,8 @@ from scorpio.core.plan import Rejection, RejectReason
 from scorpio.core.request import RequestView
 from scorpio.core.wire import encode_rejection
 from scorpio.engine.features import UnsupportedConfigError
-from scorpio.engine.running_table import Tracked
-from scorpio.engine.sessions import parts_waiting
+from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.view.sessions import parts_waiting
 
 
 class Refusals:

@@ -6,6 +6,7 @@ wrong there makes the step stock FCFS. No exception of ours leaves a method of t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +17,16 @@ from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, StreamingUpdate
 
-from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, StepPlan
+from scorpio.core.plan import STOCK_STEP, Forecast, Rejection, RejectReason, StepPlan
+from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.apply import apply_plan, keeping_adapters, starting
+from scorpio.engine.canary import as_asked
 from scorpio.engine.conservation import filled, with_a_decode
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
-from scorpio.engine.request_facts import final_state, to_be_answered
-from scorpio.engine.running_table import Tracked
+from scorpio.engine.view.request_facts import final_state, to_be_answered
+from scorpio.engine.view.running_table import Tracked
 
 _PROFILE_OFF = (
     "Steps take %.2g times what the latency profile says: is it of another model, machine or set "
@@ -48,7 +51,7 @@ class ScorpioScheduler(SchedulerWithParts):
             self._choices.arrived(request)
             self._tracker.arrived(self._describe(request))
             with self._telemetry.watched():
-                self._ledger.arrived(self.view_of(request), request, self)
+                self._ledger.arrived(as_asked(self.view_of(request)), request, self)
         super().add_request(request)
         if new and not self._passthrough:
             self._turn_away(request.request_id)
@@ -167,14 +170,18 @@ class ScorpioScheduler(SchedulerWithParts):
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:
-        counted, fates = self._telemetry.outcomes.refused, self._choices.fates(rejections)
+        fates = self._choices.fates(rejections)
         requests = [self.requests[rejection.request_id] for rejection in rejections]
         with self._telemetry.watched():
             self._ledger.refusing(rejections, self._policy.name)
-        self._refusals.refuse(self, rejections, self._tracker.live, counted)
+        self._refusals.refuse(self, rejections, self._tracker.live, self._count_refusal)
         self._choices.refused(fates)
         for request, rejection in zip(requests, rejections, strict=True):
             self._sessions.refused(request, rejection)
+
+    def _count_refusal(self, view: RequestView, reason: RejectReason) -> None:
+        self._telemetry.outcomes.refused(as_asked(view), reason)
+        self._canary.refused(view, reason)
 
     def _turn_away(self, request_id: str) -> None:
         """Requests beyond a cap, and what belongs to a request that was refused meanwhile: its last
@@ -237,6 +244,8 @@ class ScorpioScheduler(SchedulerWithParts):
                 self._watch(sample)
             self._policy.observe(sample)
             self._shadow.observe(sample)
+            own_s = max(self.planning_s() - self._shadow.took_s, 0.0)
+            self._off.stepped(own_s, sample.duration_s, now_s)
 
     def _watch(self, sample: StepSample) -> None:
         if self._switch.record_steps:
@@ -246,17 +255,26 @@ class ScorpioScheduler(SchedulerWithParts):
             logger.warning(_PROFILE_OFF, self._telemetry.profile_alarm.factor)
 
     def _note_end(self, request: Request, tracked: Tracked) -> None:
+        view = as_asked(tracked.view)
         with self._telemetry.watched():
             now_s, tokens = self._clock.now_s(), request.num_output_tokens
             first_s, forecast = tracked.first_token_s, tracked.forecast
             how = final_state(request)
-            self._telemetry.outcomes.ended(tracked.view, how, first_s, now_s, tokens, forecast)
+            ended = how, first_s, now_s, tokens, forecast
+            self._telemetry.outcomes.ended(view, *ended)
+            self._canary.ended(tracked.view, *ended)
+            if forecast is not None and tokens:
+                came_s = (now_s if math.isnan(first_s) else first_s) - view.arrival_s
+                self._off.forecast_came(came_s - forecast.ttft_s, view.slo.ttft_s, self.now_s())
         shadow = self._shadow.gone(request.request_id, tracked.view.arrival_s)
         with self._telemetry.watched():
-            self._ledger.ended(request, tracked.view, self._clock.now_s(), shadow)
+            self._ledger.ended(request, view, self._clock.now_s(), shadow)
 
     def _follow_switch(self, now_s: float) -> None:
-        if self._switch.poll(now_s, idle=not self.running):
+        idle = not self.running
+        if self._off.look(now_s, idle):
+            self._publish(force=True)
+        if self._switch.poll(now_s, idle):
             self.use_policy(self._switch.policy)
             self._shadow.restart()
             self._describe_engine()

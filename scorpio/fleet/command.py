@@ -17,9 +17,9 @@ from urllib.request import urlopen
 from scorpio.fleet.app import build_app
 from scorpio.fleet.on_ray import ray, serve
 from scorpio.fleet.settings import FleetSettings
-from scorpio.server.health import HEALTH_PATH
-from scorpio.server.mistakes import ServeError
-from scorpio.server.serve_args import is_cpu_build
+from scorpio.server.launch.mistakes import ServeError
+from scorpio.server.launch.serve_args import is_cpu_build
+from scorpio.server.state.health import HEALTH_PATH
 
 Say = Callable[[str], None]
 APP = "scorpio"

@@ -14,14 +14,14 @@ from starlette.types import Scope
 from scorpio.fleet.exchange import Outgoing, target
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer, json_answer
-from scorpio.server.merged_status import merged
+from scorpio.server.state.merged_status import merged
 
 ASK_S = 5.0
 ACT_S = 60.0
 # vLLM's and our own acts on an engine: done on one replica, the fleet would be half changed.
 ACTS = frozenset(
     (
-        *("/scorpio/policy", "/scorpio/config", "/collective_rpc"),
+        *("/scorpio/policy", "/scorpio/config", "/scorpio/off", "/collective_rpc"),
         *("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
         *("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache", "/sleep", "/wake_up"),
         *("/pause", "/resume", "/start_profile", "/stop_profile"),

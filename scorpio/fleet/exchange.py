@@ -2,7 +2,8 @@
 
 Nothing is passed on to the client before it is sure that this replica answers: a refusal, a replica
 that drains and a connection that breaks before the first byte leave the client none the wiser. The
-replica itself holds a stream until its first token (scorpio/server/gate.py), so a 200 here is one.
+replica itself holds a stream until its first token (scorpio/server/request/gate.py), so a 200 here
+is one.
 """
 
 from __future__ import annotations

@@ -28,12 +28,7 @@ from scorpio.fleet.members import Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
-from scorpio.server.admin import CONFIG_PATH, STATUS_PATH
-from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
-from scorpio.server.context import caps_of
-from scorpio.server.endpoints import ENDPOINTS, Endpoint, route_path, routed
-from scorpio.server.health import HEALTH_PATH
-from scorpio.server.in_flight import (
+from scorpio.server.accounts.in_flight import (
     BodyTimeoutError,
     BodyTooLargeError,
     Caps,
@@ -41,11 +36,16 @@ from scorpio.server.in_flight import (
     QueueFullError,
     read_body,
 )
-from scorpio.server.metrics import METRICS_PATH
+from scorpio.server.accounts.terms import make_terms
+from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
+from scorpio.server.context import caps_of
 from scorpio.server.page.routes import PAGE_PATHS
-from scorpio.server.rejection import refusal_answer
-from scorpio.server.slo_headers import first_headers
-from scorpio.server.terms import make_terms
+from scorpio.server.request.endpoints import ENDPOINTS, Endpoint, route_path, routed
+from scorpio.server.request.rejection import refusal_answer
+from scorpio.server.request.slo_headers import first_headers
+from scorpio.server.state.admin import CONFIG_PATH, STATUS_PATH
+from scorpio.server.state.health import HEALTH_PATH
+from scorpio.server.state.metrics import METRICS_PATH
 from scorpio.settings import ScorpioSettings, SettingsError
 
 logger = logging.getLogger("scorpio.fleet")

@@ -19,7 +19,7 @@ from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import Replica, ReplicaLoad, RoutedRequest
 from scorpio.core.routing.registry import make_ranking
 from scorpio.core.routing.router import Router
-from scorpio.server.load import LOAD_PATH
+from scorpio.server.state.load import LOAD_PATH
 
 logger = logging.getLogger("scorpio.fleet")
 ASK_S = 0.5

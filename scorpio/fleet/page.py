@@ -17,12 +17,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer
-from scorpio.server.merged_status import merged
 from scorpio.server.page.content import FORM
 from scorpio.server.page.listening import Listeners
 from scorpio.server.page.recent import MOST_DECISIONS, MOST_PAIRS, most_active
 from scorpio.server.page.routes import DATA_PATH, PageRoutes
 from scorpio.server.page.verdict import JUDGED, judged
+from scorpio.server.state.merged_status import merged
 
 logger = logging.getLogger("scorpio.fleet")
 ASK_S = 4.0

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
 from scorpio.core.slo import NO_SLO, Slo, SloError
-from scorpio.server.choices import cannot_be_refused
-from scorpio.server.endpoints import Endpoint
-from scorpio.server.request_body import parsed
-from scorpio.server.slo_headers import SloRules, resolve
+from scorpio.server.request.choices import cannot_be_refused
+from scorpio.server.request.endpoints import Endpoint
+from scorpio.server.request.request_body import parsed
+from scorpio.server.request.slo_headers import SloRules, resolve
 
 TOKEN_CHARS: Final = 4
 BLOCK_TOKENS: Final = 512  # that a prefix is remembered by

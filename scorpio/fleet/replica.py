@@ -20,9 +20,9 @@ from scorpio.fleet.on_ray import ray, serve
 from scorpio.fleet.registry import BEAT_S, registry_of
 from scorpio.fleet.settings import FleetSettings, fleet_settings
 from scorpio.live.host.process import ServerProcess, free_port
-from scorpio.server.follow import VARIABLE
-from scorpio.server.health import HEALTH_PATH
-from scorpio.server.load import LOAD_PATH
+from scorpio.server.launch.follow import VARIABLE
+from scorpio.server.state.health import HEALTH_PATH
+from scorpio.server.state.load import LOAD_PATH
 
 HEALTH_S = 4.0
 STOP_S = 10.0  # beyond the time to drain

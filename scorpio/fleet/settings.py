@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 
 from scorpio.core.routing.registry import ROUTERS
-from scorpio.server.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import read_slo_config
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
 
 DEFAULT_ROUTER = "promises"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from scorpio.core.plan import MOST_RETRY_S, RejectReason
 from scorpio.core.slo import OnMiss
@@ -21,12 +21,14 @@ _WISHES = {
 }
 
 
-def explain(entry: Entry) -> list[str]:
-    """Sentences for an operator, the most important fact first."""
+def explain(entry: Entry, came: str = "", others: Iterable[str] = ()) -> list[str]:
+    """Sentences for an operator, the most important fact first. came: when, where the entry's own
+    time is none of the wall clock. others: what is known of the requests beside it."""
     return [
         f"{printable(entry.id)}: {_headline(entry)}",
-        *_asked(entry),
+        *_asked(entry, came or f"at {time_text(entry.arrived_unix_s)}"),
         *_met(entry),
+        *others,
         *(_refused(entry) if entry.verdict == Verdict.REFUSED.value else service(entry)),
         f"Policy: {entry.policy or 'not asked'}, of Scorpio {entry.version}, on engine"
         f" {entry.engine}.",
@@ -43,13 +45,13 @@ def _headline(entry: Entry) -> str:
     return f"{entry.outcome} after {ms_text(entry.ended_ms)}."
 
 
-def _asked(entry: Entry) -> Iterator[str]:
+def _asked(entry: Entry, came: str) -> Iterator[str]:
     expected = ""
     if entry.predicted_tokens is not None:
         expected = f", {entry.predicted_tokens:,.0f} were expected"
     whose = f" It was of tenant {entry.tenant}." if entry.tenant else ""
     yield (
-        f"It came at {time_text(entry.arrived_unix_s)} with {tokens(entry.prompt_tokens)} of prompt"
+        f"It came {came} with {tokens(entry.prompt_tokens)} of prompt"
         f" and asked for at most {tokens(entry.max_tokens)}{expected}.{whose}"
     )
     slos = [
@@ -90,7 +92,9 @@ def _refused(entry: Entry) -> Iterator[str]:
             f" {count(entry.steps, 'step')} with {tokens(entry.step_tokens)}."
         )
     yield f"{_reason(entry)} It was refused after {ms_text(entry.ended_ms)}."
-    if entry.retry_after_ms is None:
+    if entry.reason in VLLM_CAPS:
+        yield "Its client was told nothing of when to come back."
+    elif entry.retry_after_ms is None:
         yield "Its client was told not to try again: not even an idle engine could do it."
     else:
         told_ms = min(entry.retry_after_ms, MOST_RETRY_S * 1000.0)
@@ -109,7 +113,9 @@ def _reason(entry: Entry) -> str:
     return _OTHER_REASONS.get(entry.reason, f"The reason was {entry.reason}.")
 
 
+VLLM_CAPS = ("max_num_queued_tokens", "max_num_queued_reqs")  # stock vLLM's own, in the twin
 _OTHER_REASONS = {
+    **{cap: f"vLLM's own cap on what may wait was reached ({cap})." for cap in VLLM_CAPS},
     RejectReason.KV_INFEASIBLE.value: "Its prompt and answer do not fit into the KV cache.",
     RejectReason.QUEUE_FULL.value: (
         "As much was waiting as may wait (most_waiting, most_waiting_tokens)."

@@ -9,20 +9,21 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
 
 from scorpio import channel
-from scorpio.server.flights import Flights
-from scorpio.server.history import History
-from scorpio.server.in_flight import Caps, InFlight
-from scorpio.server.lengths import LengthService, length_service
-from scorpio.server.merged_status import merged
-from scorpio.server.silence import Silence
-from scorpio.server.tenant_use import TenantUses
-from scorpio.server.terms import Terms, TermsSource
-from scorpio.server.ticket import attach_watch
+from scorpio.server.accounts.in_flight import Caps, InFlight
+from scorpio.server.accounts.tenant_use import TenantUses
+from scorpio.server.accounts.terms import Terms, TermsSource
+from scorpio.server.quote.desk import QuoteDesk
+from scorpio.server.request.flights import Flights
+from scorpio.server.request.lengths import LengthService, length_service
+from scorpio.server.request.ticket import attach_watch
+from scorpio.server.state.history import History
+from scorpio.server.state.merged_status import merged
+from scorpio.server.state.silence import Silence
 from scorpio.server.vllm_api import (
     Authenticator,
     api_tokens,
@@ -31,6 +32,9 @@ from scorpio.server.vllm_api import (
     engine_indexes,
 )
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, load_settings
+
+if TYPE_CHECKING:
+    from scorpio.server.state.tracing import Traces
 
 _MIB = 1 << 20
 
@@ -75,7 +79,7 @@ class StatusReader:
 class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
     force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
-    tokens: vLLM's own API keys. http_server: uvicorn's."""
+    tokens: vLLM's own API keys. http_server: uvicorn's. traces: where vLLM traces."""
 
     source: TermsSource
     terms: Terms
@@ -90,13 +94,16 @@ class ServerContext:
     uses: TenantUses = field(default_factory=TenantUses)
     auth: Authenticator | None = None
     http_server: Any = None
+    traces: Traces | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
     reload_stamp: channel.Stamp = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     history: History = field(init=False)
+    quotes: QuoteDesk = field(init=False)
 
     def __post_init__(self) -> None:
+        self.quotes = QuoteDesk(lambda: self.status.by_engine(), self.status.run_dir)
         self.history = History(lambda: self.status.by_engine().values())
 
     @property
@@ -141,6 +148,15 @@ def caps_of(settings: ScorpioSettings) -> Caps:
     )
 
 
+def _traces(endpoint: str | None) -> Traces | None:
+    """Where vLLM traces. OpenTelemetry comes with vLLM; it is not loaded for nothing."""
+    if endpoint is None:
+        return None
+    from scorpio.server.state.tracing import traces_of_vllm
+
+    return traces_of_vllm()
+
+
 def attach_server(app: Any) -> ServerContext:
     """Context of a vLLM FastAPI app; also puts the watch on its handlers.
 
@@ -170,6 +186,7 @@ def attach_server(app: Any) -> ServerContext:
         flights=flights,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
+        traces=_traces(getattr(state.args, "otlp_traces_endpoint", None)),
     )
     if settings.run_dir is not None:
         server.reload_stamp = channel.stamp(settings.run_dir, channel.RELOAD)

@@ -19,8 +19,8 @@ from typing import Any
 
 from scorpio.server.answers import Answer
 from scorpio.server.context import ServerContext
-from scorpio.server.engine_watch import END_S, end_requests, unavailable
-from scorpio.server.metrics import count_answered
+from scorpio.server.state.engine_watch import END_S, end_requests, unavailable
+from scorpio.server.state.metrics import count_answered
 
 logger = logging.getLogger("vllm.scorpio")
 DRAINING = "draining"

@@ -12,27 +12,30 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scorpio.server import admin
-from scorpio.server.admin_token import deny, fingerprint
+from scorpio.server.accounts.admin_token import deny, fingerprint
+from scorpio.server.accounts.audit import Act, note, remote_of
+from scorpio.server.accounts.door import close_socket, is_ours, let_in
+from scorpio.server.accounts.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
+from scorpio.server.accounts.kill_switch import OFF_PATH, OffSignal, turn
+from scorpio.server.accounts.kill_switch import state as off_or_on
+from scorpio.server.accounts.reload import Reloader
 from scorpio.server.answers import Answer, error_answer, send_answer
-from scorpio.server.audit import Act, note, remote_of
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.door import close_socket, is_ours, let_in
 from scorpio.server.drain import Drain, draining_answer
-from scorpio.server.endpoints import ENDPOINTS, route_path, routed
-from scorpio.server.engine_watch import EngineWatch
-from scorpio.server.generation import generate
-from scorpio.server.health import HEALTH_PATH, health_answer
-from scorpio.server.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
-from scorpio.server.in_force import in_force, told
-from scorpio.server.load import LOAD_PATH, load_answer
-from scorpio.server.metrics import METRICS_PATH
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
-from scorpio.server.reload import Reloader
-from scorpio.server.scrape import serve_metrics
-from scorpio.server.slo_headers import first_headers
-from scorpio.server.ticket import IncompatibleServerError
+from scorpio.server.quote.route import QUOTE_PATH, quote_answer
+from scorpio.server.request.endpoints import ENDPOINTS, route_path, routed
+from scorpio.server.request.generation import generate
+from scorpio.server.request.slo_headers import first_headers
+from scorpio.server.request.ticket import IncompatibleServerError
+from scorpio.server.state import admin
+from scorpio.server.state.engine_watch import EngineWatch
+from scorpio.server.state.health import HEALTH_PATH, health_answer
+from scorpio.server.state.in_force import in_force, told
+from scorpio.server.state.load import LOAD_PATH, load_answer
+from scorpio.server.state.metrics import METRICS_PATH
+from scorpio.server.state.scrape import serve_metrics
 from scorpio.server.vllm_api import mark_engine_died
 from scorpio.settings import SettingsError
 
@@ -84,6 +87,13 @@ class ScorpioMiddleware:
             if server.may_pass(scope):
                 await generate(self._app, server, endpoint, scope, receive, send)
                 return
+        elif path == QUOTE_PATH and scope["method"] == "POST":
+            server = self._server(scope)
+            if server.may_pass(scope):
+                answer = await quote_answer(self._app, server, scope, receive)
+                if answer is not None:
+                    await send_answer(send, answer)
+                return
         elif is_ours(path) and (path in admin.METHODS or scope["method"] not in _LOOKS):
             await self._admin(self._server(scope), path, scope, receive, send)
             return
@@ -131,6 +141,8 @@ class ScorpioMiddleware:
             Drain(server, state.server, timeout_s).take_signals()
         reloader = Reloader(server)
         reloader.take_signal()
+        off_signal = OffSignal(server)
+        off_signal.take()
         beside = (EngineWatch(server).run(), reloader.run(), server.history.run())
         tasks = [asyncio.create_task(work) for work in beside]
         try:
@@ -171,10 +183,12 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
     before = _state(server, path)
     if path == admin.CONFIG_PATH:
         answer: Answer | None = await admin.reload_config(server)
+    elif path == OFF_PATH:
+        answer = await asyncio.to_thread(turn, server, scope["method"] == "PUT")
     else:
         answer = await _put(server, scope, receive)
     if answer is not None:
-        after = _state(server, path) if path == admin.CONFIG_PATH else admin.wished(answer)
+        after = admin.wished(answer) if path == admin.POLICY_PATH else _state(server, path)
         name, token = path.rpartition("/")[2], fingerprint(server.environ)
         act = Act(name, before, after, remote_of(scope), token, answer.status)
         await asyncio.to_thread(note, server.settings.run_dir, act)
@@ -182,6 +196,8 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
 
 
 def _state(server: ServerContext, path: str) -> str:
+    if path == OFF_PATH:
+        return off_or_on(server)
     return server.terms.digest[:12] if path == admin.CONFIG_PATH else server.policy
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from scorpio.server.endpoints import route_path
+from scorpio.server.request.endpoints import route_path
 
 _CLI_ARGS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
 _STARTUP = ("vllm.entrypoints.serve.utils.api_utils", "vllm.entrypoints.common.startup")
@@ -161,7 +161,7 @@ def run_openai_server(args: Any) -> None:
     """vLLM's OpenAI server, in this process, until it is told to stop. Same steps as
     `vllm.entrypoints.launchers.api_server.entry.main` and its `run_server`, but for the signals
     during the start: `run_server` turns SIGTERM into KeyboardInterrupt, which then waits for an
-    engine that does not listen yet (ours: scorpio/server/starting.py).
+    engine that does not listen yet (ours: scorpio/server/launch/starting.py).
 
     Raises:
         EngineDiedError: it did not end because it was told to.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from scorpio.files import write_atomic
+from scorpio.ledger.decision import FOLDER
 from scorpio.studies.compare_spec import CompareSpec
 from scorpio.studies.manifest import Manifest, manifest_of, write_manifest
-from scorpio.studies.tuning import grid_options, tune
+from scorpio.studies.tuning import tried_settings, tune
+from scorpio.studies.tuning_space import Options, TuneSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import Job, JobFailed, run_jobs
 from scorpio.twin.run import TwinRun
@@ -39,7 +42,7 @@ class BoundJob:
     def run(self) -> int:
         """Compute it."""
         gpu, engine = self.config.gpu, self.config.engine
-        tuned = self.config.policy_options.get(TUNED, DEFAULT_TUNING)
+        tuned = self.config.policy_options.get(TUNED) or DEFAULT_TUNING
         budget = max(engine.max_num_batched_tokens, int(tuned["max_num_batched_tokens"]))
         limits = BoundEngine(
             max_num_seqs=engine.max_num_seqs,
@@ -72,8 +75,8 @@ def run_compare(
     comparison = Comparison.load(spec.out_dir) if there else Comparison(spec.out_dir)
     config = spec.config()
     count = _Counter(_total(spec, config), progress)
-    if spec.tune and TUNED in spec.policies:
-        config = _tuned(spec, config, count)
+    if spec.tune is not None:
+        config = _tuned(spec, spec.tune, config, count)
     failure = _run_missing(spec, config, comparison, count)
     if spec.bound:
         _bound_missing(spec, config, comparison, count)
@@ -99,6 +102,8 @@ def _run_missing(
 
     def ran(number: int, run: TwinRun) -> None:
         key = _key(spec, jobs[number])
+        if spec.log_decisions:
+            _write_decisions(comparison.records_path(key), run)
         comparison.add_run(key, run.records, run.stats, run.timeline)
         comparison.write(complete=False)
         count(jobs[number].label)
@@ -110,6 +115,12 @@ def _run_missing(
 
     run_jobs(jobs, spec.workers, ran, failed)
     return failures[0] if failures else None
+
+
+def _write_decisions(records: Path, run: TwinRun) -> None:
+    """Beside the records, under the same name: `scorpio explain` finds them by it."""
+    path = records.parent.parent / FOLDER / records.name
+    write_atomic(path, "".join(decision.to_line() for decision in run.decisions))
 
 
 def _bound_missing(
@@ -131,18 +142,28 @@ def _bound_missing(
     run_jobs(bounds, spec.workers, bounded)
 
 
-def _tuned(spec: CompareSpec, config: TwinConfig, done: Callable[[str], None]) -> TwinConfig:
-    """The configuration with the best stock setting for this workload, kept in tuning.json."""
-    path = spec.out_dir / "tuning.json"
+def _tuned(
+    spec: CompareSpec, tuning: TuneSpec, config: TwinConfig, done: Callable[[str], None]
+) -> TwinConfig:
+    """The configuration with the best setting of each policy, kept in tuning.json."""
+    path, loads = spec.out_dir / "tuning.json", spec.tuning_loads()
+    tried = _tried(spec, tuning, config)
     if path.exists():  # of this comparison: the manifest says so
-        found = json.loads(path.read_text())[TUNED]
-        for _ in range(len(found["grid"]) * len(spec.rate_scales)):
+        found = json.loads(path.read_text())["policies"]
+        for _ in range(sum(map(len, tried.values())) * len(loads)):
             done("tuned before")
     else:
-        first_seed = [w for w in spec.workloads() if w.seed == spec.seeds[0]]
-        found = tune(config, first_seed, spec.workers, done).to_dict()
-        write_atomic(path, json.dumps({TUNED: found, "seed": spec.seeds[0]}, indent=1) + "\n")
-    return replace(config, policy_options={**config.policy_options, TUNED: dict(found["options"])})
+        tunings = tune(config, tried, loads, spec.workers, done)
+        found = {policy: one.to_dict() for policy, one in tunings.items()}
+        where = {"rows": loads[0].rows, "rate_scales": spec.rate_scales, "seed": spec.seeds[0]}
+        write_atomic(path, json.dumps({**where, "policies": found}, indent=1) + "\n")
+    chosen = {policy: dict(one["options"]) for policy, one in found.items()}
+    return replace(config, policy_options={**config.policy_options, **chosen})
+
+
+def _tried(spec: CompareSpec, tuning: TuneSpec, config: TwinConfig) -> dict[str, list[Options]]:
+    seqs = config.engine.max_num_seqs
+    return tried_settings(tuning.policies, tuning.trials, spec.seeds[0], seqs)
 
 
 def _key(spec: CompareSpec, job: Job) -> RunKey:
@@ -151,8 +172,8 @@ def _key(spec: CompareSpec, job: Job) -> RunKey:
 
 def _total(spec: CompareSpec, config: TwinConfig) -> int:
     loads = len(spec.workloads())
-    grid = len(grid_options(config.engine.max_num_seqs)) * len(spec.rate_scales)
-    tuning = grid if spec.tune and TUNED in spec.policies else 0
+    tried = {} if spec.tune is None else _tried(spec, spec.tune, config)
+    tuning = sum(map(len, tried.values())) * len(spec.rate_scales)
     return loads * (len(spec.policies) + spec.bound) + tuning
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.studies.tuning_space import TuneSpec, tuning_rows
 from scorpio.twin.clients import ClientSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.gpu.file import gpu_model
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.modelled_engine import EngineOptions, modelled_engine
-from scorpio.twin.systems import TUNED, check_system, system_names
+from scorpio.twin.systems import check_system, system_names
 from workloads.errors import UnknownName, WorkloadError
 from workloads.load import LoadKey, load_grid
 from workloads.request import WorkloadRequest
@@ -28,8 +29,9 @@ class CompareSpec:
     engine: flags of the modelled engine; None = as `modelled_engine` has them, changed by
     `engine_options`.
     profile, profile_bias, policy_options, exact_max_tokens, clients: see TwinConfig.
-    bound: compute the clairvoyant bound of every load as well. tune: search the grid behind
-    `fcfs-tuned` on this workload instead of taking the setting tuned in advance.
+    bound: compute the clairvoyant bound of every load as well. tune: which policies run with the
+    best of several settings, found on another part of the trace.
+    log_decisions: keep what each request met, in DIR/decisions, for `scorpio explain`.
     """
 
     gpu: str
@@ -42,7 +44,8 @@ class CompareSpec:
     rows: str | None = None
     reading: Reading = AS_IT_SAYS
     bound: bool = False
-    tune: bool = False
+    tune: TuneSpec | None = None
+    log_decisions: bool = False
     engine: EngineSpec | None = None
     noise: NoiseSpec = field(default_factory=NoiseSpec)
     lengths: LengthHint = field(default_factory=LengthHint)
@@ -71,12 +74,19 @@ class CompareSpec:
             exact_max_tokens=self.exact_max_tokens,
             policy_options=self.policy_options,
             clients=self.clients,
+            log_decisions=self.log_decisions,
         )
 
     def workloads(self) -> list[LoadKey]:
         """Every load, by rate scale and seed."""
         where = (self.trace, self.rows, self.mix)
         return load_grid(*where, self.rate_scales, self.seeds, self.reading)
+
+    def tuning_loads(self) -> list[LoadKey]:
+        """Of the part to tune on, with the first seed. Raises WorkloadError."""
+        rows = tuning_rows(self.rows, None if self.tune is None else self.tune.rows)
+        where = (self.trace, rows, self.mix)
+        return load_grid(*where, self.rate_scales, self.seeds[:1], self.reading)
 
     def check(self) -> None:
         """Raises WorkloadError (one line) for whatever could only fail later."""
@@ -87,8 +97,14 @@ class CompareSpec:
             values = getattr(self, what)
             if not values or len(set(values)) != len(values):
                 raise WorkloadError(f"{what}: at least one, and none twice")
-        if self.tune and TUNED in self.policy_options:
-            raise WorkloadError(f"{TUNED}: either tuned here or with given options, not both")
+        if self.tune is not None:
+            self.tune.check(self.policies, self.policy_options)
+            loads = self.tuning_loads()
+            try:
+                for workload in loads:
+                    workload.requests()
+            except WorkloadError as error:
+                raise WorkloadError(f"tune: {error}; --tune-rows names another part") from None
         for name, options in self.policy_options.items():
             try:
                 check_system(name, options)

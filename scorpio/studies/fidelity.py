@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import Cells, Found, Page, Rows, Study, table
 from scorpio.twin.fidelity.log_report import log_fidelity
+from scorpio.twin.fidelity.logs import read_log
 from scorpio.twin.gpu.file import gpu_model
 from workloads.errors import MissingTraceError
 from workloads.named import DATA_VARIABLE, find_data
@@ -33,7 +34,10 @@ class Against:
         path = find_data((self.log,))
         if path is None:
             raise MissingTraceError(f"{self.log} is not on this machine")
-        return [case.to_dict() for case in log_fidelity(path, gpu_model(self.gpu), FITTED_SHARE)]
+        return [
+            case.to_dict()
+            for case in log_fidelity(read_log(path), gpu_model(self.gpu), FITTED_SHARE)
+        ]
 
 
 def _cells(quick: bool) -> Cells:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,6 @@ from workloads.slo_changes import SloChange
 from workloads.targets import class_counts, class_of
 
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "enable_prefix_caching")
-_NOISE = ("sigma", "stall_probability", "stall_mean_s")
 
 
 def assumptions(spec: FleetSearch) -> dict[str, Any]:
@@ -36,7 +36,11 @@ def assumptions(spec: FleetSearch) -> dict[str, Any]:
         "routing": ROUTING,
         "gpu": load.gpu,
         "engine": engine | {"kv_tokens": config.engine.kv_tokens},
-        "noise": {name: getattr(config.noise, name) for name in _NOISE},
+        "engine_options": dict(load.engine_options),
+        "policy_options": {name: dict(given) for name, given in load.policy_options.items()},
+        "noise": _finite(asdict(config.noise)),
+        "profile_bias": load.profile_bias,
+        "clients": _finite(asdict(load.clients)),
         "lengths": asdict(load.lengths),
         "traffic": {
             "requests": len(requests),
@@ -71,7 +75,26 @@ def assumption_lines(found: dict[str, Any]) -> list[str]:
         + "; ".join(f"{name} {_slo_text(slo)}" for name, slo in found["classes"].items()),
         f"policies know of answer lengths: {_lengths_text(found['lengths'])}",
         f"steps scatter by {100 * found['noise']['sigma']:g} %",
+        *_said_lines(found),
     ]
+
+
+def _said_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What is not as it is by default."""
+    if said := found["engine_options"]:
+        yield "vLLM's flags: " + ", ".join(f"{name} {value:g}" for name, value in said.items())
+    for policy, given in found["policy_options"].items():
+        yield f"{policy} with " + ", ".join(f"{name} {value:g}" for name, value in given.items())
+    if found["profile_bias"] != 1.0:
+        yield f"policies take all for {found['profile_bias']:g} times as slow as it is"
+    clients = found["clients"]
+    if clients["retries"]:
+        yield (
+            f"clients send a refused request again, {clients['retries']} times at most, to the same"
+            " replica"
+        )
+    if clients["give_up_s"] is not None:
+        yield f"clients leave {clients['give_up_s']:g} s after they first asked"
 
 
 def write_plan(
@@ -103,6 +126,11 @@ def write_plan(
     where = f"{load.trace}, mix {load.mix}, ×{load.rate_scales[0]:g}, {load.gpu} (twin)"
     plot = replicas_plot(plans, spec.targets, where)
     write_atomic(load.out_dir / f"{plot.name}.png", plot.png)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no infinity."""
+    return {name: None if value == math.inf else value for name, value in values.items()}
 
 
 def _ms(value_s: float) -> float | None:

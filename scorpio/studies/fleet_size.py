@@ -7,24 +7,26 @@ stickiness worse.
 
 Each fleet serves the trace and other traffic drawn from it (workloads/resampled.py), so that the
 interval speaks of the traffic and not of the noise alone. A fleet that surely falls short on the
-trace itself is not asked for more.
+trace itself is not asked for more. Where one replica does not surely do, requests of the trace are
+served alone, one after the other: what an idle replica cannot keep, no number of them will.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scorpio.studies.compare import Progress
 from scorpio.studies.compare_spec import CompareSpec
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.pool import run_jobs
+from scorpio.twin.pool import Task, run_jobs
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
 from workloads.request import WorkloadRequest
 from workloads.resampled import resampled
+from workloads.results.intervals import Interval
 from workloads.results.records import Outcome, RequestRecord
 from workloads.results.replicas import (
     FleetCurve,
@@ -43,6 +45,11 @@ ROUTING = "round robin in order of arrival"
 _REPLICA_STREAM = 10_007  # noise and predictions differ from replica to replica,
 _DRAW_STREAM = 1_000_003  # and from draw to draw
 DRAWS = 5
+MOST_ALONE = 300
+Fleet = tuple[str, int]  # policy and replicas
+Points = dict[int, FleetPoint]  # of one policy, by replicas
+Runs = list[list[RequestRecord]]  # one list of records for each traffic
+_APART_S = 86_400.0  # virtual time costs nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,28 @@ class ReplicaJob:
         return run_twin(self.config, [requests[i] for i in mine], self.policy, seed).records
 
 
+@dataclass(frozen=True, slots=True)
+class AloneJob:
+    """Requests of some traffic, each with a replica to itself: MOST_ALONE of them, evenly taken;
+    all where prompts share prefixes, for then what came before belongs to it."""
+
+    config: TwinConfig
+    traffic: Traffic
+    policy: str
+
+    @property
+    def label(self) -> str:
+        """For progress and errors."""
+        return f"{self.policy}, requests alone"
+
+    def run(self) -> list[RequestRecord]:
+        """Serve them one after the other."""
+        requests = self.traffic.requests()
+        step = 1 if self.config.engine.enable_prefix_caching else -(-len(requests) // MOST_ALONE)
+        apart = [replace(r, send_s=_APART_S * n) for n, r in enumerate(requests[::step])]
+        return run_twin(self.config, apart, self.policy, self.traffic.seed).records
+
+
 def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[FleetCurve]:
     """Search the smallest sufficient fleet of every policy.
 
@@ -124,10 +153,11 @@ def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[F
         JobFailed: a run died.
     """
     spec.check()
-    curves: dict[str, dict[int, FleetPoint]] = {policy: {} for policy in spec.load.policies}
+    curves: dict[str, Points] = {policy: {} for policy in spec.load.policies}
     measure = _Measuring(spec, progress)
     first, *others = spec.traffic()
-    while wanted := _wanted(curves, spec):
+    idle: dict[str, Mapping[str, Interval]] = {}
+    while wanted := _wanted(curves, idle, spec):
         runs = measure(wanted, [first])
         points = {fleet: fleet_point(fleet[1], made) for fleet, made in runs.items()}
         open_ones = [fleet for fleet in wanted if not points[fleet].hopeless(spec.targets)]
@@ -135,14 +165,23 @@ def search_fleets(spec: FleetSearch, progress: Progress | None = None) -> list[F
             points[fleet] = fleet_point(fleet[1], runs[fleet] + made)
         for (policy, replicas), point in points.items():
             curves[policy][replicas] = point
+        idle |= measure.alone(_short_with_one(points, spec.targets), first)
+    return [_curve(policy, curve, idle, spec) for policy, curve in curves.items()]
+
+
+def _curve(
+    policy: str, points: Points, idle: Mapping[str, Mapping[str, Interval]], spec: FleetSearch
+) -> FleetCurve:
+    measured = tuple(points[n] for n in sorted(points))
+    return FleetCurve(policy, measured, spec.targets, idle.get(policy, {}))
+
+
+def _short_with_one(points: Mapping[Fleet, FleetPoint], targets: Targets) -> list[str]:
     return [
-        FleetCurve(policy, tuple(curve[n] for n in sorted(curve)), spec.targets)
-        for policy, curve in curves.items()
+        policy
+        for (policy, replicas), point in points.items()
+        if replicas == 1 and point.verdict(targets) is not Verdict.SURE
     ]
-
-
-Fleet = tuple[str, int]  # policy and replicas
-Runs = list[list[RequestRecord]]  # one list of records for each traffic
 
 
 class _Measuring:
@@ -160,11 +199,22 @@ class _Measuring:
             for one in traffic
             for replica in range(replicas)
         ]
-        self._planned += len(jobs)
-        results = iter(run_jobs(jobs, self._spec.load.workers, self._ended))
+        results = iter(self._run(jobs))
         found = {fleet: [_whole(results, fleet[1]) for _ in traffic] for fleet in fleets}
         self._fleets += len(found)
         return found
+
+    def alone(self, policies: Sequence[str], traffic: Traffic) -> dict[str, dict[str, Interval]]:
+        """Of all and of each class, what an idle replica makes of them."""
+        made = self._run([AloneJob(self._config, traffic, policy) for policy in policies])
+        return {
+            policy: {name: traffic_interval([good]) for name, good in grouped(records).items()}
+            for policy, records in zip(policies, made, strict=True)
+        }
+
+    def _run(self, jobs: Sequence[Task[list[RequestRecord]]]) -> Runs:
+        self._planned += len(jobs)
+        return run_jobs(jobs, self._spec.load.workers, self._ended)
 
     def _ended(self, _number: int, _records: list[RequestRecord]) -> None:
         self._done += 1
@@ -176,10 +226,14 @@ def _whole(results: Iterator[list[RequestRecord]], replicas: int) -> list[Reques
     return [record for _ in range(replicas) for record in next(results)]
 
 
-def _wanted(curves: dict[str, dict[int, FleetPoint]], spec: FleetSearch) -> list[Fleet]:
-    """The next fleet of every policy that is not done yet."""
+def _wanted(
+    curves: Mapping[str, Points], idle: Mapping[str, Mapping[str, Interval]], spec: FleetSearch
+) -> list[Fleet]:
+    """The next fleet of every policy that is not done yet; none where none is enough."""
     wanted = []
     for policy, curve in curves.items():
+        if _curve(policy, curve, idle, spec).out_of_reach:
+            continue
         enough = {n: p.verdict(spec.targets) is Verdict.SURE for n, p in curve.items()}
         fleet = next_fleet(enough, spec.limit())
         if fleet is not None:

@@ -55,7 +55,8 @@ def manifest_of(spec: CompareSpec) -> Manifest:
             "max_tokens": config.max_tokens,
             "clients": asdict(config.clients),
             "bound": spec.bound,
-            "tune": spec.tune,
+            "tune": None if spec.tune is None else asdict(spec.tune),
+            **({"log_decisions": True} if spec.log_decisions else {}),
         },
     }
     found: Manifest = _plain(shown)

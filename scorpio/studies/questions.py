@@ -9,6 +9,7 @@ QUESTIONS: Mapping[str, str] = {
     "grid": "Is Scorpio ever worse than a rival?",
     "light_load": "Is Scorpio like stock vLLM at light load?",
     "lengths": "What is a length prediction worth, and where?",
+    "quotes": "Does a quoted SLO hold?",
     "fleet": "What does the router of a fleet bring?",
     "ablation": "What does each part of the policy bring?",
     "robustness": "What breaks Scorpio, and how badly?",

@@ -30,6 +30,7 @@ from scorpio.studies import (
     light_load,
     loads,
     mistakes,
+    quotes,
     step_tracking,
 )
 from scorpio.studies.marked_block import fill
@@ -50,6 +51,7 @@ STUDIES: tuple[Study, ...] = (
     ablation.STUDY,
     robustness.STUDY,
     step_tracking.STUDY,
+    quotes.STUDY,
     mistakes.STUDY,
     fidelity.STUDY,
     paper.STUDY,

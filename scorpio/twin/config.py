@@ -24,6 +24,7 @@ class TwinConfig:
     exact_max_tokens: requests carry max_tokens = their true output length, as benchmarks with
         `ignore_eos` do. It gives the length away to every policy, so the default hides it: the
         request asks for `max_tokens` and the model stops by itself.
+    log_decisions: note what each request met, for `scorpio explain`; it changes nothing else.
     never_refuse: indices of requests that are sent with on_miss `wait`, to see what a refusal cost.
     """
 
@@ -41,6 +42,7 @@ class TwinConfig:
     check_invariants: bool = False
     max_wait_s: float = math.inf
     keep_log: bool = False
+    log_decisions: bool = False
     clients: ClientSpec = field(default_factory=ClientSpec)
 
     def __post_init__(self) -> None:

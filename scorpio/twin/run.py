@@ -14,9 +14,12 @@ from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual.build import build_scheduler
 from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler
+from scorpio.ledger.decision import Decision
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.decisions import decisions
 from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.decision_log import DecisionLog
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.loop import TwinLoop
@@ -61,6 +64,7 @@ class TwinRun:
     cached_tokens: int = 0
     stock_steps: int = 0
     log: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def stats(self) -> EngineStats:
@@ -105,12 +109,12 @@ def run_twin(
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     check_policy(loop, policy)
     ours = scheduler if isinstance(scheduler, VirtualScorpioScheduler) else None
+    forecasts = ours.forecasts if ours else {}
+    noted, stride = loop.decisions, index_stride(workload)
     return TwinRun(
         policy=policy,
         seed=seed,
-        records=client_records(
-            loop.ledger.entries.values(), ours.forecasts if ours else {}, workload, config.clients
-        ),
+        records=client_records(loop.ledger.entries.values(), forecasts, workload, config.clients),
         steps=loop.steps,
         preemptions=loop.preemptions,
         event_digest=loop.log.digest(),
@@ -124,6 +128,7 @@ def run_twin(
         cached_tokens=sum(e.cached_tokens for e in loop.ledger.entries.values()),
         stock_steps=ours.telemetry.stock_steps if ours else loop.steps,
         log=tuple(loop.log.lines or ()),
+        decisions=decisions(noted, loop.ledger.entries, forecasts, policy, stride) if noted else (),
     )
 
 
@@ -156,6 +161,7 @@ def twin_loop(
         Timeline(config.timeline_period_s),
         Checker(config.max_wait_s) if config.check_invariants else None,
         ClientPool(config.clients, index_stride(workload)) if config.clients.follow else None,
+        DecisionLog() if config.log_decisions else None,
     )
 
 

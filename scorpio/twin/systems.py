@@ -36,7 +36,7 @@ class Setting:
 
 
 # One stock configuration was tuned in advance on the reference window; `--tune` replaces it by
-# the best of a grid on the workload at hand.
+# the best of a grid on another part of the trace at hand.
 TUNED = "fcfs-tuned"
 DEFAULT_TUNING = {"max_num_batched_tokens": 512.0, "max_num_queued_tokens": 6000.0}
 LONG_PREFILL_TOKENS = 512.0

@@ -17,8 +17,8 @@ import numpy as np
 
 from predictors.length.ladder import LengthLadder
 from predictors.length.shipped import open_model
-from scorpio.server.lengths import LengthService
-from scorpio.server.prompt_text import prompt_text
+from scorpio.server.request.lengths import LengthService
+from scorpio.server.request.prompt_text import prompt_text
 from scorpio.studies.study import Rows, table
 
 _SYLLABLES = ("ka", "lo", "mi", "ne", "ru", "sta", "vor", "xi", "pre", "ing")

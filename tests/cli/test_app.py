@@ -204,7 +204,7 @@ def test_serve_passes_on_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch) 
     def fake_serve(model: str, vllm_args: list[str], **options: Any) -> None:
         seen.update(options, model=model, vllm_args=vllm_args)
 
-    monkeypatch.setattr("scorpio.server.serve.serve", fake_serve)
+    monkeypatch.setattr("scorpio.server.launch.serve.serve", fake_serve)
     vllm = ["--port", "8001", "-tp", "2", "--no-enable-prefix-caching", "--max-model-len=1k"]
     code, _ = run(
         *("serve", "tiny", *vllm[:4], "--policy", "scorpio-paper"),
@@ -233,7 +233,7 @@ def fresh(arguments: list[str], heavy: set[str]) -> subprocess.CompletedProcess[
 
 def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
     """vLLM takes half a minute; not even the server's own modules are needed."""
-    heavy = {"vllm", "torch", "pandas", "starlette", "scorpio.server.serve"}
+    heavy = {"vllm", "torch", "pandas", "starlette", "scorpio.server.launch.serve"}
     done = fresh(["serve", "tiny", "--policy-option", "nope=1"], heavy)
     assert "CODE 2 HEAVY []" in done.stdout
     assert "scorpio has no option nope; valid: " in done.stderr
@@ -242,7 +242,7 @@ def test_wrong_options_are_told_before_anything_heavy_is_loaded() -> None:
 def test_options_of_a_policy_that_vllms_arguments_may_name_wait_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scorpio.server.serve.serve", lambda *_, **__: None)
+    monkeypatch.setattr("scorpio.server.launch.serve.serve", lambda *_, **__: None)
     config = '{"scorpio": {"policy": "scorpio-paper"}}'
     assert run(*OPTION, "kappa=1.2", "--additional-config", config) == (0, "")
 
@@ -251,7 +251,7 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: Any, **_options: Any) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("scorpio.server.serve.serve", broken)
+    monkeypatch.setattr("scorpio.server.launch.serve.serve", broken)
     result = CliRunner().invoke(app, ["serve", "tiny"])
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -260,7 +260,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scorpio.server.serve.serve", interrupted)
+    monkeypatch.setattr("scorpio.server.launch.serve.serve", interrupted)
     assert run("serve", "tiny") == (130, "scorpio: stopped by the user\n")
 
 

@@ -58,6 +58,26 @@ def test_a_real_engine_refuses_the_twin_s_options(tmp_path: Path) -> None:
     assert "--engine-option, --policy-option, --noise" in done.stderr
 
 
+def test_decisions_are_kept_and_explained(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*TWIN, "--log-decisions", "--out", str(out)])
+    assert done.exit_code == 0, done.stderr
+    records = sorted(path.name for path in (out / "records").iterdir())
+    assert sorted(path.name for path in (out / "decisions").iterdir()) == records
+    told = CliRunner().invoke(app, ["explain", str(out), "17", "--policy", "scorpio"])
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout.startswith("request 17: ")
+    assert "Policy: scorpio" in told.stdout
+    without = CliRunner().invoke(app, [*TWIN, "--out", str(out)])
+    assert (without.exit_code, "differs in log_decisions" in without.stderr) == (2, True)
+
+
+def test_a_server_keeps_a_ledger_and_no_decision_log(tmp_path: Path) -> None:
+    words = [*TWIN, "--engine", "live", "--log-decisions", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "a server keeps a ledger" in done.stderr) == (2, True)
+
+
 def test_a_run_that_dies_is_exit_code_3_and_the_same_command_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

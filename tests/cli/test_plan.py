@@ -19,6 +19,11 @@ PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b", "--mix", "p
         (("--what", "tpot=40"), "what 'tpot=40' must be OBJECTIVE.CLASS=MS"),
         (("--what", "tpot.chart=40"), "unknown class 'chart'; valid: agent, batch, chat, doc"),
         (("--draws", "0"), "draws must be >= 1, got 0"),
+        (("--clients", "8"), "--clients: a plan is for an open loop: clients that wait for their"),
+        (("--retries", "-1"), "--retries, --give-up-s, --clients: retries must be in [0, 100]"),
+        (("--noise", "9"), "--noise: sigma must be in [0, 1]"),
+        (("--engine-option", "max_seqs=4"), "unknown engine option 'max_seqs'; valid: enable_"),
+        (("--policy-option", "sjf.x=4"), "--policy-option sjf.x=4: say POLICY.NAME=NUMBER, with"),
     ],
 )
 def test_in_one_line(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:

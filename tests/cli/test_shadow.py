@@ -38,10 +38,10 @@ def test_a_wrong_word_is_one_line(words: tuple[str, ...], said: str) -> None:
 
 def test_it_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr("scorpio.server.serve.serve", lambda *_, **told: seen.update(told))
+    monkeypatch.setattr("scorpio.server.launch.serve.serve", lambda *_, **told: seen.update(told))
     words = ("--policy", "fcfs", "--shadow", "scorpio", "--shadow-option", "patience_s=5")
     assert run("serve", "tiny", *words) == (0, "")
-    assert (seen["policy"], seen["policy_options"]) == ("fcfs", {})
+    assert (seen["policy"], seen["policy_options"]) == ("fcfs", None)
     assert (seen["shadow"], seen["shadow_options"]) == ("scorpio", {"patience_s": 5.0})
 
 

@@ -31,6 +31,10 @@ class VirtualScheduler(ScorpioScheduler):
     """Time stands still until a test moves it."""
 
     virtual_s = 0.0
+    cost_s = 0.0  # of planning a step
+
+    def planning_s(self) -> float:
+        return self.cost_s
 
     def now_s(self) -> float:
         return self.virtual_s

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from vllm.v1.request import RequestStatus
 
-from scorpio.engine.startable import can_continue, cannot_start
+from scorpio.engine.view.startable import can_continue, cannot_start
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import Request, RequestFactory
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
-from scorpio.engine.choices import Choices
+from scorpio.engine.view.choices import Choices
 from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_serving_clock import PROFILE

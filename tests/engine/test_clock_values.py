@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from scorpio.engine.scheduler import ScorpioScheduler
-from scorpio.engine.serving_clock import MAX_TRANSIT_S, ServingClock
+from scorpio.engine.view.serving_clock import MAX_TRANSIT_S, ServingClock
 from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 
 

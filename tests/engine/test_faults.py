@@ -15,8 +15,8 @@ from vllm.v1.core.sched.interface import PauseState
 from scorpio import channel
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.request import RequestView
-from scorpio.engine import faults
-from scorpio.engine.faults import Breaker, Faults
+from scorpio.engine.record import faults
+from scorpio.engine.record.faults import Breaker, Faults
 from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine.test_serving_clock import PROFILE

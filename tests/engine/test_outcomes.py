@@ -11,7 +11,7 @@ from scorpio.channel import SLACK_BOUNDS_S
 from scorpio.core.plan import FinalState, Forecast, RejectReason
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.engine.outcomes import Outcomes
+from scorpio.engine.record.outcomes import Outcomes
 
 VIEW = RequestView("r", 1, 100.0, 50, 8, Slo(0.5, 0.1, 2.0), "chat")
 

@@ -11,7 +11,7 @@ import pytest
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.request import RequestView
 from scorpio.engine import seams
-from scorpio.engine.prefix_hits import PrefixHits
+from scorpio.engine.view.prefix_hits import PrefixHits
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import Request, abort
 from tests.engine.driver import Engine, Scripted

@@ -10,7 +10,7 @@ import pytest
 from scorpio.core.plan import FinalState, Rejection, RejectReason, StepPlan
 from scorpio.core.slo import OnMiss
 from scorpio.core.wire import decode_rejection
-from scorpio.engine import faults
+from scorpio.engine.record import faults
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import (
     AsyncScheduler,

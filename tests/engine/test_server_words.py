@@ -7,7 +7,7 @@ import math
 import pytest
 
 from scorpio.core.request import RequestView
-from scorpio.core.slo import XARG_CLASS, XARG_ON_MISS, XARG_SLO, XARG_WEIGHT, OnMiss
+from scorpio.core.slo import XARG_CLASS, XARG_ON_MISS, XARG_QUOTED, XARG_SLO, XARG_WEIGHT, OnMiss
 from tests.engine.driver import Engine
 
 CLASSES = {"chat": {"ttft_ms": 500}}
@@ -46,3 +46,9 @@ def test_without_a_file_no_client_can_say_it_either() -> None:
 def test_weights() -> None:
     assert view_of(False, **{XARG_WEIGHT: "3.0"}).weight == 3.0
     assert view_of(False).weight == 0.0
+
+
+def test_only_the_word_itself_says_that_it_was_quoted() -> None:
+    assert view_of(False, **{XARG_QUOTED: "1"}).quoted
+    for said in ("", "0", "true", 1, True, None):
+        assert not view_of(False, **{XARG_QUOTED: said}).quoted

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scorpio.engine.shared_prefixes import SharedPrefixes
+from scorpio.engine.view.shared_prefixes import SharedPrefixes
 from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.test_crowd import STEP
 from tests.engine.timed import Timed, settings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.engine.picture import engine_limits
+from scorpio.engine.view.picture import engine_limits
 from scorpio.engine.virtual.build import EngineSpec
 from tests.engine.driver import Engine, Scripted
 from tests.engine_server import PROFILE

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from scorpio.core.policies.rivals.fcfs import Fcfs
-from scorpio.engine.faults import MONITORING, POLICY, SHADOW, Breaker, Faults
-from scorpio.engine.shared_prefixes import _Member, _number
+from scorpio.engine.record.faults import MONITORING, POLICY, SHADOW, Breaker, Faults
+from scorpio.engine.view.shared_prefixes import _Member, _number
 from scorpio.engine.virtual.build import EngineSpec, build_scheduler
 from scorpio.engine.virtual.requests import RequestFactory
 from scorpio.engine.virtual.scorpio import VirtualScorpioScheduler

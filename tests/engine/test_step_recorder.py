@@ -10,7 +10,7 @@ import pytest
 
 from scorpio import channel
 from scorpio.core.snapshot import StepSample
-from scorpio.engine.step_recorder import StepRecorder
+from scorpio.engine.record.step_recorder import StepRecorder
 
 SAMPLE = StepSample(64, 4096.0, 0.0, 4, 400, 0.05)
 

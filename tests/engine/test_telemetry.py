@@ -10,7 +10,7 @@ import pytest
 from scorpio import channel
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.plan import Forecast, Rejection, RejectReason, StepPlan
-from scorpio.engine.telemetry import Telemetry
+from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.virtual.requests import abort
 from tests.engine.driver import Engine, Scripted
 

@@ -9,7 +9,7 @@ from typing import Any
 from scorpio.core.plan import Forecast
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
-from scorpio.engine.tracker import Tracker
+from scorpio.engine.view.tracker import Tracker
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import Request, RequestFactory
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine_server import MAX_MODEL_LEN, MODEL, EngineServer, running, write_inputs
+from tests.engine_server import MAX_MODEL_LEN, MODEL, UNTIMED, EngineServer, running, write_inputs
 
 FLEET_MARKS = [pytest.mark.engine, pytest.mark.timeout(1500), pytest.mark.xdist_group("fleet")]
 TEXT = {"prompt": "hello", "max_tokens": 4, "temperature": 0}
@@ -60,7 +60,7 @@ class LiveFleet:
 def live_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     directory = tmp_path_factory.mktemp("fleet")
     slo, latency = write_inputs(directory)
-    own = ["--policy", "scorpio-paper", "--latency", str(latency)]
+    own = ["--policy", "scorpio-paper", "--latency", str(latency), *UNTIMED]
     command = [
         *(sys.executable, "-m", "scorpio", "serve", MODEL, "--replicas", str(REPLICAS)),
         *(*own, "--slo-config", str(slo), *VLLM_ARGS),

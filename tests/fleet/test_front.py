@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.server.endpoints import ENDPOINTS
+from scorpio.server.request.endpoints import ENDPOINTS
 from tests.fleet.replicas import (
     FakeReplica,
     answers,

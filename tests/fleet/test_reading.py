@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
 from scorpio.fleet.reading import BLOCK_CHARS, MOST_BLOCKS, Reader
-from scorpio.server.endpoints import ENDPOINTS
-from scorpio.server.slo_headers import SloRules
+from scorpio.server.request.endpoints import ENDPOINTS
+from scorpio.server.request.slo_headers import SloRules
 from scorpio.settings import CONFIG_KEY, load_settings
 
 JSON = {"content-type": "application/json"}

@@ -60,9 +60,9 @@ def _slo() -> Run:
 def _request() -> Run:
     """The body and headers of a request: `header: value` lines, an empty line, the body."""
     from scorpio.core.slo import NO_SLO, Slo, SloBook, SloClass, SloError
-    from scorpio.server.endpoints import ENDPOINTS
-    from scorpio.server.request_body import fold
-    from scorpio.server.slo_headers import SloRules, first_headers
+    from scorpio.server.request.endpoints import ENDPOINTS
+    from scorpio.server.request.request_body import fold
+    from scorpio.server.request.slo_headers import SloRules, first_headers
 
     classes = {"interactive": SloClass("interactive", Slo(0.5))}
     tiers = {"priority": "interactive"}
@@ -125,7 +125,7 @@ def _admin() -> Run:
     """PUT /scorpio/policy: an answer below 500, whatever the body."""
     from types import SimpleNamespace
 
-    from scorpio.server import admin
+    from scorpio.server.state import admin
     from scorpio.settings import ScorpioSettings
 
     directory = tempfile.mkdtemp(prefix="scorpio-fuzz-")
@@ -140,7 +140,7 @@ def _admin() -> Run:
 
 
 def _slo_file() -> Run:
-    from scorpio.server.slo_config import read_slo_config
+    from scorpio.server.accounts.slo_config import read_slo_config
     from scorpio.settings import SettingsError
 
     return on_file(read_slo_config, (SettingsError,), "slo.toml")
@@ -193,9 +193,9 @@ TARGETS: dict[str, Target] = {
     "control": Target(
         ("scorpio.channel", "scorpio.core"), _control, ("scorpio-paper", "fcfs", *JSON_WORDS)
     ),
-    "admin": Target(("scorpio.server.admin", "scorpio.channel"), _admin, JSON_WORDS),
+    "admin": Target(("scorpio.server.state.admin", "scorpio.channel"), _admin, JSON_WORDS),
     "slo-file": Target(
-        ("scorpio.server.slo_config", "scorpio.settings"),
+        ("scorpio.server.accounts.slo_config", "scorpio.settings"),
         _slo_file,
         ("rejection_status", "tpot_ms", "e2el_ms", "inf", "nan", "[[", "]]", '"""'),
     ),

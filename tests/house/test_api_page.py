@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.server.slo_headers import XARGS
+from scorpio.server.request.slo_headers import XARGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/api.md").read_text()

@@ -18,7 +18,7 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from scorpio.server.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import read_slo_config
 from scorpio.settings import load_settings
 from scorpio.versions import is_supported
 

@@ -10,7 +10,7 @@ import pytest
 from scorpio.core.plan import RejectReason
 from scorpio.core.slo import Slo
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.rejection import refusal_answer
+from scorpio.server.request.rejection import refusal_answer
 from scorpio.studies.results import PAGES, STUDIES, page_text, read_page
 from scorpio.studies.study import Study
 
@@ -111,7 +111,8 @@ def test_pages_and_blocks_are_what_their_numbers_say(study: Study) -> None:
 
 def test_the_refusal_in_the_readme_is_the_server_s() -> None:
     notice = RejectionNotice(RejectReason.TTFT_INFEASIBLE, 2400, 2400)
-    answer = refusal_answer(notice, Slo(ttft_s=0.5, tpot_s=0.05), 429, request_id=REFUSED_ID)
+    slo, words = Slo(ttft_s=0.5, tpot_s=0.05), {"slo_ttft_ms": "x-slo-ttft-ms"}  # its curl's
+    answer = refusal_answer(notice, slo, 429, request_id=REFUSED_ID, words=words)
     lines = ["HTTP/1.1 429 Too Many Requests"]
     lines += [f"{name}: {value}" for name, value in answer.headers.items()]
     lines += ["content-type: application/json", "", answer.body.decode()]

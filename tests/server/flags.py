@@ -1,4 +1,4 @@
-"""Writes scorpio/server/vllm_flags.json: the options of vLLM's server, of each supported version.
+"""Which options has vLLM's server, in each version? Writes scorpio/server/launch/vllm_flags.json.
 
     python -m tests.server.flags 0.32=PYTHONPATH 0.33=PYTHONPATH
 
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from scorpio.server.mistakes import FLAGS
+from scorpio.server.launch.mistakes import FLAGS
 
 _ASK = "from scorpio.server.vllm_api import server_options; print(*server_options())"
 

@@ -22,9 +22,9 @@ from scorpio import channel
 from scorpio.core.plan import FinalState
 from scorpio.ledger.entry import Entry
 from scorpio.live.host.process import free_port
-from scorpio.server.history import PERIOD_S
 from scorpio.server.middleware import ScorpioMiddleware
 from scorpio.server.page.served import ServedPage
+from scorpio.server.state.history import PERIOD_S
 from tests.ledger.made import entry, refused, write
 from tests.server.asgi import Client, Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer
@@ -135,6 +135,8 @@ class Scene:
             "fallbacks": 0,
             "breaker_open": False,
             "breaker_opened": 0,
+            "breakers_opened": {"errors": 0, "overrun": 0, "forecasts": 0},
+            "policy_off": "",
             "passthrough": False,
             "paused": False,
             "steps": int(self.at_s * 22),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.server.api_keys import ApiKeys
+from scorpio.server.accounts.api_keys import ApiKeys
 from scorpio.server.context import attach_server
 from scorpio.settings import SettingsError
 from scorpio.tenant_settings import TenantSettings, key_line

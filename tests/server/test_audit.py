@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scorpio.server import audit
-from scorpio.server.admin import METHODS
+from scorpio.server.accounts import audit
+from scorpio.server.state.admin import METHODS
 from tests.server.keyed import Keyed, bearer, slo_file
 
 ACTS = ("/scorpio/policy", "/scorpio/config", "/scorpio/nothing", "/scorpio", "/scorpio/status")
@@ -78,7 +78,7 @@ async def test_one_line_for_each_act(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 def audit_token() -> str:
-    from scorpio.server.admin_token import fingerprint
+    from scorpio.server.accounts.admin_token import fingerprint
 
     return fingerprint({"SCORPIO_ADMIN_TOKEN": "sesame"})
 

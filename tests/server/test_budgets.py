@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from scorpio import channel
-from scorpio.server.budgets import Counted, burn
-from scorpio.server.history import History, counted_of
-from scorpio.server.merged_status import merged
+from scorpio.server.state.budgets import Counted, burn
+from scorpio.server.state.history import History, counted_of
+from scorpio.server.state.merged_status import merged
 from tests.server.keyed import Keyed
 
 TARGETS = "[classes.chat]\nttft_ms = 500\ntarget = 0.9\n[classes.free]\n"

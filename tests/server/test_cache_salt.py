@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scorpio.core.slo import XARG_TENANT
-from scorpio.server.cache_salt import salted
+from scorpio.server.accounts.cache_salt import salted
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 

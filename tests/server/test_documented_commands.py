@@ -75,6 +75,7 @@ class TestOnTheServer:
             r"(?:http://)?(?:localhost|127\.0\.0\.1):8000", engine_server.url, command.text
         )
         line = line.replace("MODEL", engine_server.model)
+        engine_server.switch("scorpio")  # as documents assume, whatever other tests have left
         done = subprocess.run(
             ["bash", "-c", f"{line} --silent --show-error --write-out '\n%{{http_code}}'"],
             env={**os.environ, "SCORPIO_ADMIN_TOKEN": engine_server.admin_token},
@@ -82,6 +83,7 @@ class TestOnTheServer:
             text=True,
             timeout=120,
         )
+        engine_server.turn_on()
         assert done.returncode == 0, done.stderr
         body, code = done.stdout.rsplit("\n", 1)
         assert code in ("200", "429"), body

@@ -17,7 +17,7 @@ from scorpio.proctree import ProcessId, tree_of, wait_gone
 # A "server" that ignores what it is told, with a child; and who starts it.
 SERVER = """
 import os, signal, subprocess, sys, time
-from scorpio.server.follow import follow_parent
+from scorpio.server.launch.follow import follow_parent
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1) or open(sys.argv[1], "a").write("T"))
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -10,8 +10,8 @@ import pytest
 
 from scorpio import channel
 from scorpio.server.context import attach_server
-from scorpio.server.engine_watch import FROZEN, EngineWatch
 from scorpio.server.middleware import ScorpioMiddleware
+from scorpio.server.state.engine_watch import FROZEN, EngineWatch
 from tests.server import fake_vllm as fake
 from tests.server.asgi import Client
 from tests.server.fake_vllm import FakeEngine, FakeServer, tokens

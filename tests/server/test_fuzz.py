@@ -10,8 +10,13 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from scorpio.server.endpoints import ENDPOINTS
-from scorpio.server.slo_headers import CLASS_HEADERS, MS_HEADERS, ON_MISS_HEADER, TENANT_HEADERS
+from scorpio.server.request.endpoints import ENDPOINTS
+from scorpio.server.request.slo_headers import (
+    CLASS_HEADERS,
+    MS_HEADERS,
+    ON_MISS_HEADER,
+    TENANT_HEADERS,
+)
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused, tokens
 

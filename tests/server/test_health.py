@@ -9,8 +9,8 @@ import pytest
 
 from scorpio import channel
 from scorpio.server.context import attach_server
-from scorpio.server.engine_watch import EngineWatch
 from scorpio.server.middleware import ScorpioMiddleware
+from scorpio.server.state.engine_watch import EngineWatch
 from tests.server.asgi import Client
 from tests.server.fake_vllm import FakeEngine, FakeServer
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scorpio.server.history import COARSE, FINE, PERIOD_S, History
 from scorpio.server.page.content import ERROR_BUDGET
 from scorpio.server.page.verdict import FAST, SLOW, judged
+from scorpio.server.state.history import COARSE, FINE, PERIOD_S, History
 
 
 class Counted:

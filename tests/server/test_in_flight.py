@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from scorpio.server import in_flight
+from scorpio.server.accounts import in_flight
 from scorpio.server.middleware import ScorpioMiddleware
-from scorpio.server.request_body import replay
+from scorpio.server.request.request_body import replay
 from tests.server.asgi import Client, Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused, tokens
 from tests.server.posting import CHAT

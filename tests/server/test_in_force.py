@@ -8,7 +8,7 @@ import pytest
 
 from scorpio.core.registry import policy_names, policy_options
 from scorpio.server.context import attach_server
-from scorpio.server.in_force import in_force, told
+from scorpio.server.state.in_force import in_force, told
 from tests.server.fake_vllm import FakeEngine, FakeServer, client
 from tests.server.test_start import lifespan
 

@@ -10,9 +10,15 @@ import pytest
 
 from predictors.length.histogram import HistogramTable
 from predictors.length.ladder import LengthLadder
-from scorpio.server.lengths import LengthService
 from scorpio.server.middleware import ScorpioMiddleware
-from scorpio.server.prompt_text import KEPT_CHARS, MOST_TURNS, NO_TEXT, PromptText, prompt_text
+from scorpio.server.request.lengths import LengthService
+from scorpio.server.request.prompt_text import (
+    KEPT_CHARS,
+    MOST_TURNS,
+    NO_TEXT,
+    PromptText,
+    prompt_text,
+)
 from tests.server.fake_vllm import FakeEngine, SamplingParams, choice, client, output, tokens
 from tests.server.posting import CHAT, CONFIG, PATH
 from tests.server.test_metrics import MetricsServer

@@ -10,8 +10,8 @@ import pytest
 
 from scorpio import channel
 from scorpio.core.routing.load import MIDDLING, Replica, ReplicaLoad
-from scorpio.server.load import LOAD_PATH
-from scorpio.server.merged_status import merged
+from scorpio.server.state.load import LOAD_PATH
+from scorpio.server.state.merged_status import merged
 from tests.server.asgi import Client
 from tests.server.test_health import World
 

@@ -160,7 +160,7 @@ async def test_an_error_of_vllm_is_passed_on(tmp_path: Path) -> None:
 
 
 async def test_what_the_api_process_counts_itself() -> None:
-    from scorpio.server.metrics import ANSWERED, MALFORMED
+    from scorpio.server.state.metrics import ANSWERED, MALFORMED
 
     def counts() -> tuple[float, float]:
         malformed = MALFORMED.labels("tiny", "x-slo-ttft-ms")

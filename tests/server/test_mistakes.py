@@ -11,9 +11,9 @@ import pytest
 
 from scorpio.cli.serve import POLICIES
 from scorpio.core.registry import policy_names
-from scorpio.server.mistakes import OWN, ServeError, check_early, vllm_flags
-from scorpio.server.serve import _run_dir
-from scorpio.server.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.launch.mistakes import OWN, ServeError, check_early, vllm_flags
+from scorpio.server.launch.serve import _run_dir
 from scorpio.settings import SettingsError, load_settings
 from scorpio.versions import SUPPORTED_VLLM, minor
 

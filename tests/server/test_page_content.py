@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from scorpio import channel
-from scorpio.server.history import PERIOD_S
 from scorpio.server.page.recent import MOST_DECISIONS, MOST_TENANTS, TAIL_BYTES, LedgerEnd, told
+from scorpio.server.state.history import PERIOD_S
 from tests.ledger.made import entry, refused, write
 from tests.server.page_scene import GOOD, Scene, ask, busy
 

@@ -14,8 +14,8 @@ from starlette._utils import get_route_path
 from starlette.types import Scope
 
 from scorpio import channel
-from scorpio.server.endpoints import route_path, routed
 from scorpio.server.middleware import ScorpioMiddleware
+from scorpio.server.request.endpoints import route_path, routed
 from tests.server.asgi import Client, Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.server.serve_args import MIDDLEWARE, SCHEDULER
+from scorpio.server.launch.serve_args import MIDDLEWARE, SCHEDULER
 from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, PROFILE, EngineServer, running
 
 pytestmark = ENGINE_MARKS

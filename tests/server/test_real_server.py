@@ -49,17 +49,22 @@ def test_openai_client_chat_and_completions(client: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", ["chat", "completions"])
 @pytest.mark.parametrize(
-    "how",
+    ("how", "param"),
     [
-        {"extra_headers": {"x-llm-d-slo-ttft-ms": "1"}},
-        {"extra_headers": {"x-slo-ttft-ms": "1"}},
-        {"extra_headers": {"x-llm-d-inference-objective": "hopeless"}},
-        {"extra_body": {"vllm_xargs": {"slo_ttft_ms": 1}}},
-        {"extra_body": {"vllm_xargs": {"slo_class": "hopeless"}}},
+        ({"extra_headers": {"x-llm-d-slo-ttft-ms": "1"}}, "x-llm-d-slo-ttft-ms"),
+        ({"extra_headers": {"x-slo-ttft-ms": "1"}}, "x-slo-ttft-ms"),
+        (
+            {"extra_headers": {"x-llm-d-inference-objective": "hopeless"}},
+            "x-llm-d-inference-objective",
+        ),
+        ({"extra_body": {"vllm_xargs": {"slo_ttft_ms": 1}}}, "slo_ttft_ms"),
+        ({"extra_body": {"vllm_xargs": {"slo_class": "hopeless"}}}, "slo_class"),
     ],
     ids=["llm-d-header", "alias", "objective", "xargs", "class"],
 )
-def test_refusal_is_a_rate_limit_error(client: Any, how: Params, kind: str, stream: bool) -> None:
+def test_refusal_is_a_rate_limit_error(
+    client: Any, how: Params, param: str, kind: str, stream: bool
+) -> None:
     with pytest.raises(openai.RateLimitError) as caught:
         ask(client, kind, stream=stream, **how)
     headers = caught.value.response.headers
@@ -68,7 +73,7 @@ def test_refusal_is_a_rate_limit_error(client: Any, how: Params, kind: str, stre
     # not even an idle engine has a first token within 1 ms
     assert headers["x-should-retry"] == "false"
     assert "retry-after" not in headers
-    assert caught.value.body["param"] == "slo_ttft_ms"
+    assert caught.value.body["param"] == param
     assert caught.value.body["code"] == 429
 
 
@@ -214,7 +219,7 @@ def test_the_default_policy_refuses_too(server: EngineServer, stream: bool) -> N
     assert (code, headers["x-scorpio-reject-reason"]) == (429, "tpot_infeasible")
     assert (headers["x-should-retry"], json.loads(raw)["error"]["param"]) == (
         "false",
-        "slo_tpot_ms",
+        "x-slo-tpot-ms",
     )
 
 
@@ -272,3 +277,36 @@ def test_health_and_models_are_vllms(server: EngineServer) -> None:
     assert server.call("GET", "/health")[0] == 200
     models = json.loads(server.call("GET", "/v1/models")[2])
     assert [m["id"] for m in models["data"]] == ["tiny"]
+
+
+def test_off_by_hand_and_on_again(server: EngineServer) -> None:
+    server.switch("scorpio-paper")
+    body = {"model": "tiny", "prompt": "hello", "max_tokens": 2}
+    bearer = {"authorization": f"Bearer {server.admin_token}"}
+
+    def told() -> tuple[int, object]:
+        code = server.call("POST", "/v1/completions", body, HOPELESS)[0]
+        return code, server.status().get("policy_off")
+
+    assert told() == (429, "")
+    assert server.call("PUT", "/scorpio/off", headers=bearer)[0] == 200
+    server.wait_for(lambda: told() == (200, "by_hand"), "the policy is off")
+    server.turn_on()
+    server.wait_for(lambda: told() == (429, ""), "the policy is on")
+
+
+def test_a_quote_and_the_request_that_takes_it(server: EngineServer) -> None:
+    server.switch("scorpio")
+    asked = {"messages": [{"role": "user", "content": "hello " * 20}], "max_tokens": 4}
+    before = server.status()["quotes"]
+    code, _, raw = server.call("POST", "/v1/slo/quote", asked | {"model": "tiny"})
+    assert code == 200, raw
+    quote = json.loads(raw)
+    counted = server.call("POST", "/tokenize", {"messages": asked["messages"], "model": "tiny"})[2]
+    assert quote["prompt_tokens"] == json.loads(counted)["count"]
+    assert 0 <= quote["ttft_ms"]["low"] < quote["ttft_ms"]["high"]
+    body = asked | {"model": "tiny"}
+    assert server.call("POST", "/v1/chat/completions", body, quote["headers"])[0] == 200
+    after = server.status()["quotes"]
+    assert after["given"] == before["given"] + 1
+    assert after["kept"] + after["broken"] == before["kept"] + before["broken"] + 1

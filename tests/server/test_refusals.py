@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 from scorpio.core.plan import RejectReason
 from scorpio.core.slo import NO_SLO, Slo
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.rejection import REASONS, refusal_answer
+from scorpio.server.request.rejection import REASONS, refusal_answer
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, refused, tokens
 
@@ -48,6 +48,35 @@ async def test_refusal_becomes_429(behave: Any) -> None:
     assert headers["content-length"] == str(len(reply.body))
     assert headers["x-request-id"] == "abc"  # set by vLLM's own middleware, still true
     assert "x-should-retry" not in headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "said", "param"),
+    [
+        ({"x-slo-ttft-ms": "1"}, {}, "x-slo-ttft-ms"),
+        ({"x-llm-d-slo-ttft-ms": "1", "x-slo-ttft-ms": "9"}, {}, "x-llm-d-slo-ttft-ms"),
+        ({"x-slo-ttft-ms": "1"}, {"vllm_xargs": {"slo_ttft_ms": 2}}, "x-slo-ttft-ms"),
+        ({}, {"vllm_xargs": {"slo_ttft_ms": 1}}, "slo_ttft_ms"),
+        ({"x-slo-ttft-ms": "9"}, {"vllm_xargs": {"slo_e2el_ms": 5}}, "slo_e2el_ms"),
+        ({}, {"vllm_xargs": {"slo_class": "chat"}}, "slo_class"),
+        ({"x-llm-d-inference-objective": "chat"}, {}, "x-llm-d-inference-objective"),
+        ({}, {"service_tier": "priority"}, "service_tier"),
+        ({}, {"vllm_xargs": {"slo_class": "chat", "slo_tpot_ms": 9}}, "slo_class"),
+        ({}, {}, None),  # the server's default class: the client said nothing
+    ],
+)
+async def test_param_is_the_clients_own_word(
+    headers: dict[str, str], said: dict[str, Any], param: str | None
+) -> None:
+    settings = {
+        "classes": {"chat": {"ttft_ms": 1}, "usual": {"ttft_ms": 2}},
+        "service_tiers": {"priority": "chat"},
+        "default_class": "usual",
+    }
+    body = json.dumps({"model": "tiny", "messages": []} | said).encode()
+    server = FakeServer(FakeEngine([refused()]), settings)
+    reply = await client(server).request("POST", PATH, body, headers=headers)
+    assert (reply.status, reply.json()["error"]["param"]) == (429, param)
 
 
 async def test_never_attainable_says_do_not_retry() -> None:

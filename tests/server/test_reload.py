@@ -12,7 +12,7 @@ import pytest
 
 from scorpio.core.slo import OnMiss, SloBook
 from scorpio.core.wire import decode_slo
-from scorpio.server import reload as reloading
+from scorpio.server.accounts import reload as reloading
 from scorpio.server.middleware import ScorpioMiddleware
 from tests.server.asgi import Client
 from tests.server.fake_vllm import FakeEngine, FakeServer

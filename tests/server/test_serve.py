@@ -18,9 +18,9 @@ from predictors.latency.artifact import (
 )
 from scorpio.core.latency import UNMEASURED
 from scorpio.models.cache import cache_dir
-from scorpio.server import serve as serve_module
-from scorpio.server.mistakes import ServeError
-from scorpio.server.serve_args import (
+from scorpio.server.launch import serve as serve_module
+from scorpio.server.launch.mistakes import ServeError
+from scorpio.server.launch.serve_args import (
     MIDDLEWARE,
     SCHEDULER,
     build_args,

@@ -8,7 +8,7 @@ import pytest
 
 from predictors.length import shipped
 from predictors.length.artifact import LengthArtifactError
-from scorpio.server.serve import _length
+from scorpio.server.launch.serve import _length
 
 
 def chosen(name: str | None, model: str) -> dict[str, str]:

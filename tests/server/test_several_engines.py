@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scorpio import channel
-from scorpio.server.merged_status import merged
+from scorpio.server.state.merged_status import merged
 from tests.server.fake_vllm import FakeEngine, FakeServer, client
 from tests.server.test_frozen import World
 from tests.server.test_metrics import MetricsServer

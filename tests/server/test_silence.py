@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorpio.server.silence import Silence
+from scorpio.server.state.silence import Silence
 
 STALL_S = 15.0
 

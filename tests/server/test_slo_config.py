@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorpio.server.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import read_slo_config
 from scorpio.settings import CONFIG_KEY, SettingsError, load_settings
 
 GOOD = """

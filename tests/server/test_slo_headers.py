@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.server.metrics import FOREIGN
+from scorpio.server.state.metrics import FOREIGN
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG, PATH, WITH_DEFAULT, post, xargs
 

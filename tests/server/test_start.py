@@ -11,10 +11,10 @@ from starlette.types import Message
 from predictors.length.ladder import LengthLadder
 from scorpio.server import context
 from scorpio.server.drain import Drain
-from scorpio.server.flights import Flights
-from scorpio.server.lengths import LengthService
 from scorpio.server.middleware import ScorpioMiddleware
-from scorpio.server.ticket import Heard, WatchedEngine, attach_watch
+from scorpio.server.request.flights import Flights
+from scorpio.server.request.lengths import LengthService
+from scorpio.server.request.ticket import Heard, WatchedEngine, attach_watch
 from scorpio.versions import supported
 from tests.server.fake_vllm import FakeEngine, FakeServer, Handler, SamplingParams
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.server.tenant_use import TenantUses
+from scorpio.server.accounts.tenant_use import TenantUses
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import refused, stream_chat, tokens
 from tests.server.keyed import ACME, BETA, Keyed, slo_file

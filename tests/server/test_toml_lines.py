@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scorpio.server.toml_lines import line_of
+from scorpio.server.accounts.toml_lines import line_of
 
 TEXT = """# a comment = 1
 top = 1

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from scorpio.server.endpoints import ENDPOINTS
-from scorpio.server.metrics import MALFORMED
-from scorpio.server.wire_safe import MOST_DEPTH, MOST_XARGS_BYTES
+from scorpio.server.request.endpoints import ENDPOINTS
+from scorpio.server.request.wire_safe import MOST_DEPTH, MOST_XARGS_BYTES
+from scorpio.server.state.metrics import MALFORMED
 from tests.server import fake_vllm as fake
 from tests.server.fake_vllm import FakeEngine, FakeServer, client, tokens
 from tests.server.posting import CHAT, CONFIG, WITH_DEFAULT, post

@@ -16,7 +16,7 @@ from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.snapshot import Snapshot
-from scorpio.engine.faults import MONITORING
+from scorpio.engine.record.faults import MONITORING
 from scorpio.engine.virtual.requests import Request, Scheduler, SchedulerOutput
 from scorpio.twin.engine.invariants import Checker, awaits_last, check_blocks
 from scorpio.twin.engine.ledger import End, Entry

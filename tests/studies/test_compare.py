@@ -12,7 +12,7 @@ import pytest
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.studies.compare import run_compare
 from scorpio.studies.compare_spec import CompareSpec
-from scorpio.studies.tuning import BUDGETS, QUEUE_CAPS, grid_options
+from scorpio.studies.tuning_space import BUDGETS, QUEUE_CAPS, grid_options
 from scorpio.twin.gpu.profile_samples import profile_gpu
 from scorpio.twin.gpu.step_models import BUILT_IN
 from scorpio.twin.systems import Setting, make_system, system_names
@@ -94,22 +94,6 @@ def test_nonsense_is_refused_in_one_line_and_nothing_written(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not spec.out_dir.exists()
-
-
-def test_tuning_takes_the_best_of_the_grid(
-    spec: CompareSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scorpio.studies.tuning.BUDGETS", (64, 2048))
-    monkeypatch.setattr("scorpio.studies.tuning.QUEUE_CAPS", (0, 900))
-    few = replace(spec, policies=("fcfs-tuned",), seeds=(0,), tune=True)
-    seen: list[tuple[int, int, str]] = []
-    run_compare(few, lambda *told: seen.append(told))
-    assert seen[-1][:2] == (10, 10)  # 4 settings x 2 loads, then 2 runs
-    tuned = json.loads((few.out_dir / "tuning.json").read_text())["fcfs-tuned"]
-    assert len(tuned["grid"]) == 4
-    assert tuned["attainment"] == max(point["attainment"] for point in tuned["grid"])
-    runs = json.loads((few.out_dir / "summary.json").read_text())["runs"]
-    assert sum(r["attainment"] for r in runs) / 2 == pytest.approx(tuned["attainment"])
 
 
 def test_prefix_caching_is_on_where_prefixes_are_shared(spec: CompareSpec) -> None:

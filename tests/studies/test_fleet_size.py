@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,18 @@ from scorpio.cli.app import app
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.studies.compare_spec import CompareSpec
 from scorpio.studies.fleet_plan import assumption_lines, assumptions, write_plan
-from scorpio.studies.fleet_size import FleetSearch, ReplicaJob, Traffic, search_fleets
+from scorpio.studies.fleet_size import (
+    MOST_ALONE,
+    AloneJob,
+    FleetSearch,
+    ReplicaJob,
+    Traffic,
+    search_fleets,
+)
 from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
+from workloads.request import WorkloadRequest
 from workloads.slo_changes import parse_changes
 from workloads.targets import ALL, Targets
 from workloads.traces.row import TraceRow
@@ -168,10 +176,93 @@ def test_command_prints_the_answer(tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_code_3_and_written(tmp_path: Path) -> None:
+    """Each alone would be in time, but not two on one engine at once."""
     mix = tmp_path / "slo.toml"
-    mix.write_text('default_class = "x"\n[classes.x]\nttft_ms = 0.01\n')
-    result, written = plan(tmp_path, "--mix", str(mix), "--max-replicas", "2", "--target", "80")
+    mix.write_text('default_class = "x"\n[classes.x]\nttft_ms = 100\n')
+    words = ["--mix", str(mix), "--max-replicas", "2", "--target", "80", "--rate-scale", "1000"]
+    result, written = plan(tmp_path, *words)
     assert result.exit_code == 3
     assert "no fleet of up to 2 replicas surely keeps 80 % of all" in result.stderr
     assert written["plans"][0]["replicas"] is None
+    assert written["plans"][0]["out_of_reach"] == []
+    assert written["plans"][0]["alone"]["all"]["mean"] == 1.0
     assert "> 2, best" in result.stdout
+
+
+def test_what_an_idle_replica_cannot_keep_is_told_without_a_search(tmp_path: Path) -> None:
+    mix = tmp_path / "slo.toml"
+    mix.write_text('default_class = "x"\n[classes.x]\nttft_ms = 0.01\n')
+    result, written = plan(tmp_path, "--mix", str(mix), "--target", "80")
+    assert result.exit_code == 3
+    assert "no number of replicas keeps 80 % of all: not even with idle ones" in result.stderr
+    assert "fcfs: no number of replicas is enough: of requests that have a replica to" in (
+        result.stdout
+    )
+    assert "0.0 % of all are good (95 % interval 0.0-" in result.stdout
+    (found,) = written["plans"]
+    assert found["out_of_reach"] == ["all"]
+    assert [point["replicas"] for point in found["curve"]] == [1]
+
+
+def test_a_class_out_of_reach_ends_the_search_of_that_policy_alone(spec: FleetSearch) -> None:
+    """Alone all are in time, but for a class that wants a token every 2 ms."""
+    changes = parse_changes("tpot.t0.5-p30=2")
+    targets = Targets({ALL: 0.5, "t0.5-p30": 0.5})
+    (plan,) = search_fleets(replace(spec, targets=targets, changes=changes))
+    assert plan.out_of_reach == ("t0.5-p30",)
+    assert [point.replicas for point in plan.points] == [1]
+    (kept,) = search_fleets(replace(spec, targets=targets))
+    assert kept.out_of_reach == ()
+    assert kept.needed is not None
+
+
+def test_alone_means_alone(spec: FleetSearch) -> None:
+    """No request sees another: its TTFT is that of a run of its own."""
+    config, traffic = spec.load.config(), spec.traffic()[0]
+    found = AloneJob(config, traffic, "fcfs").run()
+    assert len(found) == 30
+    assert {round(record.ttft_s or 0.0, 6) for record in found} == {round(found[0].ttft_s or 0, 6)}
+    many = [replace(r, index=i) for i, r in enumerate(traffic.requests() * 40)]
+    few = AloneJob(config, _Fixed(traffic.load, requests_=tuple(many)), "fcfs").run()
+    assert len(few) == MOST_ALONE
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed(Traffic):
+    """Traffic that a test made."""
+
+    requests_: tuple[WorkloadRequest, ...] = ()
+
+    def requests(self) -> list[WorkloadRequest]:
+        return list(self.requests_)
+
+
+def test_what_was_said_of_the_twin_is_assumed_and_told(tmp_path: Path) -> None:
+    result, written = plan(
+        tmp_path,
+        *(
+            "--engine-option",
+            "max_num_seqs=8",
+            "--policy-option",
+            "fcfs-tuned.max_num_queued_tokens=9",
+        ),
+        *("--policy", "fcfs-tuned", "--noise", "none", "--profile-bias", "1.5", "--retries", "2"),
+        *("--give-up-s", "20", "--target", "60"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assumed = written["assumptions"]
+    assert assumed["engine"]["max_num_seqs"] == 8
+    assert assumed["engine_options"] == {"max_num_seqs": 8}
+    assert assumed["policy_options"] == {"fcfs-tuned": {"max_num_queued_tokens": 9.0}}
+    assert (assumed["noise"]["sigma"], assumed["noise"]["shift_at_s"]) == (0.0, None)
+    assert assumed["profile_bias"] == 1.5
+    assert assumed["clients"] == {"retries": 2, "give_up_s": 20.0, "clients": 0}
+    for told in (
+        "vLLM's flags: max_num_seqs 8",
+        "fcfs-tuned with max_num_queued_tokens 9",
+        "policies take all for 1.5 times as slow as it is",
+        "clients send a refused request again, 2 times at most, to the same",
+        "clients leave 20 s after they first asked",
+        "steps scatter by 0 %",
+    ):
+        assert told in result.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorpio.studies import fleet, step_tracking
+from scorpio.studies import fleet, quotes, step_tracking
 from scorpio.studies.study import Rows, Study
 
 
@@ -29,3 +29,14 @@ def test_the_speed_that_is_followed_is_nearer_to_what_steps_take() -> None:
         assert error[change, True] < 0.6 * error[change, False]
     assert abs(error["nothing", True] - error["nothing", False]) < 0.5
     assert "| everything x 1.3 | followed |" in step_tracking.STUDY.page(rows).text
+
+
+def test_quotes_hold_where_more_is_offered_than_can_be_served() -> None:
+    rows = rows_of(quotes.STUDY)
+    quoted, back = rows
+    given = sum(quoted[name] for name in ("held", "later", "refused", "slower", "sooner"))
+    assert given + quoted["none"] == 24
+    assert quoted["held"] / given > 0.6  # the first ones, of which nothing was learned, among them
+    assert back["refused"] >= back["again"] >= back["served"] >= back["good"] > 0
+    text = quotes.STUDY.page(rows).text
+    assert f"| {given} | {100 * quoted['held'] / given:.1f} |" in text

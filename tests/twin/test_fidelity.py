@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.twin.fidelity.calibrate import calibrate, replay_log, scaled
-from scorpio.twin.fidelity.engine_log import EngineLog, read_log
+from scorpio.twin.fidelity.calibrate import calibrate, replay_log
+from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.log_report import calibrate_log, log_fidelity
+from scorpio.twin.fidelity.logs import read_log
 from scorpio.twin.fidelity.side_by_side import fidelity
 from scorpio.twin.gpu.file import gpu_model, stated_limits
+from scorpio.twin.gpu.scaling import scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from tests.shared_data import shared_data
 from workloads.errors import WorkloadError
@@ -90,7 +92,7 @@ def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:
 def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Path) -> None:
     log_of(A100.with_gap(0.004))
     file, out = tmp_path / "own_requests.jsonl", tmp_path / "gpu.json"
-    found, (case,) = calibrate_log(file, out, [A100], "gap", 0.5, 5000)
+    found, (case,) = calibrate_log(read_log(file), out, [A100], "gap", 0.5, 5000)
     assert case.worst <= 0.03
     assert case.title == f"gap {found.gpu.gap_s * 1e3:.2f} ms fitted on 1-18, tested on 19-36"
     kept = gpu_model(str(out))
@@ -105,7 +107,7 @@ def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Pat
 
 def test_published_gaps_stand_beside_the_fitted_one(log_of: LogOf, tmp_path: Path) -> None:
     log_of(A100.with_gap(0.002))
-    fitted, low, exact = log_fidelity(tmp_path / "own_requests.jsonl", A100, 1.0)
+    fitted, low, exact = log_fidelity(read_log(tmp_path / "own_requests.jsonl"), A100, 1.0)
     assert fitted.title.endswith("fitted on all 36: no examination")
     assert low.title == "published gap 1.5 ms, all 36"
     assert exact.worst < 0.01 < low.worst

@@ -96,6 +96,25 @@ def test_every_class_that_has_a_target_must_reach_it() -> None:
     assert [p.verdict(targets) for p in plan.points] == [Verdict.SHORT, Verdict.MEAN, Verdict.SURE]
 
 
+@pytest.mark.parametrize(
+    ("alone", "shares", "out"),
+    [
+        (0.87, (0.1,), (ALL,)),  # surely short: 0.89 at most
+        (0.89, (0.1,), ()),  # not surely, and one replica is far from it
+        (0.89, (0.1, 0.884), (ALL,)),  # two are as good as idle ones
+        (0.91, (0.1, 0.905), ()),
+        (0.89, (0.1, 0.93), ()),  # as it turned out, it is reached
+    ],
+)
+def test_what_more_replicas_cannot_bring(
+    alone: float, shares: Sequence[float], out: tuple[str, ...]
+) -> None:
+    plan = replace(_plan("fcfs", *shares), alone={ALL: _interval(alone), "chat": _interval(0.1)})
+    assert plan.out_of_reach == out
+    assert plan.to_dict()["out_of_reach"] == list(out)
+    assert plan.to_dict()["alone"]["chat"]["mean"] == 0.1
+
+
 def test_plans_are_ordered_by_need_and_drawn() -> None:
     plans = [_plan("fcfs", 0.1, 0.3), _plan("sjf", 0.1, 0.93), _plan("scorpio", 0.5, 0.95)]
     assert [plan.policy for plan in by_need(plans)] == ["scorpio", "sjf", "fcfs"]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workloads.errors import WorkloadError
 from workloads.results.intervals import Interval
 from workloads.results.windows import Window
 from workloads.targets import ALL, Targets
+
+_AS_GOOD = 0.01  # of a share: what more replicas would still bring
 
 
 class Verdict(enum.StrEnum):
@@ -62,16 +64,37 @@ class FleetPoint:
 
 @dataclass(frozen=True, slots=True)
 class FleetCurve:
-    """One policy: the points measured, by replicas, and the answer (None: more than the limit)."""
+    """One policy: the points measured, by replicas, and the answer (None: more than the limit).
+
+    alone: what comes of requests that have a replica to themselves, of all and of each class: more
+    replicas bring no more. Looked at where one replica does not surely do."""
 
     policy: str
     points: tuple[FleetPoint, ...]
     targets: Targets
+    alone: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def needed(self) -> FleetPoint | None:
         """The smallest fleet that surely reaches the targets."""
         return next((p for p in self.points if p.verdict(self.targets) is Verdict.SURE), None)
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """The targets that no number of replicas reaches: an idle one surely does not, or it does
+        not by its mean and a fleet that was measured is as good as that."""
+        if self.needed is not None:
+            return ()
+        return tuple(
+            name
+            for name, found in self.alone.items()
+            if found.high < (share := self.targets.shares.get(name, 0.0))
+            or (found.mean < share and self._as_good(name, found.mean))
+        )
+
+    def _as_good(self, name: str, mean: float) -> bool:
+        short = [p for p in self.points if p.verdict(self.targets) is not Verdict.SURE]
+        return any(p.groups[name].mean > mean - _AS_GOOD for p in short if name in p.groups)
 
     @property
     def by_mean(self) -> FleetPoint | None:
@@ -95,6 +118,8 @@ class FleetCurve:
             "policy": self.policy,
             "replicas": None if needed is None else needed.replicas,
             "replicas_by_mean": None if by_mean is None else by_mean.replicas,
+            "alone": {name: asdict(found) for name, found in self.alone.items()} or None,
+            "out_of_reach": list(self.out_of_reach),
             "curve": [point.to_dict(self.targets) for point in self.points],
         }
 

@@ -4,6 +4,7 @@ DIR/summary.json          {"schema": 1, "complete": true, "runs": [...], "failed
                           [...]}; complete: no run is still to come
 DIR/results.csv           a line per policy, load and class (workloads.results.results_csv)
 DIR/records/RUN.jsonl     one line per request
+DIR/decisions/RUN.jsonl   twin: what each request met, with --log-decisions
 DIR/timelines/RUN.json    samples of the engine, when it gave some
 (report.html and the PNGs are added by workloads.report.html.)
 """

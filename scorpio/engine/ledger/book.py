@@ -22,8 +22,8 @@ from scorpio.engine.ledger.blocks import picked
 from scorpio.engine.ledger.note import Note, entry_from
 from scorpio.engine.ledger.salt import ledger_salt
 from scorpio.engine.ledger.writer import LedgerWriter
-from scorpio.engine.outcomes import missed
-from scorpio.engine.request_facts import final_state
+from scorpio.engine.record.outcomes import missed
+from scorpio.engine.view.request_facts import final_state
 from scorpio.ledger.entry import ShadowWord
 from scorpio.ledger.facts import Facts
 from scorpio.settings import ScorpioSettings

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial
 
 from vllm.logger import init_logger
 
@@ -22,8 +23,8 @@ from scorpio.core.policy import Policy
 from scorpio.core.request import RequestView
 from scorpio.core.snapshot import RunningBatch, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
-from scorpio.engine.faults import SHADOW, Breaker, Faults
 from scorpio.engine.plan_check import check_plan
+from scorpio.engine.record.faults import SHADOW, Breaker, Faults
 from scorpio.engine.shadow.said import Said
 from scorpio.engine.shadow.table import FollowedTable
 from scorpio.ledger.entry import ShadowVerdict, ShadowWord
@@ -35,17 +36,21 @@ _OFF = "Shadow %s is off for %.0f s: %s"
 
 
 class Shadow:
-    """make: its policy, built anew; None = there is no shadow. faults: where errors are counted.
-    now_s: the engine's clock."""
+    """build: a policy by name and options; None = there is no shadow, whatever the settings say.
+    faults: where errors are counted. now_s: the engine's clock."""
 
     def __init__(
         self,
         settings: ScorpioSettings,
-        make: Callable[[], Policy] | None,
+        build: Callable[[str, Mapping[str, float]], Policy] | None,
         faults: Faults,
         now_s: Callable[[], float],
     ) -> None:
-        self._name, self._make = settings.shadow or "", make
+        name, options = settings.shadow, settings.shadow_options
+        self._name = name or ""
+        self._make: Callable[[], Policy] | None = None
+        if build is not None and name is not None:
+            self._make = partial(build, name, options)
         self._faults, self._now_s = faults, now_s
         self._quiet_s, self._most_share = settings.breaker_quiet_s, settings.shadow_most_share
         self._breaker = Breaker(settings.breaker_limit, settings.breaker_window_s, self._quiet_s)
@@ -59,6 +64,7 @@ class Shadow:
         self._counts: Counter[ShadowVerdict] = Counter()
         self._reasons: Counter[str] = Counter()
         self._spent_s = self._steps_s = self._share = 0.0
+        self.took_s = 0.0  # of the step that was planned last
         self._steps = 0
         self.restart()
 
@@ -93,7 +99,7 @@ class Shadow:
 
     def begin(self, now_s: float) -> None:
         """A step is to be planned; a shadow that was off for long enough starts anew."""
-        self._plan = None
+        self._plan, self.took_s = None, 0.0
         if self._policy is None and self._make is not None and now_s >= self._off_until_s:
             self.restart()
 
@@ -113,7 +119,8 @@ class Shadow:
                 check_plan(plan, own)
             self._note(plan, now_s)
             self._plan, self._planned_s = plan, now_s
-        self._spent_s += time.perf_counter() - since_s
+        self.took_s = time.perf_counter() - since_s
+        self._spent_s += self.took_s
 
     def started(self, request_ids: Iterable[str]) -> None:
         """vLLM starts these in this step."""

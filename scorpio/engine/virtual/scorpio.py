@@ -36,6 +36,9 @@ class VirtualScorpioScheduler(ScorpioScheduler):
     def wall_s(self) -> float:
         return self.clock.now_s
 
+    def planning_s(self) -> float:
+        return 0.0  # of virtual time
+
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         output = super().schedule(throttle_prefills)
         self.plan_s += self._telemetry.last_plan_s

@@ -13,17 +13,27 @@ from scorpio import channel
 from scorpio.core.plan import RejectReason
 from scorpio.ledger.entry import Entry
 from scorpio.server.context import ServerContext
-from scorpio.server.health import health_state
-from scorpio.server.history import WINDOWS_S, History, kv_held_tokens
-from scorpio.server.loose import mapping, number
-from scorpio.server.merged_status import merged
 from scorpio.server.page.recent import told
+from scorpio.server.state.health import health_state
+from scorpio.server.state.history import WINDOWS_S, History, kv_held_tokens
+from scorpio.server.state.loose import mapping, number
+from scorpio.server.state.merged_status import merged
 from scorpio.settings import ClassSettings
 
 # Of the status of all engines together, as it is.
 _HEALTH = (
     *("policy", "policy_version", "control_seq", "control_error", "fallbacks", "breaker_open"),
-    *("breaker_opened", "passthrough", "unsupported_features", "paused", "steps", "stock_steps"),
+    *(
+        "breaker_opened",
+        "breakers_opened",
+        "policy_off",
+        "canary_share",
+        "passthrough",
+        "unsupported_features",
+        "paused",
+        "steps",
+        "stock_steps",
+    ),
     *("planned_steps", "filled_steps", "profile_alarm"),
     *("profile_factor", "monitoring_errors", "faults", "ledger_lines", "ledger_dropped"),
 )
@@ -73,6 +83,7 @@ def page_content(
         },
         "curves": history.curves(),
         "forecasts": _forecasts(state),
+        "canary": _canary(state),
         "health": {key: state[key] for key in _HEALTH if key in state}
         | {
             "schedule_us": _quantiles(state.get("schedule_us")),
@@ -110,6 +121,7 @@ def _engine(number_of_it: int, state: Mapping[str, Any] | None) -> dict[str, Any
         how = "working" if number(known.get("unfinished")) else "idle"
         for key in ("paused", "breaker_open", "passthrough"):
             how = key.replace("_", " ") if known.get(key) else how
+        how = "off by hand" if known.get("policy_off") == channel.BY_HAND else how
     return {
         "name": str(number_of_it),
         "state": how,
@@ -165,6 +177,19 @@ def _forecasts(state: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             **_quantiles(mapping(state.get("forecast_error")).get(kind)),
         }
     found["step"] = _quantiles(state.get("step_error"))
+    return found
+
+
+def _canary(state: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """By class and by who decided: how many requests were good, and of how many. Empty without a
+    canary."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for arm, classes in mapping(state.get("canary")).items():
+        for label, entry in mapping(classes).items():
+            counts = mapping(mapping(entry).get("outcomes"))
+            ended = sum(number(counts.get(how)) for how in ("finished", "rejected", "failed"))
+            good = number(mapping(entry).get("good"))
+            found.setdefault(label, {})[arm] = {"good": good, "ended": ended}
     return found
 
 

@@ -253,13 +253,20 @@ function refusals(found) {
   ]]), [0, 1, 1, 1, 1], "No request was refused.");
 }
 
-function policy({ health, ledger }) {
+const OFF = { errors: "for its errors", overrun: "for what it costs", forecasts: "for wrong forecasts", by_hand: "by hand" };
+
+function keptBy(arm, told) {
+  return told?.ended ? `${arm} kept ${percent(told.good / told.ended)} of ${count(told.ended)}` : `${arm}: none yet`;
+}
+
+function policy({ health, ledger, canary }) {
   const micro = (us) => (us >= 1000 ? `${decimal(1).format(us / 1000)} ms` : `${whole.format(us)} µs`);
   const spent = health.schedule_us;
   const kinds = Object.entries(health.faults ?? {});
   const facts = [
     ["Policy", health.policy ?? "not told yet"],
-    ["Breaker", health.breaker_open ? "open: steps are stock vLLM's" : `closed; opened ${plural(health.breaker_opened ?? 0, "time")}`],
+    ["Turned off", health.policy_off ? `${OFF[health.policy_off] ?? health.policy_off}: steps are stock vLLM's` : `no; by itself ${plural(health.breaker_opened ?? 0, "time")} so far`],
+    ...Object.entries(canary ?? {}).map(([label, arms]) => [`Canary, ${label}`, ["policy", "stock"].map((arm) => keptBy(arm, arms[arm])).join("; ")]),
     ["Steps", `${count(health.planned_steps ?? 0)} planned, ${count(health.stock_steps ?? 0)} stock, ${count(health.filled_steps ?? 0)} filled`],
     ["Failed steps", count(health.fallbacks ?? 0)],
     ["Planning a step", spent.p50 ? `p50 ${micro(spent.p50)}, p99 ${micro(spent.p99)}` : "–"],

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from scorpio.server.answers import Answer, error_answer, send_answer
 from scorpio.server.page.listening import Listeners
-from scorpio.server.slo_headers import first_headers
+from scorpio.server.request.slo_headers import first_headers
 
 ROOT_PATH = "/scorpio/"
 DATA_PATH = "/scorpio/page.json"

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from scorpio.server.admin_token import TOKEN_VARIABLE, deny
+from scorpio.server.accounts.admin_token import TOKEN_VARIABLE, deny
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.page.content import page_content

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scorpio.server.history import counted_of
-from scorpio.server.loose import mapping, number
+from scorpio.channel import BY_HAND, ERRORS, FORECASTS, OVERRUN
+from scorpio.server.state.history import counted_of
+from scorpio.server.state.loose import mapping, number
 from scorpio.settings import NO_CLASS
 
 JUDGED = frozenset(("attainment", "burn", "budget", "problems"))  # what is said of the rest
@@ -106,12 +107,24 @@ def _problems(content: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _of_monitoring(content)
 
 
+_STOCK = "and is off for a while: steps are stock vLLM's"
+_OPENED = {
+    ERRORS: (
+        f"the policy failed too often {_STOCK}",
+        "read the kinds of errors below, report them",
+    ),
+    OVERRUN: (f"planning a step took too much of its time {_STOCK}", "see the runbook"),
+    FORECASTS: (f"the policy's forecasts were far off {_STOCK}", "profile again"),
+}
+
+
 def _of_policy(health: Mapping[str, Any]) -> Iterator[Problem]:
-    if health.get("breaker_open"):
+    if health.get("policy_off") == BY_HAND:
         yield _serious(
-            "the policy failed too often and is off for a while: steps are stock vLLM's",
-            "read the kinds of errors below and report them",
+            "the policy is off by hand: steps are stock vLLM's", "DELETE /scorpio/off turns it on"
         )
+    elif health.get("breaker_open"):
+        yield _serious(*_OPENED.get(str(health.get("policy_off")), _OPENED[ERRORS]))
     elif fallbacks := number(health.get("fallbacks")):
         yield _notice(
             f"the policy failed in {fallbacks:,.0f} steps: these were stock vLLM's",

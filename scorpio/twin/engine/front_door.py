@@ -15,6 +15,7 @@ from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import RequestFactory, Scheduler, abort
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.client_pool import ClientPool
+from scorpio.twin.engine.decision_log import DecisionLog
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.invariants import Checker
 from scorpio.twin.engine.ledger import End, Entry, Ledger
@@ -35,10 +36,11 @@ class FrontDoor:
         log: EventLog,
         checker: Checker | None = None,
         clients: ClientPool | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self._scheduler, self._spec, self._runner = scheduler, spec, runner
         self._ledger, self._log, self._checker = ledger, log, checker
-        self._clients = clients
+        self._clients, self._decisions = clients, decisions
         self._factory = RequestFactory(spec)
         self._arrivals: Sequence[Arrival] = ()
         self._next = 0
@@ -67,6 +69,8 @@ class FrontDoor:
 
     def ended(self, entry: Entry) -> None:
         """The client of this request has an answer."""
+        if self._decisions is not None:
+            self._decisions.ended(entry)
         if self._clients is not None:
             self._clients.ended(entry)
 
@@ -102,6 +106,8 @@ class FrontDoor:
         spec, ledger, at_s = self._spec, self._ledger, arrival.arrival_s
         queued_tokens, unfinished = ledger.prefill_tokens, ledger.live
         entry = ledger.open(arrival)
+        if self._decisions is not None:
+            self._decisions.came(arrival)
         if arrival.prompt_tokens + arrival.max_tokens > spec.effective_max_model_len:
             self._answer(entry, End.INVALID, at_s, "longer than max_model_len")
         elif spec.max_num_queued_reqs is not None and unfinished + 1 > spec.max_num_queued_reqs:

@@ -15,6 +15,7 @@ from scorpio.engine.virtual.requests import Scheduler
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
+from scorpio.twin.engine.decision_log import DecisionLog
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.front_door import FrontDoor
 from scorpio.twin.engine.invariants import Checker
@@ -47,6 +48,7 @@ class TwinLoop:
         timeline: Timeline,
         checker: Checker | None = None,
         clients: ClientPool | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
         self.scheduler, self.clock, self.log, self.timeline = scheduler, clock, log, timeline
         self.ledger = Ledger()
@@ -54,9 +56,10 @@ class TwinLoop:
         self.schedule_s: list[float] = []
         self.update_s = 0.0
         self._spec, self._gpu, self._noise, self._checker = spec, gpu, noise, checker
+        self.decisions = decisions
         self._in_flight: deque[InFlight] = deque()
         self._runner = FakeRunner()
-        shared = (self._runner, self.ledger, log, checker, clients)
+        shared = (self._runner, self.ledger, log, checker, clients, decisions)
         self._door = FrontDoor(scheduler, spec, *shared)
         self._gpu_free_s = clock.now_s
         self._idle_since_s = math.inf
@@ -118,6 +121,8 @@ class TwinLoop:
         for request_id in step.preempted_req_ids or ():
             self.ledger.entries[request_id].preemptions += 1
             self.preemptions += 1
+        if self.decisions is not None:
+            self.decisions.scheduled(step, clock.now_s)
         if checker is not None:
             checker.after_schedule(self.scheduler, step, work)
         return InFlight(step, output, ready_s)
@@ -135,6 +140,8 @@ class TwinLoop:
             self.log.request(clock.now_s, entry)
             if entry.end is not None:
                 self._door.ended(entry)
+        if self.decisions is not None:
+            self.decisions.outputs(outputs, clock.now_s)
         if self._checker is not None:
             self._checker.after_update(self.scheduler, self.ledger, clock.now_s)
 

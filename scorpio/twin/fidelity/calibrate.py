@@ -12,26 +12,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from scorpio.core.latency import StepModel
-from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.spec import EngineSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.gpu.noise import NO_NOISE
+from scorpio.twin.gpu.scaling import GAP_IS_ENOUGH, MAX_GAP_S, Free, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.run import run_twin
 from workloads.results.records import RequestRecord
 
-Free = Literal["gap", "speed", "auto"]
-GAP_IS_ENOUGH = 0.03
-MAX_GAP_S = 0.02
 _TTFT_FLOOR_S = 0.01  # a few ms of a short TTFT are the phase of a step, not its speed
-_SPEED_EVALUATIONS = 45
+_LINE_EVALUATIONS, _SPEED_EVALUATIONS = 14, 45
+_EVALUATIONS = {"gap": _LINE_EVALUATIONS, "speed": _LINE_EVALUATIONS + _SPEED_EVALUATIONS}  # most
+Tell = Callable[[int, int, str], None]  # (replays done, at most, what came of the last)
+
+
+class _Progress:
+    """Counts replays of the log."""
+
+    def __init__(self, tell: Tell | None) -> None:
+        self._tell, self._done, self._most = tell, 0, 0
+
+    def more(self, replays: int) -> None:
+        self._most += replays
+
+    def step(self, what: str) -> None:
+        self._done += 1
+        if self._tell is not None:
+            self._tell(self._done, max(self._most, self._done), what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +72,33 @@ def calibrate(
     bases: Sequence[GpuModel] = tuple(BUILT_IN.values()),
     free: Free = "gap",
     fitted_share: float = 1.0 / 3.0,
+    tell: Tell | None = None,
 ) -> Calibration:
-    """The best of `bases` after fitting. Raises ValueError on a share out of (0, 1] or no base."""
+    """The best of `bases` after fitting. tell: how far it is, a replay of the log at a time.
+    Raises ValueError on a share out of (0, 1] or no base."""
     if not 0.0 < fitted_share <= 1.0 or not bases:
         raise ValueError("need 0 < fitted_share <= 1 and at least one base model")
     n = max(1, round(len(log.requests) * fitted_share))
+    told = _Progress(tell)
 
     def loss(gpu: GpuModel) -> float:
-        return _loss(log.real[:n], replay_log(log, gpu, spec)[:n])
+        found = _loss(log.real[:n], replay_log(log, gpu, spec)[:n])
+        told.step(f"error {100.0 * math.sqrt(found):.1f} %")
+        return found
 
-    start = bases[0] if len(bases) == 1 else min(bases, key=lambda base: _distance(log, base, spec))
+    def distance(base: GpuModel) -> float:
+        found = _distance(log, base, spec)
+        told.step(f"looked at {base.name}")
+        return found
+
+    told.more((len(bases) if len(bases) > 1 else 0) + _EVALUATIONS["gap"])
+    start = bases[0] if len(bases) == 1 else min(bases, key=distance)
     fitted: Free = "speed" if free == "speed" else "gap"
+    told.more(_EVALUATIONS["speed"] - _EVALUATIONS["gap"] if fitted == "speed" else 0)
     memory, compute, gap_s, best = (_fit_gap if fitted == "gap" else _fit_speed)(start, loss)
     if free == "auto" and math.sqrt(best) > GAP_IS_ENOUGH:
         fitted = "speed"
+        told.more(_EVALUATIONS["speed"])
         memory, compute, gap_s, best = _fit_speed(start, loss)
     gpu = replace(
         scaled(start, memory, compute, gap_s),
@@ -82,27 +108,12 @@ def calibrate(
     return Calibration(gpu, start.name, fitted, memory, compute, n, best)
 
 
-def scaled(gpu: GpuModel, memory: float, compute: float, gap_s: float) -> GpuModel:
-    """The same kind of GPU with other speeds."""
-    s = gpu.step
-    step = StepModel(
-        s.base_s * memory,
-        s.low_token_s * compute,
-        s.high_token_s * compute,
-        s.knee_tokens,
-        s.prefill_sq_s * compute,
-        s.prefill_prefix_s * compute,
-        s.context_token_s * memory,
-    )
-    return replace(gpu, step=step, gap_s=gap_s, mape=math.nan, max_error=math.nan)
-
-
 def _fit_gap(base: GpuModel, loss: Callable[[GpuModel], float]) -> tuple[float, ...]:
     found = minimize_scalar(
         lambda gap_s: loss(base.with_gap(float(gap_s))),
         bounds=(0.0, MAX_GAP_S),
         method="bounded",
-        options={"xatol": 3e-5, "maxiter": 14},
+        options={"xatol": 3e-5, "maxiter": _LINE_EVALUATIONS},
     )
     return 1.0, 1.0, float(found.x), float(found.fun)
 
@@ -117,7 +128,7 @@ def _fit_speed(base: GpuModel, loss: Callable[[GpuModel], float]) -> tuple[float
         lambda x: at((x, x)),
         bounds=(-2.5, 2.5),
         method="bounded",
-        options={"xatol": 0.02, "maxiter": 14},
+        options={"xatol": 0.02, "maxiter": _LINE_EVALUATIONS},
     )
     x = float(common.x)
     found = minimize(

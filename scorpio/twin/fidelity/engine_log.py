@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scorpio.engine.virtual.build import EngineSpec
+from scorpio.engine.virtual.spec import EngineSpec
 from workloads.errors import TraceError, WorkloadError
 from workloads.request import WorkloadRequest
 from workloads.results.records import Outcome, RequestRecord
@@ -52,24 +52,28 @@ class EngineLog:
         )
 
 
-def read_log(path: Path) -> EngineLog:
-    """Raises WorkloadError naming the file, the line and the reason."""
-    found = list(_rows(path))
-    rows = [row for row in found if row is not None]
-    dropped = len(found) - len(rows)
-    if not rows:
-        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
-    rows.sort(key=lambda row: row["arrival_time"])
-    # Two clocks: the shortest way from arrival to the engine's queue stands for no way at all.
-    offset_s = min(row["queued_ts"] - row["arrival_time"] for row in rows)
-    start_s = rows[0]["arrival_time"]
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request that got all its tokens. Seconds, on any one clock."""
+
+    sent_s: float
+    prompt_tokens: int
+    output_tokens: int
+    first_s: float
+    last_s: float
+
+
+def log_of(
+    name: str, served: Iterable[Served], flags: Mapping[str, object], dropped: int = 0
+) -> EngineLog:
+    """Requests by when they were sent, the first at zero. served: at least one."""
+    rows = sorted(served, key=lambda row: row.sent_s)
     requests, real = [], []
     for index, row in enumerate(rows):
-        sent_s = row["arrival_time"] - start_s
-        first_s, last_s = (
-            row[name] - offset_s - start_s for name in ("first_token_ts", "last_token_ts")
+        sent_s, first_s, last_s = (
+            at_s - rows[0].sent_s for at_s in (row.sent_s, row.first_s, row.last_s)
         )
-        prompt, output = int(row["input_toks"]), int(row["output_toks"])
+        prompt, output = row.prompt_tokens, row.output_tokens
         requests.append(WorkloadRequest(index, sent_s, prompt, output, (), "", math.inf, math.inf))
         real.append(
             RequestRecord(
@@ -85,7 +89,29 @@ def read_log(path: Path) -> EngineLog:
                 ended_s=max(first_s, last_s),
             )
         )
-    return EngineLog(path.name.removesuffix(_REQUESTS), requests, real, _flags(path), dropped)
+    return EngineLog(name, requests, real, flags, dropped)
+
+
+def read_engine_log(path: Path) -> EngineLog:
+    """Raises WorkloadError naming the file, the line and the reason."""
+    found = list(_rows(path))
+    rows = [row for row in found if row is not None]
+    dropped = len(found) - len(rows)
+    if not rows:
+        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
+    # Two clocks: the shortest way from arrival to the engine's queue stands for no way at all.
+    offset_s = min(row["queued_ts"] - row["arrival_time"] for row in rows)
+    served = [
+        Served(
+            row["arrival_time"],
+            int(row["input_toks"]),
+            int(row["output_toks"]),
+            row["first_token_ts"] - offset_s,
+            row["last_token_ts"] - offset_s,
+        )
+        for row in rows
+    ]
+    return log_of(path.name.removesuffix(_REQUESTS), served, _flags(path), dropped)
 
 
 def _rows(path: Path) -> Iterator[dict[str, float] | None]:

@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from scorpio.engine.virtual.build import EngineSpec
-from scorpio.twin.fidelity.calibrate import Calibration, Free, calibrate, replay_log
-from scorpio.twin.fidelity.engine_log import EngineLog, read_log
-from scorpio.twin.fidelity.side_by_side import FidelityRow, fidelity, to_dicts, worst
+from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.twin.fidelity.calibrate import Calibration, Tell, calibrate, replay_log
+from scorpio.twin.fidelity.engine_log import EngineLog
+from scorpio.twin.fidelity.side_by_side import LogCase, fidelity
 from scorpio.twin.gpu.file import write_gpu
+from scorpio.twin.gpu.scaling import Free
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 
 PUBLISHED_GAPS_S = (1.5e-3, 2.0e-3)  # what others measured for vLLM's own time per step
 
 
-@dataclass(frozen=True, slots=True)
-class LogCase:
-    """One model against one part of a log."""
-
-    title: str
-    rows: list[FidelityRow]
-
-    @property
-    def worst(self) -> float:
-        """Largest error of the table."""
-        return worst(self.rows)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain JSON values."""
-        return {"title": self.title, "worst": self.worst, "rows": to_dicts(self.rows)}
-
-
 def calibrate_log(
-    path: Path, out: Path, bases: Sequence[GpuModel], free: Free, share: float, blocks: int | None
+    log: EngineLog,
+    out: Path,
+    bases: Sequence[GpuModel],
+    free: Free,
+    share: float,
+    blocks: int | None,
+    tell: Tell | None = None,
 ) -> tuple[Calibration, list[LogCase]]:
-    """Fit on the first part of the log, examine on the rest, write a file for `--gpu`.
-
-    Raises:
-        WorkloadError: a malformed log; nothing has been written.
-    """
-    log = read_log(path)
+    """Fit on the first part of the log, examine on the rest, write a file for `--gpu`."""
     if blocks is not None:
         bases = [replace(base, kv_blocks=blocks) for base in bases]
     spec = EngineSpec(num_blocks=bases[0].kv_blocks)
-    found = calibrate(log, spec, bases, free, share)
+    found = calibrate(log, spec, bases, free, share, tell)
     cases = _examined(log, found, spec)
     engine = log.spec(spec)
     write_gpu(
@@ -68,15 +53,12 @@ def calibrate_log(
     return found, cases
 
 
-def log_fidelity(path: Path, gpu: GpuModel, share: float) -> list[LogCase]:
-    """The twin with its gap fitted on a part of the log, and with published gaps.
-
-    Raises:
-        WorkloadError: a malformed log.
-    """
-    log = read_log(path)
+def log_fidelity(
+    log: EngineLog, gpu: GpuModel, share: float, tell: Tell | None = None
+) -> list[LogCase]:
+    """The twin with its gap fitted on a part of the log, and with published gaps."""
     spec = EngineSpec(num_blocks=gpu.kv_blocks)
-    cases = _examined(log, calibrate(log, spec, [gpu], "gap", share), spec)
+    cases = _examined(log, calibrate(log, spec, [gpu], "gap", share, tell), spec)
     for gap_s in PUBLISHED_GAPS_S:
         rows = fidelity(log.real, replay_log(log, gpu.with_gap(gap_s), spec))
         cases.append(LogCase(f"published gap {gap_s * 1e3:g} ms, all {len(log.real)}", rows))

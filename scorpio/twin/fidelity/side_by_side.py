@@ -28,6 +28,23 @@ class FidelityRow:
     around: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LogCase:
+    """One model against one part of a log."""
+
+    title: str
+    rows: list[FidelityRow]
+
+    @property
+    def worst(self) -> float:
+        """Largest error of the table."""
+        return worst(self.rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON values."""
+        return {"title": self.title, "worst": self.worst, "rows": to_dicts(self.rows)}
+
+
 def fidelity(
     real: Sequence[RequestRecord],
     twin: Sequence[RequestRecord],

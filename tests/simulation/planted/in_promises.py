@@ -25,12 +25,12 @@ from scorpio.core.policies.scorpio.shared_work import SharedWork
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.engine.caps import Caps
-from scorpio.engine.choices import Choices
-from scorpio.engine.faults import Breaker
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.record.faults import Breaker
+from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
-from scorpio.engine.serving_clock import ServingClock
-from scorpio.engine.telemetry import Telemetry
+from scorpio.engine.view.choices import Choices
+from scorpio.engine.view.serving_clock import ServingClock
 from tests.simulation.planted.planting import Bug
 
 _Patch = pytest.MonkeyPatch

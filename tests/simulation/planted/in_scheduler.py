@@ -11,13 +11,14 @@ import pytest
 
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import Rejection, RejectReason
-from scorpio.engine import apply, refusals, running_table
+from scorpio.engine import apply, refusals
 from scorpio.engine.gated_queue import GatedQueue
-from scorpio.engine.outcomes import Outcomes
+from scorpio.engine.record.outcomes import Outcomes
 from scorpio.engine.refusals import Refusals
-from scorpio.engine.running_table import RunningTable
-from scorpio.engine.sessions import RefusedSessions
-from scorpio.engine.tracker import Tracker
+from scorpio.engine.view import running_table
+from scorpio.engine.view.running_table import RunningTable
+from scorpio.engine.view.sessions import RefusedSessions
+from scorpio.engine.view.tracker import Tracker
 from tests.simulation.planted.planting import Bug
 
 _Patch = pytest.MonkeyPatch

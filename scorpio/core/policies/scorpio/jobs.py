@@ -79,7 +79,7 @@ class PrefillJobs:
     patience_s: float
 
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
-        """Engine time that letting each go saves, for one unit of value: its prefill and the
+        """Engine time that shedding each saves, for one unit of value: its prefill and the
         decodes it leads to; without a refusal it is served later, so its decodes are not saved."""
         output = lengths.expected(self.predicted)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable

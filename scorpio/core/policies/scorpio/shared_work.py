@@ -1,7 +1,7 @@
 """Which prompts begin alike, so that one computes and the others follow?
 
 The first in order of those with one beginning pays for it; what the others still need is the rest
-of their prompts. What it computes for them would not be saved by letting it go.
+of their prompts. What it computes for them would not be saved by shedding it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
 
+QUOTED_WEIGHT = 0.1  # of its cost counts for a request that was quoted what it asks for
+
 
 @dataclass(frozen=True, slots=True)
 class Competition:
@@ -54,14 +56,27 @@ def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outc
 
 
 def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
-    """Of each job: the dearest goes first. Less for one that was told to come back, and more than
-    any other's for one of a tenant that has too much."""
+    """Of each job: the dearest goes first. Less for one that was told to come back or quoted what
+    it asks for, and more than any other's for one of a tenant that has too much."""
     jobs, over = between.jobs, between.over
     cost_s = jobs.cost_s(step.model, step.lengths)
     back = _came_back(step.snapshot.waiting, between)
     if back is not None:
         cost_s = np.where(back, between.crowd.weight, 1.0) * cost_s
+    quoted = _quoted(step.snapshot.waiting, jobs)
+    if quoted is not None:
+        cost_s = np.where(quoted, QUOTED_WEIGHT, 1.0) * cost_s
     return cost_s if over is None else cost_s + over * cost_s.max()
+
+
+def _quoted(waiting: WaitingTable, jobs: PrefillJobs) -> BoolArray | None:
+    """Which jobs ask for what they were quoted? None: not one."""
+    if not waiting.quoted.any():
+        return None
+    waits = ~jobs.running
+    quoted = np.zeros(len(jobs.row), dtype=np.bool_)
+    quoted[waits] = waiting.quoted[jobs.row[waits]]
+    return quoted
 
 
 def _came_back(waiting: WaitingTable, between: Competition) -> BoolArray | None:

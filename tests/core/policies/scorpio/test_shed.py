@@ -1,9 +1,10 @@
-"""What does it cost to let a request go, and what do decodes make up? By hand."""
+"""What does shedding a request save, and what do decodes make up? By hand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from scorpio.core.policies.scorpio.jobs import prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.refusals import crowded
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
-from scorpio.core.policies.scorpio.shed import Competition, Outcome, shed_cost_s
+from scorpio.core.policies.scorpio.shed import QUOTED_WEIGHT, Competition, Outcome, shed_cost_s
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
@@ -67,6 +68,12 @@ def test_one_that_was_told_to_come_back_costs_less() -> None:
     crowd.follow(START_S, step.snapshot.waiting)
     assert crowd.is_back(step.snapshot.waiting, np.array([0])) is not None
     assert shed_cost_s(step, between) == pytest.approx([crowd.weight * cost_s(100), cost_s(200)])
+
+
+def test_one_that_asks_for_what_it_was_quoted_costs_less() -> None:
+    quoted = replace(ask(2, 200), quoted=True)
+    found = shed_cost_s(*scene([ask(1), quoted]))
+    assert found == pytest.approx([cost_s(100), QUOTED_WEIGHT * cost_s(200)])
 
 
 def test_one_of_a_tenant_with_too_much_costs_more_than_any_other() -> None:

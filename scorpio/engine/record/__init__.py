@@ -1,0 +1,1 @@
+"""What has the engine done? Step times, outcomes, faults and the status file."""

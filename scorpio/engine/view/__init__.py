@@ -1,0 +1,1 @@
+"""What does the engine look like to a policy? vLLM objects become values."""

@@ -1,0 +1,133 @@
+"""Under which terms is a request let in? One reading of the operator's settings, never changed.
+
+A request keeps the terms that it came under; a new reading replaces the whole (reload.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from scorpio.core.slo import Slo
+from scorpio.core.wire import encode_slo
+from scorpio.server.accounts.api_keys import ApiKeys
+from scorpio.server.accounts.slo_config import read_slo_file
+from scorpio.server.request.slo_headers import SloRules
+from scorpio.settings import ScorpioSettings
+from scorpio.tenant_settings import TenantSettings
+
+# What the engine reads once, at its start, and what its clients are attached with.
+AT_START = (
+    "most_waiting",
+    "most_waiting_tokens",
+    "most_in_flight_per_tenant",
+    "ledger_mib",
+    "isolate_cache",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """rules: how its requests are read."""
+
+    name: str
+    settings: TenantSettings
+    rules: SloRules
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """keys: None where only vLLM's own check counts. weighted: a tenant has a weight.
+    tells_slo: the engine knows other classes, so each request's SLO is told. needs_restart:
+    settings that are not in force yet. digest: of the SLO file, "" without one."""
+
+    settings: ScorpioSettings
+    rules: SloRules
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    keys: ApiKeys | None = None
+    weighted: bool = False
+    tells_slo: bool = False
+    needs_restart: Sequence[str] = ()
+    digest: str = ""
+
+    def rules_of(self, tenant: Tenant | None) -> SloRules:
+        """How its requests are read."""
+        return self.rules if tenant is None else tenant.rules
+
+    def weight_of(self, tenant: Tenant | None) -> str:
+        """For the engine; "" where no tenant has one. Without its own one counts 1."""
+        own = None if tenant is None else tenant.settings.weight
+        return repr(own or 1.0) if self.weighted else ""
+
+    def slo_told(self, slo: Slo, slo_class: str) -> str:
+        """For the engine; "" where it finds the same itself."""
+        return encode_slo(slo, slo_class or self.settings.default_class or "") * self.tells_slo
+
+    def is_tight(self, slo: Slo) -> bool:
+        """The one definition of a tight request."""
+        settings = self.settings
+        # Divided as an SLO is: 0.07 s are not 70 ms to the last bit.
+        ttft_s, tpot_s = settings.tight_ttft_ms / 1000.0, settings.tight_tpot_ms / 1000.0
+        return min(slo.ttft_s, slo.e2e_s) <= ttft_s or slo.tpot_s <= tpot_s
+
+
+@dataclass(frozen=True, slots=True)
+class TermsSource:
+    """Where terms come from. table: the settings that the server was started with; engine: the
+    same, as the engine reads them. tokens: vLLM's own API keys."""
+
+    table: Mapping[str, Any]
+    engine: ScorpioSettings
+    tokens: Sequence[str] = ()
+
+    def read(self) -> Terms:
+        """As the SLO file is now. Where there is one, its fields count, not those of the start.
+
+        Raises:
+            SettingsError: the file is bad.
+        """
+        if self.engine.slo_config is None:
+            return make_terms(self.engine, self.engine, self.tokens)
+        found = read_slo_file(Path(self.engine.slo_config), self.table)
+        return make_terms(found.settings, self.engine, self.tokens, found.digest)
+
+
+def make_terms(
+    settings: ScorpioSettings,
+    engine: ScorpioSettings,
+    tokens: Sequence[str] = (),
+    digest: str = "",
+) -> Terms:
+    """engine: what the engine was started with. tokens: vLLM's own API keys."""
+    rules = SloRules(
+        settings.slo_book(),
+        settings.service_tiers,
+        settings.client_on_miss,
+        settings.most_choices,
+        settings.trust_fairness_id,
+        raw_slo=settings.raw_slo,
+    )
+    has_keys = any(tenant.keys for tenant in settings.tenants.values())
+    return Terms(
+        settings,
+        rules,
+        {name: _tenant(name, entry, rules) for name, entry in settings.tenants.items()},
+        ApiKeys(settings.tenants, tokens) if has_keys else None,
+        any(tenant.weight is not None for tenant in settings.tenants.values()),
+        _classes(settings) != _classes(engine),
+        [name for name in AT_START if getattr(settings, name) != getattr(engine, name)],
+        digest,
+    )
+
+
+def _tenant(name: str, entry: TenantSettings, rules: SloRules) -> Tenant:
+    """A list of classes that numbers could get around would be none."""
+    raw_slo = entry.raw_slo or (rules.raw_slo if entry.classes is None else "looser")
+    own = replace(rules, allowed=entry.classes, own_class=entry.default_class, raw_slo=raw_slo)
+    return Tenant(name, entry, own)
+
+
+def _classes(settings: ScorpioSettings) -> object:
+    return settings.slo_book(), settings.default_class

@@ -1,0 +1,1 @@
+"""How does one command become a server? The start: arguments, mistakes told early, the end."""

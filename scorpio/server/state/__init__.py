@@ -1,0 +1,1 @@
+"""What does the server say of itself? Status, health, load, metrics, history, budgets."""

@@ -1,0 +1,87 @@
+"""Which kind of log is this? Told by its first line; each kind has its reader.
+
+What a server or a client wrote of each request is a log; a scrape of `/metrics` is none, and is
+read by scrapes.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from scorpio.twin.fidelity.client_log import read_bench, read_own_records
+from scorpio.twin.fidelity.engine_log import EngineLog, read_engine_log
+from workloads.errors import TraceError, WorkloadError
+from workloads.traces.text import raw_lines, whole_text
+
+_EXPOSITION = re.compile(r"#|[a-zA-Z_:][\w:]*(\{| )")
+_BENCH = ("ttfts", "input_lens", "request_throughput")  # any of them
+_RECORD = "scheduled_send_s"
+
+
+def read_log(path: Path) -> EngineLog:
+    """Requests with the times of their tokens. Raises WorkloadError naming file, line or field."""
+    first = _first_line(path)
+    if is_exposition(first):
+        raise WorkloadError(
+            f"{path}: a scrape of /metrics has no single requests: `scorpio calibrate` takes two"
+            " or more of them, `scorpio fidelity` none"
+        )
+    found = _object(first)
+    if found is None and first.lstrip().startswith("{"):
+        found = _object(_text(path))  # one object over many lines
+    if found is not None and _RECORD in found:
+        return read_own_records(path)
+    if found is not None and any(name in found for name in _BENCH):
+        return read_bench(path, _only(path))
+    return read_engine_log(path)
+
+
+def is_scrape(path: Path) -> bool:
+    """Is it Prometheus text? Raises WorkloadError when it cannot be read."""
+    return is_exposition(_first_line(path))
+
+
+def is_exposition(line: str) -> bool:
+    """Is it a line of Prometheus text?"""
+    return _EXPOSITION.match(line) is not None
+
+
+def _first_line(path: Path) -> str:
+    try:
+        for _, line in raw_lines(path):
+            if line.strip():
+                return line.decode(errors="replace")
+    except TraceError as error:
+        raise WorkloadError(f"{path}, line {error.line}: {error.reason}") from None
+    return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return whole_text(path)
+    except TraceError as error:
+        raise WorkloadError(f"{path}, line {error.line}: {error.reason}") from None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _only(path: Path) -> dict[str, Any]:
+    """The one result of a benchmark's file; `--append-result` writes several."""
+    text, decoder = _text(path).strip(), json.JSONDecoder()
+    try:
+        found, end = decoder.raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"{path}: {error}") from None
+    if text[end:].strip():
+        raise WorkloadError(f"{path}: holds several results (--append-result); one file for each")
+    assert isinstance(found, dict)  # its first line, or all of it, was one
+    return found
