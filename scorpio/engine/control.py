@@ -12,11 +12,10 @@ from scorpio.core.latency import UNMEASURED, LatencyProfile
 from scorpio.core.policy import Policy
 from scorpio.core.registry import PolicyInputs, make_policy
 from scorpio.core.snapshot import EngineLimits
-from scorpio.settings import ScorpioSettings
+from scorpio.settings import STOCK, ScorpioSettings
 
 logger = init_logger("vllm.scorpio")
 POLL_PERIOD_S = 0.05
-STOCK = "fcfs"
 
 
 class PolicySwitch:
