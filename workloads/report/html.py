@@ -87,7 +87,7 @@ def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
         mine = [point for point in points if point.scenario == scenario]
         plots = scenario_plots(mine)
         with narrow():
-            small = {plot.name: plot for plot in scenario_plots(mine, forecasts=False)}
+            small = {plot.name: plot for plot in scenario_plots(mine)}
         prefix = f"{number}_" if len(scenarios) > 1 else ""
         for plot in plots:
             write_atomic(comparison.out_dir / f"{prefix}{plot.name}.png", plot.png)
@@ -108,7 +108,7 @@ def write_report(comparison: Comparison, *, command: str | None = None) -> Path:
     return path
 
 
-def scenario_plots(points: Sequence[LoadPoint], forecasts: bool = True) -> list[Plot]:
+def scenario_plots(points: Sequence[LoadPoint]) -> list[Plot]:
     """All figures of one scenario; those about one load show the most telling one."""
     if not any(point.attainment is not None for point in points):
         return []  # every run was void
@@ -121,7 +121,7 @@ def scenario_plots(points: Sequence[LoadPoint], forecasts: bool = True) -> list[
         outcome_plot(at_focus, text),
         class_plot(at_focus, text),
         latency_plot(at_focus, text),
-        *(forecast_plots(at_focus, text) if forecasts else []),
+        *forecast_plots(at_focus, text),
     ]
     timeline = timeline_plot(at_focus, text)
     return plots if timeline is None else [*plots, timeline]
@@ -141,7 +141,7 @@ def _scenario_html(
     by_name = {plot.name: plot for plot in plots}
 
     def figures(*names: str) -> list[str]:
-        return [figure_html(by_name[n], small.get(n)) for n in names if n in by_name]
+        return [figure_html(by_name[n], small[n]) for n in names if n in by_name]
 
     parts += figures("attainment", "goodput")
     parts += ["<h2>The numbers</h2>", _main_table(points)]

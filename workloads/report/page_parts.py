@@ -64,15 +64,12 @@ def row_html(
     return f'<tr class="{" ".join(marks)}">{inner}</tr>'
 
 
-def figure_html(plot: Plot, small: Plot | None) -> str:
-    """small: the same for a narrow screen; without it the figure is moved about there."""
+def figure_html(plot: Plot, small: Plot) -> str:
+    """small: the same for a narrow screen."""
     caption = escape(plot.caption)
     image = f'<img src="{_data(plot)}" alt="{caption}">'
-    if small is None:
-        shown = f'<div class="scroll">{image}</div>'
-    else:
-        source = f'<source media="(max-width:{NARROW_PX}px)" srcset="{_data(small)}">'
-        shown = f"<picture>{source}{image}</picture>"
+    source = f'<source media="(max-width:{NARROW_PX}px)" srcset="{_data(small)}">'
+    shown = f"<picture>{source}{image}</picture>"
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 

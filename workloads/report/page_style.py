@@ -36,7 +36,6 @@ details{{margin:.8rem 0}}summary{{cursor:pointer}}
 body{{margin:1rem auto;padding:0 .8rem}}
 h1{{font-size:1.35rem}}
 figure img{{padding:.2rem}}
-figure .scroll img{{width:{NARROW_PX}px;max-width:none}}
 th,td{{padding:.3rem .4rem}}
 dl{{grid-template-columns:1fr}}dd{{margin-bottom:.4rem}}
 }}

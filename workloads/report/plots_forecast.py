@@ -12,6 +12,7 @@ from workloads.report.figure_style import (
     QUIET,
     Plot,
     finish,
+    is_narrow,
     line_options,
     new_figure,
     percent_axis,
@@ -53,8 +54,9 @@ def _checked(point: LoadPoint, kind: Kind) -> list[Checked]:
 
 def _reliability_plot(told: Forecasts, load_text: str) -> Plot:
     with styled():
-        figure = new_figure(4.6)
-        axes = figure.subplots(1, len(KINDS), sharey=True)
+        above = is_narrow()  # one panel above the other
+        figure = new_figure(8.4 if above else 4.6)
+        axes = figure.subplots(*((len(KINDS), 1) if above else (1, len(KINDS))), sharey=True)
         for axis, kind in zip(axes, KINDS, strict=True):
             axis.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
             notes = [
@@ -65,11 +67,11 @@ def _reliability_plot(told: Forecasts, load_text: str) -> Plot:
             axis.set_xlim(-0.03, 1.03)
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
             axis.set_xlabel(f"forecast chance to keep the {kind.upper()} promise")
-            axis.set_title(kind.upper())
             scores = "Brier: " + ", ".join(notes) if notes else "too few"
-            axis.set_title(scores, loc="right", fontweight="normal", fontsize=8)
-        percent_axis(axes[0])
-        axes[0].set_ylabel("share that kept it")
+            _titles(axis, kind.upper(), scores)
+        for axis in axes if above else axes[:1]:
+            percent_axis(axis)
+            axis.set_ylabel("share that kept it")
         policy_legend(figure, told, below=True)
         return finish(
             figure,
@@ -101,11 +103,13 @@ def _reliability_line(axis: Any, policy: str, checked: Sequence[Checked]) -> str
 
 def _pit_plot(told: Forecasts, load_text: str) -> Plot:
     with styled():
-        figure = new_figure(1.3 + 1.75 * len(told))
-        axes = figure.subplots(len(told), len(KINDS), sharex=True, squeeze=False)
-        for row, (policy, kinds) in zip(axes, told.items(), strict=True):
-            for axis, kind in zip(row, KINDS, strict=True):
-                _pit_panel(axis, policy, kind, kinds[kind])
+        columns = 1 if is_narrow() else len(KINDS)
+        panels = [(policy, kind) for policy in told for kind in KINDS]
+        rows = len(panels) // columns
+        figure = new_figure(1.3 + (2.0 if columns == 1 else 1.75) * rows)
+        axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for axis, (policy, kind) in zip(axes.flat, panels, strict=True):
+            _pit_panel(axis, policy, kind, told[policy][kind])
         for axis in axes[-1]:
             axis.set_xlabel("where in its forecast distribution the outcome fell")
             axis.set_xticks([0.05, 0.5, 0.95], ["far earlier", "as forecast", "far later"])
@@ -122,8 +126,9 @@ def _pit_plot(told: Forecasts, load_text: str) -> Plot:
 
 def _pit_panel(axis: Any, policy: str, kind: Kind, checked: Sequence[Checked]) -> None:
     values = pits(checked)
-    axis.set_title(f"{policy}, {kind.upper()}", fontsize=9.5)
+    title = f"{policy}, {kind.upper()}"
     if not len(values):
+        _titles(axis, title, "")
         return
     counts, edges = np.histogram(values, bins=BINS, range=(0.0, 1.0))
     spread = 1.96 * np.sqrt((BINS - 1) / len(values))  # binomial, as a share of the mean count
@@ -134,8 +139,18 @@ def _pit_panel(axis: Any, policy: str, kind: Kind, checked: Sequence[Checked]) -
     axis.set_ylim(0.0, max(1.08 * counts.max() * BINS / len(values), 1.3))
     axis.grid(axis="x", visible=False)
     low, middle, high = np.percentile([c.ratio for c in checked], (5, 50, 95))
-    axis.set_title(
+    _titles(
+        axis,
+        title,
         f"×{middle:.2f} ({low:.2f}-{high:.2f})   D {distance_from_uniform(values):.2f}"
         f"   n {len(values):,}",
-        loc="right", fontweight="normal", fontsize=8.5,
-    )  # fmt: skip
+    )
+
+
+def _titles(axis: Any, name: str, note: str) -> None:
+    """Side by side where there is room, else one line each."""
+    if is_narrow():
+        axis.set_title(f"{name}\n{note}".rstrip(), loc="left", fontsize=8)
+        return
+    axis.set_title(name, fontsize=9.5)
+    axis.set_title(note, loc="right", fontweight="normal", fontsize=8)
