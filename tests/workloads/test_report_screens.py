@@ -84,7 +84,7 @@ def _drawn(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(Figure, "savefig", kept)
     scenario_plots(comparison.points())
     with narrow():
-        scenario_plots(comparison.points(), forecasts=False)
+        scenario_plots(comparison.points())
     yield from seen
 
 
