@@ -19,7 +19,14 @@ from scorpio.versions import installed_vllm, minor
 FLAGS = Path(__file__).parent / "vllm_flags.json"  # `python -m tests.server.flags` writes it
 OWN = (
     *("--policy", "--policy-option", "--shadow", "--shadow-option", "--slo-config", "--latency"),
-    *("--profile-mismatch", "--length-model", "--unsupported", "--run-dir"),
+    *(
+        "--profile-mismatch",
+        "--length-model",
+        "--unsupported",
+        "--run-dir",
+        "--canary",
+        "--profile",
+    ),
     *("--replicas", "--router", "--ray-address"),
 )
 DEFAULT_PORT = 8000
