@@ -35,7 +35,7 @@ BEARER = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 
 def serve(directory: Path, *more: str) -> Any:
     slo, latency = write_inputs(directory)
-    ours = json.dumps({"scorpio": {"stall_s": STALL_S}})
+    ours = json.dumps({"scorpio": {"stall_s": STALL_S, "most_overhead": 0}})
     command = [
         *(sys.executable, "-m", "scorpio", "serve", "tiny", "--slo-config", str(slo)),
         *("--latency", str(latency), "--run-dir", str(directory / "run")),

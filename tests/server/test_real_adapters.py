@@ -18,7 +18,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from scorpio.models.tiny import HEAD_DIM, HEADS, HIDDEN, LAYERS
-from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, EngineServer, running, write_inputs
+from tests.engine_server import (
+    ENGINE_MARKS,
+    MAX_MODEL_LEN,
+    UNTIMED,
+    EngineServer,
+    running,
+    write_inputs,
+)
 
 pytestmark = ENGINE_MARKS
 ADAPTERS, RANK = {"red": 1, "blue": 2}, 4
@@ -49,6 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
         *(sys.executable, "-m", "scorpio", "serve", "tiny", "--latency", str(latency)),
         *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
         *("--max-num-seqs", "8", "--max-num-batched-tokens", "64"),  # prompts take several steps
+        *UNTIMED,
         *("--enable-lora", "--max-loras", "1", "--max-lora-rank", "8"),
         *("--distributed-executor-backend", "uni", "--lora-modules", *modules),
     ]
