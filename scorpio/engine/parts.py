@@ -144,6 +144,10 @@ class SchedulerWithParts(AsyncScheduler):
         """What planning the last step has cost, as the policy is judged by it."""
         return self._telemetry.last_plan_s
 
+    def why_off(self) -> str:
+        """Why it is off; "" while it is on."""
+        return self._off.why(self.now_s())
+
     def use_policy(self, policy: Policy) -> None:
         """From the next step on, this policy decides; the queue is re-ordered at once."""
         self._policy = policy
@@ -220,7 +224,7 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _is_stock(self) -> bool:
         passive = self._policy.passive and not (self._switch.record_steps or self._shadow.watching)
-        return bool(self._passthrough) or passive or bool(self._off.why(self.now_s()))
+        return bool(self._passthrough) or passive or bool(self.why_off())
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)

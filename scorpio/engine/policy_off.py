@@ -24,8 +24,8 @@ TOLD = 100  # requests whose forecasts are judged together
 
 _OVERRUN = "planning takes %.1f %% of the time of a step (most_overhead %.1f %%): stock for %.0f s"
 _WRONG = (
-    "%d of the last %d forecasts of a first token were off by more than the TTFT SLO itself: "
-    "stock for %.0f s"
+    "%d of the last %d requests that were forecast to be on time took more than twice their TTFT "
+    "SLO: stock for %.0f s"
 )
 
 
@@ -85,12 +85,12 @@ class PolicyOff:
             self._open(OVERRUN, now_s)
             logger.error(_OVERRUN, share * 100, self._most_overhead * 100, self._quiet_s)
 
-    def forecast_came(self, off_s: float, slo_s: float, now_s: float) -> None:
-        """A first token came that far from its forecast, of a request with this TTFT SLO. Nothing
-        can be refused rightly by forecasts that are further off than the SLO itself."""
-        if not (math.isfinite(slo_s) and math.isfinite(off_s)) or self.why(now_s):
+    def forecast_came(self, forecast_s: float, came_s: float, slo_s: float, now_s: float) -> None:
+        """The TTFT of a request with this TTFT SLO, as forecast and as it came. One that was
+        forecast to be late says nothing, whatever SLO its client has chosen."""
+        if not (forecast_s <= slo_s < math.inf) or self.why(now_s):
             return
-        self._wrong.append(abs(off_s) > slo_s)
+        self._wrong.append(came_s > 2.0 * slo_s)
         wrong = sum(self._wrong)
         if len(self._wrong) == TOLD and wrong > self._most_wrong * TOLD:
             self._wrong.clear()

@@ -265,7 +265,8 @@ class ScorpioScheduler(SchedulerWithParts):
             self._canary.ended(tracked.view, *ended)
             if forecast is not None and tokens:
                 came_s = (now_s if math.isnan(first_s) else first_s) - view.arrival_s
-                self._off.forecast_came(came_s - forecast.ttft_s, view.slo.ttft_s, self.now_s())
+                told_s, slo_s = forecast.ttft_s, view.slo.ttft_s
+                self._off.forecast_came(told_s, came_s, slo_s, self.now_s())
         shadow = self._shadow.gone(request.request_id, view.arrival_s)
         with self._telemetry.watched():
             self._ledger.ended(request, view, self._clock.now_s(), shadow)

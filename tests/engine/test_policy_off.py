@@ -41,10 +41,10 @@ def test_one_slow_plan_is_no_overrun() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "opens"), [(50, False), (51, True)])
-def test_forecasts_that_are_further_off_than_the_slo(wrong: int, opens: bool) -> None:
+def test_requests_forecast_to_be_on_time_that_come_far_too_late(wrong: int, opens: bool) -> None:
     off = off_with()
     for number in range(TOLD):
-        off.forecast_came(-0.6 if number < wrong else 0.4, 0.5, 0.0)
+        off.forecast_came(0.4, 1.1 if number < wrong else 0.9, 0.5, 0.0)
     assert off.why(0.0) == (channel.FORECASTS if opens else "")
     assert off.state(0.0)["breakers_opened"] == {"errors": 0, "overrun": 0, "forecasts": int(opens)}
 
@@ -52,8 +52,15 @@ def test_forecasts_that_are_further_off_than_the_slo(wrong: int, opens: bool) ->
 def test_what_has_no_slo_or_no_forecast_says_nothing_of_forecasts() -> None:
     off = off_with()
     for _ in range(2 * TOLD):
-        off.forecast_came(9.0, math.inf, 0.0)
-        off.forecast_came(math.nan, 0.5, 0.0)
+        off.forecast_came(1.0, 9.0, math.inf, 0.0)
+        off.forecast_came(math.nan, 9.0, 0.5, 0.0)
+    assert off.why(0.0) == ""
+
+
+def test_no_client_turns_it_off_by_an_slo_that_none_can_keep() -> None:
+    off = off_with()
+    for _ in range(2 * TOLD):
+        off.forecast_came(0.02, 5.0, 0.001, 0.0)
     assert off.why(0.0) == ""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.request import RequestStatus
 
+from scorpio.channel import FORECASTS
 from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
@@ -107,7 +108,8 @@ class Watch(Checker):
         asked = ours.window.seen is not None or ours.window.passive
         paused = ours.pause_state is not PauseState.UNPAUSED
         recent = now_s - self._failed_at_s <= BREAKER_QUIET_S
-        self.require(asked or paused or recent, 24, "the policy is not asked any more")
+        wrong = ours.why_off() == FORECASTS  # it turned itself off
+        self.require(asked or paused or recent or wrong, 24, "the policy is not asked any more")
         errors = ours.telemetry.faults.counts[MONITORING]
         self.require(not errors or self._swarm.has("disk"), 34, f"{errors} errors of monitoring")
 
