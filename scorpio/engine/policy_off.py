@@ -14,6 +14,7 @@ from collections import deque
 from vllm.logger import init_logger
 
 from scorpio.channel import BREAKERS, BY_HAND, ERRORS, FORECASTS, OVERRUN
+from scorpio.engine.record.cost_share import CostShare
 from scorpio.engine.record.faults import Breaker
 from scorpio.settings import ScorpioSettings
 
@@ -42,7 +43,7 @@ class PolicyOff:
         self._looked_s = -math.inf
         self._until_s = dict.fromkeys((OVERRUN, FORECASTS), -math.inf)
         self._opened = dict.fromkeys((OVERRUN, FORECASTS), 0)
-        self._steps, self._planning_s, self._step_s = 0, 0.0, 0.0
+        self._planning = CostShare(STEPS)
         self._wrong: deque[bool] = deque(maxlen=TOLD)
 
     def why(self, now_s: float) -> str:
@@ -74,16 +75,11 @@ class PolicyOff:
         """A step took step_s, and planning one planning_s."""
         if self.why(now_s):
             return
-        self._steps += 1
-        self._planning_s += planning_s
-        self._step_s += step_s
-        if self._steps < STEPS:
-            return
-        share = self._planning_s / self._step_s if self._step_s > 0.0 else 0.0
-        self._steps, self._planning_s, self._step_s = 0, 0.0, 0.0
-        if share > self._most_overhead > 0.0:
+        self._planning.spent(planning_s)
+        if self._planning.stepped(step_s) and self._planning.share > self._most_overhead > 0.0:
             self._open(OVERRUN, now_s)
-            logger.error(_OVERRUN, share * 100, self._most_overhead * 100, self._quiet_s)
+            took, most = self._planning.share * 100, self._most_overhead * 100
+            logger.error(_OVERRUN, took, most, self._quiet_s)
 
     def forecast_came(self, forecast_s: float, came_s: float, slo_s: float, now_s: float) -> None:
         """The TTFT of a request with this TTFT SLO, as forecast and as it came. One that was
@@ -99,7 +95,7 @@ class PolicyOff:
 
     def restart(self) -> None:
         """Another policy: it is judged from here on."""
-        self._steps, self._planning_s, self._step_s = 0, 0.0, 0.0
+        self._planning.restart()
         self._wrong.clear()
 
     def state(self, now_s: float) -> dict[str, object]:

@@ -24,6 +24,17 @@ class Verdict(enum.Enum):
     NONE = "none"  # it ended before anything was decided: its client left
 
 
+def verdict_of(refused: bool, started_s: float, due_s: float, expected_s: float) -> Verdict:
+    """Of a request that has ended. started_s, expected_s: when it was let in, and for when its
+    first token was forecast then; NaN = never. due_s: of that token; all on one clock."""
+    if refused:
+        return Verdict.REFUSED
+    if math.isnan(started_s):
+        return Verdict.NONE
+    late = started_s > due_s or (math.isfinite(expected_s) and expected_s > due_s)
+    return Verdict.DEGRADED if late else Verdict.ADMITTED
+
+
 class ShadowVerdict(enum.Enum):
     """What a policy that only watches would have done with a request, beside what was done."""
 

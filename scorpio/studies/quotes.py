@@ -26,7 +26,7 @@ from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.ledger import End, Entry
 from scorpio.twin.engine.loop import TwinLoop
 from scorpio.twin.run import check_policy, policy_profile, twin_loop
-from scorpio.twin.translate import arrivals, index_stride
+from scorpio.twin.translate import arrivals, index_stride, records
 from workloads.load import LoadKey
 
 _EVERY = 5
@@ -170,13 +170,8 @@ class Returning:
             "refused": sum(entry.end is End.REJECTED for entry in first),
             "again": len(again),
             "served": len(served),
-            "good": sum(map(_good, served)),
+            "good": sum(record.good for record in records(again)),
         }
-
-
-def _good(entry: Entry) -> bool:
-    slo, gaps = entry.arrival.slo, max(entry.tokens - 1, 0)
-    return _ttft_s(entry) <= slo.ttft_s and entry.last_s - entry.first_s <= slo.tpot_s * gaps
 
 
 def _cells(quick: bool) -> Cells:

@@ -9,7 +9,7 @@ from scorpio import __version__
 from scorpio.core.plan import Forecast
 from scorpio.core.slo import XARG_ON_MISS, XARG_PREDICTED, OnMiss
 from scorpio.ledger.decision import Decision, Other
-from scorpio.ledger.entry import Entry, Verdict
+from scorpio.ledger.entry import Entry, Verdict, verdict_of
 from scorpio.settings import NO_CLASS
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.decision_log import DecisionLog, Met, due_s
@@ -122,15 +122,9 @@ def _missed(record: RequestRecord) -> tuple[str, ...]:
 
 def _verdict(met: Met, answer: Answer, forecast: Forecast | None) -> Verdict:
     """As the ledger of a server has it."""
-    if answer.end in (End.REJECTED, End.TURNED_AWAY):
-        return Verdict.REFUSED
-    if math.isnan(met.started_s):
-        return Verdict.NONE
-    due = due_s(met.arrival)
-    late = met.started_s > due
-    if forecast is not None and math.isfinite(forecast.ttft_s):
-        late = late or met.arrival.arrival_s + forecast.ttft_s > due
-    return Verdict.DEGRADED if late else Verdict.ADMITTED
+    refused = answer.end in (End.REJECTED, End.TURNED_AWAY)
+    expected_s = met.arrival.arrival_s + (math.nan if forecast is None else forecast.ttft_s)
+    return verdict_of(refused, met.started_s, due_s(met.arrival), expected_s)
 
 
 def _others(met: Met, arrivals: Iterable[Arrival], stride: int) -> tuple[Other, ...]:

@@ -94,3 +94,13 @@ async def test_what_is_in_force_says_of_what_the_profile_is(tmp_path: Path) -> N
     told = in_force(Keyed(tmp_path, CLASSES, config=settings).context)["latency_profile"]
     wanted = "measured 2026-11-29T10:51:08: model smollm2, machine Xeon, step_error 6.7%"
     assert told == f"tests; {wanted}"
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [{}, {"mixed_form": None}, {"mixed_form": {}}, {"mixed_form": {"all": {"mape": "little"}}}],
+)
+def test_a_profile_without_its_error_starts_all_the_same(tmp_path: Path, fit: Any) -> None:
+    file = ProfileFile(PROFILE, "tiny", Machine("Xeon", 2), "0.32.0", "today", fit)
+    settings = ChosenProfile(tmp_path / "latency.json", file, given=True).settings()
+    assert set(settings["latency_facts"]) == {"created", "model", "machine"}

@@ -114,6 +114,20 @@ def test_a_quote_is_over_after_a_while() -> None:
     assert made.taken(late, "a", asked) is None
 
 
+def test_what_is_sent_is_noted_while_quotes_are_asked_for_only() -> None:
+    now = [100.0]
+    made = desk(now)
+    assert made.ask(100, 10, float("inf")) is not None
+    since = made.quotes._view._since[0]
+    now[0] += VALID_S
+    made.sent(100, Slo(1.0))
+    assert len(since) == 1
+    now[0] += 0.1
+    for _ in range(1000):
+        made.sent(100, Slo(1.0))
+    assert len(since) == 1  # no question looks at it any more, so it must not grow
+
+
 def test_two_processes_of_a_server_know_each_others_quotes(tmp_path: Path) -> None:
     (tmp_path / channel.LEDGER_SALT).write_text("ab" * 32)
     load = ReplicaLoad(0.0).to_dict()

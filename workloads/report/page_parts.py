@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from workloads.report.figure_style import Plot
+from workloads.report.figure_style import Plot, narrow
 from workloads.report.page_style import CSS, NARROW_PX
 
 
@@ -71,6 +71,13 @@ def figure_html(plot: Plot, small: Plot) -> str:
     source = f'<source media="(max-width:{NARROW_PX}px)" srcset="{_data(small)}">'
     shown = f"<picture>{source}{image}</picture>"
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
+
+
+def drawn_html(draw: Callable[[], Plot]) -> str:
+    """A figure that is drawn for both screens."""
+    with narrow():
+        small = draw()
+    return figure_html(draw(), small)
 
 
 def _data(plot: Plot) -> str:

@@ -59,7 +59,7 @@ def row_cells(point: LoadPoint) -> dict[str, str]:
         "attainment": share_text(None if point.attainment is None else point.attainment.mean),
         "interval": _percent_range(point.attainment),
         **_alike_cells(point),
-        "gain": _points_text(point.gain),
+        "gain": points_text(point.gain),
         "goodput": NONE if point.goodput_rps is None else f"{point.goodput_rps.mean:.2f}",
         "ratio": ratio_text(point.ratios.get(BASELINE)),
         "ratio_tuned": ratio_text(point.ratios.get(TUNED)),
@@ -171,7 +171,8 @@ def _percent_range(interval: Interval | None) -> str:
     return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
 
 
-def _points_text(interval: Interval | None) -> str:
+def points_text(interval: Interval | None) -> str:
+    """A difference of two shares, `+14.0 [+12.1, +16.2]`."""
     if interval is None:
         return NONE
     return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

@@ -9,7 +9,7 @@ from scorpio import __version__
 from scorpio.core.plan import Forecast, Rejection
 from scorpio.core.request import RequestView
 from scorpio.engine.ledger.blocks import Picked, salted
-from scorpio.ledger.entry import Entry, ShadowWord, Verdict
+from scorpio.ledger.entry import Entry, ShadowWord, Verdict, verdict_of
 from scorpio.ledger.ids import hashed, ledger_id
 
 _NAN = math.nan
@@ -113,15 +113,10 @@ def entry_from(note: Note, engine: int, salt: bytes) -> Entry:
 
 
 def _verdict(note: Note) -> Verdict:
-    if note.rejection is not None:
-        return Verdict.REFUSED
-    if math.isnan(note.started_s):
-        return Verdict.NONE
-    due_s, forecast = note.view.deadline_s, note.forecast
-    late = note.started_s > due_s
-    if forecast is not None and math.isfinite(forecast.ttft_s):
-        late = late or note.view.arrival_s + forecast.ttft_s > due_s
-    return Verdict.DEGRADED if late else Verdict.ADMITTED
+    view = note.view
+    ttft_s = math.nan if note.forecast is None else note.forecast.ttft_s
+    refused, expected_s = note.rejection is not None, view.arrival_s + ttft_s
+    return verdict_of(refused, note.started_s, view.deadline_s, expected_s)
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -24,6 +24,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import RunningBatch, Snapshot, StepSample
 from scorpio.core.waiting import WaitingTable
 from scorpio.engine.plan_check import check_plan
+from scorpio.engine.record.cost_share import CostShare
 from scorpio.engine.record.faults import SHADOW, Breaker, Faults
 from scorpio.engine.shadow.said import Said
 from scorpio.engine.shadow.table import FollowedTable
@@ -63,9 +64,8 @@ class Shadow:
         self._planned_s = 0.0
         self._counts: Counter[ShadowVerdict] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._spent_s = self._steps_s = self._share = 0.0
+        self._cost = CostShare(_STEPS)
         self.took_s = 0.0  # of the step that was planned last
-        self._steps = 0
         self.restart()
 
     @property
@@ -120,7 +120,7 @@ class Shadow:
             self._note(plan, now_s)
             self._plan, self._planned_s = plan, now_s
         self.took_s = time.perf_counter() - since_s
-        self._spent_s += self.took_s
+        self._cost.spent(self.took_s)
 
     def started(self, request_ids: Iterable[str]) -> None:
         """vLLM starts these in this step."""
@@ -139,14 +139,8 @@ class Shadow:
             return
         with self._guarded():
             self._policy.observe(sample)
-        self._steps += 1
-        self._steps_s += sample.duration_s
-        if self._steps < _STEPS:
-            return
-        self._share = self._spent_s / self._steps_s
-        self._spent_s, self._steps_s, self._steps = 0.0, 0.0, 0
-        if self._share > self._most_share:
-            took, most = 100.0 * self._share, 100.0 * self._most_share
+        if self._cost.stepped(sample.duration_s) and self._cost.share > self._most_share:
+            took, most = 100.0 * self._cost.share, 100.0 * self._most_share
             self._turn_off(f"it took {took:.1f} % of the steps' time, at most {most:g} %")
 
     def failed(self, error: Exception) -> None:
@@ -189,7 +183,7 @@ class Shadow:
                 "watching": self.watching,
                 "off_because": self._why_off,
                 "errors": self._faults.counts[SHADOW],
-                "cost_share": round(self._share, 4),
+                "cost_share": round(self._cost.share, 4),
                 "requests": {v.value: n for v in ShadowVerdict if (n := self._counts[v])},
                 "refused_by_reason": dict(self._reasons),
             }

@@ -33,8 +33,10 @@ class ChosenProfile:
 
     def settings(self) -> dict[str, Any]:
         """PROFILE_SETTINGS, as `ScorpioSettings` has them."""
-        fit = self.file.fit.get("mixed_form")
-        error = fit["all"]["mape"] if isinstance(fit, Mapping) else None
+        found: object = self.file.fit
+        for name in ("mixed_form", "all", "mape"):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        error = found if isinstance(found, float) else None
         return {
             "latency": self.file.profile.to_dict(),
             "latency_facts": {

@@ -41,12 +41,14 @@ class QuoteDesk:
     broken: int = 0
     _rows: dict[int, int] = field(default_factory=dict)
     _taken: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _asked_s: float = -math.inf  # when a quote was last asked for
     _own_key: bytes = field(default_factory=lambda: os.urandom(32))
 
     def ask(self, prompt_tokens: int, output_tokens: float, tpot_slo_s: float) -> Quote | None:
         """For such a request, sent now; None: no time can be said."""
         self._look()
-        found = self.quotes.quote(prompt_tokens, output_tokens, self.now_s(), tpot_slo_s)
+        self._asked_s = self.now_s()
+        found = self.quotes.quote(prompt_tokens, output_tokens, self._asked_s, tpot_slo_s)
         self.given += found is not None
         return found
 
@@ -80,9 +82,10 @@ class QuoteDesk:
 
     def sent(self, prompt_tokens: int, slo: Slo) -> None:
         """A request goes to the engine, which may not have told of it by the next quote. Of several
-        engines it is not known which one gets it."""
-        if len(self._rows) == 1 and self.given:
-            now_s = self.now_s()
+        engines it is not known which one gets it. Noted while quotes are asked for, not for ever:
+        only a new question looks what the engine has told since."""
+        now_s = self.now_s()
+        if len(self._rows) == 1 and now_s - self._asked_s <= VALID_S:
             request = RoutedRequest(0, now_s, prompt_tokens, slo)
             self.quotes.sent(next(iter(self._rows.values())), request, now_s)
 

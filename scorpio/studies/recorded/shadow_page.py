@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
+from functools import partial
 from pathlib import Path
 
 from scorpio.files import write_atomic
@@ -17,20 +18,20 @@ from scorpio.studies.recorded.words import (
     at,
     how_wrong,
     percent,
-    points,
     reservations,
     time_rows,
 )
-from workloads.report.figure_style import Plot, narrow
+from workloads.report.figure_style import Plot
 from workloads.report.findings import difference
 from workloads.report.page_parts import (
     care_html,
-    figure_html,
+    drawn_html,
     findings_html,
     table_html,
     whole_page,
 )
 from workloads.report.plots_answers import class_bars
+from workloads.report.result_table import points_text
 from workloads.results.intervals import Interval
 
 PAGE, NUMBERS, REQUESTS = "shadow.html", "shadow.json", "requests.csv"
@@ -81,7 +82,7 @@ def shadow_page(report: ShadowReport, command: str) -> str:
     parts = [
         f'<p class="sub">{len(traffic.requests):,} requests, {said}</p>',
         findings_html(headlines(report)),
-        figure_html(_plot(report), _narrow(report)),
+        drawn_html(partial(_plot, report)),
         "<h2>Promises kept, class by class, in %</h2>",
         table_html(*class_table(report)),
         "<h2>How far is the twin from what happened?</h2>",
@@ -119,8 +120,8 @@ def class_table(report: ShadowReport) -> tuple[list[str], list[list[str]], list[
                 percent(error.before),
                 percent(answer.before),
                 percent(answer.after),
-                points(answer.gain),
-                points(error.gain),
+                points_text(answer.gain),
+                points_text(error.gain),
             ]
         )
     return heads, rows, ["class"]
@@ -180,11 +181,6 @@ def _plot(report: ShadowReport) -> Plot:
     names = [row.name for row in report.answers]
     caption = f"Good requests of each class: as it happened, and in the twin under {policy} and"
     return class_bars(names, series, f"{caption} {shadow}. Bars: 95 % intervals.")
-
-
-def _narrow(report: ShadowReport) -> Plot:
-    with narrow():
-        return _plot(report)
 
 
 def _csv(fates: Sequence[Fate]) -> str:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from scorpio.files import write_atomic
+from scorpio.studies.recorded.answers import ClassAnswer
 from scorpio.studies.recorded.what_if import WhatIf
 from scorpio.studies.recorded.words import (
     TERMS,
     at,
     how_wrong,
     percent,
-    points,
     reservations,
     time_rows,
 )
-from workloads.report.figure_style import Plot, narrow
+from workloads.report.figure_style import Plot
 from workloads.report.findings import difference
 from workloads.report.page_parts import (
     care_html,
-    figure_html,
+    drawn_html,
     findings_html,
     table_html,
     whole_page,
 )
 from workloads.report.plots_answers import class_bars
+from workloads.report.result_table import points_text
 from workloads.results.intervals import Interval
 
 PAGE, NUMBERS = "what-if.html", "what-if.json"
@@ -60,21 +63,20 @@ def headlines(found: WhatIf) -> list[str]:
 def answer_table(found: WhatIf) -> tuple[list[str], list[list[str]], list[str]]:
     """Heads, rows, heads of words."""
     heads = ["class", "requests", "as it is", "what if", "difference, points"]
-    rows = [
-        [row.name, f"{row.requests:,}", percent(row.before), percent(row.after), points(row.gain)]
-        for row in found.answers
-    ]
-    return heads, rows, ["class"]
+    return heads, _cells(found.answers), heads[:1]
 
 
 def error_table(found: WhatIf) -> tuple[list[str], list[list[str]], list[str]]:
     """The twin of what happened, against what happened."""
     heads = ["class", "requests", "happened", "twin", "error, points"]
-    rows = [
-        [row.name, f"{row.requests:,}", percent(row.before), percent(row.after), points(row.gain)]
-        for row in found.error
+    return heads, _cells(found.error), heads[:1]
+
+
+def _cells(answers: Sequence[ClassAnswer]) -> list[list[str]]:
+    return [
+        [a.name, f"{a.requests:,}", percent(a.before), percent(a.after), points_text(a.gain)]
+        for a in answers
     ]
-    return heads, rows, ["class"]
 
 
 def what_if_page(found: WhatIf, command: str) -> str:
@@ -85,7 +87,7 @@ def what_if_page(found: WhatIf, command: str) -> str:
         f'<p class="sub">{len(traffic.requests):,} requests, {traffic.span}; served under'
         f" {traffic.policy}</p>",
         findings_html(headlines(found)),
-        figure_html(_plot(found), _narrow(found)),
+        drawn_html(partial(_plot, found)),
         "<h2>Promises kept, class by class, in %</h2>",
         table_html(*answer_table(found)),
         "<h2>How wrong was the twin on what happened?</h2>",
@@ -104,8 +106,3 @@ def _plot(found: WhatIf) -> Plot:
     }
     names = [row.name for row in found.answers]
     return class_bars(names, series, "Good requests of each class. Bars: 95 % intervals.")
-
-
-def _narrow(found: WhatIf) -> Plot:
-    with narrow():
-        return _plot(found)

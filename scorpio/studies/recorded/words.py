@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from scorpio.studies.recorded.answers import ClassAnswer, TimeError
 from scorpio.studies.recorded.traffic import NOT_MODELLED, Recorded
+from workloads.report.result_table import NONE
 from workloads.results.intervals import Interval
 from workloads.targets import ALL
 
-NONE = "–"
 _TOO_FAR = 0.2  # off in time
 _ANOTHER_ENGINE = (
     "That is another engine than the one that served, whatever the attainment says: measure it"
@@ -32,13 +32,6 @@ def percent(found: Interval | None) -> str:
     if found is None:
         return NONE
     return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def points(found: Interval | None) -> str:
-    """`+14.0 [12.1, 16.2]`."""
-    if found is None:
-        return NONE
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def at(answers: Sequence[ClassAnswer], name: str = ALL) -> ClassAnswer:
