@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli.errors import UsageError, one_line_errors
+from scorpio.cli.errors import one_line_errors
 from scorpio.cli.options import (
     BlockTokens,
     Columns,
@@ -31,11 +31,6 @@ from scorpio.cli.twin_options import (
     twin_options,
 )
 from scorpio.cli.wanted import wanted
-
-NO_CLOSED_LOOP = (
-    "--clients: a plan is for an open loop: clients that wait for their answers ask less of a fleet"
-    " that is too small, so none would be; take their number into the trace, or ask compare"
-)
 
 
 def plan(
@@ -75,11 +70,9 @@ def plan(
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
     with one_line_errors():
-        if clients:
-            raise UsageError(NO_CLOSED_LOOP)
         reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
-        words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s)
+        words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
         from scorpio.cli.plan import Asked, fleet_size_in_twin
 

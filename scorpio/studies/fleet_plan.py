@@ -93,6 +93,11 @@ def _said_lines(found: dict[str, Any]) -> Iterator[str]:
             f"clients send a refused request again, {clients['retries']} times at most, to the same"
             " replica"
         )
+    if clients["clients"]:
+        yield (
+            f"a closed loop of {clients['clients']} clients, dealt to the replicas in turn: a fleet"
+            " that is slow is asked less"
+        )
     if clients["give_up_s"] is not None:
         yield f"clients leave {clients['give_up_s']:g} s after they first asked"
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from scorpio.studies.compare import Progress
 from scorpio.studies.compare_spec import CompareSpec
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.pool import Task, run_jobs
 from scorpio.twin.run import run_twin
@@ -94,8 +95,9 @@ class FleetSearch:
         return [Traffic(load, n, self.changes) for n in range(self.draws) for load in loads]
 
     def limit(self) -> int:
-        """More replicas than requests change nothing."""
-        return min(self.max_replicas, len(self.load.workloads()[0].requests()))
+        """More replicas than requests, or than clients of a closed loop, change nothing."""
+        requests = len(self.load.workloads()[0].requests())
+        return min(self.max_replicas, requests, self.load.clients.clients or requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,16 @@ class ReplicaJob:
         if not mine:
             return []
         seed = self.traffic.seed + _REPLICA_STREAM * self.replica
-        return run_twin(self.config, [requests[i] for i in mine], self.policy, seed).records
+        config = replace(self.config, clients=self._clients())
+        return run_twin(config, [requests[i] for i in mine], self.policy, seed).records
+
+    def _clients(self) -> ClientSpec:
+        """Those of a closed loop are dealt to the replicas in turn, and stay."""
+        spec = self.config.clients
+        if not spec.clients:
+            return spec
+        mine = split_round_robin(spec.clients, self.replicas)[self.replica]
+        return replace(spec, clients=len(mine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +256,8 @@ def fleet_point(replicas: int, runs: Sequence[Sequence[RequestRecord]]) -> Fleet
     """One fleet over all its traffic; the first run is the trace as it is."""
     ordered = [sorted(records, key=lambda r: (r.scheduled_send_s, r.index)) for records in runs]
     rejected = [record.outcome is Outcome.REJECTED for records in ordered for record in records]
-    spans_s = [records[-1].scheduled_send_s - records[0].scheduled_send_s for records in ordered]
+    sent_s = [[record.send_s for record in records] for records in ordered]
+    spans_s = [max(times) - min(times) for times in sent_s]
     rates = [len(r) / s for r, s in zip(ordered, spans_s, strict=True) if s > 0.0]
     parts = [grouped(records) for records in ordered]
     names = dict.fromkeys(name for part in parts for name in part)

@@ -22,7 +22,6 @@ from predictors.latency.artifact import this_machine
 from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
-    ablation,
     fidelity,
     fleet,
     grid,
@@ -33,6 +32,7 @@ from scorpio.studies import (
     quotes,
     step_tracking,
 )
+from scorpio.studies.ablation import study as ablation
 from scorpio.studies.marked_block import fill
 from scorpio.studies.paper import study as paper
 from scorpio.studies.robustness import study as robustness

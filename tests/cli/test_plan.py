@@ -19,7 +19,7 @@ PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b", "--mix", "p
         (("--what", "tpot=40"), "what 'tpot=40' must be OBJECTIVE.CLASS=MS"),
         (("--what", "tpot.chart=40"), "unknown class 'chart'; valid: agent, batch, chat, doc"),
         (("--draws", "0"), "draws must be >= 1, got 0"),
-        (("--clients", "8"), "--clients: a plan is for an open loop: clients that wait for their"),
+        (("--clients", "-8"), "--retries, --give-up-s, --clients: clients must be >= 0, got -8"),
         (("--retries", "-1"), "--retries, --give-up-s, --clients: retries must be in [0, 100]"),
         (("--noise", "9"), "--noise: sigma must be in [0, 1]"),
         (("--engine-option", "max_seqs=4"), "unknown engine option 'max_seqs'; valid: enable_"),

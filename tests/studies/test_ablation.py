@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.policies.scorpio.options import ScorpioOptions
-from scorpio.studies.ablation import PARTS, replaced
+from scorpio.studies.ablation.parts import PARTS, replaced
 from scorpio.twin.run import run_twin
 from tests.twin.driving import promised, toy_config
 

@@ -22,6 +22,7 @@ from scorpio.studies.fleet_size import (
     Traffic,
     search_fleets,
 )
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.gpu.noise import NO_NOISE
 from scorpio.twin.run import run_twin
 from workloads.errors import WorkloadError
@@ -116,6 +117,25 @@ def test_a_fleet_of_one_is_a_plain_run_and_two_share_the_load(spec: FleetSearch)
     sent = {record.index: record.send_s for part in parts for record in part}
     assert sent == {record.index: record.send_s for record in alone}
     assert ReplicaJob(config, traffic, "fcfs", 30, 31).run() == []
+
+
+def test_a_closed_loop_deals_its_clients_to_the_replicas(spec: FleetSearch) -> None:
+    """Three clients: no fourth replica is tried, and none has more at once than its clients."""
+    load = replace(spec.load, clients=ClientSpec(clients=3))
+    closed = replace(spec, load=load)
+    assert closed.limit() == 3
+    (traffic,) = closed.traffic()[:1]
+    for replicas, most in ((1, 3), (2, 2), (3, 1)):
+        records = ReplicaJob(load.config(), traffic, "fcfs", 0, replicas).run()
+        assert len(records) == 30 // replicas
+        spans = [(r.send_s, r.last_token_s) for r in records]
+        at_once = [sum(a <= at < b for a, b in spans if b is not None) for at, _ in spans]
+        assert max(at_once) == most
+    (plan,) = search_fleets(closed)
+    assert max(point.replicas for point in plan.points) <= 3
+    asked = plan.points[0].rps_per_replica
+    assert asked < 0.8 * 30 / (29 * 0.1)  # one replica is slow, and so is asked later
+    assert any("closed loop of 3 clients" in line for line in assumption_lines(assumptions(closed)))
 
 
 def test_each_draw_is_other_traffic_with_other_noise_under_the_changed_promises(

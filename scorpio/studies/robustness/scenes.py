@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
-from scorpio.studies.ablation import BROKEN_BIND, FIXED, GUARD, OVERDUE, SPEED
+from scorpio.studies.ablation.parts import BROKEN_BIND, FIXED, GUARD, OVERDUE, SPEED
 from scorpio.studies.robustness.loads import (
     ATTACKER,
     FLOOD_LENGTH_S,

@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scorpio.studies.ablation import PARTS as SWITCHED_OFF
-from scorpio.studies.ablation import Part, replaced
+from scorpio.studies.ablation.parts import PARTS as SWITCHED_OFF
+from scorpio.studies.ablation.parts import Part, replaced
 from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.robustness.loads import ATTACKER, LOADS
 from scorpio.studies.robustness.scenes import PARTS, Scene, Seen
