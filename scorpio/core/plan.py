@@ -35,13 +35,15 @@ class Rejection:
     """One request refused.
 
     attainable_ttft_s: predicted TTFT if it were served now (counter-offer to the client).
-    retry_after_s: when it WOULD be attainable; None when even an idle engine could not meet it.
+    retry_after_s: when it WOULD be attainable; None when no time can be promised.
+    never: not even an idle engine could meet it; `retry_after_s` is None then.
     """
 
     request_id: str
     reason: RejectReason
     attainable_ttft_s: float | None = None
     retry_after_s: float | None = LEAST_RETRY_S
+    never: bool = False
 
 
 @dataclass(frozen=True, slots=True)

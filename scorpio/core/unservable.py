@@ -16,14 +16,14 @@ def sweep_unservable(
     waiting: WaitingTable,
     kv_tokens: int,
     too_fast: BoolArray | None,
-    retry_s: Callable[[RequestView], float | None],
+    never: Callable[[RequestView], bool],
 ) -> tuple[BoolArray | None, list[Rejection]]:
     """Rows of the table that are unservable (None: not one), [n], and their refusals.
 
     A prompt that fills the KV pool of `kv_tokens` would block vLLM's queue for ever (its first
     token needs room too), so it is refused for good, whatever its on_miss says. too_fast: rows
-    whose TPOT SLO is out of reach (None: not one); they are refused only with on_miss REJECT, and
-    told to come back after `retry_s`.
+    whose TPOT SLO is out of reach (None: not one); they are refused only with on_miss REJECT.
+    never: not even an idle engine could keep it.
     """
     if too_fast is None and waiting.prompt_tokens.max(initial=0.0) < kv_tokens:
         return None, []
@@ -35,8 +35,10 @@ def sweep_unservable(
     for row in np.flatnonzero(unservable).tolist():
         view = waiting[row]
         if too_long[row]:
-            refused.append(Rejection(view.request_id, RejectReason.KV_INFEASIBLE, None, None))
+            refused.append(
+                Rejection(view.request_id, RejectReason.KV_INFEASIBLE, None, None, never=True)
+            )
         else:
             reason = RejectReason.TPOT_INFEASIBLE
-            refused.append(Rejection(view.request_id, reason, None, retry_s(view)))
+            refused.append(Rejection(view.request_id, reason, None, None, never=never(view)))
     return unservable, refused

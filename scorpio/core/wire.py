@@ -2,7 +2,7 @@
 what the server has decided about a request, to the engine? As text under keys of its `vllm_xargs`.
 
 vLLM has no REJECTED finish reason and maps ERROR to HTTP 500, so a refused request ends as ABORT
-with `stop_reason = "scorpio:<reason>?retry_after_ms=...&attainable_ttft_ms=..."`.
+with `stop_reason = "scorpio:<reason>?retry_after_ms=...&attainable_ttft_ms=..."`, or `never=1`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ MOST_WEIGHT = 1e6  # of a tenant; more is a typing error
 
 @dataclass(frozen=True, slots=True)
 class RejectionNotice:
-    """A refusal as the HTTP layer sees it; None = not known or never."""
+    """A refusal as the HTTP layer sees it; None = not known. never: as in `Rejection`."""
 
     reason: RejectReason
     retry_after_ms: int | None
     attainable_ttft_ms: int | None
+    never: bool = False
 
 
 def encode_rejection(rejection: Rejection) -> str:
@@ -38,6 +39,8 @@ def encode_rejection(rejection: Rejection) -> str:
         and math.isfinite(milliseconds := seconds * 1000.0)
         and milliseconds >= 0.0
     ]
+    if rejection.never:
+        fields.append("never=1")
     return PREFIX + rejection.reason.value + ("?" + "&".join(fields) if fields else "")
 
 
@@ -52,7 +55,12 @@ def decode_rejection(stop_reason: object) -> RejectionNotice | None:
         values = {key: int(value) for key, value in pairs.items()}
     except ValueError:
         return None
-    return RejectionNotice(reason, values.get("retry_after_ms"), values.get("attainable_ttft_ms"))
+    return RejectionNotice(
+        reason,
+        values.get("retry_after_ms"),
+        values.get("attainable_ttft_ms"),
+        never=values.get("never") == 1,
+    )
 
 
 def encode_slo(slo: Slo, slo_class: str) -> str:

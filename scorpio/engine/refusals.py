@@ -70,7 +70,7 @@ class Refusals:
             error = vllm.outputs.RequestError(
                 code="scorpio_refused",
                 message=_sentence(rejection),
-                retryable=rejection.retry_after_s is not None,
+                retryable=not rejection.never,
             )
             said |= {"error": error, "finish_reason": FinishReason.ERROR}
         return said
@@ -97,7 +97,10 @@ def _answer(request: Request, said: Mapping[str, Any]) -> EngineCoreOutput:
 
 def _sentence(rejection: Rejection) -> str:
     """For a client that sees no header of ours."""
-    when = f"retry after {rejection.retry_after_s or 0.0:.1f} s"
-    if rejection.retry_after_s is None:
+    if rejection.never:
         when = "not even an idle engine could keep the SLO"
+    elif rejection.retry_after_s is None:
+        when = "under this load no time to come back can be promised"
+    else:
+        when = f"retry after {rejection.retry_after_s:.1f} s"
     return f"refused: {rejection.reason.value}, {when} (request {rejection.request_id})"

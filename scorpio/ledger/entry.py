@@ -72,7 +72,7 @@ class Entry:
     starts, steps, step_tokens: other requests that started, steps, and tokens computed while it
         waited. cached_tokens: of its prompt, found in the prefix cache when it started.
     blocks: a salted hash for each 512 tokens of its prompt, of all up to there (blocks.py).
-    shadow: None where none watched.
+    shadow: None where none watched. never: refused, and not even an idle engine could do it.
     """
 
     id: str
@@ -116,6 +116,7 @@ class Entry:
     missed: tuple[str, ...] = ()
     blocks: tuple[int, ...] = ()
     shadow: ShadowWord | None = None
+    never: bool = False
 
     def to_line(self) -> str:
         """One line of JSON, with its end."""

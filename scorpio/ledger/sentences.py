@@ -94,8 +94,10 @@ def _refused(entry: Entry) -> Iterator[str]:
     yield f"{_reason(entry)} It was refused after {ms_text(entry.ended_ms)}."
     if entry.reason in VLLM_CAPS:
         yield "Its client was told nothing of when to come back."
-    elif entry.retry_after_ms is None:
+    elif entry.never:
         yield "Its client was told not to try again: not even an idle engine could do it."
+    elif entry.retry_after_ms is None:
+        yield "Its client was told no time to come back: under that load none could be promised."
     else:
         told_ms = min(entry.retry_after_ms, MOST_RETRY_S * 1000.0)
         yield f"Its client was told to come back after {ms_text(told_ms)}."

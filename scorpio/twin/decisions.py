@@ -113,6 +113,7 @@ def _entry(met: Met, answer: Answer, forecast: Forecast | None, policy: str, str
         outcome=outcome,
         finish_reason=finish,
         missed=_missed(record),
+        never=answer.never,
     )
 
 

@@ -108,6 +108,7 @@ def entry_from(note: Note, engine: int, salt: bytes) -> Entry:
         finish_reason=note.finish_reason,
         missed=note.missed,
         blocks=salted(note.blocks, salt),
+        never=told is not None and told.never,
         shadow=note.shadow,
     )
 

@@ -50,8 +50,8 @@ def refusal_answer(
     """The 429 (or 503) for one refusal. request_id: "" when it never came to the engine. words: the
     client's own for each SLO, as in `Stated`: `param` is the one that could not be met.
 
-    Without `retry_after_ms` not even an idle engine could do it: no Retry-After, and
-    `x-should-retry: false`, which openai-python obeys.
+    Without `retry_after_ms` no time can be promised, or not even an idle engine could do it: no
+    Retry-After, and `x-should-retry: false`, which openai-python obeys.
     """
     entry = REASONS[notice.reason]
     headers = {
@@ -110,4 +110,4 @@ def _message(notice: RejectionNotice, slo: Slo) -> str:
     ):
         return f"predicted TTFT {attainable_ms / 1000:.3g} s > SLO {slo.ttft_s:.3g} s"
     text = REASONS[notice.reason].text
-    return text if notice.retry_after_ms is not None else f"{text}, not even by an idle engine"
+    return f"{text}, not even by an idle engine" if notice.never else text

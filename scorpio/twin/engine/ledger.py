@@ -50,7 +50,8 @@ class Entry:
     end_s: float = 0.0
     reason: str = ""
     told_ttft_s: float | None = None  # what a refusal said it would have been
-    retry_after_s: float | None = None  # when a refusal said to come back; None: not at all
+    retry_after_s: float | None = None  # when a refusal said to come back; None: it did not
+    never: bool = False  # not even an idle engine could have kept the SLO
 
 
 class Ledger:
@@ -143,7 +144,7 @@ class Ledger:
         notice = decode_rejection(out.stop_reason)
         if notice is not None:
             entry.told_ttft_s = _seconds(notice.attainable_ttft_ms)
-            entry.retry_after_s = _seconds(notice.retry_after_ms)
+            entry.retry_after_s, entry.never = _seconds(notice.retry_after_ms), notice.never
             self.close(entry, End.REJECTED, now_s, notice.reason.value)
         else:
             self.close(entry, End.FAILED, now_s, f"{out.finish_reason}: {out.stop_reason}")

@@ -109,7 +109,7 @@ class ScorpioPaper:
         feasible_s = self._tpot.feasible_s(float(prompts.max()), float(outputs.max()))
         if self._options.tpot_guard and waiting.tpot_slo_s.min() < feasible_s:
             too_fast = self._tpot.infeasible(waiting.tpot_slo_s, prompts, outputs)
-        return sweep_unservable(waiting, self._limits.kv_tokens, too_fast, lambda view: None)
+        return sweep_unservable(waiting, self._limits.kv_tokens, too_fast, lambda view: True)
 
     def _missing(
         self,
@@ -196,9 +196,11 @@ class ScorpioPaper:
         """Refusal of the TTFT guard: come back when the queue has drained by what is missing."""
         slo_s = view.slo.ttft_s
         idle_s = self._ttft.margin_s + self._ttft.model.prefill_s(view.prompt_tokens)
+        never = idle_s > slo_s
         return Rejection(
             view.request_id,
             RejectReason.TTFT_INFEASIBLE,
             attainable_ttft_s=estimate_s,
-            retry_after_s=None if idle_s > slo_s else max(estimate_s - slo_s, LEAST_RETRY_S),
+            retry_after_s=None if never else max(estimate_s - slo_s, LEAST_RETRY_S),
+            never=never,
         )

@@ -91,4 +91,4 @@ def out_of_reach(
     the profile is unproven, the others wait for what the first steps will teach."""
     late = np.flatnonzero(waiting.deadline_s <= start_s).tolist()
     passed = {waiting[row].request_id for row in late}
-    return [r for r in reject if r.retry_after_s is None or r.request_id in passed]
+    return [r for r in reject if r.never or r.request_id in passed]

@@ -102,6 +102,7 @@ class Scorpio:
         if len(found.shed_jobs):
             reject += refusals(step, between, found, RefusalRule(never_could, over))
             self._ask_too(snapshot.waiting, jobs, found.shed_jobs)
+        self._crowd.refused(r.request_id for r in reject)
         return self._fill(step, jobs, found, reject)
 
     def _context(self, now_s: float, snapshot: Snapshot) -> StepContext:

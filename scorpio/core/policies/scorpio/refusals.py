@@ -10,7 +10,7 @@ import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
-from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
+from scorpio.core.plan import LEAST_RETRY_S, MOST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
@@ -23,9 +23,6 @@ from scorpio.core.request import RequestView
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
 
-# The load may have fallen so long after it has been worked off: a guess, which leaves the crowd
-# spread within the 30 s that HTTP tells.
-_LOAD_FALLS_S = 20.0
 _MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common
 _CUSHION = 1.25  # times the forecast: newcomers and noise may not break what is offered
@@ -55,10 +52,10 @@ def unservable(
     if alone_s + token_s * longest > every_s.min(initial=math.inf):
         too_fast = every_s < alone_s + token_s * waiting.prompt_tokens
 
-    def retry_s(view: RequestView) -> float | None:
-        return None if never_could(view.uncached) else LEAST_RETRY_S
+    def never(view: RequestView) -> bool:
+        return never_could(view.uncached)
 
-    return sweep_unservable(waiting, step.snapshot.limits.kv_tokens, too_fast, retry_s)
+    return sweep_unservable(waiting, step.snapshot.limits.kv_tokens, too_fast, never)
 
 
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArray:
@@ -74,7 +71,7 @@ def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[
     """Refusals of those whose TPOT SLO the batch does not keep."""
     reason = RejectReason.TPOT_INFEASIBLE
     views = (waiting[row] for row in jobs.row[late].tolist())
-    return [Rejection(view.request_id, reason, None, LEAST_RETRY_S) for view in views]
+    return [Rejection(view.request_id, reason, None, None) for view in views]
 
 
 def crowded(step: StepContext, jobs: PrefillJobs, found: Outcome) -> PrefillSupply:
@@ -123,25 +120,24 @@ def refusals(
     # From now on: what it has waited already is no part of what a next try will take.
     ttft_s = _CUSHION * (done_s - now_s)
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
-    first_s = _CUSHION * (own_s / supply.share + supply.later_step_s)
+    first_s = crowd.stretch * (own_s / supply.share + supply.later_step_s)
     views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
-    retry_s = np.maximum(ttft_s - slo_s, LEAST_RETRY_S) + _LOAD_FALLS_S * (first_s > slo_s)
+    retry_s = np.maximum(crowd.stretch * (done_s - now_s) - slo_s, LEAST_RETRY_S)
+    retry_s[(first_s > slo_s) | (retry_s > MOST_RETRY_S)] = np.nan  # no time can be promised
     over = np.zeros(len(shed_jobs)) if rule.over is None else rule.over[shed_jobs]
-    refused = []
-    for view, much, offered_s, again_s in zip(views, over, ttft_s, retry_s, strict=True):
+    refused, told = [], []
+    for view, much, offered_s, again_s, work_s in zip(
+        views, over, ttft_s.tolist(), retry_s.tolist(), own_s.tolist(), strict=True
+    ):
         reason = _reason(step, view, much > 0.0, supply.decode_s > 0.0)
         # Beside these others there is no TTFT that would do for a TPOT out of reach.
-        attainable_s = None if reason is RejectReason.TPOT_INFEASIBLE else float(offered_s)
+        attainable_s = None if reason is RejectReason.TPOT_INFEASIBLE else offered_s
         never = rule.never_could(view.uncached)
-        later_s = None if never else float(again_s)
-        refused.append(Rejection(view.request_id, reason, attainable_s, later_s))
-    times = zip(views, refused, own_s.tolist(), (first_s > slo_s).tolist(), strict=True)
-    told = (
-        Told(view, ttft, None if far else refusal.retry_after_s, work)
-        for (view, refusal, work, far), ttft in zip(times, ttft_s.tolist(), strict=True)
-        if refusal.retry_after_s is not None
-    )
+        later_s = None if never or math.isnan(again_s) else again_s
+        refused.append(Rejection(view.request_id, reason, attainable_s, later_s, never))
+        if not never:
+            told.append(Told(view, offered_s, later_s, work_s))
     crowd.book(now_s, waiting, told)
     return refused
 

@@ -4,6 +4,10 @@ What one alone would be told holds for one alone. So each refusal is booked as a
 refused after it, in this step or a later one, are told a time behind it, until it has come back or
 its time is over. How far promises count is learned from how many come back. One that does, in
 its time, is shed after those that come for the first time: else newcomers would take its place.
+
+Under a lasting overload not all can be served, whenever they come. So a time is promised only as
+far as promises hold: each that is broken makes times longer (`stretch`), and one that would be
+longer than HTTP tells is not promised at all.
 """
 
 from __future__ import annotations
@@ -29,6 +33,10 @@ _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
 _BACK = 0.1  # of its cost counts for one that came back, where all obey
 _LOOK_S = 0.25  # between two looks at all promises
+# Times the forecast, at first and at its ends; a step of its logarithm for one that was refused
+# again, and the part of them that may be (adaptive conformal inference, as in routing/quote.py).
+_STRETCH, _LEAST_STRETCH, _MOST_STRETCH = 2.0, 1.25, 16.0
+_GAIN, _MAY_FAIL = 0.25, 0.03
 
 _Kind = tuple[str, int, int, float]
 
@@ -57,7 +65,8 @@ class _Promise:
 
 
 class Crowd:
-    """`obeys`: part of those told to come back that do."""
+    """obeys: part of those told to come back that do. stretch: times the forecast that a promise
+    has to leave, so that those who come back are served."""
 
     def __init__(self) -> None:
         self._promises: dict[int, _Promise] = {}  # in the order in which they were given
@@ -65,9 +74,10 @@ class Crowd:
         self._number = 0
         self._last_seq = -1  # seen so far: only what comes after a promise comes back
         self._look_s = -math.inf  # when to look for promises whose time is over
-        self._back: set[int] = set()  # seqs of those that wait again
+        self._back: set[int] = set()  # seqs of those that are here again
+        self._open: dict[str, int] = {}  # those of them that wait for what was promised
         self._latest: dict[int, int] = {}  # promises of the last plan, by the seq of the refused
-        self.obeys = 1.0
+        self.obeys, self.stretch = 1.0, _STRETCH
 
     def follow(
         self, now_s: float, waiting: WaitingTable, running: Iterable[RequestView] = ()
@@ -83,12 +93,19 @@ class Crowd:
                 self._forget(self._latest[seq])
             self._latest.clear()
         if self._back:
-            self._back &= set(seqs.tolist())
+            waits = set(seqs.tolist())
+            self._back &= waits | {view.seq for view in running}
+            for request_id in [one for one, seq in self._open.items() if seq not in waits]:
+                del self._open[request_id]
+                self._learn(refused=False)
         for row in (seqs > self._last_seq).nonzero()[0].tolist():
             view = waiting[row]
             self._last_seq = max(self._last_seq, view.seq)
-            if self._matches(view):
+            promise = self._taken(view)
+            if promise is not None:
                 self._back.add(view.seq)
+                if not math.isnan(promise.slo_s):
+                    self._open[view.request_id] = view.seq
         if now_s < self._look_s:
             return
         self._look_s = now_s + _LOOK_S
@@ -96,12 +113,20 @@ class Crowd:
             if promise.until_s < now_s:
                 self._end(number, came=False)
 
-    def is_back(self, waiting: WaitingTable, rows: IntArray) -> BoolArray | None:
-        """Which of these rows came back in time? None: not one of all."""
-        if not self._back:
-            return None
-        back: BoolArray = np.isin(waiting.seqs()[rows], list(self._back))
-        return back
+    def refused(self, request_ids: Iterable[str]) -> None:
+        """Those of them that came back when they were told to, are refused again."""
+        for request_id in request_ids:
+            if self._open.pop(request_id, None) is not None:
+                self._learn(refused=True)
+
+    @property
+    def some_back(self) -> bool:
+        """Is any here that came back in time?"""
+        return bool(self._back)
+
+    def is_back(self, seqs: IntArray) -> BoolArray:
+        """Which of these came back in time?"""
+        return np.isin(seqs, list(self._back))
 
     @property
     def weight(self) -> float:
@@ -134,7 +159,12 @@ class Crowd:
         while len(self._promises) > _MOST:
             self._end(next(iter(self._promises)), came=False)
 
-    def _matches(self, view: RequestView) -> bool:
+    def _learn(self, refused: bool) -> None:
+        longer = self.stretch * math.exp(_GAIN * (refused - _MAY_FAIL))
+        self.stretch = min(max(longer, _LEAST_STRETCH), _MOST_STRETCH)
+
+    def _taken(self, view: RequestView) -> _Promise | None:
+        """The promise with which it came back, which is over then."""
         deadline_s = view.deadline_s
         slo_s = deadline_s - view.arrival_s
         for number in islice(self._of_kind.get(_kind(view), ()), _MOST_LOOKED_AT):
@@ -142,8 +172,8 @@ class Crowd:
             fits = abs(slo_s - told.slo_s) < 1e-6 or slo_s >= told.offered_s - _GRACE_S
             if fits and told.first_token_s <= deadline_s:
                 self._end(number, came=True)
-                return True
-        return False
+                return told
+        return None
 
     def _end(self, number: int, came: bool) -> None:
         """Of those that were told when to come it is learned how many do."""

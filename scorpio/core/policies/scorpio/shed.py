@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
 
+Column = TypeVar("Column", BoolArray, IntArray)
 QUOTED_WEIGHT = 0.1  # of its cost counts for a request that was quoted what it asks for
 
 
@@ -60,34 +62,23 @@ def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
     it asks for, and more than any other's for one of a tenant that has too much."""
     jobs, over = between.jobs, between.over
     cost_s = jobs.cost_s(step.model, step.lengths)
-    back = _came_back(step.snapshot.waiting, between)
-    if back is not None:
-        cost_s = np.where(back, between.crowd.weight, 1.0) * cost_s
-    quoted = _quoted(step.snapshot.waiting, jobs)
-    if quoted is not None:
-        cost_s = np.where(quoted, QUOTED_WEIGHT, 1.0) * cost_s
+    # What was promised to a request binds after it has begun, too.
+    waiting, begun = step.snapshot.waiting, jobs.running
+    views = [step.snapshot.running.views[row] for row in jobs.row[begun].tolist()]
+    if between.crowd.some_back:
+        seqs = _of_jobs(jobs, waiting.seqs(), [view.seq for view in views])
+        cost_s = np.where(between.crowd.is_back(seqs), between.crowd.weight, 1.0) * cost_s
+    quoted = _of_jobs(jobs, waiting.quoted, [view.quoted for view in views])
+    cost_s = np.where(quoted, QUOTED_WEIGHT, 1.0) * cost_s
     return cost_s if over is None else cost_s + over * cost_s.max()
 
 
-def _quoted(waiting: WaitingTable, jobs: PrefillJobs) -> BoolArray | None:
-    """Which jobs ask for what they were quoted? None: not one."""
-    if not waiting.quoted.any():
-        return None
-    waits = ~jobs.running
-    quoted = np.zeros(len(jobs.row), dtype=np.bool_)
-    quoted[waits] = waiting.quoted[jobs.row[waits]]
-    return quoted
-
-
-def _came_back(waiting: WaitingTable, between: Competition) -> BoolArray | None:
-    """Which jobs? None: not one."""
-    jobs, waits = between.jobs, ~between.jobs.running
-    theirs = between.crowd.is_back(waiting, jobs.row[waits])
-    if theirs is None:
-        return None
-    back = np.zeros(len(jobs.row), dtype=np.bool_)
-    back[waits] = theirs
-    return back
+def _of_jobs(jobs: PrefillJobs, waiting: Column, begun: Sequence[int]) -> Column:
+    """One value for each job, out of those of all waiting rows and those of the begun jobs."""
+    values = np.empty(len(jobs.row), dtype=waiting.dtype)
+    values[~jobs.running] = waiting[jobs.row[~jobs.running]]
+    values[jobs.running] = begun
+    return values
 
 
 def over_share(tenants: ClassShares, waiting: WaitingTable, jobs: PrefillJobs) -> FloatArray | None:
