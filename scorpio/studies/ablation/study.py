@@ -1,4 +1,4 @@
-"""What does each part of `scorpio` bring? Every part is switched off alone, on the same requests."""
+"""What does each part of `scorpio` bring? Each is switched off alone, on the same requests."""
 
 from __future__ import annotations
 
