@@ -36,6 +36,13 @@ def refused(*beside: RequestView) -> Crowd:
     return crowd
 
 
+def here_again(crowd: Crowd, waiting: WaitingTable) -> list[bool]:
+    """Of each that waits: it came back in time."""
+    assert crowd.some_back == crowd.is_back(waiting.seqs()).any()
+    found: list[bool] = crowd.is_back(waiting.seqs()).tolist()
+    return found
+
+
 @pytest.mark.parametrize(
     ("view", "back"),
     [
@@ -49,19 +56,18 @@ def test_one_that_came_back(view: RequestView, back: bool) -> None:
     crowd = refused()
     waiting = table(view)
     crowd.follow(view.arrival_s, waiting)
-    found = crowd.is_back(waiting, np.array([0]))
-    assert (found is not None and found.tolist() == [True]) is back
+    assert here_again(crowd, waiting) == [back]
     assert (crowd.booked_s == 0.0) is back
     waiting.remove(view.request_id)
     crowd.follow(view.arrival_s + 0.1, waiting)
-    assert crowd.is_back(waiting, np.array([], dtype=np.int64)) is None
+    assert not crowd.some_back
 
 
 def test_one_that_waited_beside_it_has_not_come_back() -> None:
     beside = ask(2, 0.0, ttft_s=60.0)
     crowd = refused(beside)
     crowd.follow(1.0, table(beside))
-    assert crowd.is_back(table(beside), np.array([0])) is None
+    assert not crowd.some_back
 
 
 @pytest.mark.parametrize("where", ["waits", "runs"])
@@ -81,7 +87,7 @@ def test_one_that_is_out_of_reach_is_promised_what_it_was_offered_alone() -> Non
         crowd.book(0.0, table(view), [Told(view, 11.0, None, 0.5)])
         waiting = table(back)
         crowd.follow(back.arrival_s, waiting)
-        assert (crowd.is_back(waiting, np.array([0])) is not None) is came
+        assert here_again(crowd, waiting) == [came]
         crowd.follow(60.0, waiting)
         assert crowd.obeys == 1.0
         assert crowd.booked_s == 0.0
@@ -90,9 +96,7 @@ def test_one_that_is_out_of_reach_is_promised_what_it_was_offered_alone() -> Non
 def test_each_promise_counts_for_one() -> None:
     crowd, waiting = refused(), table(ask(2, 10.0), ask(3, 10.0))
     crowd.follow(10.0, waiting)
-    found = crowd.is_back(waiting, np.array([0, 1]))
-    assert found is not None
-    assert found.sum() == 1
+    assert sum(here_again(crowd, waiting)) == 1
 
 
 def test_promises_that_are_not_taken_count_less_and_less() -> None:
@@ -129,9 +133,7 @@ def test_a_flood_that_never_obeys_is_not_compared_with_all_it_was_told() -> None
     crowd.follow(0.1, table(*(ask(2 + number, 0.1) for number in range(100))))
     assert 0 < looks.looks <= 100 * 64
     crowd.follow(10.1, waiting := table(ask(200, 10.1)))
-    found = crowd.is_back(waiting, np.array([0]))
-    assert found is not None
-    assert found.all()
+    assert here_again(crowd, waiting) == [True]
 
 
 def test_promises_weigh_by_how_many_obey() -> None:
@@ -159,14 +161,14 @@ def test_a_promise_is_kept_for_its_time_and_a_grace(at_s: float, open_: bool) ->
 def test_one_that_comes_back_too_early_has_not_obeyed(at_s: float, back: bool) -> None:
     crowd, waiting = refused(), table(ask(2, at_s))
     crowd.follow(at_s, waiting)
-    assert (crowd.is_back(waiting, np.array([0])) is not None) is back
+    assert here_again(crowd, waiting) == [back]
 
 
 @pytest.mark.parametrize(("ttft_s", "back"), [(9.01, True), (8.99, False)])
 def test_the_ttft_it_was_offered_is_about_the_slo_and_the_wait(ttft_s: float, back: bool) -> None:
     crowd, waiting = refused(), table(ask(2, 0.1, ttft_s=ttft_s))
     crowd.follow(0.1, waiting)
-    assert (crowd.is_back(waiting, np.array([0])) is not None) is back
+    assert here_again(crowd, waiting) == [back]
 
 
 def test_all_promises_are_looked_at_four_times_a_second() -> None:
@@ -186,9 +188,7 @@ def test_a_promise_holds_for_one_that_arrives_after_it_was_given_and_for_one_of_
     )
     waiting = table(ask(3, 10.0), ask(4, 10.0, prompt=7), ask(5, 10.0, prompt=7))
     crowd.follow(10.0, waiting)
-    found = crowd.is_back(waiting, np.array([0, 1, 2, -1]))
-    assert found is not None
-    assert found.tolist() == [True, True, False, False]
+    assert here_again(crowd, waiting) == [True, True, False]
 
 
 def test_the_policy_follows_what_comes_back() -> None:
@@ -201,3 +201,43 @@ def test_the_policy_follows_what_comes_back() -> None:
     one = prompt("r99", 400, 600.0, arrival_s=late_s)
     policy.plan(late_s, snapshot(policy, Scene(LIMITS, (), ((one, False),))))
     assert policy._crowd.booked_s == 0.0
+
+
+def test_a_promise_binds_until_the_answer_ends() -> None:
+    crowd, view = refused(), ask(2, 10.1)
+    crowd.follow(10.1, table(view))
+    crowd.follow(10.2, table(), [view])
+    assert crowd.is_back(np.array([2])).all()
+    crowd.follow(10.3, table())
+    assert not crowd.some_back
+
+
+def test_times_grow_by_what_is_refused_again_and_shrink_by_what_is_served() -> None:
+    """A quarter for each that fails, so that three of a hundred may: 0.97 against 97 times 0.03."""
+    crowd = refused()
+    before = crowd.stretch
+    crowd.follow(10.1, table(ask(2, 10.1)))
+    crowd.refused(["r7", "r2"])
+    assert crowd.stretch == pytest.approx(before * np.exp(0.25 * 0.97))
+    crowd.refused(["r2"])  # once is once
+    crowd.follow(10.2, table())
+    assert crowd.stretch == pytest.approx(before * np.exp(0.25 * 0.97))
+    crowd = refused()
+    crowd.follow(10.1, table(view := ask(2, 10.1)))
+    crowd.follow(10.2, table(), [view])
+    crowd.refused(["r2"])  # it was served
+    assert crowd.stretch == pytest.approx(before * np.exp(-0.25 * 0.03))
+
+
+def test_times_have_two_ends() -> None:
+    crowd = refused()
+    for number in range(1, 100):
+        crowd.book(0.0, WaitingTable(), [Told(ask(number, 0.0), 2.0, 1.0, 0.5)])
+        crowd.follow(1.5, table(ask(1000 + number, 1.5)))
+        crowd.refused([f"r{1000 + number}"])
+    assert crowd.stretch == 16.0
+    for number in range(2000, 3000):
+        crowd.book(0.0, WaitingTable(), [Told(ask(number, 0.0), 2.0, 1.0, 0.5)])
+        crowd.follow(1.5, table(ask(10_000 + number, 1.5)))
+        crowd.follow(1.5, table())
+    assert crowd.stretch == 1.25

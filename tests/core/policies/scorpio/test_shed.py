@@ -66,7 +66,7 @@ def test_one_that_was_told_to_come_back_costs_less() -> None:
     crowd.book(50.0, WaitingTable(), [Told(told, 55.0, 50.0, 0.1)])
     step, between = scene([ask(2), ask(3, 200)], crowd=crowd)
     crowd.follow(START_S, step.snapshot.waiting)
-    assert crowd.is_back(step.snapshot.waiting, np.array([0])) is not None
+    assert crowd.is_back(step.snapshot.waiting.seqs()).tolist() == [True, False]
     assert shed_cost_s(step, between) == pytest.approx([crowd.weight * cost_s(100), cost_s(200)])
 
 
