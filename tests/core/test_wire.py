@@ -22,13 +22,15 @@ from scorpio.core.wire import (
 seconds = st.one_of(st.none(), st.floats(0.0, 1e6))
 
 
-@given(st.sampled_from(RejectReason), seconds, seconds)
-def test_round_trip(reason: RejectReason, attainable: float | None, retry: float | None) -> None:
+@given(st.sampled_from(RejectReason), seconds, seconds, st.booleans())
+def test_round_trip(
+    reason: RejectReason, attainable: float | None, retry: float | None, never: bool
+) -> None:
     def ms(value: float | None) -> int | None:
         return None if value is None else math.ceil(value * 1000.0)
 
-    notice = decode_rejection(encode_rejection(Rejection("r", reason, attainable, retry)))
-    assert notice == RejectionNotice(reason, ms(retry), ms(attainable))
+    notice = decode_rejection(encode_rejection(Rejection("r", reason, attainable, retry, never)))
+    assert notice == RejectionNotice(reason, ms(retry), ms(attainable), never)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])

@@ -43,11 +43,12 @@ def asks(burst: int, per_second: float, seconds: float) -> list[Ask]:
     return made
 
 
-def again(ask: Ask, told: RejectionNotice, now_s: float, how: str) -> Ask:
-    """What a client does that believes what it is told."""
-    assert told.retry_after_ms is not None
+def again(ask: Ask, told: RejectionNotice, now_s: float, how: str) -> Ask | None:
+    """What a client does that believes what it is told; None: it does not come back."""
     assert told.attainable_ttft_ms is not None
     if how == "in time":
+        if told.retry_after_ms is None:
+            return None
         back_s = min(told.retry_after_ms / 1e3, MOST_RETRY_S)
         return replace(ask, at_s=now_s + back_s, tries=ask.tries + 1)
     ttft_ms = max(ask.ttft_ms, float(told.attainable_ttft_ms))
@@ -74,8 +75,8 @@ def second_tries(load: list[Ask], how: str, spec: EngineSpec = SPEC) -> tuple[in
             ask, told = live.pop(name), engine.refusal(name)
             refused += bool(ask.tries and told)
             served += bool(ask.tries and not told)
-            if told and not ask.tries:
-                heapq.heappush(due, again(ask, told, engine.time_s, how))
+            if told and not ask.tries and (back := again(ask, told, engine.time_s, how)):
+                heapq.heappush(due, back)
     assert not engine.scorpio.telemetry.fallbacks
     return served, refused
 

@@ -15,10 +15,12 @@ AS_ERRORS = {"policy": "fcfs", "refusals_as_errors": True}
 has_errors = "error" in EngineCoreOutput.__struct_fields__
 
 
-def refused(scorpio: dict[str, Any], retry_after_s: float | None) -> Any:
+def refused(
+    scorpio: dict[str, Any], retry_after_s: float | None = None, never: bool = False
+) -> Any:
     engine = Engine(scorpio=scorpio)
     engine.add("a")
-    rejection = Rejection("a", RejectReason.TTFT_INFEASIBLE, None, retry_after_s)
+    rejection = Rejection("a", RejectReason.TTFT_INFEASIBLE, None, retry_after_s, never)
     engine.scorpio.use_policy(Scripted(StepPlan(reject=[rejection])))
     engine.step()
     engine.drain()
@@ -29,18 +31,22 @@ def refused(scorpio: dict[str, Any], retry_after_s: float | None) -> Any:
 
 @pytest.mark.skipif(not has_errors, reason="this vLLM has no error of a request (0.33 has)")
 @pytest.mark.parametrize(
-    ("retry_after_s", "sentence"),
+    ("retry_after_s", "never", "sentence"),
     [
-        (1.5, "refused: ttft_infeasible, retry after 1.5 s (request a)"),
-        (None, "refused: ttft_infeasible, not even an idle engine could keep the SLO (request a)"),
+        (1.5, False, "retry after 1.5 s"),
+        (None, False, "under this load no time to come back can be promised"),
+        (None, True, "not even an idle engine could keep the SLO"),
     ],
 )
-def test_it_is_an_error_of_the_engine(retry_after_s: float | None, sentence: str) -> None:
-    answer = refused(AS_ERRORS, retry_after_s)
+def test_it_is_an_error_of_the_engine(
+    retry_after_s: float | None, never: bool, sentence: str
+) -> None:
+    answer = refused(AS_ERRORS, retry_after_s, never)
     assert answer.finish_reason is FinishReason.ERROR
-    assert (answer.error.message, answer.error.retryable) == (sentence, retry_after_s is not None)
+    assert answer.error.message == f"refused: ttft_infeasible, {sentence} (request a)"
+    assert answer.error.retryable is not never
     kind = type(answer.error.to_exception()).__name__
-    assert kind == ("RetryableRequestError" if retry_after_s else "GenerationError")
+    assert kind == ("GenerationError" if never else "RetryableRequestError")
 
 
 def test_by_default_it_is_an_abort_that_the_middleware_reads() -> None:

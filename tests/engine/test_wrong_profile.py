@@ -98,7 +98,7 @@ def test_what_no_idle_engine_can_do_is_refused_for_good(slo: dict[str, float]) -
             engine.add("busy", 500, 50) if number == 1 else None
             engine.step()
     assert all(isinstance(notice, RejectionNotice) for notice in told)
-    assert [notice.retry_after_ms for notice in told if notice] == [None] * 3
+    assert [(n.retry_after_ms, n.never) for n in told if n] == [(None, True)] * 3
 
 
 def test_an_slo_near_what_an_idle_engine_needs_may_come_back() -> None:
@@ -113,7 +113,7 @@ def test_an_slo_near_what_an_idle_engine_needs_may_come_back() -> None:
     notice = engine.refusal("near")
     assert notice is not None
     assert notice.reason is RejectReason.TTFT_INFEASIBLE
-    assert notice.retry_after_ms is not None
+    assert not notice.never
 
 
 def test_steps_far_off_the_profile_are_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:

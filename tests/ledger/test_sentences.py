@@ -62,7 +62,11 @@ def test_every_reason_has_its_sentence(reason: RejectReason) -> None:
     ("what", "sentence"),
     [
         ({"attainable_ttft_ms": 300.0}, "Not all that waited could have their first token in time"),
-        ({"retry_after_ms": None}, "not to try again: not even an idle engine could do it"),
+        (
+            {"retry_after_ms": None, "never": True},
+            "not to try again: not even an idle engine could do it",
+        ),
+        ({"retry_after_ms": None}, "no time to come back: under that load none could be promised"),
         ({"retry_after_ms": 99_000.0}, "to come back after 30 s"),
         ({"due_before": 0}, "None of those that waited was due before it."),
         ({"due_before": 12}, "12 were due before it"),

@@ -22,7 +22,7 @@ from scorpio.server.middleware import ScorpioMiddleware
 from tests.server.asgi import Client
 
 STOP_REASON = "scorpio:ttft_infeasible?retry_after_ms=2400&attainable_ttft_ms=124"
-NEVER = "scorpio:ttft_infeasible?attainable_ttft_ms=124"
+NEVER = "scorpio:tpot_infeasible?never=1"
 
 _CHAT = (
     '{{"id":"chatcmpl-a5","object":"chat.completion","created":1,"model":"tiny","choices":[{{"index":0,'

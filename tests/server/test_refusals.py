@@ -81,10 +81,18 @@ async def test_param_is_the_clients_own_word(
 
 async def test_never_attainable_says_do_not_retry() -> None:
     server = FakeServer(FakeEngine([refused(fake.NEVER)]))
-    headers = (await client(server).request("POST", PATH, CHAT)).headers
-    assert headers["x-should-retry"] == "false"
-    assert "retry-after" not in headers
-    assert "retry-after-ms" not in headers
+    reply = await client(server).request("POST", PATH, CHAT)
+    assert reply.headers["x-should-retry"] == "false"
+    assert not reply.headers.keys() & {"retry-after", "retry-after-ms"}
+    assert reply.json()["error"]["message"].endswith(", not even by an idle engine")
+
+
+async def test_without_a_promised_time_it_says_do_not_retry_but_not_never() -> None:
+    server = FakeServer(FakeEngine([refused("scorpio:tpot_infeasible")]))
+    reply = await client(server).request("POST", PATH, CHAT)
+    assert reply.headers["x-should-retry"] == "false"
+    assert not reply.headers.keys() & {"retry-after", "retry-after-ms"}
+    assert "idle engine" not in reply.json()["error"]["message"]
 
 
 async def test_status_503_when_configured() -> None:

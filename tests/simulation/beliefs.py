@@ -55,7 +55,7 @@ class Beliefs:
             slo = _slo_of(entry)
             out_of_reach = self._exact and slo is not None and 3.0 * slo.ttft_s < self._step_s
             late = notice.reason is RejectReason.TTFT_INFEASIBLE
-            again = late and notice.retry_after_ms is not None
+            again = late and not notice.never
             name = entry.arrival.request_id
             self._require(not (out_of_reach and again), 24, f"{name} may come back, for nothing")
         # The choices of one request are told the same.

@@ -175,5 +175,5 @@ class Plans:
         for row in rows.tolist():
             name = waiting[row].request_id
             self._require(name in told, 16, f"{name} asks for what no engine can do, and waits")
-            again = name in told and told[name].retry_after_s is not None
+            again = name in told and not told[name].never
             self._require(not again, 16, f"{name} asks for that, and may come back")

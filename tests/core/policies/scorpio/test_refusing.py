@@ -116,16 +116,16 @@ def test_one_that_wanted_such_a_target_is_told_so_when_its_time_is_up() -> None:
     ):
         (refusal,) = plan(decode("d", running), waiting=(tight,)).reject
         assert refusal.reason is reason
-        assert refusal.retry_after_s is not None
+        assert not refusal.never
         assert (refusal.attainable_ttft_s is None) is (reason is RejectReason.TPOT_INFEASIBLE)
 
 
 def test_hopeless_requests_are_refused_at_once_and_for_good() -> None:
     waiting = (view("huge", 100_000, 60.0), view("fast", 4000, 60.0, 0.005, seq=2))
     made = plan(decode("d", 0.030), waiting=waiting)
-    assert {r.request_id: (r.reason, r.retry_after_s) for r in made.reject} == {
-        "huge": (RejectReason.KV_INFEASIBLE, None),
-        "fast": (RejectReason.TPOT_INFEASIBLE, None),
+    assert {r.request_id: (r.reason, r.retry_after_s, r.never) for r in made.reject} == {
+        "huge": (RejectReason.KV_INFEASIBLE, None, True),
+        "fast": (RejectReason.TPOT_INFEASIBLE, None, True),
     }
 
 
