@@ -13,6 +13,7 @@ from typing import Any
 
 from scorpio.twin.fidelity.client_log import read_bench, read_own_records
 from scorpio.twin.fidelity.engine_log import EngineLog, read_engine_log
+from scorpio.twin.fidelity.tool_results import is_aiperf, is_guidellm, read_aiperf, read_guidellm
 from workloads.errors import TraceError, WorkloadError
 from workloads.traces.text import raw_lines, whole_text
 
@@ -36,6 +37,10 @@ def read_log(path: Path) -> EngineLog:
         return read_own_records(path)
     if found is not None and any(name in found for name in _BENCH):
         return read_bench(path, _only(path))
+    if found is not None and is_guidellm(found):
+        return read_guidellm(path, found)
+    if found is not None and is_aiperf(found):
+        return read_aiperf(path)
     return read_engine_log(path)
 
 
