@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from scorpio.cli.app import app
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.logs import read_log
 from workloads.errors import WorkloadError
+from workloads.traces.trace import read_trace
 
 _SENT_S = 1_795_968_500.25
 # sent after the first request, TTFT, end to end (s), prompt, answer (tokens)
@@ -131,3 +134,14 @@ def test_a_line_that_is_wrong_is_told(
     spoil(lines[1])
     with pytest.raises(WorkloadError, match=said):
         read(tmp_path, as_lines(lines))
+
+
+@pytest.mark.parametrize("text", [json.dumps(guidellm()), as_lines(aiperf())])
+def test_what_a_tool_sent_can_be_sent_again(tmp_path: Path, text: str) -> None:
+    source, out = tmp_path / "result", tmp_path / "trace.jsonl"
+    source.write_text(text)
+    done = CliRunner().invoke(app, ["convert", str(source), str(out)])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, str(out))
+    rows = [(row.prompt_tokens, row.output_tokens) for row in read_trace(out)]
+    assert rows == [(prompt, output) for *_, prompt, output in _ROWS]
+    assert read_trace(out)[1].arrival_s == pytest.approx(_ROWS[1][0], abs=1e-6)
