@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import urllib.request
 
@@ -35,11 +36,15 @@ def litellm(stage: Stage) -> list[Run]:
     run = Run("LiteLLM as proxy, with a fallback", "litellm --config litellm.yaml")
     run.said = [line.replace(stage.server.url, "http://localhost:8000")
                 for line in config.read_text().splitlines()]  # fmt: skip
-    local = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # else it asks the internet for prices
+    key = f"sk-{secrets.token_hex(32)}"
+    local = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it asks the internet for prices
+        "LITELLM_MASTER_KEY": key,  # it does not start without one
+    }
     with ServerProcess(command, url, stage.folder / "litellm.log", local) as proxy:
         _wait_alive(proxy)
         for stream in (False, True):
-            run.said.append(_asked(url, stream))
+            run.said.append(_asked(url, key, stream))
     entries = stage.ledger.since()
     run.said += [f"the ledger: {entry.outcome} {entry.reason}".rstrip() for entry in entries]
     return [run]
@@ -58,14 +63,14 @@ def _wait_alive(proxy: ServerProcess) -> None:
     raise TimeoutError(f"LiteLLM did not start within {_START_S:.0f} s")
 
 
-def _asked(url: str, stream: bool) -> str:
+def _asked(url: str, key: str, stream: bool) -> str:
     body = {
         "model": "first", "max_tokens": 8, "stream": stream,
         "messages": [{"role": "user", "content": "hello"}],
     }  # fmt: skip
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(),
-        {"content-type": "application/json"},
+        {"content-type": "application/json", "authorization": f"Bearer {key}"},
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=60) as answer:
         answer.read()

@@ -63,7 +63,8 @@ def markdown(runs: Sequence[Run], header: Header) -> str:
     ]
     compared = [run for run in runs if run.told is not None and run.engine is not None]
     lines += [_row(run) for run in compared]
-    lines += ["", *_verdict(compared)]
+    if compared:
+        lines += ["", *_verdict(compared)]
     for run in runs:
         lines += ["", f"## {run.title}", "", "```", run.command, "```", "", "```", *run.said, "```"]
     return "\n".join(lines) + "\n"
