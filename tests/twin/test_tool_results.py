@@ -125,6 +125,7 @@ def test_a_report_that_is_wrong_is_told(
         (lambda r: r["metrics"].update(usage_prompt_tokens={"value": 0.5}), "prompt: tokens"),
         (lambda r: r["metrics"].update(usage_prompt_tokens={"value": "9"}), "prompt: tokens"),
         (lambda r: r["metadata"].update(request_start_ns="x"), "line 2"),
+        (lambda r: r["metadata"].update(request_start_ns=10**400), "line 2"),
     ],
 )
 def test_a_line_that_is_wrong_is_told(

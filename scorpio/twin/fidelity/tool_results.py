@@ -5,6 +5,7 @@ Fields and units: docs/calibrate.md. As with every client, HTTP is in the times.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_guidellm(path: Path, report: Mapping[str, Any]) -> EngineLog:
     Raises WorkloadError naming the file and the field.
     """
     served, dropped = [], 0
-    try:
+    with _told(str(path), "requests of a GuideLLM report"):
         for number, benchmark in enumerate(report["benchmarks"]):
             requests = benchmark["requests"]
             dropped += _count(requests["errored"]) + _count(requests["incomplete"])
@@ -36,10 +37,6 @@ def read_guidellm(path: Path, report: Mapping[str, Any]) -> EngineLog:
                     served.append(_of_guidellm(where, request))
                 else:
                     dropped += 1
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, WorkloadError):
-            raise
-        raise WorkloadError(f"{path}: no requests of a GuideLLM report: {error!r}") from None
     return _log(path, served, dropped)
 
 
@@ -50,20 +47,28 @@ def read_aiperf(path: Path) -> EngineLog:
     """
     served, dropped = [], 0
     for where, line in _lines(path):
-        try:
+        with _told(where, "request of AIPerf"):
             record = json.loads(decoded(line))
-            kind = record["metadata"].get("phase_kind", "profiling")
-            if kind != "profiling":
+            told = record["metadata"]
+            if told.get("phase_kind", "profiling") != "profiling":
                 continue
-            if record.get("error") or record["metadata"].get("was_cancelled"):
+            if record.get("error") or told.get("was_cancelled"):
                 dropped += 1
-                continue
-            served.append(_of_aiperf(where, record["metadata"], record["metrics"]))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, WorkloadError):
-                raise
-            raise WorkloadError(f"{where}: no request of AIPerf: {error!r}") from None
+            else:
+                served.append(_of_aiperf(where, told, record["metrics"]))
     return _log(path, served, dropped)
+
+
+@contextlib.contextmanager
+def _told(where: str, what: str) -> Iterator[None]:
+    """Whatever is wrong inside is one line that says where."""
+    try:
+        yield
+    except WorkloadError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+            RecursionError) as error:  # fmt: skip
+        raise WorkloadError(f"{where}: no {what}: {error!r}") from None
 
 
 def is_aiperf(record: Mapping[str, Any]) -> bool:
