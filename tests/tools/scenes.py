@@ -82,11 +82,12 @@ def aiperf(stage: Stage) -> list[Run]:
                  "inter_token_latency", "request_latency"):  # fmt: skip
         if isinstance(value := told.get(name), dict):
             run.said.append(f"{name}: {value['avg']:.5g} {value['unit']}")
-    run.said += [f"error_summary: {json.dumps(one)[:300]}" for one in told["error_summary"]]
+    details = [one["error_details"] for one in told["error_summary"]]
+    run.said += [f"error {one['code']}: {one['message'][:120]}" for one in details]
     refused = int((told.get("error_request_count") or {"avg": 0})["avg"])
     means = (told[name]["avg"] for name in ("time_to_first_token", "inter_token_latency"))
     numbers = Numbers(int(told["request_count"]["avg"]), refused, *means)
-    return [stage.finish(run, numbers, out / "profile_export.jsonl")]
+    return [stage.finish(run, numbers, out / "profile_export.jsonl", stage.ledger.since())]
 
 
 def replay(stage: Stage) -> list[Run]:
@@ -105,7 +106,7 @@ def replay(stage: Stage) -> list[Run]:
     ]
     means = told["mean_ttft_ms"], told["mean_tpot_ms"]
     numbers = Numbers(told["completed"], told["failed"], *means)
-    return [stage.finish(run, numbers, out / "bench.json")]
+    return [stage.finish(run, numbers, out / "bench.json", stage.ledger.since())]
 
 
 SCENES: tuple[Callable[[Stage], list[Run]], ...] = (vllm_bench, guidellm, aiperf, replay, litellm)

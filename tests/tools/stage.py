@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scorpio.ledger.entry import Entry
 from tests.engine_server import EngineServer
 from tests.tools.run import Ledger, Numbers, Run, call, engine, ours
 from workloads.traces.row import TraceRow
@@ -45,10 +46,12 @@ class Stage:
             text = text.replace(real, shown)
         return text
 
-    def finish(self, run: Run, told: Numbers | None, file: Path | None) -> Run:
-        """With our own numbers and the engine's."""
+    def finish(
+        self, run: Run, told: Numbers | None, file: Path | None, entries: Sequence[Entry]
+    ) -> Run:
+        """With our own numbers, and the engine's of these requests."""
         run.told, run.ours = told, ours(file) if file is not None else None
-        run.engine = engine(self.ledger.since())
+        run.engine = engine(entries)
         return run
 
 
