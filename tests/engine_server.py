@@ -120,6 +120,19 @@ class EngineServer:
 
 
 @contextlib.contextmanager
+def own_slo_file(server: EngineServer) -> Iterator[Path]:
+    """The server's own SLO file, which is put back, and read, in the end."""
+    file = Path(server.status()["slo_config"]["file"])
+    before = file.read_text()
+    try:
+        yield file
+    finally:
+        file.write_text(before)
+        bearer = {"authorization": f"Bearer {server.admin_token}"}
+        assert server.call("PUT", "/scorpio/config", b"", bearer)[0] == 200
+
+
+@contextlib.contextmanager
 def running(
     directory: Path, command: Sequence[str], env: Mapping[str, str] | None = None
 ) -> Iterator[EngineServer]:

@@ -60,7 +60,9 @@ def replay(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="a trace file of any known kind, gzipped or not")],
+    source: Annotated[
+        Path, typer.Argument(help="a trace of any known kind, or a load tool's result")
+    ],
     out: Annotated[Path, typer.Argument(help="JSONL to write: Mooncake's form")],
     time_unit: TimeUnit = None,
     block_tokens: BlockTokens = None,
@@ -70,11 +72,16 @@ def convert(
 ) -> None:
     """Write a trace in the one form that all commands and other load tools read: docs/traces.md."""
     with one_line_errors():
-        from workloads.traces.convert import convert as write_canonical
-        from workloads.traces.convert import lost_prefixes
+        from scorpio.twin.fidelity.log_trace import convert_result
 
-        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
-        found = write_canonical(source, out, reading, seed)
-        for line in [*found.lines(str(source)), lost_prefixes(found), str(out)]:
+        told: list[str | None] = [*convert_result(source, out)]
+        if not told:
+            from workloads.traces.convert import convert as write_canonical
+            from workloads.traces.convert import lost_prefixes
+
+            reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
+            found = write_canonical(source, out, reading, seed)
+            told = [*found.lines(str(source)), lost_prefixes(found), str(out)]
+        for line in told:
             if line is not None:
                 print(line)

@@ -38,6 +38,16 @@ PLAIN: dict[str, Sequence[bytes]] = {
         b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
         b"5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,230,1317,API log\n",
     ],
+    "client-log": [
+        b'{"start_times":[5.0,6.5],"ttfts":[0.5,0.0],"itls":[[0.1,0.1],[]],"input_lens":[9,7],'
+        b'"output_lens":[3,0],"errors":["","Too Many Requests"],"mean_ttft_ms":500}',
+        b'{"benchmarks":[{"requests":{"errored":2,"incomplete":[],"successful":[{"prompt_tokens":9,'
+        b'"output_tokens":3,"info":{"timings":{"request_start":5.0,"first_token_iteration":5.5,'
+        b'"last_token_iteration":6.0}}}]}}]}',
+        b'{"metadata":{"request_start_ns":5000000000,"phase_kind":"profiling"},"metrics":{'
+        b'"time_to_first_token":{"value":500},"request_latency":{"value":900},'
+        b'"input_sequence_length":{"value":9},"usage_completion_tokens":{"value":3.0}}}\n',
+    ],
     "sharegpt": [
         b'[{"id":"a","conversations":[{"from":"human","value":"hi"},{"from":"gpt","value":"yo"}]}]'
     ],

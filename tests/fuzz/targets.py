@@ -186,6 +186,14 @@ def _records() -> Run:
     return on_file(read_records, (WorkloadError,), "records.jsonl")
 
 
+def _client_log() -> Run:
+    """Results of other people's load tools: calibrate, fidelity and convert read them."""
+    from scorpio.twin.fidelity.logs import read_log
+    from workloads.errors import WorkloadError
+
+    return on_file(read_log, (WorkloadError,), "log")
+
+
 TARGETS: dict[str, Target] = {
     "slo": Target(("scorpio.core.slo",), _slo, (*SLO_WORDS, *JSON_WORDS)),
     "request": Target(("scorpio.core.slo", "scorpio.server"), _request, (*SLO_WORDS, *JSON_WORDS)),
@@ -203,6 +211,11 @@ TARGETS: dict[str, Target] = {
         ("workloads",),
         _trace,
         ("hash_ids", "tenant", "slo_ttft_ms", "vllm_xargs", "\ufeff", *JSON_WORDS),
+    ),
+    "client-log": Target(
+        ("scorpio.twin.fidelity", "workloads"),
+        _client_log,
+        ("ttfts", "itls", "latencies", "errors", "benchmarks", "request_start_ns", *JSON_WORDS),
     ),
     "sharegpt": Target(("workloads.traces.sharegpt",), _sharegpt, JSON_WORDS),
     "sse": Target(

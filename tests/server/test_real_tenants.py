@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.tenant_settings import key_line
-from tests.engine_server import ENGINE_MARKS, EngineServer
+from tests.engine_server import ENGINE_MARKS, EngineServer, own_slo_file
 from tests.server.keyed import ACME, BETA, bearer
 
 pytestmark = ENGINE_MARKS
@@ -38,13 +38,9 @@ burst_tokens = 1
 
 @pytest.fixture
 def slo_file(engine_server: EngineServer) -> Iterator[Path]:
-    """The server's own file, which is put back, and read, in the end."""
-    file = Path(engine_server.status()["slo_config"]["file"])
-    before = file.read_text()
-    yield file
-    file.write_text(before)
-    admin = bearer(engine_server.admin_token)
-    assert engine_server.call("PUT", "/scorpio/config", b"", admin)[0] == 200
+    """The server's own file."""
+    with own_slo_file(engine_server) as file:
+        yield file
 
 
 def ask(

@@ -13,6 +13,7 @@ from typing import Any
 
 from scorpio.twin.fidelity.client_log import read_bench, read_own_records
 from scorpio.twin.fidelity.engine_log import EngineLog, read_engine_log
+from scorpio.twin.fidelity.tool_results import is_aiperf, is_guidellm, read_aiperf, read_guidellm
 from workloads.errors import TraceError, WorkloadError
 from workloads.traces.text import raw_lines, whole_text
 
@@ -29,14 +30,28 @@ def read_log(path: Path) -> EngineLog:
             f"{path}: a scrape of /metrics has no single requests: `scorpio calibrate` takes two"
             " or more of them, `scorpio fidelity` none"
         )
+    return _of_client(path, first) or read_engine_log(path)
+
+
+def read_client_log(path: Path) -> EngineLog | None:
+    """The same of what a client wrote: a load tool's result, or records of ours; None where it is
+    something else. Raises WorkloadError."""
+    return _of_client(path, _first_line(path))
+
+
+def _of_client(path: Path, first: str) -> EngineLog | None:
     found = _object(first)
     if found is None and first.lstrip().startswith("{"):
         found = _object(_text(path))  # one object over many lines
-    if found is not None and _RECORD in found:
+    if found is None:
+        return None
+    if _RECORD in found:
         return read_own_records(path)
-    if found is not None and any(name in found for name in _BENCH):
+    if any(name in found for name in _BENCH):
         return read_bench(path, _only(path))
-    return read_engine_log(path)
+    if is_guidellm(found):
+        return read_guidellm(path, found)
+    return read_aiperf(path) if is_aiperf(found) else None
 
 
 def is_scrape(path: Path) -> bool:
