@@ -145,6 +145,7 @@ def caps_of(settings: ScorpioSettings) -> Caps:
         settings.most_in_flight_per_key,
         int(settings.most_body_mib * _MIB),
         int(settings.most_held_mib * _MIB),
+        settings.most_body_s,
     )
 
 
