@@ -30,6 +30,7 @@ from scorpio.server.vllm_api import (
     authenticator,
     engine_facts,
     engine_indexes,
+    own_key,
 )
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, load_settings
 
@@ -79,7 +80,8 @@ class StatusReader:
 class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
     force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
-    tokens: vLLM's own API keys. http_server: uvicorn's. traces: where vLLM traces."""
+    tokens: vLLM's own API keys. own_key: of what this server starts itself. http_server: uvicorn's.
+    traces: where vLLM traces."""
 
     source: TermsSource
     terms: Terms
@@ -94,6 +96,7 @@ class ServerContext:
     uses: TenantUses = field(default_factory=TenantUses)
     auth: Authenticator | None = None
     http_server: Any = None
+    own_key: str = ""
     traces: Traces | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
@@ -187,6 +190,7 @@ def attach_server(app: Any) -> ServerContext:
         flights=flights,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
+        own_key=own_key(state.args),
         traces=_traces(getattr(state.args, "otlp_traces_endpoint", None)),
     )
     if settings.run_dir is not None:

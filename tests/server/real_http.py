@@ -66,14 +66,14 @@ class RealHttp:
 
 
 @contextlib.asynccontextmanager
-async def real_http(application: FakeServer, http: str) -> AsyncIterator[RealHttp]:
-    """http: "httptools" or "h11"."""
+async def real_http(application: FakeServer, http: str, **more: Any) -> AsyncIterator[RealHttp]:
+    """http: "httptools" or "h11". more: of uvicorn's options."""
     middleware = ScorpioMiddleware(_with_lifespan(application))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await middleware({**scope, "app": application}, receive, send)
 
-    config = uvicorn.Config(app, http=http, log_config=None, lifespan="on")
+    config = uvicorn.Config(app, http=http, log_config=None, lifespan="on", **more)
     config.load()
     server = application.state.server = _NoSignals(config)
     with socket.socket() as sock:

@@ -60,7 +60,7 @@ def measured(
 
 def done(code: int, error: str = "") -> Callable[..., Any]:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        assert command[1:5] == ["-m", "scorpio", "profile", "tiny"]
+        assert command[1:6] == ["-m", "scorpio", "profile", "--model", "tiny"]
         assert command[-1] == "--apply"
         return subprocess.CompletedProcess(command, code, "", error)
 
