@@ -132,6 +132,16 @@ class ServerContext:
         return str(status["policy"]) if status and "policy" in status else self.settings.policy
 
     @property
+    def latency_source(self) -> str:
+        """Of the latency profile in force, which may have been measured since the start; "" = there
+        is none."""
+        told = (self.status.read() or {}).get("latency_source")
+        if isinstance(told, str) and told not in ("", "none"):
+            return told
+        latency = self.settings.latency
+        return "" if latency is None else str(latency.get("source", "given"))
+
+    @property
     def stalled(self) -> bool:
         """True when the engine has work and has made no progress for too long."""
         return self.silence.silent_s >= self.settings.stall_s

@@ -108,13 +108,17 @@ def dashboard(server: EngineServer, prometheus: Prometheus | None) -> Seen:
         seen.seen.append(WITHOUT)
         return seen
     board = json.loads(BOARD.read_text())
-    wanted = [(p["title"], t["expr"]) for p in board["panels"] for t in p["targets"]]
+    wanted = [
+        (panel["title"], target["legendFormat"], target["expr"])
+        for panel in board["panels"]
+        for target in panel["targets"]
+    ]
     chosen = _variables(prometheus, board["templating"]["list"])
     seen.seen += [f"variable {name}: {values}" for name, values in chosen.items()]
-    for title, query in wanted:
+    for title, legend, query in wanted:
         found = _numbers(server, prometheus, _substituted(query, chosen), title)
         told = f"{len(found)} series" if found else f"no number: {MAY_BE_EMPTY[title]}"
-        seen.seen.append(f"{title}: {told}")
+        seen.seen.append(f"{title} ({legend}): {told}")
     groups = prometheus.get("/api/v1/rules")["groups"]
     health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert set(health.values()) == {"ok"}, health
@@ -158,6 +162,8 @@ def _numbers(
     found: list[dict[str, Any]] = []
 
     def there() -> bool:
+        body = {"model": server.model, "prompt": "hello", "max_tokens": 4}
+        server.call("POST", "/v1/completions", body, {"x-llm-d-inference-objective": "interactive"})
         found[:] = [r for r in prometheus.ask(query) if not math.isnan(float(r["value"][1]))]
         return bool(found)
 

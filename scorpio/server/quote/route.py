@@ -33,7 +33,7 @@ async def quote_answer(
     """None: the client has left."""
     if server.policy != KEEPS_QUOTES:
         return error_answer(409, f"the policy is {server.policy}: only scorpio keeps quotes")
-    if server.settings.latency is None:
+    if not server.latency_source:
         return error_answer(409, "no latency profile: nothing is forecast; run `scorpio profile`")
     try:
         raw = await read_body(scope, receive, MOST_BODY_BYTES, most_s=server.settings.most_body_s)
