@@ -63,6 +63,7 @@ def unmeasured(directory: Path) -> Iterator[EngineServer]:
         *("--slo-config", str(slo), "--run-dir", str(directory / "run"), *_FLAGS),
         *("--profile", "auto", "--api-key", KEY, "--root-path", "/models", "--canary", "0.5"),
         "--additional-config.scorpio.most_overhead=0.0001",
+        "--additional-config.scorpio.breaker_quiet_s=15",
     ]
     cache = {"SCORPIO_CACHE": str(directory / "cache")}  # none of this machine is found
     with running(directory, command, cache) as server:

@@ -189,9 +189,12 @@ def overrun(server: EngineServer) -> Seen:
 
 def canary(server: EngineServer) -> Seen:
     """Half of the requests are the policy's."""
-    seen = Seen("A share of the requests", "40 requests that cannot be on time, `--canary 0.5`")
+    seen = Seen("A share of the requests", "requests that cannot be on time, `--canary 0.5`")
+    # A profile that was measured a moment ago has to prove itself first.
+    until(server, "a refusal", lambda: ask(server, HOPELESS) == 429)
     codes = [ask(server, HOPELESS) for _ in range(40)]
-    seen.seen += [f"{codes.count(429)} answered 429, {codes.count(200)} served late"]
+    told = f"{codes.count(429)} answered 429, {codes.count(200)} served late"
+    seen.seen += [f"of the last {len(codes)}: {told}; of all:"]
     name = "scorpio_canary_requests_total"
     for arm, outcome in (("policy", "rejected"), ("stock", "finished"), ("stock", "good")):
         seen.seen += metric_lines(server, name, arm=arm, outcome=outcome, slo_class="hopeless")
