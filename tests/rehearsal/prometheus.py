@@ -32,6 +32,11 @@ WITHOUT = "left out: there is no prometheus here (Debian: apt install prometheus
 START_S = 60.0
 # Two scrapes make a rate: a title of the dashboard that has no number all the same, and why.
 MAY_BE_EMPTY: dict[str, str] = {}
+MUST_BE_ACTIVE = {  # after the acts before it; the last one waits for ten minutes
+    ("ScorpioClassBudgetBurnsFast", "firing"),
+    ("ScorpioErrorBudgetBurnsFast", "firing"),
+    ("ScorpioProfileAlarm", "pending"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,8 @@ def dashboard(server: EngineServer, prometheus: Prometheus | None) -> Seen:
     health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert set(health.values()) == {"ok"}, health
     seen.seen.append(f"rules that Prometheus evaluates without an error: {len(health)}")
-    active = active_alerts(prometheus)
-    seen.seen += [f"alert {name}: {state}" for name, state in active]
+    server.wait_for(lambda: set(active_alerts(prometheus)) >= MUST_BE_ACTIVE, "the alerts")
+    seen.seen += [f"alert {name}: {state}" for name, state in active_alerts(prometheus)]
     return seen
 
 

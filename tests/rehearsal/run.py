@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from scorpio.models.cache import models_dir
 from scorpio.studies.results import Header
 from tests.engine_server import EngineServer, running, write_inputs
 from tests.rehearsal.prometheus import dashboard, watching
@@ -65,8 +66,10 @@ def unmeasured(directory: Path) -> Iterator[EngineServer]:
         "--additional-config.scorpio.most_overhead=0.0001",
         "--additional-config.scorpio.breaker_quiet_s=15",
     ]
-    cache = {"SCORPIO_CACHE": str(directory / "cache")}  # none of this machine is found
-    with running(directory, command, cache) as server:
+    cache = directory / "cache"  # with no profile in it
+    cache.mkdir(exist_ok=True)
+    (cache / "models").symlink_to(models_dir())
+    with running(directory, command, {"SCORPIO_CACHE": str(cache)}) as server:
         server.headers = {**server.headers, "authorization": f"Bearer {KEY}"}
         yield server
 
@@ -84,10 +87,10 @@ def rehearse(directory: Path, say: Callable[[str], None]) -> list[Seen]:
     first, second = directory / "first", directory / "second"
     with rehearsing(first, untimed) as server:
         with watching(directory / "prometheus", server) as prometheus:
-            act(server, (*FIRST, new_policy, new_file, door, profile_again))
+            act(server, (*FIRST, new_policy, new_file, door))
             say("dashboard")
             found.append(dashboard(server, prometheus))
-        act(server, (drain,))
+        act(server, (profile_again, drain))
     with unmeasured(second) as server:
         act(server, (auto_profile, *SECOND))
     return found

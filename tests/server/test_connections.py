@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
@@ -234,3 +235,28 @@ async def test_a_stream_that_takes_longer_ends_with_an_error(http: str) -> None:
         assert b'"content":"x"' in text.replace(b" ", b"")
         assert b'"code": 504' in text
         assert app.engine.abort_ids
+
+
+class Talks(FakeServer):
+    """A WebSocket that is accepted and closed."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            await super().__call__(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 1000})
+
+
+async def test_a_websocket_gives_its_place_back(http: str) -> None:
+    app = Talks(FakeEngine([tokens(1) for _ in range(3)]), {"most_connections_per_address": 1})
+    async with real_http(app, http) as server:
+        held = server.http_server.server_state.connections
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{server.port}/v1/realtime"
+            async with session.ws_connect(url) as talk:
+                assert (await talk.receive()).type is aiohttp.WSMsgType.CLOSE
+        await until(lambda: not held)
+        while await asked(server) != OK:  # at the next look it is counted anew
+            await asyncio.sleep(0.01)
