@@ -29,6 +29,7 @@ HEADER, BODY, UNREAD = "header_time", "body_time", "unread"
 OVER_TIME = "over_time"
 _OF_DESCRIPTORS = 0.9  # the rest is for files, the engine and the drain
 _KIB = 1 << 10
+_KNOWN = ("uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl")
 _GRACE_S = 5.0  # a body that we read ourselves has been answered 408 by then
 
 
@@ -44,9 +45,14 @@ class Connections:
         self._untold: Counter[str] = Counter()
         self._told_s = -SAY_AGAIN_S
 
-    def take(self) -> None:
-        """From the next connection on."""
-        self._config.http_protocol_class = _guarded(self._config.http_protocol_class, self)
+    def take(self) -> bool:
+        """From the next connection on. False: uvicorn speaks HTTP by a class that is not known."""
+        base = self._config.http_protocol_class
+        if base.__module__ not in _KNOWN:
+            logger.warning("Scorpio: connections are not bounded: %s is not known", base)
+            return False
+        self._config.http_protocol_class = _guarded(base, self)
+        return True
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -147,8 +147,8 @@ class ScorpioMiddleware:
         beside = [EngineWatch(server).run(), reloader.run(), server.history.run()]
         if server.http_server is not None:
             connections = Connections(server, server.http_server)
-            connections.take()
-            beside.append(connections.run())
+            if connections.take():
+                beside.append(connections.run())
         tasks = [asyncio.create_task(work) for work in beside]
         try:
             await self._app(scope, receive, send)

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class AutoProfile:
     model: str
     out: Path
     say: Say
-    key: str = ""
+    key: str = field(default="", repr=False)
     certificate: Path | None = None
 
     def start(self) -> None:
