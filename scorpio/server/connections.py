@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import sys
 import time
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Network, ip_address
@@ -170,7 +171,8 @@ def _address(transport: Any) -> str:
 
 
 def _most_by_descriptors() -> int:
-    return int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * _OF_DESCRIPTORS)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else int(soft * _OF_DESCRIPTORS)
 
 
 def _turned_away(why: str) -> bytes:

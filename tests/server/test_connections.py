@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -174,6 +175,15 @@ async def test_connections_are_bounded(http: str, option: str, why: str) -> None
             assert (await second.head()).startswith(OK)
         await until(lambda: not held)
         assert await asked(server) == OK
+
+
+@pytest.mark.parametrize(("descriptors", "status"), [(1, b"503"), (resource.RLIM_INFINITY, b"200")])
+async def test_without_an_option_the_descriptors_count(
+    http: str, monkeypatch: pytest.MonkeyPatch, descriptors: int, status: bytes
+) -> None:
+    async with real_http(application(), http) as server:
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (descriptors, descriptors))
+        assert status in await asked(server)
 
 
 async def test_other_addresses_have_their_own(http: str) -> None:
