@@ -196,6 +196,6 @@ def auto_profile(server: EngineServer) -> Seen:
     until(server, "in force", lambda: server.status().get("latency_source") != "none")
     seen.seen += status_lines(server, "policy", "profile_alarm")
     # Its first words are a command's, and a page's commands are tried.
-    told = str(server.status()["in_force"]["latency_profile"]).partition(", ")[2]
-    seen.seen += [f"in_force.latency_profile: ... {told}"]
+    profile = str(server.status()["in_force"]["latency_profile"]).partition(", ")[2]
+    seen.seen += [f"in_force.latency_profile: ... {profile}"]
     return seen
