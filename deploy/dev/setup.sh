@@ -128,15 +128,17 @@ prepare_model() {
         "run it again once what it says is mended" "$py" -m scorpio.models smollm2
 }
 
-# For the tests of the status page. Only in CI is it ours to install; without it they say that they are skipped.
-get_browser() {
-    if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || command -v chromium >/dev/null; then return; fi
+# get_tool COMMAND WHAT_FOR PACKAGE...   Only in CI is it ours to install; without it its tests say that they are skipped.
+get_tool() {
+    local tool="$1" what="$2"
+    shift 2
+    if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || command -v "$tool" >/dev/null; then return; fi
     command -v apt-get >/dev/null || return 0
-    say "chromium: for the tests of the status page"
+    say "$tool: for the tests of $what"
     if DEBIAN_FRONTEND=noninteractive timeout 300 sh -c \
-        'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core' \
+        'apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"' - "$@" \
         >>"$log" 2>&1 </dev/null 9>&-; then return; fi
-    say "  not installed ($(last_words)): the tests of the status page are skipped"
+    say "  not installed ($(last_words)): the tests of $what are skipped"
 }
 
 case "$build" in cpu | gpu) ;; *) fail "SCORPIO_BUILD=$build: cpu or gpu" ;; esac
@@ -159,7 +161,13 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
         step "vLLM: does it load?" "vLLM is installed but does not import: delete .venv and run again" \
             env HF_HUB_OFFLINE=1 "$py" -c 'import vllm; from vllm import LLM; import scorpio, workloads, predictors'
         prepare_model
-        get_browser
+        get_tool chromium "the status page" chromium fonts-dejavu-core
+        if ! command -v promtool >/dev/null; then
+            get_tool promtool "alerts and dashboard" prometheus
+            if command -v promtool >/dev/null; then # Debian starts what it installs
+                systemctl disable --now prometheus >>"$log" 2>&1 </dev/null || true
+            fi
+        fi
         printf '%s\n' "$key" >"$stamp"
         say "ready after $((SECONDS - began)) s"
     fi

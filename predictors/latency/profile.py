@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from predictors.latency.access import OPEN, Access
 from predictors.latency.design import Ladder, Mixture, Point, Prefills, RandomLoad
 
 # Ids every vocabulary of 256 and more holds; the first few are special tokens in most.
@@ -132,12 +133,19 @@ class Prober:
 
 
 @contextlib.asynccontextmanager
-async def probing(url: str, seed: int) -> AsyncIterator[tuple[Prober, ServedModel]]:
+async def probing(
+    url: str, seed: int, access: Access = OPEN
+) -> AsyncIterator[tuple[Prober, ServedModel]]:
     """A prober for the first model that the server offers. Raises ProbeError."""
     timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(limit=0)
+    try:
+        connector = aiohttp.TCPConnector(limit=0, ssl=access.tls())
+    except OSError as error:
+        raise ProbeError(f"{access.certificate}: no certificate: {error}") from None
     root = url.rstrip("/").removesuffix("/v1")
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, headers=access.headers
+    ) as session:
         served = await _served_model(session, root)
         yield Prober(session, root, served.name, seed), served
 
@@ -145,6 +153,8 @@ async def probing(url: str, seed: int) -> AsyncIterator[tuple[Prober, ServedMode
 async def _served_model(session: aiohttp.ClientSession, root: str) -> ServedModel:
     try:
         async with session.get(f"{root}/v1/models") as answer:
+            if answer.status in (401, 403):
+                raise ProbeError(f"{root} asks for an API key: --api-key-env names a variable")
             model = (await answer.json())["data"][0]
         async with session.get(f"{root}/version") as answer:
             version = (await answer.json())["version"]

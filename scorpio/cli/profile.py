@@ -21,16 +21,29 @@ def profile(
     apply: Annotated[
         bool, typer.Option("--apply", help="the running server goes by it from now on")
     ] = False,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="environment variable with an API key")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="the server's own certificate (PEM), for https")
+    ] = None,
 ) -> None:
     """Measure this machine's engine; writes the coefficients that policies predict with."""
     with one_line_errors():
         if (url is None) != (run_dir is None):
             raise UsageError("--url and --run-dir go together: a running server and its directory")
+        if url is None and (api_key_env or certificate):
+            raise UsageError("--api-key-env and --certificate are for a running server: --url")
+        from predictors.latency.access import Access
         from scorpio.live.profile.run import profile_model, profile_running
 
         if apply and url is None:
             raise UsageError("--apply is for a running server: --url and --run-dir name it")
         if url is not None and run_dir is not None:
-            profile_running(url, run_dir, model, out, budget_s, exam_s, apply)
+            from scorpio.live.replay_command import authorization
+
+            key = {} if api_key_env is None else authorization(api_key_env)
+            access = Access(key, certificate)
+            profile_running(url, run_dir, model, out, budget_s, exam_s, apply, access)
         else:
             profile_model(model, out, budget_s=budget_s, exam_s=exam_s)

@@ -50,7 +50,8 @@ def _lines(settings: ScorpioSettings) -> list[str]:
         if keys and not tenant.keys:
             lines.append(f"  note: no key is bound to {name}")
     caps = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("most_")}
-    return [*lines, f"caps: {_fields(caps)}"]
+    told = {name: value for name, value in caps.items() if value is not None}
+    return [*lines, f"caps: {_fields(told)}"]
 
 
 def _fields(fields: dict[str, object]) -> str:

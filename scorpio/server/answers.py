@@ -81,6 +81,12 @@ def bad_request(message: str, param: str | None, *, anthropic: bool = False) -> 
     return error_answer(400, message, kind="BadRequestError", param=param, anthropic=anthropic)
 
 
+def slow_body_answer(anthropic: bool = False) -> Answer:
+    """408. What is still to come is not waited for."""
+    close = {"connection": "close"}
+    return error_answer(408, "the body did not come in time", headers=close, anthropic=anthropic)
+
+
 def error_event(answer: Answer, anthropic: bool) -> bytes:
     """The same error as the last event of a stream that has begun."""
     if anthropic:

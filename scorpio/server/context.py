@@ -30,6 +30,7 @@ from scorpio.server.vllm_api import (
     authenticator,
     engine_facts,
     engine_indexes,
+    own_key,
 )
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, load_settings
 
@@ -79,7 +80,8 @@ class StatusReader:
 class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
     force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
-    tokens: vLLM's own API keys. http_server: uvicorn's. traces: where vLLM traces."""
+    tokens: vLLM's own API keys. own_key: of what this server starts itself. http_server: uvicorn's.
+    traces: where vLLM traces."""
 
     source: TermsSource
     terms: Terms
@@ -94,6 +96,7 @@ class ServerContext:
     uses: TenantUses = field(default_factory=TenantUses)
     auth: Authenticator | None = None
     http_server: Any = None
+    own_key: str = ""
     traces: Traces | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
@@ -129,6 +132,16 @@ class ServerContext:
         return str(status["policy"]) if status and "policy" in status else self.settings.policy
 
     @property
+    def latency_source(self) -> str:
+        """Of the latency profile in force, which may have been measured since the start; "" = there
+        is none."""
+        told = (self.status.read() or {}).get("latency_source")
+        if isinstance(told, str) and told not in ("", "none"):
+            return told
+        latency = self.settings.latency
+        return "" if latency is None else str(latency.get("source", "given"))
+
+    @property
     def stalled(self) -> bool:
         """True when the engine has work and has made no progress for too long."""
         return self.silence.silent_s >= self.settings.stall_s
@@ -145,6 +158,7 @@ def caps_of(settings: ScorpioSettings) -> Caps:
         settings.most_in_flight_per_key,
         int(settings.most_body_mib * _MIB),
         int(settings.most_held_mib * _MIB),
+        settings.most_body_s,
     )
 
 
@@ -186,6 +200,7 @@ def attach_server(app: Any) -> ServerContext:
         flights=flights,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
+        own_key=own_key(state.args),
         traces=_traces(getattr(state.args, "otlp_traces_endpoint", None)),
     )
     if settings.run_dir is not None:

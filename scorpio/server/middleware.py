@@ -19,7 +19,8 @@ from scorpio.server.accounts.in_flight import BodyTimeoutError, BodyTooLargeErro
 from scorpio.server.accounts.kill_switch import OFF_PATH, OffSignal, turn
 from scorpio.server.accounts.kill_switch import state as off_or_on
 from scorpio.server.accounts.reload import Reloader
-from scorpio.server.answers import Answer, error_answer, send_answer
+from scorpio.server.answers import Answer, error_answer, send_answer, slow_body_answer
+from scorpio.server.connections import Connections
 from scorpio.server.context import ServerContext, attach_server
 from scorpio.server.drain import Drain, draining_answer
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
@@ -143,7 +144,11 @@ class ScorpioMiddleware:
         reloader.take_signal()
         off_signal = OffSignal(server)
         off_signal.take()
-        beside = (EngineWatch(server).run(), reloader.run(), server.history.run())
+        beside = [EngineWatch(server).run(), reloader.run(), server.history.run()]
+        if server.http_server is not None:
+            connections = Connections(server, server.http_server)
+            if connections.take():
+                beside.append(connections.run())
         tasks = [asyncio.create_task(work) for work in beside]
         try:
             await self._app(scope, receive, send)
@@ -204,9 +209,10 @@ def _state(server: ServerContext, path: str) -> str:
 async def _put(server: ServerContext, scope: Scope, receive: Receive) -> Answer | None:
     """The answer to PUT /scorpio/policy; None when its client has left."""
     try:
-        raw = await read_body(scope, receive, admin.MAX_BODY_BYTES)
+        most_s = server.settings.most_body_s
+        raw = await read_body(scope, receive, admin.MAX_BODY_BYTES, most_s=most_s)
     except BodyTooLargeError as error:
         return error_answer(413, str(error))
     except BodyTimeoutError:
-        return error_answer(408, "the body did not come")
+        return slow_body_answer()
     return None if raw is None else await asyncio.to_thread(admin.set_policy, server, raw)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -155,6 +156,18 @@ def mark_engine_died(args: Any) -> None:
     """Said by the middleware; vLLM's server ends as if all were well. Its arguments are the one
     object that the middleware and `run_openai_server` share."""
     args.scorpio_engine_died = True
+
+
+def give_own_key(args: Any) -> str:
+    """A key for what this server itself starts beside its clients: of this process, drawn anew at
+    each start, and in no file or log. The middleware asks for it by `own_key`."""
+    args.scorpio_own_key = secrets.token_urlsafe(32)
+    return str(args.scorpio_own_key)
+
+
+def own_key(args: Any) -> str:
+    """ "" = there is none."""
+    return str(getattr(args, "scorpio_own_key", ""))
 
 
 def run_openai_server(args: Any) -> None:

@@ -140,10 +140,22 @@ def test_each_alert_has_a_runbook() -> None:
     )
 
 
-def test_promtool_takes_the_rules() -> None:
+@pytest.mark.parametrize("act", ["check", "test"])
+def test_promtool_takes_the_rules(act: str) -> None:
+    """`test`: each alert over time, when it fires and when not."""
     if shutil.which("promtool") is None:
-        pytest.skip("promtool is not on this machine")
-    subprocess.run(["promtool", "check", "rules", str(DEPLOY / "compose/alerts.yml")], check=True)
+        pytest.skip("no promtool here (Debian: apt install prometheus)")
+    file = DEPLOY / "compose" / {"check": "alerts.yml", "test": "alerts_test.yml"}[act]
+    done = subprocess.run(["promtool", act, "rules", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_tested_over_time() -> None:
+    rules = yaml.safe_load((DEPLOY / "compose/alerts.yml").read_text())
+    found = [rule for group in rules["groups"] for rule in group["rules"]]
+    alerts = {rule["alert"] for rule in found if "alert" in rule}
+    tested = (DEPLOY / "compose/alerts_test.yml").read_text()
+    assert set(re.findall(r'alertname="(\w+)"', tested)) == alerts
 
 
 def test_the_dashboard_stands_beside_vllms() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from scorpio.files import write_atomic
@@ -19,7 +20,13 @@ def main() -> None:
     args = parser.parse_args()
     made_by = header("python -m tests.rehearsal --write", clean=args.write)
     with tempfile.TemporaryDirectory(prefix="scorpio-rehearsal-") as folder:
-        found = rehearse(Path(folder), lambda line: print(line, file=sys.stderr))
+        began_s = time.monotonic()
+
+        def say(line: str) -> None:
+            print(f"{time.monotonic() - began_s:5.0f} s {line}", file=sys.stderr, flush=True)
+
+        found = rehearse(Path(folder), say)
+        say("done")
     page = markdown(found, made_by)
     if args.write:
         write_atomic(PAGES / "rehearsal.md", page)

@@ -7,11 +7,31 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from scorpio.models.cache import models_dir
 from scorpio.studies.results import Header
 from tests.engine_server import EngineServer, running, write_inputs
+from tests.rehearsal.prometheus import dashboard, watching
+from tests.rehearsal.rollout import (
+    auto_profile,
+    door,
+    drain,
+    new_file,
+    new_policy,
+    profile_again,
+)
 from tests.rehearsal.scene import Seen, rules
 from tests.rehearsal.scenes import FIRST, SECOND, STALL_S
 
+KEY = "sk-of-a-client"
+# As `python -m scorpio`; the tiny engine is measured in less time.
+_START = """
+from scorpio.cli.app import main
+from scorpio.server.launch import auto_profile
+
+if __name__ == "__main__":
+    auto_profile.BUDGET_S, auto_profile.EXAM_S, auto_profile.IDLE_S = 8.0, 3.0, 1.0
+    main()
+"""
 _FLAGS = ("--max-model-len", "512", "--max-num-seqs", "8", "--distributed-executor-backend", "uni")
 
 
@@ -32,16 +52,47 @@ def rehearsing(directory: Path, *more: str) -> Iterator[EngineServer]:
         yield server
 
 
+@contextlib.contextmanager
+def unmeasured(directory: Path) -> Iterator[EngineServer]:
+    """Another one: no latency profile, clients need a key, planning may cost next to nothing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    slo, _ = write_inputs(directory)
+    start = directory / "start.py"
+    start.write_text(_START)
+    command = [
+        *(sys.executable, str(start), "serve", "tiny", "--policy", "scorpio-paper"),
+        *("--slo-config", str(slo), "--run-dir", str(directory / "run"), *_FLAGS),
+        *("--profile", "auto", "--api-key", KEY, "--root-path", "/models", "--canary", "0.5"),
+        "--additional-config.scorpio.most_overhead=0.0001",
+        "--additional-config.scorpio.breaker_quiet_s=15",
+    ]
+    cache = directory / "cache"  # with no profile in it
+    cache.mkdir(exist_ok=True)
+    (cache / "models").symlink_to(models_dir())
+    with running(directory, command, {"SCORPIO_CACHE": str(cache)}) as server:
+        server.headers = {**server.headers, "authorization": f"Bearer {KEY}"}
+        yield server
+
+
 def rehearse(directory: Path, say: Callable[[str], None]) -> list[Seen]:
     """All scenes. Raises as tests do when one does not show what it should."""
     found = []
+
+    def act(server: EngineServer, scenes: Sequence[Callable[[EngineServer], Seen]]) -> None:
+        for scene in scenes:
+            say(scene.__name__)
+            found.append(scene(server))
+
     untimed = "--additional-config.scorpio.most_overhead=0"
-    tight = ("--additional-config.scorpio.most_overhead=0.0001", "--canary", "0.5")
-    for name, options, scenes in (("first", (untimed,), FIRST), ("second", tight, SECOND)):
-        with rehearsing(directory / name, *options) as server:
-            for scene in scenes:
-                say(scene.__name__)
-                found.append(scene(server))
+    first, second = directory / "first", directory / "second"
+    with rehearsing(first, untimed) as server:
+        with watching(directory / "prometheus", server) as prometheus:
+            act(server, (*FIRST, new_policy, new_file, door))
+            say("dashboard")
+            found.append(dashboard(server, prometheus))
+        act(server, (profile_again, drain))
+    with unmeasured(second) as server:
+        act(server, (auto_profile, *SECOND))
     return found
 
 
@@ -53,7 +104,8 @@ def markdown(found: Sequence[Seen], header: Header) -> str:
         str(header),
         "",
         "On the real server, model `tiny`. What an alert says of one scrape is evaluated on the"
-        " server's own /metrics; those over minutes or hours need a Prometheus.",
+        " server's own /metrics. Those over minutes or hours: `promtool test rules"
+        " deploy/compose/alerts_test.yml`.",
     ]
     for one in found:
         lines += ["", f"## {one.title}", "", f"Done: {one.done}.", "", "```", *one.seen, "```"]

@@ -22,14 +22,14 @@ BODY = {"model": "tiny", "prompt": "hello", "max_tokens": 4}
 HOPELESS = {"x-llm-d-inference-objective": "hopeless"}  # a TTFT SLO of 1 ms
 
 
-def _ask(server: EngineServer, headers: dict[str, str] | None = None, **more: Any) -> int:
+def ask(server: EngineServer, headers: dict[str, str] | None = None, **more: Any) -> int:
     return server.call("POST", "/v1/completions", BODY | more, headers)[0]
 
 
-def _until(server: EngineServer, what: str, ready: Callable[[], bool], work: bool = True) -> None:
+def until(server: EngineServer, what: str, ready: Callable[[], bool], work: bool = True) -> None:
     def tried() -> bool:
         if work:
-            _ask(server)
+            ask(server)
         return ready()
 
     server.wait_for(tried, what)
@@ -37,18 +37,16 @@ def _until(server: EngineServer, what: str, ready: Callable[[], bool], work: boo
 
 def _off(server: EngineServer, turn: Callable[[], object], title: str, done: str) -> Seen:
     seen = Seen(title, done, alert="ScorpioPolicyOffByHand")
-    before = _ask(server, HOPELESS)
+    before = ask(server, HOPELESS)
     turn()
-    _until(server, "off by hand", lambda: server.status().get("policy_off") == "by_hand")
+    until(server, "off by hand", lambda: server.status().get("policy_off") == "by_hand")
     seen.seen += status_lines(server, "policy", "policy_off")
     seen.seen += metric_lines(server, "scorpio_policy_off", why="by_hand")
-    seen.seen += [
-        f"a request that cannot be on time: {before} before, {_ask(server, HOPELESS)} now"
-    ]
+    seen.seen += [f"a request that cannot be on time: {before} before, {ask(server, HOPELESS)} now"]
     seen.fired = fires(server, seen.alert)
     server.turn_on()
-    _until(server, "on again", lambda: server.status().get("policy_off") == "")
-    seen.seen += [f"and {_ask(server, HOPELESS)} after DELETE /scorpio/off"]
+    until(server, "on again", lambda: server.status().get("policy_off") == "")
+    seen.seen += [f"and {ask(server, HOPELESS)} after DELETE /scorpio/off"]
     return seen
 
 
@@ -109,7 +107,7 @@ def frozen(server: EngineServer) -> Seen:
 
     seen.seen += [health()]
     os.kill(engine, signal.SIGSTOP)
-    patient = Thread(target=_ask, args=(server,))  # without an SLO: it waits until the end
+    patient = Thread(target=ask, args=(server,))  # without an SLO: it waits until the end
     patient.start()
     try:
         started = time.monotonic()
@@ -144,7 +142,7 @@ def wrong_profile(server: EngineServer) -> Seen:
         "A latency profile of another engine", "requests; the profile is of a slower engine",
         alert="ScorpioProfileAlarm",
     )  # fmt: skip
-    _until(server, "the alarm", lambda: bool(server.status().get("profile_alarm")))
+    until(server, "the alarm", lambda: bool(server.status().get("profile_alarm")))
     seen.seen += status_lines(server, "profile_alarm", "profile_factor")
     seen.seen += metric_lines(server, "scorpio_profile_alarm")
     seen.fired = fires(server, seen.alert)
@@ -158,7 +156,7 @@ def budget(server: EngineServer) -> Seen:
         alert="ScorpioClassBudgetBurnsFast",
     )  # fmt: skip
     for _ in range(20):
-        _ask(server, HOPELESS)
+        ask(server, HOPELESS)
     name = "scorpio_error_budget_burn_ratio"
 
     def burns() -> bool:
@@ -178,22 +176,25 @@ def overrun(server: EngineServer) -> Seen:
     )  # fmt: skip
 
     def opened() -> bool:
-        _ask(server, max_tokens=200, ignore_eos=True)
+        ask(server, max_tokens=200, ignore_eos=True)
         return server.status().get("policy_off") == "overrun"
 
     server.wait_for(opened, "the breaker")
     seen.seen += status_lines(server, "policy_off", "breakers_opened")
     seen.seen += metric_lines(server, "scorpio_breaker_open")
-    seen.seen += [f"requests are served meanwhile: {_ask(server)}"]
+    seen.seen += [f"requests are served meanwhile: {ask(server)}"]
     seen.fired = fires(server, seen.alert)
     return seen
 
 
 def canary(server: EngineServer) -> Seen:
     """Half of the requests are the policy's."""
-    seen = Seen("A share of the requests", "40 requests that cannot be on time, `--canary 0.5`")
-    codes = [_ask(server, HOPELESS) for _ in range(40)]
-    seen.seen += [f"{codes.count(429)} answered 429, {codes.count(200)} served late"]
+    seen = Seen("A share of the requests", "requests that cannot be on time, `--canary 0.5`")
+    # A profile that was measured a moment ago has to prove itself first.
+    until(server, "a refusal", lambda: ask(server, HOPELESS) == 429)
+    codes = [ask(server, HOPELESS) for _ in range(40)]
+    told = f"{codes.count(429)} answered 429, {codes.count(200)} served late"
+    seen.seen += [f"of the last {len(codes)}: {told}; of all:"]
     name = "scorpio_canary_requests_total"
     for arm, outcome in (("policy", "rejected"), ("stock", "finished"), ("stock", "good")):
         seen.seen += metric_lines(server, name, arm=arm, outcome=outcome, slo_class="hopeless")

@@ -16,6 +16,7 @@ AT_ONCE = {
     "ScorpioProfileAlarm",
     "ScorpioClassBudgetBurnsFast",
     "ScorpioBreakerOpen",
+    "ScorpioEngineStalled",
 }
 
 

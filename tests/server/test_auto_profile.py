@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from predictors.latency.artifact import Machine, ProfileFile
+from scorpio import channel
 from scorpio.server.launch import auto_profile
 from scorpio.server.launch.auto_profile import AutoProfile
 from scorpio.server.launch.profile_check import ChosenProfile
@@ -60,7 +61,7 @@ def measured(
 
 def done(code: int, error: str = "") -> Callable[..., Any]:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        assert command[1:5] == ["-m", "scorpio", "profile", "tiny"]
+        assert command[1:6] == ["-m", "scorpio", "profile", "--model", "tiny"]
         assert command[-1] == "--apply"
         return subprocess.CompletedProcess(command, code, "", error)
 
@@ -94,6 +95,20 @@ async def test_what_is_in_force_says_of_what_the_profile_is(tmp_path: Path) -> N
     told = in_force(Keyed(tmp_path, CLASSES, config=settings).context)["latency_profile"]
     wanted = "measured 2026-11-29T10:51:08: model smollm2, machine Xeon, step_error 6.7%"
     assert told == f"tests; {wanted}"
+
+
+async def test_a_profile_put_in_force_later_is_told_too(tmp_path: Path) -> None:
+    keyed = Keyed(tmp_path, CLASSES)
+    none = in_force(keyed.context)["latency_profile"]
+    assert str(none).startswith("none: ")
+    channel.write_status(keyed.run_dir, {"policy": "scorpio", "latency_source": "none"}, 0)
+    assert in_force(keyed.context)["latency_profile"] == none
+    measured = {"policy": "scorpio", "latency_source": "measured here"}
+    channel.write_status(keyed.run_dir, measured, 0)
+    told = in_force(keyed.context)["latency_profile"]
+    assert told == "measured here; put in force since the start"
+    quote = await keyed.call("POST", "/v1/slo/quote", {"prompt_tokens": 9})
+    assert b"no latency profile" not in quote.body  # it is asked for from then on
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,9 @@ def test_the_numbers_of_the_alerts_are_the_page_s() -> None:
         long, short = windows.split()
         bound = f"> {factor:g} * {ERROR_BUDGET}"
         assert (
-            f"- alert: ScorpioErrorBudgetBurns{name}\n        expr: scorpio:bad:ratio_rate{long}"
-            f" {bound} and scorpio:bad:ratio_rate{short} {bound}\n"
+            f"- alert: ScorpioErrorBudgetBurns{name}\n        expr: >-\n"
+            f"          scorpio:bad:ratio_rate{long} {bound} and"
+            f" scorpio:bad:ratio_rate{short} {bound}\n"
         ) in alerts
 
 

@@ -19,6 +19,7 @@ from predictors.latency.artifact import (
 from scorpio.core.latency import UNMEASURED
 from scorpio.models.cache import cache_dir
 from scorpio.server.launch import serve as serve_module
+from scorpio.server.launch.auto_profile import AutoProfile
 from scorpio.server.launch.mistakes import ServeError
 from scorpio.server.launch.serve_args import (
     MIDDLEWARE,
@@ -27,6 +28,7 @@ from scorpio.server.launch.serve_args import (
     default_env,
     describe_defaults,
 )
+from scorpio.server.vllm_api import own_key
 
 pytestmark = pytest.mark.timeout(300)  # the first import of vLLM is slow
 
@@ -182,6 +184,25 @@ def test_latency_profile_given_or_cached(started: list[Any], tmp_path: Path) -> 
         assert ours["run_dir"] == str(run_dir)
     assert run_dir.is_dir()  # the user's own is kept
     assert any(str(cached) in line for line in said)
+
+
+@pytest.mark.parametrize("key", [(), ("--api-key", "k")])
+def test_what_was_measured_beside_requests_is_the_next_starts(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, key: tuple[str, ...]
+) -> None:
+    begun: list[AutoProfile] = []
+    monkeypatch.setattr(AutoProfile, "start", lambda self: begun.append(self))
+    said: list[str] = []
+    serve_module.serve("tiny", key, profile="auto", say=said.append)
+    (measuring,) = begun
+    assert "latency" not in started[-1].additional_config["scorpio"]
+    assert measuring.key == own_key(started[-1])
+    _write_profile(measuring.out)  # as `scorpio profile --out` does
+    serve_module.serve("tiny", key, profile="auto", say=said.append)
+    assert begun == [measuring]
+    assert started[-1].additional_config["scorpio"]["latency"] == UNMEASURED.to_dict()
+    assert any(str(measuring.out) in line for line in said)
+    assert not any(measuring.key in line for line in [*said, repr(measuring)])
 
 
 def _profile_of(path: Path, **facts: object) -> Path:

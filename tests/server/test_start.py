@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.types import Message
 
 from predictors.length.ladder import LengthLadder
@@ -126,7 +127,9 @@ async def test_the_death_of_the_engine_is_told_to_the_command(
     monkeypatch.setattr(Drain, "take_signals", lambda _self: None)
     server = FakeServer(FakeEngine(errored=errored))
     server.state.vllm_config.shutdown_timeout = 30 if drains else 0
-    server.state.server = SimpleNamespace()
+    config = uvicorn.Config(server, log_config=None)
+    config.load()
+    server.state.server = uvicorn.Server(config)
     middleware_flights = Flights(draining=draining)
     monkeypatch.setattr(context, "Flights", lambda: middleware_flights)
     await lifespan(server)

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from predictors.latency.access import OPEN, Access
 from predictors.latency.artifact import ProfileFile, this_machine
 from predictors.latency.design import RandomLoad, design_points
 from predictors.latency.errors import errors_by_kind, repeat_error
@@ -88,6 +89,7 @@ async def profile_server(
     exam_s: float = EXAM_S,
     progress: Progress | None = None,
     seed: int = 0,
+    access: Access = OPEN,
 ) -> ProfileFile:
     """Measure the server at `url` whose scheduler works in `run_dir`.
 
@@ -98,7 +100,7 @@ async def profile_server(
         ProbeError: the server fails. NotRecordingError: wrong `run_dir`. FitError: bad samples.
     """
     recorder = StepRecorder(run_dir)
-    async with probing(url, seed) as (prober, served):
+    async with probing(url, seed, access) as (prober, served):
         source = f"scorpio profile, vLLM {served.vllm}, {served.name}"
         await recorder.start(prober)
         try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from predictors.latency.access import OPEN, Access
 from predictors.latency.artifact import (
     ProfileFile,
     cached_profile_path,
@@ -36,13 +37,15 @@ def profile_running(
     budget_s: float = DESIGN_BUDGET_S,
     exam_s: float = EXAM_S,
     apply: bool = False,
+    access: Access = OPEN,
 ) -> ProfileFile:
     """Profile a server that already runs and write `out`.
 
     apply: the server goes by it from its next request on.
     """
+    shown = share_done("profile")
     measured = asyncio.run(
-        profile_server(url, run_dir, model, budget_s, exam_s, share_done("profile"))
+        profile_server(url, run_dir, model, budget_s, exam_s, shown, access=access)
     )
     write_profile(out, measured)
     for line in describe(measured):

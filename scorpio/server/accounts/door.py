@@ -7,11 +7,12 @@ requests, the admin token what acts on the engine. Without them vLLM's own check
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hmac import compare_digest
 
 from starlette.types import Receive, Scope, Send
 
 from scorpio.server.accounts.admin_token import deny
-from scorpio.server.accounts.api_keys import with_bearer
+from scorpio.server.accounts.api_keys import presented, with_bearer
 from scorpio.server.accounts.terms import Tenant
 from scorpio.server.answers import Answer, error_answer
 from scorpio.server.context import ServerContext
@@ -30,10 +31,12 @@ _ACTS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # of what the pref
 def let_in(server: ServerContext, scope: Scope) -> Scope | Answer:
     """The request to go on with, or why not."""
     keys, path = server.terms.keys, route_path(scope)
+    if server.own_key and _serves(path) and compare_digest(_key_of(scope), server.own_key.encode()):
+        return {**_for_vllm(server, scope), ACCOUNT: ""}
     # A browser asks without a key whether it may ask.
     if keys is None or scope.get("method") == "OPTIONS" or path in _OPEN or is_ours(path):
         return scope
-    if path in _ACTS or not (path.startswith(_SERVING_PREFIX) or path in _SERVING):
+    if not _serves(path):
         refused = deny(first_headers(scope["headers"]), server.environ)
         return refused or _for_vllm(server, scope)
     account = keys.account(scope)
@@ -46,6 +49,14 @@ def let_in(server: ServerContext, scope: Scope) -> Scope | Answer:
             anthropic=endpoint is not None and endpoint.anthropic_errors,
         )
     return {**_for_vllm(server, scope), ACCOUNT: account}
+
+
+def _serves(path: str) -> bool:
+    return path not in _ACTS and (path.startswith(_SERVING_PREFIX) or path in _SERVING)
+
+
+def _key_of(scope: Scope) -> bytes:
+    return (presented(scope) or "").encode(errors="replace")
 
 
 def is_ours(path: str) -> bool:

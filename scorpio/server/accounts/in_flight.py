@@ -18,16 +18,20 @@ from starlette.types import Receive, Scope
 from scorpio.engine.caps import spread_ms
 
 BETWEEN_PARTS_S: Final = 30.0  # of a body: a client that says nothing for so long is gone
+LEAST_BYTES_PER_S: Final = 1024.0  # of a body that takes longer than that
+MOST_BODY_S: Final = 600.0  # of one that the operator has not bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """engine requests in flight, in all and of one API key; bytes of one body and of all held."""
+    """engine requests in flight, in all and of one API key; bytes of one body and of all held;
+    seconds for one body to come."""
 
     requests: int
     per_key: int
     body_bytes: int
     held_bytes: int
+    body_s: float = MOST_BODY_S
 
 
 class QueueFullError(Exception):
@@ -50,7 +54,7 @@ class BodyTooLargeError(Exception):
 
 
 class BodyTimeoutError(Exception):
-    """The client stopped in the middle of its body."""
+    """The client stopped in the middle of its body, or sends it too slowly."""
 
 
 @dataclass(slots=True)
@@ -119,11 +123,16 @@ class InFlight:
 
 
 async def read_body(
-    scope: Scope, receive: Receive, most_bytes: int, hold: Callable[[int], None] | None = None
+    scope: Scope,
+    receive: Receive,
+    most_bytes: int,
+    hold: Callable[[int], None] | None = None,
+    most_s: float = MOST_BODY_S,
 ) -> bytes | None:
     """The whole request body; None when the client left before it was complete.
 
-    hold: is told of each part's bytes.
+    hold: is told of each part's bytes. most_s: for all of it; and it has to come faster than
+    LEAST_BYTES_PER_S, for a byte now and then holds a slot as well as a body does.
 
     Raises:
         BodyTooLargeError: before the first byte when the length is announced. BodyTimeoutError.
@@ -131,10 +140,11 @@ async def read_body(
     if _announced(scope) > most_bytes:
         raise BodyTooLargeError(most_bytes)
     parts: list[bytes] = []
-    count = 0
+    count, begun_s = 0, (loop := asyncio.get_running_loop()).time()
     while True:
+        in_all_s = min(most_s, BETWEEN_PARTS_S + count / LEAST_BYTES_PER_S)
         try:
-            async with asyncio.timeout(BETWEEN_PARTS_S):
+            async with asyncio.timeout_at(min(begun_s + in_all_s, loop.time() + BETWEEN_PARTS_S)):
                 message = await receive()
         except TimeoutError:
             raise BodyTimeoutError from None

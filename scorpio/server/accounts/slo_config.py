@@ -15,6 +15,13 @@ most_waiting_tokens = 67108864      # their prompt tokens, else 429
 most_in_flight_per_tenant = 16384   # requests of one tenant in the engine, else 429 over_quota
 most_body_mib = 64                  # of one request body, else 413
 most_held_mib = 1024                # of all request bodies in flight, else 429
+most_connections = 50000            # in this API process; unset: 9 in 10 of its descriptors
+most_connections_per_address = 500  # unset: as many as there may be in all
+most_header_kib = 256               # all headers of one request, else 431
+most_header_s = 60                  # for a header to come, else the connection is closed
+most_body_s = 600                   # for a body to come, else 408
+most_unread_s = 60                  # without reading what is sent, else the connection is closed
+most_request_s = 0                  # of one request, else 504 or an error event; 0: any
 open_status_page = false            # true: the data of /scorpio/ need no admin token
 ledger_mib = 64                     # of the decision ledger of each engine; 0: none is kept
 stall_s = 15                        # /scorpio/health is 503 when work makes no progress so long
@@ -79,6 +86,13 @@ KEYS = (
     "most_in_flight_per_tenant",
     "most_body_mib",
     "most_held_mib",
+    "most_connections",
+    "most_connections_per_address",
+    "most_header_kib",
+    "most_header_s",
+    "most_body_s",
+    "most_unread_s",
+    "most_request_s",
     "open_status_page",
     "ledger_mib",
     "stall_s",

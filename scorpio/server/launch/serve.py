@@ -22,7 +22,7 @@ from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
 from scorpio.server.accounts.slo_config import read_slo_config
-from scorpio.server.launch.auto_profile import AUTO, OFF, AutoProfile
+from scorpio.server.launch.auto_profile import AUTO, OFF, auto_profile
 from scorpio.server.launch.follow import follow_parent
 from scorpio.server.launch.mistakes import ServeError, check_early
 from scorpio.server.launch.profile_check import PROFILE_SETTINGS, REFUSE, ChosenProfile
@@ -102,13 +102,12 @@ def serve(
 
 
 def _measure(args: Any, run_dir: Path, model: str, tell: Say) -> None:
-    if args.api_key or args.ssl_certfile or args.uds:
-        tell(
-            "--profile auto: not with API keys of vLLM, TLS or a socket file; run `scorpio profile`"
-        )
-        return
     out = cached_profile_path(cache_dir(), model, this_machine())
-    AutoProfile(f"http://127.0.0.1:{args.port}", run_dir, model, out, tell).start()
+    found = auto_profile(args, run_dir, model, out, tell)
+    if isinstance(found, str):
+        tell(f"--profile auto: {found}")
+    else:
+        found.start()
 
 
 def _tell_defaults(chosen: str, tell: Say) -> None:

@@ -91,7 +91,7 @@ def page_content(
             "page_errors": history.errors,
         },
         "ledger": "kept" if _has_ledger(server) else "not kept",
-        "profile": "none" if server.settings.latency is None else "given",
+        "profile": "given" if server.latency_source else "none",
         "engines": rows,
         "recent": told(entries),
     }

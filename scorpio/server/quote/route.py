@@ -14,7 +14,7 @@ from scorpio.core.routing.load import UNKNOWN_LENGTH
 from scorpio.core.slo import SloError, parse_ms
 from scorpio.server.accounts.door import account_of
 from scorpio.server.accounts.in_flight import BodyTimeoutError, BodyTooLargeError, read_body
-from scorpio.server.answers import Answer, bad_request, error_answer, json_answer
+from scorpio.server.answers import Answer, bad_request, error_answer, json_answer, slow_body_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.quote.desk import told
 from scorpio.server.request.request_body import replay
@@ -33,10 +33,10 @@ async def quote_answer(
     """None: the client has left."""
     if server.policy != KEEPS_QUOTES:
         return error_answer(409, f"the policy is {server.policy}: only scorpio keeps quotes")
-    if server.settings.latency is None:
+    if not server.latency_source:
         return error_answer(409, "no latency profile: nothing is forecast; run `scorpio profile`")
     try:
-        raw = await read_body(scope, receive, MOST_BODY_BYTES)
+        raw = await read_body(scope, receive, MOST_BODY_BYTES, most_s=server.settings.most_body_s)
         if raw is None:
             return None
         asked = _asked(raw)
@@ -52,7 +52,7 @@ async def quote_answer(
     except BodyTooLargeError as error:
         return error_answer(413, str(error))
     except BodyTimeoutError:
-        return error_answer(408, "the body did not come")
+        return slow_body_answer()
     most = asked.get("max_tokens") or UNKNOWN_LENGTH
     quote = server.quotes.ask(tokens, min(most, UNKNOWN_LENGTH), tpot_slo_s)
     if quote is None:

@@ -10,6 +10,7 @@ keep-alives. Should the engine still turn it away (its queue is full), it ends w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -53,6 +54,12 @@ class ResponseGate:
         self._open = False
         self._answered = False
         self._is_stream = False
+        self.begun_s = time.monotonic()
+
+    @property
+    def ended(self) -> bool:
+        """True once an answer of our own is out, or vLLM's is and nothing can end it early."""
+        return self._answered or (self._open and not self._is_stream)
 
     async def __call__(self, message: Message) -> None:
         if self._answered:
@@ -66,9 +73,8 @@ class ResponseGate:
     async def end(self, answer: Answer) -> None:
         """Answer now, whatever vLLM does: it says nothing while its engine hangs. A stream that has
         begun ends with the answer as an error event. What vLLM sends later is dropped."""
-        if self._answered or (self._open and not self._is_stream):
-            return
-        await self._tell(answer)
+        if not self.ended:
+            await self._tell(answer)
 
     async def finish(self) -> None:
         """The application has returned: let out whatever is still held."""

@@ -29,7 +29,14 @@ from scorpio.server.accounts.in_flight import (
 )
 from scorpio.server.accounts.tenant_use import OverRateError, OverTightError, Visit
 from scorpio.server.accounts.terms import Tenant, Terms
-from scorpio.server.answers import Answer, RawHeaders, bad_request, error_answer, send_answer
+from scorpio.server.answers import (
+    Answer,
+    RawHeaders,
+    bad_request,
+    error_answer,
+    send_answer,
+    slow_body_answer,
+)
 from scorpio.server.context import ServerContext
 from scorpio.server.quote.desk import QuoteDesk
 from scorpio.server.request.endpoints import Endpoint
@@ -40,6 +47,8 @@ from scorpio.server.request.slo_headers import QUOTE_HEADER, NotAllowedError, fi
 from scorpio.server.request.ticket import CURRENT, Sent, Ticket
 from scorpio.server.state import metrics
 from scorpio.server.state.engine_watch import refused_at_once
+
+SLOW_BODY = "slow_body"
 
 
 async def generate(
@@ -83,7 +92,8 @@ async def _accept(
     try:
         in_flight.take(slot, 1)
         hold = partial(in_flight.hold, slot)
-        raw = await read_body(scope, receive, in_flight.caps.body_bytes, hold)
+        caps = in_flight.caps
+        raw = await read_body(scope, receive, caps.body_bytes, hold, caps.body_s)
         if raw is None:
             return None
         rules = client.terms.rules_of(client.tenant)
@@ -107,7 +117,8 @@ async def _accept(
     except BodyTooLargeError as error:
         return error_answer(413, str(error), anthropic=anthropic)
     except BodyTimeoutError:
-        return error_answer(408, "the body did not come", anthropic=anthropic)
+        metrics.count_answered(server, 408, SLOW_BODY)
+        return slow_body_answer(anthropic)
     if folded.foreign_objective:
         metrics.count_foreign_objective(server)
     return folded, raw if folded.body is None else folded.body

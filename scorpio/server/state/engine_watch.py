@@ -121,7 +121,11 @@ def _busy(status: Mapping[str, Any]) -> bool:
 
 
 async def end_requests(
-    server: ServerContext, gates: Sequence[ResponseGate], said: str, reason: str
+    server: ServerContext,
+    gates: Sequence[ResponseGate],
+    said: str,
+    reason: str,
+    status: int = 503,
 ) -> None:
     """503, or an error event in a stream that has begun, and an abort of what the engine still does
     for it. Clients that do not read their last bytes are not waited for."""
@@ -129,7 +133,13 @@ async def end_requests(
     for gate in gates:
         # In this order: what the abort makes vLLM say must find the gate closed.
         name = gate.ticket.request_id
-        answer = unavailable(said, reason, anthropic=gate.anthropic, request_id=name)
+        if status == 503:
+            answer = unavailable(said, reason, anthropic=gate.anthropic, request_id=name)
+        else:  # it would take as long again
+            never = {"x-should-retry": "false", "x-scorpio-reject-reason": reason}
+            answer = error_answer(
+                status, said, headers=never, anthropic=gate.anthropic, request_id=name
+            )
         work.append(gate.end(answer))
         work.append(server.engine.abort(list(gate.ticket.request_ids)))
     if not work:

@@ -19,7 +19,7 @@ _PLUG_IN = (
 
 def in_force(server: ServerContext) -> dict[str, object]:
     """As configured at the start; the policy may be switched later."""
-    settings, latency = server.settings, server.settings.latency
+    settings = server.settings
     has_token = bool(server.environ.get(TOKEN_VARIABLE))
     return {
         "versions": versions(),
@@ -38,9 +38,7 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "api_keys": "of the SLO file, and vLLM's own"
         if server.terms.keys is not None
         else ("vLLM's own" if server.tokens else "none"),
-        "latency_profile": "none: nothing is refused by prediction, until steps were seen"
-        if latency is None
-        else _profile(str(latency.get("source", "given")), settings.latency_facts),
+        "latency_profile": _profile_in_force(server),
         "length_model": settings.length_model or "none: lengths are learned from traffic",
         "unsupported": settings.unsupported,
         "canary": "all requests are under the policy"
@@ -53,6 +51,15 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "admin": "on" if has_token else f"off: {TOKEN_VARIABLE} is not set",
         "status_page": f"/scorpio/, {_open_to(settings.open_status_page, has_token)}",
     }
+
+
+def _profile_in_force(server: ServerContext) -> str:
+    source, started = server.latency_source, server.settings.latency
+    if not source:
+        return "none: nothing is refused by prediction, until steps were seen"
+    if started is None or source != str(started.get("source", "given")):
+        return f"{source}; put in force since the start"
+    return _profile(source, server.settings.latency_facts)
 
 
 def _profile(source: str, facts: Mapping[str, str]) -> str:

@@ -49,6 +49,11 @@ ANSWERED = Counter(
     "Refusals told to HTTP clients, by status and reason.",
     ["model_name", "status", "reason"],
 )
+CLOSED = Counter(
+    "scorpio_connections_closed",
+    "Connections of clients that this process closed or did not take, by why.",
+    ["model_name", "why"],
+)
 
 
 # metric, help, label, its values, key of a class in the status file
@@ -231,6 +236,11 @@ def count_foreign_objective(server: ServerContext) -> None:
 def count_answered(server: ServerContext, status: int, reason: str) -> None:
     """One refusal told to a client, by the engine or by this process."""
     ANSWERED.labels(server.model_name, str(status), reason).inc()
+
+
+def count_closed(server: ServerContext, why: str) -> None:
+    """One connection."""
+    CLOSED.labels(server.model_name, why).inc()
 
 
 def _quantiles(

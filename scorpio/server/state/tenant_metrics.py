@@ -88,6 +88,11 @@ class TenantCollector(Collector):
                 "1 while a newer SLO file was not taken.",
                 float(bool(self._server.reload_error)),
             ),
+            (
+                "scorpio_engine_stalled",
+                "1 while the engine has work and has made no progress for `stall_s`.",
+                float(self._server.stalled),
+            ),
         ):
             gauge = GaugeMetricFamily(metric, text, labels=names)
             gauge.add_metric(values, value)
