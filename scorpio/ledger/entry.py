@@ -156,7 +156,9 @@ def _value(raw: Mapping[str, Any], name: str, kind: str) -> Any:
         if not isinstance(value, list) or not all(type(item) is wanted for item in value):
             raise ValueError(f"{name}: must be a list")
         return tuple(value)
-    if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
+    if kind == "bool" and isinstance(value, bool | None):
+        return bool(value)  # None: a ledger of before
+    if isinstance(value, bool) or not isinstance(value, _KINDS.get(kind, ())):
         raise ValueError(f"{name}: missing or of another kind")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}: must be finite")

@@ -6,7 +6,7 @@ its time is over. How far promises count is learned from how many come back. One
 its time, is shed after those that come for the first time: else newcomers would take its place.
 
 Under a lasting overload not all can be served, whenever they come. So a time is promised only as
-far as promises hold: each that is broken makes times longer (`stretch`), and one that would be
+far as promises hold: each that is broken makes times longer (`later`), and one that would be
 longer than HTTP tells is not promised at all.
 """
 
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, IntArray
+from scorpio.core.policies.scorpio.learn.stretch import Stretch
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
 
@@ -33,10 +34,6 @@ _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
 _BACK = 0.1  # of its cost counts for one that came back, where all obey
 _LOOK_S = 0.25  # between two looks at all promises
-# Times the forecast, at first and at its ends; a step of its logarithm for one that was refused
-# again, and the part of them that may be (adaptive conformal inference, as in routing/quote.py).
-_STRETCH, _LEAST_STRETCH, _MOST_STRETCH = 2.0, 1.25, 16.0
-_GAIN, _MAY_FAIL = 0.25, 0.03
 
 _Kind = tuple[str, int, int, float]
 
@@ -65,8 +62,8 @@ class _Promise:
 
 
 class Crowd:
-    """obeys: part of those told to come back that do. stretch: times the forecast that a promise
-    has to leave, so that those who come back are served."""
+    """obeys: part of those told to come back that do. later, offered: how long a time to come
+    back, and a TTFT offered, have to be, so that those that take them are served."""
 
     def __init__(self) -> None:
         self._promises: dict[int, _Promise] = {}  # in the order in which they were given
@@ -75,9 +72,11 @@ class Crowd:
         self._last_seq = -1  # seen so far: only what comes after a promise comes back
         self._look_s = -math.inf  # when to look for promises whose time is over
         self._back: set[int] = set()  # seqs of those that are here again
-        self._open: dict[str, int] = {}  # those of them that wait for what was promised
+        # Those of them that wait for what was promised: their seq, and what it teaches.
+        self._open: dict[str, tuple[int, Stretch]] = {}
         self._latest: dict[int, int] = {}  # promises of the last plan, by the seq of the refused
-        self.obeys, self.stretch = 1.0, _STRETCH
+        self.obeys = 1.0
+        self.later, self.offered = Stretch(), Stretch()
 
     def follow(
         self, now_s: float, waiting: WaitingTable, running: Iterable[RequestView] = ()
@@ -95,17 +94,15 @@ class Crowd:
         if self._back:
             waits = set(seqs.tolist())
             self._back &= waits | {view.seq for view in running}
-            for request_id in [one for one, seq in self._open.items() if seq not in waits]:
-                del self._open[request_id]
-                self._learn(refused=False)
+            for request_id in [one for one, (seq, _) in self._open.items() if seq not in waits]:
+                self._open.pop(request_id)[1].learn(kept=True)
         for row in (seqs > self._last_seq).nonzero()[0].tolist():
             view = waiting[row]
             self._last_seq = max(self._last_seq, view.seq)
-            promise = self._taken(view)
-            if promise is not None:
+            taught = self._taken(view)
+            if taught is not None:
                 self._back.add(view.seq)
-                if not math.isnan(promise.slo_s):
-                    self._open[view.request_id] = view.seq
+                self._open[view.request_id] = view.seq, taught
         if now_s < self._look_s:
             return
         self._look_s = now_s + _LOOK_S
@@ -116,8 +113,8 @@ class Crowd:
     def refused(self, request_ids: Iterable[str]) -> None:
         """Those of them that came back when they were told to, are refused again."""
         for request_id in request_ids:
-            if self._open.pop(request_id, None) is not None:
-                self._learn(refused=True)
+            if request_id in self._open:
+                self._open.pop(request_id)[1].learn(kept=False)
 
     @property
     def some_back(self) -> bool:
@@ -159,20 +156,17 @@ class Crowd:
         while len(self._promises) > _MOST:
             self._end(next(iter(self._promises)), came=False)
 
-    def _learn(self, refused: bool) -> None:
-        longer = self.stretch * math.exp(_GAIN * (refused - _MAY_FAIL))
-        self.stretch = min(max(longer, _LEAST_STRETCH), _MOST_STRETCH)
-
-    def _taken(self, view: RequestView) -> _Promise | None:
-        """The promise with which it came back, which is over then."""
+    def _taken(self, view: RequestView) -> Stretch | None:
+        """Whether it came back with a promise, which is over then; and what that one teaches."""
         deadline_s = view.deadline_s
         slo_s = deadline_s - view.arrival_s
         for number in islice(self._of_kind.get(_kind(view), ()), _MOST_LOOKED_AT):
             told = self._promises[number]
-            fits = abs(slo_s - told.slo_s) < 1e-6 or slo_s >= told.offered_s - _GRACE_S
+            same = abs(slo_s - told.slo_s) < 1e-6
+            fits = same or slo_s >= told.offered_s - _GRACE_S
             if fits and told.first_token_s <= deadline_s:
                 self._end(number, came=True)
-                return told
+                return self.later if same else self.offered
         return None
 
     def _end(self, number: int, came: bool) -> None:

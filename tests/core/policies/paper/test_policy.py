@@ -113,7 +113,7 @@ def test_retry_after_is_what_the_queue_needs_to_drain() -> None:
 def test_out_of_reach_even_when_idle_has_no_time_to_retry() -> None:
     (refused,) = plan(ask("r1", Slo(0.06), 2000)).reject
     assert refused.reason is RejectReason.TTFT_INFEASIBLE
-    assert refused.retry_after_s is None
+    assert (refused.retry_after_s, refused.never) == (None, True)
 
 
 def test_refused_ones_do_not_count_for_those_behind() -> None:
@@ -175,7 +175,7 @@ def test_impossible_tpot_is_refused_at_once_wherever_it_waits(place: int) -> Non
     asked = [ask(f"r{i}", Slo(60.0, 0.03)) for i in range(4)]
     asked[place] = ask(f"r{place}", Slo(60.0, 0.001))
     reject = plan(*asked).reject
-    assert reject == [Rejection(f"r{place}", RejectReason.TPOT_INFEASIBLE, None, None)]
+    assert reject == [Rejection(f"r{place}", RejectReason.TPOT_INFEASIBLE, None, None, never=True)]
 
 
 @pytest.mark.parametrize("on_miss", [OnMiss.WAIT, OnMiss.DEGRADE])
@@ -202,7 +202,7 @@ def test_prompt_larger_than_the_kv_pool_is_refused_for_good(on_miss: OnMiss) -> 
         ask("r2", Slo(on_miss=on_miss), 100_000),
     )
     answer = plan(fits, too_long)
-    assert answer.reject == [Rejection("r2", RejectReason.KV_INFEASIBLE, None, None)]
+    assert answer.reject == [Rejection("r2", RejectReason.KV_INFEASIBLE, None, None, never=True)]
     assert answer.admit == ["r1"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scorpio.core.policies.scorpio.learn.stretch import Stretch
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
@@ -212,32 +213,20 @@ def test_a_promise_binds_until_the_answer_ends() -> None:
     assert not crowd.some_back
 
 
-def test_times_grow_by_what_is_refused_again_and_shrink_by_what_is_served() -> None:
-    """A quarter for each that fails, so that three of a hundred may: 0.97 against 97 times 0.03."""
-    crowd = refused()
-    before = crowd.stretch
-    crowd.follow(10.1, table(ask(2, 10.1)))
-    crowd.refused(["r7", "r2"])
-    assert crowd.stretch == pytest.approx(before * np.exp(0.25 * 0.97))
-    crowd.refused(["r2"])  # once is once
-    crowd.follow(10.2, table())
-    assert crowd.stretch == pytest.approx(before * np.exp(0.25 * 0.97))
-    crowd = refused()
-    crowd.follow(10.1, table(view := ask(2, 10.1)))
-    crowd.follow(10.2, table(), [view])
-    crowd.refused(["r2"])  # it was served
-    assert crowd.stretch == pytest.approx(before * np.exp(-0.25 * 0.03))
-
-
-def test_times_have_two_ends() -> None:
-    crowd = refused()
-    for number in range(1, 100):
-        crowd.book(0.0, WaitingTable(), [Told(ask(number, 0.0), 2.0, 1.0, 0.5)])
-        crowd.follow(1.5, table(ask(1000 + number, 1.5)))
-        crowd.refused([f"r{1000 + number}"])
-    assert crowd.stretch == 16.0
-    for number in range(2000, 3000):
-        crowd.book(0.0, WaitingTable(), [Told(ask(number, 0.0), 2.0, 1.0, 0.5)])
-        crowd.follow(1.5, table(ask(10_000 + number, 1.5)))
-        crowd.follow(1.5, table())
-    assert crowd.stretch == 1.25
+@pytest.mark.parametrize(("ttft_s", "at_s", "what"), [(1.0, 10.1, "later"), (11.5, 0.1, "offered")])
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_becomes_of_it_teaches_how_long_the_next_times_are(
+    ttft_s: float, at_s: float, what: str, kept: bool
+) -> None:
+    crowd, view = refused(), ask(2, at_s, ttft_s=ttft_s)
+    expected = {"later": Stretch(), "offered": Stretch()}
+    crowd.follow(at_s, table(view))
+    if kept:
+        crowd.follow(at_s + 0.1, table(), [view])
+    else:
+        crowd.refused(["r7", "r2"])
+    expected[what].learn(kept)
+    crowd.refused(["r2"])  # it counts once
+    crowd.follow(at_s + 0.2, table())
+    found = {"later": crowd.later.times, "offered": crowd.offered.times}
+    assert found == {name: one.times for name, one in expected.items()}
