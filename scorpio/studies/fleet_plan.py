@@ -10,6 +10,7 @@ from typing import Any
 
 from scorpio.files import write_atomic
 from scorpio.studies.fleet_size import ROUTING, FleetSearch
+from scorpio.studies.manifest import manifest_of
 from workloads.report.plots_replicas import replicas_plot
 from workloads.resampled import block_length
 from workloads.results.replicas import FleetCurve, by_need
@@ -111,7 +112,7 @@ def write_plan(
     """plan.json and plan.png in the spec's directory. changed_plans: under the changed promises."""
     load = spec.load
     content: dict[str, Any] = {
-        "schema": 2,
+        "schema": 3,
         "trace": load.trace,
         "rows": load.rows,
         "rate_scale": load.rate_scales[0],
@@ -119,7 +120,7 @@ def write_plan(
         "targets": dict(spec.targets.shares),
         "max_replicas": spec.max_replicas,
         "assumptions": assumptions(spec),
-        "command": load.command,
+        "manifest": manifest_of(load),
         "plans": [plan.to_dict() for plan in by_need(plans)],
     }
     if changes:

@@ -277,6 +277,9 @@ def test_what_was_said_of_the_twin_is_assumed_and_told(tmp_path: Path) -> None:
     assert (assumed["noise"]["sigma"], assumed["noise"]["shift_at_s"]) == (0.0, None)
     assert assumed["profile_bias"] == 1.5
     assert assumed["clients"] == {"retries": 2, "give_up_s": 20.0, "clients": 0}
+    made = written["manifest"]
+    assert made["asked"]["clients"] == assumed["clients"]
+    assert {"asked", "code", "commit", "versions", "command"} <= made.keys()
     for told in (
         "vLLM's flags: max_num_seqs 8",
         "fcfs-tuned with max_num_queued_tokens 9",

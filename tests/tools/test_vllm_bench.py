@@ -17,6 +17,7 @@ from scorpio.ledger.entry import Entry
 from scorpio.ledger.files import read_ledger
 from scorpio.models.resolve import resolve_model
 from scorpio.twin.fidelity.logs import read_log
+from scorpio.twin.fidelity.scrapes import read_scrapes, stretches
 from tests.engine_server import ENGINE_MARKS, EngineServer
 from workloads.errors import WorkloadError
 
@@ -27,11 +28,13 @@ _BENCH_S = 300.0  # only ends a test that has failed
 
 @dataclass(frozen=True, slots=True)
 class Benched:
-    """Two runs: one that is served, and one whose SLO not even an idle engine could keep."""
+    """Two runs: one that is served, and one whose SLO not even an idle engine could keep. scrapes:
+    of `/metrics`, before and after."""
 
     served: Path
     refused: Path
     ledger: tuple[Entry, ...]
+    scrapes: tuple[Path, Path]
 
 
 def _run(server: EngineServer, name: str, count: int, ttft_ms: int, *more: str) -> list[str]:
@@ -55,6 +58,8 @@ def benched(engine_server: EngineServer, tmp_path_factory: pytest.TempPathFactor
         _run(engine_server, "cd34", REFUSED, 1),
     ]
     (folder / "runs.json").write_text(json.dumps(runs))
+    scrapes = folder / "before.prom", folder / "after.prom"
+    scrapes[0].write_bytes(engine_server.call("GET", "/metrics")[2])
     done = subprocess.run(
         [sys.executable, "-m", "tests.tools.bench_runs", folder / "runs.json", folder],
         capture_output=True, text=True, timeout=_BENCH_S,
@@ -66,7 +71,8 @@ def benched(engine_server: EngineServer, tmp_path_factory: pytest.TempPathFactor
         return tuple(e for e in found if e.id.startswith(("cmpl-ab12-", "cmpl-cd34-")))
 
     engine_server.wait_for(lambda: len(entries()) >= SERVED + REFUSED, "the ledger's lines")
-    return Benched(folder / "ab12.json", folder / "cd34.json", entries())
+    scrapes[1].write_bytes(engine_server.call("GET", "/metrics")[2])
+    return Benched(folder / "ab12.json", folder / "cd34.json", entries(), scrapes)
 
 
 def _told(path: Path) -> dict[str, Any]:
@@ -115,3 +121,17 @@ def test_a_gpu_model_is_calibrated_to_it(benched: Benched, tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert "ttft mean ms" in done.output
     assert (tmp_path / "gpu.json").is_file()
+
+
+def test_another_is_calibrated_to_what_the_server_counted(benched: Benched, tmp_path: Path) -> None:
+    """Two real scrapes: all that the benchmark received is counted (it also tries one request)."""
+    before, after = map(str, benched.scrapes)
+    command = ["calibrate", before, after, "--out", str(tmp_path / "gpu.json")]
+    done = CliRunner().invoke(app, [*command, "--base", "a100-llama-3.1-8b"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "gpu.json").is_file()
+    (stretch,) = stretches(read_scrapes(benched.scrapes), 2048)
+    told = _told(benched.served)
+    tried = max(told["output_lens"])
+    assert stretch.gaps >= sum(told["output_lens"]) - SERVED
+    assert stretch.gaps <= sum(told["output_lens"]) - SERVED + 2 * tried
