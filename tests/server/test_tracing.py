@@ -71,11 +71,11 @@ async def test_what_was_asked_for_is_on_both_spans(tmp_path: Path) -> None:
 async def test_a_refusal_says_why(tmp_path: Path) -> None:
     traced = Traced(tmp_path)
     traced.keyed.engine.answers = [refused(NEVER)]
-    _, ours = await traced.ask({"x-slo-ttft-ms": "1"})
+    _, ours = await traced.ask({"x-slo-tpot-ms": "1"})
     told = dict(ours.attributes or {})
     assert told["scorpio.outcome"] == "refused"
-    assert told["scorpio.reject_reason"] == "ttft_infeasible"
-    assert "scorpio.slo.tpot_ms" not in told  # it has none
+    assert told["scorpio.reject_reason"] == "tpot_infeasible"
+    assert "scorpio.slo.ttft_ms" not in told  # it has none
 
 
 async def test_nothing_of_a_client_is_told_or_kept(tmp_path: Path) -> None:
