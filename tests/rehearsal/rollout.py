@@ -20,12 +20,8 @@ from tests.rehearsal.scene import Seen, fires, metric_lines, series, status_line
 from tests.rehearsal.scenes import BODY, HOPELESS, ask, until
 
 COUNT = 20
-QUICK = (
-    "--budget-s",
-    "8",
-    "--exam-s",
-    "3",
-)  # the rehearsal's engine is small and need not be exact
+QUICK = ("--budget-s", "8", "--exam-s", "3")  # the engine is small and need not be exact
+_UNDER_WAY = 32  # four times the seats: seconds of work, however fast the machine
 
 
 def scorpio(*words: str, env: Mapping[str, str] | None = None) -> list[str]:
@@ -143,10 +139,10 @@ def drain(server: EngineServer) -> Seen:
             "max_tokens": 480, "ignore_eos": True})  # fmt: skip
         got.append((code, raw.count(b'"finish_reason":"length"')))
 
-    threads = [Thread(target=patient) for _ in range(8)]
+    threads = [Thread(target=patient) for _ in range(_UNDER_WAY)]
     for thread in threads:
         thread.start()
-    server.wait_for(lambda: bool(server.status().get("running")), "work")
+    server.wait_for(lambda: bool(server.status().get("unfinished")), "work")
     os.kill(server.process.pid, signal.SIGTERM)
     server.wait_for(lambda: ask(server) == 503, "the drain")
     code, headers, _ = server.call("POST", "/v1/completions", BODY)
