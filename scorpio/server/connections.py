@@ -14,6 +14,8 @@ import resource
 import sys
 import time
 from collections import Counter
+from functools import partial
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 
@@ -133,7 +135,9 @@ class Connections:
         for _ in late:
             count_answered(self._server, 504, OVER_TIME)
         said = f"the request took longer than this server allows: {most_s:g} s"
-        await end_requests(self._server, late, said, OVER_TIME, 504)
+        # It would take as long again.
+        never = {"x-should-retry": "false", "x-scorpio-reject-reason": OVER_TIME}
+        await end_requests(self._server, late, partial(error_answer, 504, said, headers=never))
 
 
 def _waits_for(one: Any) -> tuple[str, object] | None:
@@ -186,7 +190,7 @@ def _turned_away(why: str) -> bytes:
 
 def _raw(answer: Answer) -> bytes:
     """As HTTP/1.1, where no request has come to the application."""
-    phrase = {431: "Request Header Fields Too Large", 503: "Service Unavailable"}[answer.status]
+    phrase = HTTPStatus(answer.status).phrase
     fields = {**answer.headers, "content-type": "application/json", "connection": "close"}
     lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{k}: {v}" for k, v in fields.items())]
     head = "\r\n".join([*lines, f"content-length: {len(answer.body)}"])

@@ -79,7 +79,8 @@ class Drain:
     async def _cut(self) -> None:
         gates = list(self._server.flights.gates)
         logger.warning("Scorpio: cutting %d requests that did not end in time", len(gates))
-        await end_requests(self._server, gates, "the server is shutting down", DRAINING)
+        answer = partial(unavailable, "the server is shutting down", DRAINING)
+        await end_requests(self._server, gates, answer)
 
 
 def draining_answer(server: ServerContext) -> Answer:

@@ -12,7 +12,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from scorpio.server.answers import Answer, error_answer
@@ -109,7 +110,7 @@ class EngineWatch:
             count_answered(self._server, 503, FROZEN)
         silent_s = self._server.silence.silent_s
         said = f"the deadline has passed, and the engine has said nothing for {silent_s:.0f} s"
-        await end_requests(self._server, late, said, FROZEN)
+        await end_requests(self._server, late, partial(unavailable, said, FROZEN))
 
 
 def _progress(status: Mapping[str, Any]) -> object:
@@ -123,24 +124,16 @@ def _busy(status: Mapping[str, Any]) -> bool:
 async def end_requests(
     server: ServerContext,
     gates: Sequence[ResponseGate],
-    said: str,
-    reason: str,
-    status: int = 503,
+    answer: Callable[..., Answer],
 ) -> None:
-    """503, or an error event in a stream that has begun, and an abort of what the engine still does
-    for it. Clients that do not read their last bytes are not waited for."""
+    """`answer(anthropic=..., request_id=...)`, as an error event in a stream that has begun, and an
+    abort of what the engine still does for it. Clients that do not read their last bytes are not
+    waited for."""
     work: list[Coroutine[Any, Any, None]] = []
     for gate in gates:
         # In this order: what the abort makes vLLM say must find the gate closed.
-        name = gate.ticket.request_id
-        if status == 503:
-            answer = unavailable(said, reason, anthropic=gate.anthropic, request_id=name)
-        else:  # it would take as long again
-            never = {"x-should-retry": "false", "x-scorpio-reject-reason": reason}
-            answer = error_answer(
-                status, said, headers=never, anthropic=gate.anthropic, request_id=name
-            )
-        work.append(gate.end(answer))
+        told = answer(anthropic=gate.anthropic, request_id=gate.ticket.request_id)
+        work.append(gate.end(told))
         work.append(server.engine.abort(list(gate.ticket.request_ids)))
     if not work:
         return

@@ -39,11 +39,10 @@ def read_bench(path: Path, result: Mapping[str, Any]) -> EngineLog:
                 f"{path}: {name} has {len(values)} values, start_times {count}: one per request"
             )
     served = list(_served(path, result, lists))
-    if not served:
-        raise WorkloadError(f"{path}: holds no requests ({count} failed ones dropped)")
-    _check_unit(path, result, served)
     flags = {"model": str(result.get("model_id", path.stem))}
-    return log_of(path.stem, served, flags, count - len(served))
+    log = log_of(path, served, flags, count - len(served))
+    _check_unit(path, result, served)
+    return log
 
 
 def read_own_records(path: Path) -> EngineLog:
@@ -70,7 +69,7 @@ def read_own_records(path: Path) -> EngineLog:
         raise WorkloadError(f"{path}: none of its {len(records)} requests was served to the end")
     engine = _beside(path, "manifest.json", lambda found: dict(found["asked"]["engine"])) or {}
     flags = {name: engine[name] for name in _FLAGS if name in engine}
-    return log_of(path.stem, served, flags, len(records) - len(served))
+    return log_of(path, served, flags, len(records) - len(served))
 
 
 def _served(

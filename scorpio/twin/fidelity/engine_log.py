@@ -64,10 +64,12 @@ class Served:
 
 
 def log_of(
-    name: str, served: Iterable[Served], flags: Mapping[str, object], dropped: int = 0
+    path: Path, served: Iterable[Served], flags: Mapping[str, object], dropped: int, name: str = ""
 ) -> EngineLog:
-    """Requests by when they were sent, the first at zero. served: at least one."""
+    """Requests by when they were sent, the first at zero. Raises WorkloadError: there are none."""
     rows = sorted(served, key=lambda row: row.sent_s)
+    if not rows:
+        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
     requests, real = [], []
     for index, row in enumerate(rows):
         sent_s, first_s, last_s = (
@@ -89,7 +91,7 @@ def log_of(
                 ended_s=max(first_s, last_s),
             )
         )
-    return EngineLog(name, requests, real, flags, dropped)
+    return EngineLog(name or path.stem, requests, real, flags, dropped)
 
 
 def read_engine_log(path: Path) -> EngineLog:
@@ -97,10 +99,8 @@ def read_engine_log(path: Path) -> EngineLog:
     found = list(_rows(path))
     rows = [row for row in found if row is not None]
     dropped = len(found) - len(rows)
-    if not rows:
-        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
     # Two clocks: the shortest way from arrival to the engine's queue stands for no way at all.
-    offset_s = min(row["queued_ts"] - row["arrival_time"] for row in rows)
+    offset_s = min((row["queued_ts"] - row["arrival_time"] for row in rows), default=0.0)
     served = [
         Served(
             row["arrival_time"],
@@ -111,7 +111,7 @@ def read_engine_log(path: Path) -> EngineLog:
         )
         for row in rows
     ]
-    return log_of(path.name.removesuffix(_REQUESTS), served, _flags(path), dropped)
+    return log_of(path, served, _flags(path), dropped, path.name.removesuffix(_REQUESTS))
 
 
 def _rows(path: Path) -> Iterator[dict[str, float] | None]:

@@ -37,7 +37,7 @@ def read_guidellm(path: Path, report: Mapping[str, Any]) -> EngineLog:
                     served.append(_of_guidellm(where, request))
                 else:
                     dropped += 1
-    return _log(path, served, dropped)
+    return log_of(path, served, {}, dropped)
 
 
 def read_aiperf(path: Path) -> EngineLog:
@@ -56,7 +56,7 @@ def read_aiperf(path: Path) -> EngineLog:
                 dropped += 1
             else:
                 served.append(_of_aiperf(where, told, record["metrics"]))
-    return _log(path, served, dropped)
+    return log_of(path, served, {}, dropped)
 
 
 @contextlib.contextmanager
@@ -112,12 +112,6 @@ def _served(
     return Served(
         sent_s, _tokens(where, "prompt", prompt), _tokens(where, "output", output), first_s, last_s
     )
-
-
-def _log(path: Path, served: list[Served], dropped: int) -> EngineLog:
-    if not served:
-        raise WorkloadError(f"{path}: holds no requests ({dropped} failed ones dropped)")
-    return log_of(path.stem, served, {}, dropped)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -117,12 +117,13 @@ def refusals(
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     done_s = np.maximum(done_s, _kv_s(step, jobs, shed_jobs, own_s) + own_s / supply.share)
     # From now on: what it has waited already is no part of what a next try will take.
-    ttft_s = crowd.offered.times * (done_s - now_s)
+    from_now_s = done_s - now_s
+    ttft_s = crowd.offered.times * from_now_s
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
     first_s = crowd.later.times * (own_s / supply.share + supply.later_step_s)
     views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
-    retry_s = np.maximum(crowd.later.times * (done_s - now_s) - slo_s, LEAST_RETRY_S)
+    retry_s = np.maximum(crowd.later.times * from_now_s - slo_s, LEAST_RETRY_S)
     retry_s[(first_s > slo_s) | (retry_s > MOST_RETRY_S)] = np.nan  # no time can be promised
     over = np.zeros(len(shed_jobs)) if rule.over is None else rule.over[shed_jobs]
     refused, told = [], []

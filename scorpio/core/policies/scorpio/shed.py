@@ -68,8 +68,9 @@ def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
     if between.crowd.some_back:
         seqs = _of_jobs(jobs, waiting.seqs(), [view.seq for view in views])
         cost_s = np.where(between.crowd.is_back(seqs), between.crowd.weight, 1.0) * cost_s
-    quoted = _of_jobs(jobs, waiting.quoted, [view.quoted for view in views])
-    cost_s = np.where(quoted, QUOTED_WEIGHT, 1.0) * cost_s
+    if waiting.quoted.any() or any(view.quoted for view in views):
+        quoted = _of_jobs(jobs, waiting.quoted, [view.quoted for view in views])
+        cost_s = np.where(quoted, QUOTED_WEIGHT, 1.0) * cost_s
     return cost_s if over is None else cost_s + over * cost_s.max()
 
 
