@@ -16,6 +16,7 @@ from starlette.types import Scope, Send
 
 from scorpio.core.routing.load import RoutedRequest
 from scorpio.core.slo import MAX_SLO_MS
+from scorpio.fleet.awaited import Awaited, QuoteListener
 from scorpio.fleet.counts import Counts
 from scorpio.fleet.exchange import NotAnswered, Outgoing, exchange
 from scorpio.fleet.members import Member, Members
@@ -28,7 +29,7 @@ LEAST_LEFT_MS = 1.0
 
 
 class Dispatcher:
-    """Sends requests on; keeps nothing of them."""
+    """Sends requests on; of them it keeps at which replica they are awaited."""
 
     def __init__(
         self,
@@ -39,21 +40,33 @@ class Dispatcher:
     ) -> None:
         self._members, self._session = members, session
         self._counts, self._now_s = counts, now_s
+        self._awaited = Awaited(now_s)
 
     async def generate(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
-        """A request for tokens: the router chooses."""
+        """A request for tokens: it goes where it is awaited, else the router chooses."""
         tried: list[str] = []
+        awaited = self._awaited.at(outgoing)
 
         def choose() -> Member | None:
             started_s = time.perf_counter()
-            member = self._members.choose(request, frozenset(tried))
+            member = self._members.choose(request, frozenset(tried), awaited)
             self._counts.routed(time.perf_counter() - started_s)
             return member
 
         def left() -> RawHeaders:
             return _time_left(request, self._now_s()) if tried else []
 
-        await self._try(choose, left, tried, outgoing, send)
+        refused = await self._try(choose, left, tried, outgoing, send)
+        if refused is not None:
+            self._awaited.refused(outgoing.body, refused)
+
+    async def quote(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
+        """Which SLO could this request have? Of the replica that would get it."""
+        tried: list[str] = []
+        listener = QuoteListener(send, self._awaited)
+        await self._try(
+            lambda: self._members.best(request, frozenset(tried)), list, tried, outgoing, listener
+        )
 
     async def pass_on(self, scope: Scope, body: bytes, send: Send) -> None:
         """Anything else: any replica."""
@@ -73,7 +86,8 @@ class Dispatcher:
         tried: list[str],
         outgoing: Outgoing,
         send: Send,
-    ) -> None:
+    ) -> NotAnswered | None:
+        """The refusal that the client was given, if it was given one."""
         refusals: list[NotAnswered] = []
         losses: list[NotAnswered] = []
         while len(refusals) < MOST_REFUSALS and len(losses) < MOST_LOSSES:
@@ -83,7 +97,7 @@ class Dispatcher:
             self._counts.sent(member.name)
             missed = await exchange(self._session, member, outgoing, send, headers())
             if missed is None:
-                return
+                return None
             tried.append(member.name)
             self._counts.not_answered(member.name, missed.why)
             if missed.why == "refused":
@@ -92,19 +106,17 @@ class Dispatcher:
                 losses.append(missed)
                 if missed.why in ("lost", "unavailable"):
                     self._members.failed(member)
-        await _give_up(send, outgoing, refusals, losses)
+        best = min(refusals, key=lambda missed: missed.retry_after_s, default=None)
+        await _give_up(send, outgoing, [*losses, *([] if best is None else [best])])
+        return best
 
 
-async def _give_up(
-    send: Send, outgoing: Outgoing, refusals: list[NotAnswered], losses: list[NotAnswered]
-) -> None:
-    """The refusal that asks for the shortest wait; else the last error; else our own."""
-    said = [missed for missed in losses if missed.status]
-    if refusals or said:
-        best = min(refusals, key=lambda missed: missed.retry_after_ms) if refusals else said[-1]
-        start = {"type": "http.response.start", "status": best.status, "headers": best.headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": best.body, "more_body": False})
+async def _give_up(send: Send, outgoing: Outgoing, missed: list[NotAnswered]) -> None:
+    """The last of these that said something; else our own error."""
+    if said := [one for one in missed if one.status]:
+        last = said[-1]
+        await send({"type": "http.response.start", "status": last.status, "headers": last.headers})
+        await send({"type": "http.response.body", "body": last.body, "more_body": False})
         return
     answer = error_answer(
         503,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -58,19 +59,21 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class NotAnswered:
-    """The client has seen nothing. why: refused, unavailable (the replica says so itself), failed
-    (an error inside), lost (no answer). response: what the replica said, None when it is lost."""
+    """The client has seen nothing of what this member did. why: refused, unavailable (it says so
+    itself), failed (an error inside), lost (no answer). status, headers, body: what it said; 0 when
+    it is lost."""
 
+    member: str
     why: str
     status: int = 0
     headers: RawHeaders = field(default_factory=list)
     body: bytes = b""
 
     @property
-    def retry_after_ms(self) -> int:
-        """What a refusal said; a very long time when it said nothing."""
+    def retry_after_s(self) -> float:
+        """What a refusal said; inf when it said nothing of coming back."""
         said = dict(self.headers).get(b"retry-after-ms", b"")
-        return int(said) if said.isdigit() else 1 << 30
+        return int(said) / 1000 if said.isdigit() else math.inf
 
 
 async def exchange(
@@ -112,7 +115,7 @@ async def _ask(
             start = _start(response, member)
             if (why := _retryable(response)) is not None:
                 body = await response.read()
-                return NotAnswered(why, response.status, start["headers"], body)
+                return NotAnswered(member.name, why, response.status, start["headers"], body)
             held: list[bytes] = []
             streamed = _is_stream(response)
             size = 0
@@ -138,7 +141,7 @@ async def _ask(
             raise  # the client has left
         logger.warning("replica %s: %r", member.name, error)
         if not began:
-            return NotAnswered("lost")
+            return NotAnswered(member.name, "lost")
         await _break_off(send, outgoing, member)
         return None
 

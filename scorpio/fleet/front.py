@@ -40,6 +40,7 @@ from scorpio.server.accounts.terms import make_terms
 from scorpio.server.answers import Answer, error_answer, json_answer, send_answer
 from scorpio.server.context import caps_of
 from scorpio.server.page.routes import PAGE_PATHS
+from scorpio.server.quote.route import QUOTE_PATH
 from scorpio.server.request.endpoints import ENDPOINTS, Endpoint, route_path, routed
 from scorpio.server.request.rejection import refusal_answer
 from scorpio.server.request.slo_headers import first_headers
@@ -190,6 +191,9 @@ class Front:
             if path == CONFIG_PATH and answer.status == 200:
                 self._read_again()
             await send_answer(send, answer)
+        elif path == QUOTE_PATH and scope["method"] == "POST":
+            request = self._reader.asked(body, self._now_s())
+            await self._dispatcher.quote(request, Outgoing(scope, body), send)
         elif endpoint is None:
             await self._dispatcher.pass_on(scope, body, send)
         else:

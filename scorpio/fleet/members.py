@@ -89,12 +89,24 @@ class Members:
                 self._set(self.by_name[name], State.DRAINING)
 
     def choose(
+        self, request: RoutedRequest, not_again: frozenset[str] = frozenset(), awaited: str = ""
+    ) -> Member | None:
+        """The replica for it, and it goes there; None when none is left. awaited: the one that has
+        promised it a place."""
+        there = self.by_name.get(awaited)
+        if there is None or there.state is not State.OK or there.name in not_again:
+            there = self.best(request, not_again)
+        if there is not None and there.row is not None:
+            self._router.send(there.row, request, self._now_s())
+        return there
+
+    def best(
         self, request: RoutedRequest, not_again: frozenset[str] = frozenset()
     ) -> Member | None:
-        """The replica for it; None when none is left."""
+        """The replica that would get it now; None when none is left."""
         rows = {m.row: m for m in self.by_name.values() if m.row is not None}
         avoid = frozenset(row for row, m in rows.items() if m.name in not_again)
-        row = self._router.choose(request, self._now_s(), avoid)
+        row = self._router.best(request, self._now_s(), avoid)
         return None if row is None else rows[row]
 
     def any(self, not_again: frozenset[str] = frozenset()) -> Member | None:

@@ -7,12 +7,15 @@ What is malformed here is answered by the replica that gets it, as on one machin
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
 from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
-from scorpio.core.slo import NO_SLO, Slo, SloError
+from scorpio.core.slo import NO_SLO, Slo, SloError, parse_ms
+from scorpio.server.quote.route import MOST_TOKENS
 from scorpio.server.request.choices import cannot_be_refused
 from scorpio.server.request.endpoints import Endpoint
 from scorpio.server.request.request_body import parsed
@@ -47,11 +50,31 @@ class Reader:
                 slo = self._slo(headers, body, holder.get((endpoint.xargs_path or ("",))[-1]))
         except SloError:
             slo = NO_SLO
+        return self._request(body, slo, None if body else len(raw) // TOKEN_CHARS, now_s)
+
+    def asked(self, raw: bytes, now_s: float) -> RoutedRequest:
+        """A request that a quote is asked for (server/quote/route.py)."""
+        body: Mapping[str, Any] = {}
+        slo, tokens = NO_SLO, None
+        with suppress(ValueError, RecursionError):
+            found = json.loads(raw)
+            if isinstance(found, dict):
+                body = found
+                if isinstance(said := body.get("prompt_tokens"), int):
+                    tokens = min(max(said, 1), MOST_TOKENS)
+                if (tpot := body.get("slo_tpot_ms")) is not None:
+                    slo = Slo(tpot_s=parse_ms("slo_tpot_ms", tpot))
+        return self._request(body, slo, tokens, now_s)
+
+    def _request(
+        self, body: Mapping[str, Any], slo: Slo, tokens: int | None, now_s: float
+    ) -> RoutedRequest:
+        """tokens: of the prompt, None = as its text says."""
         chars, ids, blocks = _prompt(body)
         return RoutedRequest(
             seq=next(self._numbers),
             arrival_s=now_s,
-            prompt_tokens=max(chars // TOKEN_CHARS + ids, 1) if body else len(raw) // TOKEN_CHARS,
+            prompt_tokens=max(chars // TOKEN_CHARS + ids, 1) if tokens is None else tokens,
             slo=slo,
             expected_output_tokens=_length(body),
             prefix_ids=blocks,

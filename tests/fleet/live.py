@@ -48,6 +48,12 @@ class LiveFleet:
             lambda: len(self.able()) == replicas, f"{replicas} replicas", timeout_s=600.0
         )
 
+    def quotes(self) -> dict[str, int]:
+        """Of all replicas: quotes given, and those that were taken and have ended."""
+        told = [replica["status"]["quotes"] for replica in self.replicas().values()]
+        ended = sum(one["kept"] + one["broken"] for one in told)
+        return {"given": sum(one["given"] for one in told), "ended": ended}
+
     def metric(self, name: str, label: str = "") -> float:
         """Sum of a metric's samples in which `label` is found."""
         lines = self.server.call("GET", "/metrics")[2].decode().splitlines()

@@ -137,6 +137,20 @@ def test_a_switch_reaches_every_replica(live_fleet: LiveFleet) -> None:
         live_fleet.server.wait_for(switched, f"policy {policy} everywhere")
 
 
+def test_a_quote_is_taken_at_the_replica_that_gave_it(live_fleet: LiveFleet) -> None:
+    server, before = live_fleet.server, live_fleet.quotes()
+    for _ in range(4):
+        code, headers, raw = server.call("POST", "/v1/slo/quote", {"prompt": TEXT["prompt"]})
+        assert code == 200, raw
+        taking = json.loads(raw)["headers"]
+        for _ in range(2):  # others come in between
+            server.call("POST", "/v1/completions", TEXT)
+        code, taken, _ = server.call("POST", "/v1/completions", TEXT, taking)
+        assert (code, taken["x-scorpio-replica"]) == (200, headers["x-scorpio-replica"])
+    after = live_fleet.quotes()
+    assert {name: after[name] - before[name] for name in after} == {"given": 4, "ended": 4}
+
+
 def test_the_page_is_of_all_replicas_and_live(live_fleet: LiveFleet) -> None:
     server = live_fleet.server
     assert server.call("GET", "/scorpio/page.json")[0] == 401

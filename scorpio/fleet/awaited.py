@@ -1,0 +1,81 @@
+"""At which replica is this request awaited? At the one that quoted it an SLO, or that refused it
+and told it when to come back: what was promised holds there and nowhere else.
+
+The front that passed the answer on remembers it: a quote by its token, a refusal by the bytes of
+the body, for a client that obeys sends the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Final
+
+from starlette.types import Message, Send
+
+from scorpio.fleet.exchange import REPLICA_HEADER, NotAnswered, Outgoing
+from scorpio.server.quote.desk import VALID_S
+from scorpio.server.request.slo_headers import QUOTE_HEADER
+
+MOST: Final = 4096  # remembered; the oldest is forgotten first
+GRACE_S, GRACE = 2.0, 0.25  # seconds and part of the wait, as a replica's (retry_after.py)
+_QUOTE: Final = QUOTE_HEADER.encode()
+
+
+class Awaited:
+    """Of one front. now_s: any clock."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._at: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+
+    def refused(self, body: bytes, told: NotAnswered) -> None:
+        """A client was given this refusal. Without a time to come back it may ask for what it was
+        offered, at once."""
+        wait_s = told.retry_after_s if math.isfinite(told.retry_after_s) else 0.0
+        self._note(body, told.member, wait_s * (1 + GRACE) + GRACE_S)
+
+    def quoted(self, answer: bytes, replica: str) -> None:
+        """A client was given this answer to a question for a quote."""
+        with suppress(ValueError, TypeError, KeyError):  # no quote
+            self._note(json.loads(answer)["headers"][QUOTE_HEADER].encode(), replica, VALID_S)
+
+    def at(self, outgoing: Outgoing) -> str:
+        """The replica's name, once; "" for none."""
+        if not self._at:
+            return ""
+        quote = dict(outgoing.scope["headers"]).get(_QUOTE)
+        name, until_s = self._at.pop(_digest(quote or outgoing.body), ("", 0.0))
+        return name if self._now_s() <= until_s else ""
+
+    def _note(self, shown: bytes, replica: str, for_s: float) -> None:
+        self._at[_digest(shown)] = replica, self._now_s() + for_s
+        if len(self._at) > MOST:
+            self._at.popitem(last=False)
+
+
+class QuoteListener:
+    """Passes an answer on, and reads it on its way."""
+
+    def __init__(self, send: Send, awaited: Awaited) -> None:
+        self._send, self._awaited = send, awaited
+        self._replica = ""
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        """One part of the answer."""
+        if message["type"] == "http.response.start":
+            self._replica = dict(message["headers"]).get(REPLICA_HEADER, b"").decode("latin-1")
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                self._awaited.quoted(bytes(self._body), self._replica)
+        await self._send(message)
+
+
+def _digest(shown: bytes) -> bytes:
+    return blake2b(shown, digest_size=16).digest()
