@@ -18,6 +18,7 @@ import aiohttp
 
 from predictors.latency.access import OPEN, Access
 from predictors.latency.design import Ladder, Mixture, Point, Prefills, RandomLoad
+from scorpio import http_client
 
 # Ids every vocabulary of 256 and more holds; the first few are special tokens in most.
 _TOKEN_IDS = range(32, 250)
@@ -139,7 +140,7 @@ async def probing(
     """A prober for the first model that the server offers. Raises ProbeError."""
     timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)
     try:
-        connector = aiohttp.TCPConnector(limit=0, ssl=access.tls())
+        connector = http_client.connector(access.tls())
     except OSError as error:
         raise ProbeError(f"{access.certificate}: no certificate: {error}") from None
     root = url.rstrip("/").removesuffix("/v1")

@@ -66,7 +66,9 @@ def _served(where: Path, which: str) -> list[list[str]]:
     from scorpio.ledger.find import find
     from scorpio.ledger.sentences import explain as sentences
 
-    return [sentences(entry) for entry in find(read_ledger(where), which)]
+    book = read_ledger(where)
+    found = [(sentences(entry), book.replica_of(entry)) for entry in find(book, which)]
+    return [[*lines, f"Replica: {name}."] if name else lines for lines, name in found]
 
 
 def record(

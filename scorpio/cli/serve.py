@@ -84,7 +84,7 @@ def serve(
             ("unsupported", unsupported or "refuse", ("refuse", "passthrough")),
         ):
             one_of(name, given, words)
-        _only_with(replicas, run_dir, router, ray_address)
+        _only_with(replicas, router, ray_address)
         own: dict[str, Any] = {
             "policy": policy,
             "shadow": shadow,
@@ -100,7 +100,8 @@ def serve(
             _serve_one(model, context.args, own | {"slo_config": slo_config, "run_dir": run_dir})
             return
         typed = _typed(own, policy_option, shadow_option)
-        asked = _asked(model, typed, context.args, replicas, router, slo_config)
+        places = {"slo_config": slo_config, "run_dir": run_dir}
+        asked = _asked(model, typed, context.args, replicas, router, places)
         _serve_fleet(asked, context.args, ray_address)
 
 
@@ -119,11 +120,7 @@ def _options(
     }
 
 
-def _only_with(
-    replicas: int | None, run_dir: Path | None, router: str | None, ray_address: str | None
-) -> None:
-    if replicas is not None and run_dir is not None:
-        raise UsageError("--run-dir: each replica has its own")
+def _only_with(replicas: int | None, router: str | None, ray_address: str | None) -> None:
     for name, given in (("--router", router), ("--ray-address", ray_address)):
         if replicas is None and given is not None:
             raise UsageError(f"{name}: only with --replicas")
@@ -145,7 +142,7 @@ def _asked(
     vllm_args: Sequence[str],
     replicas: int,
     router: str | None,
-    slo_config: Path | None,
+    places: Mapping[str, Path | None],
 ) -> dict[str, object]:
     """Fields of `FleetSettings`."""
     from scorpio.server.launch.mistakes import values_of
@@ -154,7 +151,7 @@ def _asked(
         "model": model,
         "replicas": replicas,
         "serve_args": [*own, *_without(vllm_args, ("--host", "--port", "--shutdown-timeout"))],
-        "slo_config": slo_config and slo_config.absolute(),
+        **{name: path and path.absolute() for name, path in places.items()},
     }
     if router is not None:
         asked["router"] = router

@@ -40,6 +40,12 @@ def replay(
     api_key_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="environment variable with an API key")
     ] = None,
+    retries: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, metavar="N", help="a refused request comes back when told, N times"
+        ),
+    ] = 0,
 ) -> None:
     """Send a trace to a running server, open loop, and report what became of it."""
     with one_line_errors():
@@ -55,7 +61,7 @@ def replay(
 
         for line in trace_notice(trace, rows, seed, reading):
             say(line)
-        plan = ReplayPlan(load, requests, model, vocab_size, api_key_env)
+        plan = ReplayPlan(load, requests, model, vocab_size, api_key_env, retries)
         require_answers(replay_server(url, plan, out, command_line()))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientSession
 from starlette.types import Receive, Scope, Send
 
 from scorpio.core.plan import RejectReason
@@ -28,6 +28,7 @@ from scorpio.fleet.members import Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
+from scorpio.http_client import connector
 from scorpio.server.accounts.in_flight import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -96,9 +97,8 @@ class Front:
     async def start(self) -> None:
         """From now on it knows its replicas."""
         settings = self._settings
-        # Each request is a connection of its own as long as it lasts; their number has its bound in
-        # `InFlight`. What a replica compresses stays compressed.
-        self._session = ClientSession(connector=TCPConnector(limit=0), auto_decompress=False)
+        # What may be under way has its bound in `InFlight`. What a replica compresses stays so.
+        self._session = ClientSession(connector=connector(), auto_decompress=False)
         self._members = Members(
             settings.router, self._session, settings.quiet_s, settings.lost_s, self._now_s
         )

@@ -43,6 +43,8 @@ class EngineReplica:
         log = (settings.log_dir or Path(gettempdir()) / "scorpio-fleet") / f"{self._name}.log"
         command = [sys.executable, "-m", "scorpio", "serve", settings.model]
         command += [*_options(settings), "--host", host, "--port", str(port)]
+        if settings.run_dir is not None:
+            command += ["--run-dir", str(settings.run_dir / self._name)]
         env = {VARIABLE: str(os.getpid()), **settings.env}
         self._server = ServerProcess(command, self._url, log, env)
         self._server.start()

@@ -20,7 +20,8 @@ class FleetSettings(BaseModel):
 
     slo_config: a file that is there on every node. fronts: processes that route; each knows what it
     sent itself. cpus_per_replica, gpus_per_replica: what Ray reserves. log_dir: of the replicas'
-    logs; None = Ray's own directory of logs. env: set for each replica.
+    logs; None = `scorpio-fleet` among temporary files. run_dir: in it each replica has a folder of
+    its own, on its node, which stays when it ends; None = a temporary one. env: set for each.
 
     quiet_s: a replica that has said nothing for so long gets no new requests; lost_s: what it has
     in work is given up as well. drain_s: for requests in work when a replica is taken away.
@@ -37,6 +38,7 @@ class FleetSettings(BaseModel):
     cpus_per_replica: Annotated[float, Field(ge=0)] = 1.0
     gpus_per_replica: Annotated[float, Field(ge=0)] = 0.0
     log_dir: Path | None = None
+    run_dir: Path | None = None
     env: dict[str, str] = Field(default_factory=dict)
     quiet_s: Seconds = 2.0
     lost_s: Seconds = 4.0

@@ -1,11 +1,13 @@
-"""What does a ledger hold? The lines of all engines, of both files of each, by arrival."""
+"""What does a ledger hold? The lines of all engines, of both files of each, by arrival. Of a fleet
+the lines of all its replicas: each has a folder in the run_dir of the fleet.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -24,14 +26,21 @@ class LedgerError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Book:
     """The requests of a ledger. damaged: lines that could not be read, of an engine that was
-    killed while it wrote one. salt: with which ids were hashed, b"" where it is not beside them.
-    facts: what its engines were, the oldest first; () in a ledger of an older version."""
+    killed while it wrote one. salts: with which ids were hashed, of each place where they are.
+    facts: what its engines were, the oldest first; () in a ledger of an older version. replicas: of
+    a fleet, the name of each."""
 
     place: str
     entries: tuple[Entry, ...]
     damaged: int = 0
-    salt: bytes = b""
+    salts: tuple[bytes, ...] = ()
     facts: tuple[Facts, ...] = ()
+    replicas: tuple[str, ...] = ()
+    _replica_of: Mapping[tuple[str, float], str] = field(default_factory=dict)
+
+    def replica_of(self, entry: Entry) -> str:
+        """Which one served it; "" = it is of no fleet."""
+        return self._replica_of.get(_key(entry), "")
 
     @property
     def span(self) -> str:
@@ -49,16 +58,18 @@ def time_text(unix_s: float) -> str:
 
 
 def read_ledger(place: Path) -> Book:
-    """Of a server's run_dir, or one file of it.
+    """Of a server's run_dir, or one file of it, or of a fleet's.
 
     Raises:
         LedgerError: no ledger there, or nothing in it that could be read.
     """
     entries, damaged, first_reason = dict[tuple[str, float], Entry](), 0, ""
     facts: list[Facts] = []
+    replicas = _replicas(place)
+    replica_of: dict[tuple[str, float], str] = {}
     try:
         with ExitStack() as opened:
-            for file in _opened(place, opened):
+            for replica, file in _opened(place, replicas, opened):
                 for number, line in enumerate(_lines(file), 1):
                     try:
                         if is_facts(line):
@@ -69,16 +80,19 @@ def read_ledger(place: Path) -> Book:
                         damaged += 1
                         first_reason = first_reason or f"{file.name}:{number}: {error}"
                         continue
-                    entries[entry.id, entry.arrived_unix_s] = entry
+                    entries[_key(entry)] = entry
+                    if replica:
+                        replica_of[_key(entry)] = replica
     except OSError as error:
         raise LedgerError(f"{place}: cannot be read: {error.strerror or error}") from None
     if not entries:
         why = f"no line of it is a request's ({first_reason})" if damaged else "it is empty yet"
         raise LedgerError(f"{place}: {why}; a request is written when it ends")
     in_order = sorted(entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
-    salt = read_salt(place if place.is_dir() else place.parent)
-    told = sorted(facts, key=lambda fact: (fact.since_unix_s, fact.engine))
-    return Book(str(place), tuple(in_order), damaged, salt, tuple(told))
+    beside = [place / name for name in replicas] or [place if place.is_dir() else place.parent]
+    salts = tuple(dict.fromkeys(filter(None, map(read_salt, beside))))
+    told = tuple(sorted(facts, key=lambda fact: (fact.since_unix_s, fact.engine)))
+    return Book(str(place), tuple(in_order), damaged, salts, told, replicas, replica_of)
 
 
 def read_salt(folder: Path) -> bytes:
@@ -89,21 +103,37 @@ def read_salt(folder: Path) -> bytes:
         return b""
 
 
-def _opened(place: Path, stack: ExitStack) -> Iterator[BinaryIO]:
-    """The newer files first: one that is put aside meanwhile is still read, and only once."""
+def _key(entry: Entry) -> tuple[str, float]:
+    return entry.id, entry.arrived_unix_s
+
+
+def _replicas(place: Path) -> tuple[str, ...]:
+    """The folders of a fleet's replicas, by name; () where there is a ledger of its own."""
+    if not place.is_dir() or _of_engines(place):
+        return ()
+    folders = (path for path in place.iterdir() if path.is_dir())
+    return tuple(sorted(path.name for path in folders if _of_engines(path)))
+
+
+def _opened(
+    place: Path, replicas: Sequence[str], stack: ExitStack
+) -> Iterator[tuple[str, BinaryIO]]:
+    """Each with the replica that it is of. The newer files first: one that is put aside meanwhile
+    is still read, and only once."""
     seen = set()
-    paths = [place] if not place.is_dir() else _of_engines(place)
-    files = [stack.enter_context(path.open("rb")) for path in paths if path.exists()]
+    paths = [(name, path) for name in replicas for path in _of_engines(place / name)]
+    paths = paths or [("", path) for path in ([place], _of_engines(place))[place.is_dir()]]
+    files = [(name, stack.enter_context(p.open("rb"))) for name, p in paths if p.exists()]
     if not files:
         raise LedgerError(
             f"{place}: no ledger ({channel.LEDGER}): name the --run-dir of a server, whose "
             "ledger_mib is not 0, or a ledger file"
         )
-    for file in files:
+    for name, file in files:
         stat = os.fstat(file.fileno())
         if (stat.st_dev, stat.st_ino) not in seen:
             seen.add((stat.st_dev, stat.st_ino))
-            yield file
+            yield name, file
 
 
 def _of_engines(run_dir: Path) -> list[Path]:

@@ -24,7 +24,7 @@ def find(book: Book, wanted: str) -> list[Entry]:
     if not wanted:
         raise LedgerError("an id is at least one character")
     named = [(entry, names_of(entry.id)) for entry in book.entries]
-    meant = {wanted} | ledger_names(wanted, book.salt)
+    meant = {wanted}.union(*(ledger_names(wanted, salt) for salt in book.salts or (b"",)))
     exact = [entry for entry, names in named if not meant.isdisjoint(names)]
     if exact:
         return exact

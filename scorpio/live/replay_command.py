@@ -35,13 +35,15 @@ _STATUS_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """What to send, and under which name the result is kept."""
+    """What to send, and under which name the result is kept. retries: how often a refused request
+    is sent again, at most."""
 
     load: LoadKey
     requests: Sequence[WorkloadRequest]
     model: str | None = None
     vocab_size: int = COMMON_VOCABULARY
     api_key_variable: str | None = None
+    retries: int = 0
 
 
 def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Comparison:
@@ -62,7 +64,7 @@ def replay_server(url: str, plan: ReplayPlan, out_dir: Path, command: str) -> Co
     partial = out_dir / "running.jsonl"
     started_s = time.monotonic()
     with raised_priority():
-        records = replay_to_file(url, prepared, partial)
+        records = replay_to_file(url, prepared, partial, retries=plan.retries)
     comparison = Comparison(out_dir)
     wall_s = time.monotonic() - started_s
     summary = comparison.add_run(key, records, EngineStats(wall_s=wall_s))

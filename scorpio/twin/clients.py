@@ -1,8 +1,8 @@
 """What do clients do when they are refused, or wait too long? In the open loop: nothing.
 
 A client that is told when to come back comes back then; one that is told nothing does as OpenAI's
-does (half a second, doubled at every try, 8 s at most); one whose request can never be met, not at
-all. Its promises count from the first time that it asked.
+does (workloads/retries.py); one whose request can never be met, not at all. Its promises count from
+the first time that it asked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FIRST_BACK_OFF_S, MOST_BACK_OFF_S = 0.5, 8.0
-MOST_TRIES = 100
+from workloads.retries import MOST_TRIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,3 @@ class ClientSpec:
     def follow(self) -> bool:
         """Does what is sent hang on the answers?"""
         return bool(self.retries or self.clients)
-
-
-def back_off_s(tries: int) -> float:
-    """How long a client waits that was told nothing; tries: how often it has asked."""
-    return min(FIRST_BACK_OFF_S * 2.0 ** (tries - 1), MOST_BACK_OFF_S)

@@ -39,13 +39,14 @@ def test_each_part_is_told_its_own(started: list[Any], tmp_path: Path) -> None:
         *("--replicas", "3", "--router", "lmetric", "--ray-address", "ray-head:6379"),
         *("--policy", "edf", "--slo-config", str(classes), "--latency", "mine.json"),
         *("--port", "0", "--host=127.0.0.1", "--shutdown-timeout", "20"),
-        *("--max-model-len", "512", "--tensor-parallel-size=2"),
+        *("--max-model-len", "512", "--tensor-parallel-size=2", "--run-dir", "runs"),
     )
     assert (code, said) == (0, "")
     ((settings, host, port, address),) = started
     assert (host, port, address) == ("127.0.0.1", 0, "ray-head:6379")
     assert (settings.model, settings.replicas, settings.router) == ("tiny", 3, "lmetric")
     assert (settings.slo_config, settings.drain_s) == (classes, 20.0)
+    assert settings.run_dir == Path("runs").absolute()
     assert settings.serve_args == (
         *("--policy", "edf", "--latency", str(Path("mine.json").absolute())),
         *(
@@ -74,7 +75,6 @@ def test_without_more_it_is_on_this_machine(started: list[Any]) -> None:
     [
         (["--router", "lmetric"], "--router: only with --replicas"),
         (["--ray-address", "x:1"], "--ray-address: only with --replicas"),
-        (["--replicas", "2", "--run-dir", "x"], "--run-dir: each replica has its own"),
         (
             ["--replicas", "2", "--router", "best"],
             f"router: unknown router 'best'; valid: {', '.join(ROUTERS)}",

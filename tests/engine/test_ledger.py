@@ -29,7 +29,7 @@ def engine_in(run_dir: Path, /, spec: EngineSpec | None = None, **settings: Any)
 def entries(engine: Engine, run_dir: Path) -> dict[str, Entry]:
     engine.scorpio.ledger.flush()
     book = read_ledger(run_dir)
-    hashed = {ledger_id(name, book.salt): name for name in engine.outputs}
+    hashed = {ledger_id(name, *book.salts): name for name in engine.outputs}
     return {hashed[entry.id]: entry for entry in book.entries if entry.id in hashed}
 
 

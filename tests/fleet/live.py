@@ -28,7 +28,7 @@ VLLM_ARGS = (
 
 @dataclass
 class LiveFleet:
-    """server: its address and process."""
+    """server: its address and process; its run_dir is the fleet's."""
 
     server: EngineServer
 
@@ -69,7 +69,7 @@ def live_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     own = ["--policy", "scorpio-paper", "--latency", str(latency), *UNTIMED]
     command = [
         *(sys.executable, "-m", "scorpio", "serve", MODEL, "--replicas", str(REPLICAS)),
-        *(*own, "--slo-config", str(slo), *VLLM_ARGS),
+        *(*own, "--slo-config", str(slo), "--run-dir", str(directory / "run"), *VLLM_ARGS),
     ]
     with running(directory, command, {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}) as server:
         made = LiveFleet(server)

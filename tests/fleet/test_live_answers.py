@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine_server import EngineServer
 from tests.fleet.live import FLEET_MARKS, TEXT, LiveFleet
+from tests.server.test_real_ledger import explained
 
 pytestmark = FLEET_MARKS
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "temperature": 0}
@@ -149,6 +150,22 @@ def test_a_quote_is_taken_at_the_replica_that_gave_it(live_fleet: LiveFleet) -> 
         assert (code, taken["x-scorpio-replica"]) == (200, headers["x-scorpio-replica"])
     after = live_fleet.quotes()
     assert {name: after[name] - before[name] for name in after} == {"given": 4, "ended": 4}
+
+
+def test_any_answer_can_be_explained_from_the_fleets_folder(live_fleet: LiveFleet) -> None:
+    server = live_fleet.server
+    served = [server.call("POST", "/v1/completions", TEXT)[1:] for _ in range(4)]
+    names = {json.loads(raw)["id"]: headers["x-scorpio-replica"] for headers, raw in served}
+    assert set(names.values()) == set(live_fleet.replicas())
+    for request_id, replica in names.items():
+        said = explained(server, request_id)
+        assert said.startswith(f"{request_id}")
+        assert said.splitlines()[-1] == f"Replica: {replica}."
+    # Refused by both replicas; the client has the id of one.
+    _, headers, _ = server.call("POST", "/v1/completions", TEXT, HOPELESS)
+    said = explained(server, headers["x-scorpio-request-id"])
+    assert "refused after" in said.splitlines()[0]
+    assert said.splitlines()[-1] == f"Replica: {headers['x-scorpio-replica']}."
 
 
 def test_the_page_is_of_all_replicas_and_live(live_fleet: LiveFleet) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from scorpio.http_client import connector
 from tests.engine_server import MODEL
 from tests.fleet.live import FLEET_MARKS, PATIENCE_S, REPLICAS, STOP_S, LiveFleet
 
@@ -36,9 +37,7 @@ async def under_load(url: str, tokens: int = 60) -> AsyncIterator[Crowd]:
     """Streams and others in turn, five a second, until the block has ended; then all that are left
     end too."""
     crowd, stop, work = Crowd(), asyncio.Event(), set()
-    async with ClientSession(
-        connector=TCPConnector(limit=0), timeout=ClientTimeout(total=300)
-    ) as session:
+    async with ClientSession(connector=connector(), timeout=ClientTimeout(total=300)) as session:
 
         async def arrive() -> None:
             number = 0

@@ -9,6 +9,7 @@ import pytest
 
 from scorpio.ledger.files import LedgerError, read_ledger
 from scorpio.ledger.find import body_of, find, names_of
+from scorpio.ledger.ids import ledger_id
 from tests.ledger.made import entry, write
 
 
@@ -22,6 +23,31 @@ def test_both_files_of_all_engines_in_order_of_arrival(tmp_path: Path) -> None:
     assert book.span == "2027-01-15 08:00:01 UTC to 2027-01-15 08:00:04 UTC"
     only = read_ledger(tmp_path / "ledger-1.jsonl")
     assert [e.id for e in only.entries] == ["ledger-1.jsonl"]
+
+
+def fleet_dir(run_dir: Path) -> Path:
+    """Two replicas, each with ids that it has hashed by itself; and what is no replica."""
+    for number, name in enumerate("ab"):
+        (run_dir / name).mkdir()
+        salt = bytes([number]) * 16
+        (run_dir / name / "ledger.salt").write_text(salt.hex())
+        mine = ledger_id("cmpl-mine-0-0a1b2c3d", salt)
+        write(run_dir / name, entry(id=f"cmpl-{name}", arrived_unix_s=1_800_000_000.0 - number))
+        write(run_dir / name, entry(id=mine, arrived_unix_s=1_800_000_009.0), name="ledger-1.jsonl")
+    (run_dir / "logs").mkdir()
+    (run_dir / "note").write_text("x")
+    return run_dir
+
+
+def test_a_fleets_folder_is_the_ledger_of_all_its_replicas(tmp_path: Path) -> None:
+    book = read_ledger(fleet_dir(tmp_path))
+    assert book.replicas == ("a", "b")
+    assert [e.id for e in book.entries][:2] == ["cmpl-b", "cmpl-a"]
+    assert [book.replica_of(e) for e in book.entries][:2] == ["b", "a"]
+    # A name of its client is another hash at each replica: tried at one and served by the other.
+    assert {book.replica_of(e) for e in find(book, "cmpl-mine")} == {"a", "b"}
+    one = read_ledger(tmp_path / "a")
+    assert (one.replicas, [one.replica_of(e) for e in one.entries]) == ((), ["", ""])
 
 
 def test_a_file_that_is_put_aside_meanwhile_counts_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
+from scorpio.http_client import connector
 from scorpio.live.control.scrape import scrape
 from scorpio.live.host.process import ServerFailedError, ServerProcess
 from tests.soak.client import ANSWER_TIMEOUT_S, Ended, How, send
@@ -28,7 +29,6 @@ from tests.soak.record import Sample, SoakRecord
 
 MAX_IN_FLIGHT = 256
 MAX_ERRORS_KEPT = 40
-SERVER_KEEP_ALIVE_S = 5.0  # vLLM's default; it closes a connection that was idle for so long
 Say = Callable[[str], None]
 
 
@@ -180,10 +180,8 @@ class Soak:
 
 
 def _session() -> aiohttp.ClientSession:
-    # Shorter than the server's: a request must not meet a connection that is just being closed.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=SERVER_KEEP_ALIVE_S / 5.0)
     return aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+        connector=connector(), timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     )
 
 

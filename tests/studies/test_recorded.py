@@ -90,6 +90,22 @@ def test_only_what_one_engine_served_under_one_policy(tmp_path: Path) -> None:
     assert [one.id for one in traffic.entries] == [f"a{n}" for n in range(3, 9)]
 
 
+def test_traffic_of_several_engines_is_not_asked_of_one(tmp_path: Path) -> None:
+    write(tmp_path, entry(policy="fcfs"))
+    write(tmp_path, entry(id="b", engine=1, policy="fcfs"), name="ledger-1.jsonl")
+    several = r"of 2 data-parallel engines; .*: name .* \(ledger.jsonl, ledger-1.jsonl\)"
+    with pytest.raises(LedgerError, match=several):
+        recorded_traffic(read_ledger(tmp_path), gpu=GPU)
+    one = recorded_traffic(read_ledger(tmp_path / "ledger-1.jsonl"), gpu=GPU)
+    assert [request.id for request in one.entries] == ["b"]
+    fleet = tmp_path / "fleet"
+    (fleet / "a").mkdir(parents=True)
+    (tmp_path / "ledger.jsonl").rename(fleet / "a/ledger.jsonl")
+    with pytest.raises(LedgerError, match=r"of a fleet; .*: name a replica's folder in it \(a\)"):
+        recorded_traffic(read_ledger(fleet), gpu=GPU)
+    assert len(recorded_traffic(read_ledger(fleet / "a"), gpu=GPU).entries) == 1
+
+
 def test_what_is_missing_or_wrong_is_told(tmp_path: Path) -> None:
     write(tmp_path, entry(policy="fcfs"), refused(policy="fcfs"), entry(id="c", policy="edf"))
     old = read_ledger(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.twin.clients import ClientSpec, back_off_s
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.ledger import End, Entry
 from scorpio.twin.run import TwinRun, run_twin
@@ -50,10 +50,6 @@ def test_when_a_refused_request_comes_back(entry: Entry, back_s: float | None) -
         assert again.index == entry.arrival.index + 10
         pool.sent(again)
         assert pool.returning is None
-
-
-def test_back_off_doubles_up_to_a_limit() -> None:
-    assert [back_off_s(n) for n in (1, 2, 3, 5, 6, 60)] == [0.5, 1.0, 2.0, 8.0, 8.0, 8.0]
 
 
 def test_refused_load_comes_back_and_costs_what_it_costs() -> None:

@@ -44,6 +44,7 @@ def measure(
     prepared: Sequence[PreparedRequest],
     tmp_path: Path,
     timeout_s: float = 60.0,
+    retries: int = 0,
 ) -> list[RequestRecord]:
     """Replay against the golden server in virtual time."""
     socket = tmp_path / "golden.sock"
@@ -51,7 +52,9 @@ def measure(
     async def main() -> list[RequestRecord]:
         async with server.on_unix_socket(socket) as url:
             connector = aiohttp.UnixConnector(path=str(socket), limit=0)
-            return await replay(url, prepared, timeout_s=timeout_s, connector=connector)
+            return await replay(
+                url, prepared, timeout_s=timeout_s, retries=retries, connector=connector
+            )
 
     return run_in_virtual_time(main)
 

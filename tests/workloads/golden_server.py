@@ -34,7 +34,7 @@ REJECT_STOP_REASON = "scorpio:ttft_infeasible?retry_after_ms=3000"
 @dataclass(frozen=True)
 class Script:
     """One answer. chunks: (delay in s after the previous one, tokens in it); split: bytes per
-    network write (None = one write per event)."""
+    network write (None = one write per event). then: the answer when it is asked again."""
 
     chunks: tuple[tuple[float, int], ...] = ((0.1, 1), (0.1, 1))
     header_delay_s: float = 0.0
@@ -44,6 +44,7 @@ class Script:
     reject_header: tuple[str, str] | None = None
     split: int | None = None
     crlf: bool = False
+    then: Script | None = None
 
     @property
     def tokens(self) -> int:
@@ -58,6 +59,7 @@ class GoldenServer:
     default: Script = field(default_factory=Script)
     writes_s: dict[int, list[float]] = field(default_factory=dict)
     received_s: dict[int, float] = field(default_factory=dict)
+    tries: dict[int, int] = field(default_factory=dict)
     bodies: dict[int, dict[str, Any]] = field(default_factory=dict)
     headers: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
@@ -97,6 +99,9 @@ class GoldenServer:
         loop = asyncio.get_running_loop()
         index = int(request.headers["x-request-id"].rpartition("-")[2])
         script = self.scripts.get(index, self.default)
+        for _ in range(self.tries.setdefault(index, 0)):
+            script = script.then or script
+        self.tries[index] += 1
         self.received_s[index] = loop.time()
         self.bodies[index] = await request.json()
         self.headers[index] = request.headers

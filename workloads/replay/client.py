@@ -13,13 +13,16 @@ import errno
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 
+from scorpio import http_client
 from workloads.replay.request_body import PreparedRequest
 from workloads.replay.sse import EventTooLong, SseSplitter
 from workloads.replay.token_stream import REFUSAL_CODES, TokenStream, Verdict, error_text, plain
 from workloads.results.records import Outcome, RequestRecord
+from workloads.retries import come_back_s
 
 REJECT_HEADERS = ("x-scorpio-reject-reason", "x-llm-d-request-dropped-reason")
 LEAD_S = 0.05  # between the start of the clock and the first send
@@ -39,6 +42,7 @@ async def replay(
     prepared: Sequence[PreparedRequest],
     *,
     timeout_s: float = 600.0,
+    retries: int = 0,
     on_record: OnRecord | None = None,
     connector: aiohttp.BaseConnector | None = None,
 ) -> list[RequestRecord]:
@@ -47,25 +51,36 @@ async def replay(
     Args:
         base_url: of the server, with or without a trailing `/v1`.
         timeout_s: bound on one request, from its send.
+        retries: how often a refused request is sent again, at most (workloads/retries.py).
         on_record: called with each record as its request ends.
         connector: how to reach the server; TCP without a connection limit by default.
 
     Cancelling it (Ctrl-C) cancels what is in flight; `on_record` has seen all that ended.
     """
-    client = _Client(base_url, timeout_s, on_record or (lambda record: None))
+    client = _Client(base_url, timeout_s, retries, on_record or (lambda record: None))
     ordered = sorted(prepared, key=lambda item: (item.request.send_s, item.request.index))
     async with aiohttp.ClientSession(
-        connector=connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
+        connector=connector or http_client.connector(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         return await client.run(session, ordered)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What came of sending once. headers: of the answer."""
+
+    stream: TokenStream
+    status: int | None
+    headers: Mapping[str, str]
+    verdict: Verdict
+
+
 class _Client:
-    def __init__(self, base_url: str, timeout_s: float, on_record: OnRecord) -> None:
+    def __init__(self, base_url: str, timeout_s: float, retries: int, on_record: OnRecord) -> None:
         self._base_url = server_root(base_url)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._retries = timeout_s, retries
         self._on_record = on_record
         self._records: list[RequestRecord] = []
         self._loop = asyncio.get_running_loop()
@@ -89,9 +104,26 @@ class _Client:
         return sorted(self._records, key=lambda record: record.index)
 
     async def _serve(self, session: aiohttp.ClientSession, item: PreparedRequest) -> None:
+        """One request, to its answer or its last refusal."""
+        sent_s = [self._now_s()]
+        while True:
+            tried = await self._try(session, item)
+            refused = tried.verdict.outcome is Outcome.REJECTED
+            if not refused or len(sent_s) > self._retries:
+                break
+            wait_s = come_back_s(tried.headers, len(sent_s), self._timeout_s)
+            if wait_s is None:
+                break
+            await asyncio.sleep(wait_s)
+            sent_s.append(self._now_s())
+        record = self._record(item, sent_s, tried)
+        self._records.append(record)
+        self._on_record(record)
+
+    async def _try(self, session: aiohttp.ClientSession, item: PreparedRequest) -> _Tried:
         stream = TokenStream()
         status: int | None = None
-        send_s = self._now_s()
+        headers: Mapping[str, str] = {}
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
@@ -99,10 +131,10 @@ class _Client:
                     self._base_url + item.path, data=_payload(item.body), headers=item.headers
                 ) as response,
             ):
-                status = response.status
+                status, headers = response.status, response.headers
                 if status >= 400:
                     body = await response.content.read(_ERROR_BODY_BYTES)
-                    verdict = http_verdict(status, response.headers, body)
+                    verdict = http_verdict(status, headers, body)
                 else:
                     await self._read(response.content, stream)
                     verdict = stream.verdict()
@@ -114,9 +146,7 @@ class _Client:
             text = f"{type(error).__name__}: {error}"
             own = status is None and is_own_fault(error)
             verdict = Verdict(Outcome.FAILED, error=plain(text, 300), client_fault=own)
-        record = self._record(item, send_s, stream, status, verdict)
-        self._records.append(record)
-        self._on_record(record)
+        return _Tried(stream, status, headers, verdict)
 
     async def _read(self, content: aiohttp.StreamReader, stream: TokenStream) -> None:
         splitter = SseSplitter()
@@ -132,18 +162,16 @@ class _Client:
     def _record(
         self,
         item: PreparedRequest,
-        send_s: float,
-        stream: TokenStream,
-        status: int | None,
-        verdict: Verdict,
+        sent_s: Sequence[float],
+        tried: _Tried,
     ) -> RequestRecord:
-        request = item.request
+        request, stream, verdict = item.request, tried.stream, tried.verdict
         times = stream.token_times_s
         return RequestRecord(
             index=request.index,
             slo_class=request.slo_class,
             tenant=request.tenant,
-            send_s=send_s,
+            send_s=sent_s[0],
             scheduled_send_s=request.send_s,
             prompt_tokens=stream.prompt_tokens or request.prompt_tokens,
             intended_tokens=request.output_tokens,
@@ -154,13 +182,15 @@ class _Client:
             value=request.value,
             outcome=verdict.outcome,
             reject_reason=verdict.reject_reason,
-            http_status=status,
+            http_status=tried.status,
             first_token_s=times[0] if times else None,
             last_token_s=times[-1] if times else None,
             token_times_s=stream.exact_token_times_s,
             ended_s=self._now_s(),
             error=verdict.error,
             client_fault=verdict.client_fault,
+            tries=len(sent_s),
+            last_send_s=sent_s[-1] if len(sent_s) > 1 else None,
         )
 
 

@@ -37,6 +37,7 @@ def replay_to_file(
     path: Path,
     *,
     timeout_s: float = 600.0,
+    retries: int = 0,
     title: str = "replay",
 ) -> list[RequestRecord]:
     """Replay, with a progress bar on stderr and the records in `path`, written as they come."""
@@ -51,7 +52,8 @@ def replay_to_file(
             writer.write(record)
             show(record)
 
-        return asyncio.run(replay(base_url, prepared, timeout_s=timeout_s, on_record=keep))
+        sending = replay(base_url, prepared, timeout_s=timeout_s, retries=retries, on_record=keep)
+        return asyncio.run(sending)
 
 
 async def served_model(base_url: str, headers: dict[str, str] | None = None) -> str:

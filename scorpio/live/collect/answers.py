@@ -20,6 +20,7 @@ import aiohttp
 
 from predictors.length.prompts import Prompt
 from scorpio.files import write_atomic
+from scorpio.http_client import connector
 from workloads.replay.client import http_verdict, server_root
 
 TIMEOUT_S = 900.0  # of one answer, waiting included
@@ -90,7 +91,7 @@ async def collect(
     waiting = iter(todo)
     refused = 0
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector()) as session:
         with partial.open("ab", buffering=0) as file:
 
             async def work() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
+from scorpio import channel
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.engine.virtual.spec import EngineSpec
@@ -132,7 +133,19 @@ def shadow_of(traffic: Recorded) -> tuple[str, Mapping[str, float]]:
 
 
 def _one_period(book: Book) -> tuple[list[Entry], Facts | None]:
-    """The newest requests that were served by an engine which did not change meanwhile."""
+    """The newest requests that were served by an engine which did not change meanwhile. Raises
+    LedgerError: they are of several engines."""
+    if book.replicas:
+        raise LedgerError(
+            f"{book.place}: of a fleet; the twin asked here is of one engine: name a replica's"
+            f" folder in it ({', '.join(book.replicas)}), or `scorpio record` all and ask `plan`"
+        )
+    if len(engines := sorted({entry.engine for entry in book.entries})) > 1:
+        files = ", ".join(channel.of_engine(channel.LEDGER, engine) for engine in engines)
+        raise LedgerError(
+            f"{book.place}: of {len(engines)} data-parallel engines; the twin asked here is of one:"
+            f" name the file of one in it ({files})"
+        )
     if not book.facts:
         return list(book.entries), None
     starts = [book.facts[0].since_unix_s]

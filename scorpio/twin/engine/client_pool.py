@@ -7,9 +7,10 @@ import math
 from dataclasses import replace
 
 from scorpio.core.plan import MOST_RETRY_S
-from scorpio.twin.clients import ClientSpec, back_off_s
+from scorpio.twin.clients import ClientSpec
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.ledger import End, Entry
+from workloads.retries import back_off_s
 
 
 class ClientPool:
