@@ -48,9 +48,10 @@ def run_portion(seeds: Sequence[int], workers: int = 1) -> Portion:
 
 def _timed(seed: int) -> tuple[Outcome, float]:
     started = time.process_time()
-    outcome = run_case(Case(seed))
+    case = Case(seed)
+    outcome = run_case(case)
     if seed % EVERY == 0 and not outcome.violation:
-        outcome.violation = broken_pair(Case(seed))
+        outcome.violation = broken_pair(case, outcome)
     return outcome, time.process_time() - started
 
 

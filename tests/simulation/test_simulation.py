@@ -49,8 +49,9 @@ def test_seeds_that_broke_a_promise_keep_it(seed: int) -> None:
     refused after a pause; the next input of a session where prompts may not be cut; choices that
     are told the same; a session that is preempted when its answer ends, one that takes the place of
     an adapter; credits of a policy that is switched on once more."""
-    assert not run_case(Case(seed)).violation
-    assert not broken_pair(Case(seed))
+    ran = run_case(Case(seed))
+    assert not ran.violation
+    assert not broken_pair(Case(seed), ran)
 
 
 @pytest.mark.parametrize("seed", [3, 8, 19, 36])
