@@ -35,7 +35,8 @@ class Window:
         known = self._values[: min(self._added, _SIZE)]
         if not len(known):
             return {"p50": 0.0, "p99": 0.0}
-        ordered = np.sort(known)
+        ordered = known.copy()
+        ordered.sort()
         return {"p50": round(_at(ordered, 0.5), digits), "p99": round(_at(ordered, 0.99), digits)}
 
 

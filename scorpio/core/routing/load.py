@@ -144,7 +144,7 @@ def due_bucket(left_s: float) -> int:
 
 def by_due(left_s: Sequence[float] | FloatArray, tokens: Sequence[float] | FloatArray) -> Tokens:
     """Prefills, by the time left until each is due, as `ReplicaLoad.prefill_tokens`."""
-    buckets = np.minimum(np.searchsorted(DUE_S, left_s), len(DUE_S) - 1)
+    buckets = np.minimum(DUE_S.searchsorted(left_s), len(DUE_S) - 1)
     return tuple(np.bincount(buckets, tokens, len(DUE_S)).astype(int).tolist())
 
 
