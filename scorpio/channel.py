@@ -112,7 +112,7 @@ def write_status(
     run_dir: str | os.PathLike[str], status: Mapping[str, Any], engine: int = 0
 ) -> None:
     """Publish EngineCore's state."""
-    _replace(Path(run_dir) / of_engine(STATUS, engine), status)
+    _replace(os.path.join(run_dir, of_engine(STATUS, engine)), status)
 
 
 def read_status(run_dir: str | os.PathLike[str], engine: int = 0) -> dict[str, Any] | None:
@@ -160,5 +160,5 @@ def _turn(run_dir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
+def _replace(path: str | Path, content: Mapping[str, Any]) -> None:
     write_private(path, json.dumps(content))  # in one go: `dump` takes ten times as long

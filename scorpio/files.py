@@ -19,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         publish(file, temporary, path)
 
 
-def publish(file: BinaryIO, temporary: Path, path: Path) -> None:
+def publish(file: BinaryIO, temporary: str | Path, path: Path) -> None:
     """Bring the bytes to disk, then give them their name in one step."""
     file.flush()
     os.fsync(file.fileno())
@@ -35,7 +35,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def write_private(path: Path, content: str) -> None:
+def write_private(path: str | Path, content: str) -> None:
     """The same between processes of one machine: for our user alone, without waiting for the disk,
     in a directory that is there (one that is gone is an error, and not made anew).
 
@@ -70,12 +70,13 @@ def append_private(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _sibling(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+def _sibling(path: str | Path) -> Iterator[tuple[BinaryIO, str]]:
+    folder, name = os.path.split(path)
+    descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield file, Path(name)
+            yield file, temporary
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            os.unlink(temporary)
         raise

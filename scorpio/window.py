@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scorpio.core.arrays import FloatArray
+
 _SIZE = 1024
 
 
@@ -33,5 +35,15 @@ class Window:
         known = self._values[: min(self._added, _SIZE)]
         if not len(known):
             return {"p50": 0.0, "p99": 0.0}
-        p50, p99 = np.percentile(known, (50, 99))
-        return {"p50": round(float(p50), digits), "p99": round(float(p99), digits)}
+        ordered = known.copy()
+        ordered.sort()
+        return {"p50": round(_at(ordered, 0.5), digits), "p99": round(_at(ordered, 0.99), digits)}
+
+
+def _at(ordered: FloatArray, share: float) -> float:
+    """So far up. To the last bit what `np.percentile` says, which takes several times as long."""
+    place = (len(ordered) - 1) * share
+    row = int(place)
+    low, high = float(ordered[row]), float(ordered[min(row + 1, len(ordered) - 1)])
+    part = place - row
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1.0 - part)

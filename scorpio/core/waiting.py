@@ -216,9 +216,9 @@ class WaitingTable:
 
     def _find(self, key: float, seq: int) -> int:
         keys = self._float["key"][: self._n]
-        low = int(np.searchsorted(keys, key, side="left"))
-        high = int(np.searchsorted(keys, key, side="right"))
-        return low + int(np.searchsorted(self._float["seq"][low:high], seq))
+        low = int(keys.searchsorted(key, side="left"))
+        high = int(keys.searchsorted(key, side="right"))
+        return low + int(self._float["seq"][low:high].searchsorted(seq))
 
     def _grow(self) -> None:
         self._capacity *= 2

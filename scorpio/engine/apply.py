@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from scorpio.core.lora import AdapterPlaces
@@ -111,6 +110,6 @@ def _first_prompt_tokens(
 def _order_running(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> None:
     """Decodes in front, then unfinished prefills as the plan wants them."""
     running, is_decode = list(scheduler.running), snapshot.running.is_decode
-    behind = [row for row in np.flatnonzero(~is_decode).tolist() if row not in plan.prefill_order]
-    order = [*np.flatnonzero(is_decode).tolist(), *plan.prefill_order, *behind]
+    behind = [row for row in (~is_decode).nonzero()[0].tolist() if row not in plan.prefill_order]
+    order = [*is_decode.nonzero()[0].tolist(), *plan.prefill_order, *behind]
     scheduler.running[:] = [running[row] for row in order]

@@ -52,7 +52,10 @@ class PolicyOff:
             return BY_HAND
         if self._errors.is_open(now_s):
             return ERRORS
-        return next((why for why, until_s in self._until_s.items() if now_s < until_s), "")
+        for why, until_s in self._until_s.items():
+            if now_s < until_s:
+                return why
+        return ""
 
     def look(self, now_s: float, idle: bool) -> bool:
         """Is the file there? At once when nothing runs. True when that has changed."""

@@ -49,12 +49,14 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """violation: "" when every promise was kept, else it begins with the number of the promise."""
+    """violation: "" when every promise was kept, else it begins with the number of the promise.
+    refused: requests, the choices of one counted once."""
 
     seed: int
     requests: int = 0
     steps: int = 0
     virtual_s: float = 0.0
+    refused: int = 0
     digest: str = ""
     violation: str = ""
     injected: Counter[str] = field(default_factory=Counter)
@@ -102,6 +104,7 @@ def run_case(
             outcome.violation = f"{number}: {len(refused)} refused that can be served in time"
     outcome.requests = len(entries)
     outcome.steps = simulation.steps
+    outcome.refused = simulation.clients.refused_requests()
     outcome.virtual_s = simulation.clock.now_s
     outcome.digest = simulation.log.digest
     outcome.injected = simulation.injected

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import inf, isinf
 from typing import Any
 
@@ -46,7 +46,7 @@ class Replica:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return _told(self) | {"step": _told(self.step)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Replica:
@@ -74,7 +74,7 @@ class ReplicaLoad:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity: null is "no TPOT SLO"."""
-        told = asdict(self)
+        told = _told(self)
         for name in _TARGETS:
             told[name] = [[None if isinf(s) else s, count] for s, count in told[name]]
         return told
@@ -92,6 +92,11 @@ class ReplicaLoad:
             except (TypeError, ValueError):
                 raise ValueError(f"load: {field.name}: {raw[field.name]!r}") from None
         return cls(**known)
+
+
+def _told(one: Any) -> dict[str, Any]:
+    """By field. (`asdict` copies all values, deep down: a status is made of them in many steps.)"""
+    return {name: getattr(one, name) for name in one.__slots__}
 
 
 def _targets(raw: Iterable[Sequence[Any]]) -> Targets:
@@ -139,7 +144,7 @@ def due_bucket(left_s: float) -> int:
 
 def by_due(left_s: Sequence[float] | FloatArray, tokens: Sequence[float] | FloatArray) -> Tokens:
     """Prefills, by the time left until each is due, as `ReplicaLoad.prefill_tokens`."""
-    buckets = np.minimum(np.searchsorted(DUE_S, left_s), len(DUE_S) - 1)
+    buckets = np.minimum(DUE_S.searchsorted(left_s), len(DUE_S) - 1)
     return tuple(np.bincount(buckets, tokens, len(DUE_S)).astype(int).tolist())
 
 

@@ -7,7 +7,6 @@ Errors of monitoring (a full disk, a counter) change no decision; they are count
 from __future__ import annotations
 
 import errno
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,6 +97,7 @@ def _name(part: str, error: Exception) -> str:
     kind = type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         kind += f" {errno.errorcode.get(error.errno, error.errno)}"
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].name}" if frames else ""
-    return f"{part}: {kind}{place}"
+    place = error.__traceback__  # walked: `traceback` reads the source of each frame
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return f"{part}: {kind}" + (f" in {place.tb_frame.f_code.co_name}" if place else "")

@@ -11,7 +11,6 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-import numpy as np
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from scorpio.core.snapshot import RunningBatch, StepSample
@@ -79,7 +78,7 @@ def _features(output: SchedulerOutput, batch: RunningBatch) -> StepSample:
     """Split the scheduled tokens into prefill chunks (few) and decodes (all the rest)."""
     scheduled = output.num_scheduled_tokens
     chunks: list[tuple[int, int]] = []  # (new tokens, KV prefix)
-    for row in np.flatnonzero(~batch.is_decode).tolist():
+    for row in (~batch.is_decode).nonzero()[0].tolist():
         n = scheduled.get(batch.views[row].request_id, 0)
         if n:
             chunks.append((n, int(batch.context_tokens[row])))

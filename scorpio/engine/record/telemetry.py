@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from scorpio import __version__, channel
 from scorpio.core.latency import StepModel
@@ -32,6 +31,7 @@ class Telemetry:
         self.engine = engine
         self.outcomes = Outcomes(unnamed_class)
         self.faults = Faults(wall_s)
+        self._watched = _Watched(self.faults)
         self.recorder = StepRecorder(run_dir, engine)
         self.stock_steps = 0
         self.planned_steps = 0
@@ -90,13 +90,9 @@ class Telemetry:
         with self.watched():
             channel.write_status(self.run_dir, state() | self._own_state(), self.engine)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> _Watched:
         """Monitoring inside: what fails is counted and changes nothing else."""
-        try:
-            yield
-        except Exception as error:
-            self.faults.note(MONITORING, error)
+        return self._watched
 
     def _own_state(self) -> dict[str, object]:
         return (
@@ -118,3 +114,19 @@ class Telemetry:
                 "profile_factor": round(self.profile_alarm.factor, 3),
             }
         )
+
+
+class _Watched:
+    """`Telemetry.watched`, entered several times in each step."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._faults.note(MONITORING, error)
+        return True

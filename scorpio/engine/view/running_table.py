@@ -97,7 +97,7 @@ class RunningTable:
         stay = source >= 0
         self._target[stay] = old_target[source[stay]]
         self._prompt[stay] = old_prompt[source[stay]]
-        for row in np.flatnonzero(~stay).tolist():
+        for row in (~stay).nonzero()[0].tolist():
             request = running[row]
             slot = self._slot_of[ids[row]] = self._free.pop()
             self._first_token_s[slot] = tracked[ids[row]].first_token_s

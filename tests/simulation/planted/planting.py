@@ -60,5 +60,5 @@ def catch(bug: Bug, seeds: Iterable[int], most_requests: int = 1 << 60) -> Catch
 def _run(bug: Bug, seed: int) -> Outcome:
     outcome = run_case(Case(seed), bug.scheduler)
     if bug.pairs and not outcome.violation:
-        outcome.violation = broken_pair(Case(seed))
+        outcome.violation = broken_pair(Case(seed), outcome)
     return outcome

@@ -39,7 +39,7 @@ class ClassShares:
 
     def served(self, now_s: float, running: RunningBatch, step_s: float = 0.0) -> None:
         """Book those that joined since the last step. step_s: the shortest step there is."""
-        joined = [running.views[row] for row in np.flatnonzero(running.joined).tolist()]
+        joined = [running.views[row] for row in running.joined.nonzero()[0].tolist()]
         for shares, views in self._sorted(joined):
             shares.joined(now_s, views, step_s)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
@@ -20,6 +21,7 @@ from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss
 
+Column = TypeVar("Column", FloatArray, IntArray, BoolArray)
 _TURNS = 64  # looked at together
 _KEEPS = 0.5  # of the time from arrival to deadline: from then on a prompt keeps its KV free
 
@@ -206,22 +208,22 @@ def prefill_jobs(
         theirs_s = np.array([due_of(running.views[r]) for r in partial.tolist()])
         order = np.argsort(theirs_s, kind="stable")
         partial, theirs_s = partial[order], theirs_s[order]
-        at = due_s.searchsorted(theirs_s)
-        row, is_running = np.insert(row, at, partial), np.insert(is_running, at, True)
-        deadline_s = np.insert(deadline_s, at, running.deadline_s[partial])
-        tokens = np.insert(tokens, at, running.prefill_left[partial])
-        prefix = np.insert(prefix, at, running.context_tokens[partial])
+        put = _between(due_s.searchsorted(theirs_s), len(row))
+        row, is_running = put(row, partial), put(is_running, True)
+        deadline_s = put(deadline_s, running.deadline_s[partial])
+        tokens = put(tokens, running.prefill_left[partial])
+        prefix = put(prefix, running.context_tokens[partial])
         views = [running.views[r] for r in partial.tolist()]
-        arrival_s = np.insert(arrival_s, at, [view.arrival_s for view in views])
+        arrival_s = put(arrival_s, [view.arrival_s for view in views])
         has_answer = running.output_tokens[partial] > 0
-        resumed = np.insert(resumed, at, has_answer)
+        resumed = put(resumed, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
-        may_drop = np.insert(may_drop, at, stands_back & ~has_answer)
-        rejectable = np.insert(rejectable, at, False)
-        predicted = np.insert(predicted, at, math.nan)  # not asked for: they are not refused
-        value = np.insert(value, at, running.value[partial])
-        tpot_s = np.insert(tpot_s, at, running.tpot_slo_s[partial])
-        common, shared_id = np.insert(common, at, 0.0), np.insert(shared_id, at, 0.0)
+        may_drop = put(may_drop, stands_back & ~has_answer)
+        rejectable = put(rejectable, False)
+        predicted = put(predicted, math.nan)  # not asked for: they are not refused
+        value = put(value, running.value[partial])
+        tpot_s = put(tpot_s, running.tpot_slo_s[partial])
+        common, shared_id = put(common, 0.0), put(shared_id, 0.0)
     firm = (~(rejectable | resumed)).nonzero()[0]
     broken = firm[
         _out_of_reach(model, step.snapshot.between_steps_s(tpot_s[firm]), (prefix + tokens)[firm])
@@ -232,6 +234,21 @@ def prefill_jobs(
         row, is_running, arrival_s, deadline_s, tokens, prefix, work_s, common, shared_id, may_drop,
         rejectable, predicted, value, resumed, behind, step.start_s, step.options.patience_s,
     )  # fmt: skip
+
+
+def _between(at: IntArray, n: int) -> Callable[[Column, ArrayLike], Column]:
+    """Puts values into a column of n, each before row at[i]: `np.insert`, which would find the
+    places anew for each column. at: in order."""
+    theirs = at + np.arange(len(at))
+    mine = np.ones(n + len(at), dtype=np.bool_)
+    mine[theirs] = False
+
+    def put(column: Column, values: ArrayLike) -> Column:
+        both = np.empty(len(mine), dtype=column.dtype)
+        both[mine], both[theirs] = column, values
+        return both
+
+    return put
 
 
 def _out_of_reach(model: StepModel, every_s: FloatArray, context: FloatArray) -> BoolArray:

@@ -163,7 +163,7 @@ class Scorpio:
         if not len(waiting):
             return STOCK_STEP
         batch = Admission.of_all(step)
-        joining = [waiting[row] for row in np.flatnonzero(~waiting.started).tolist()]
+        joining = [waiting[row] for row in (~waiting.started).nonzero()[0].tolist()]
         late_s = stock.all_s - stock.step_s
         told = forecasts(joining, step.start_s + stock.step_s, batch.tpot_s(), late_s)
         return StepPlan(stock=True, forecasts=told)

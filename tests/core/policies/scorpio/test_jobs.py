@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
+from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, _between, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.supply import PrefillSupply
@@ -206,3 +206,11 @@ def test_after_half_of_its_time_it_is_not_overtaken(
     view = ask(1, ttft_s=ttft_s, waited_s=waited_s)
     (turn,) = jobs([view]).turns(NONE, pay=False)
     assert turn.keeps is keeps
+
+
+@pytest.mark.parametrize("at", [[0], [3], [0, 0, 2, 3], [1, 1, 1]])
+def test_prefills_take_their_places_among_those_that_wait(at: list[int]) -> None:
+    places, column = np.array(at), np.array([5.0, 6.0, 7.0])
+    for values in (np.arange(len(at)), math.nan):
+        wanted = np.insert(column, places, values)
+        assert np.array_equal(_between(places, 3)(column, values), wanted, equal_nan=True)

@@ -59,7 +59,7 @@ class KvPrice:
             self.price = self._price(now_s, step_s)
 
     def _book(self, waiting: WaitingTable, lengths: LengthBelief) -> None:
-        rows = np.flatnonzero(waiting.seqs() > self._last_seq)[-_MOST:]
+        rows = (waiting.seqs() > self._last_seq).nonzero()[0][-_MOST:]
         self._last_seq = waiting.newest_seq
         output = lengths.expected(waiting.predicted_output_tokens[rows])
         held, value = kv_held(waiting.prompt_tokens[rows], output), waiting.value[rows]

@@ -25,6 +25,7 @@ _SPREAD = 1.0  # variance of log lengths and of log predictions, before any is s
 _LEAST_SPREAD = 0.05**2  # of log lengths, however exact predictions are
 _STALE, _STALE_TOKENS = 1.1, 16.0  # chances are computed anew after so many tokens
 _TRUST = 0.6  # slope before any answer is seen
+_MOST_KEPT = 1024  # chances from the start
 
 
 class LengthBelief:
@@ -42,6 +43,8 @@ class LengthBelief:
         self._views: list[RequestView | None] = [None] * max_num_seqs
         self._alive = np.zeros((max_num_seqs, len(MOMENTS)))
         self._stale_from = np.zeros(max_num_seqs)
+        # From the start: the same for all with this prediction and this limit.
+        self._from_start: dict[tuple[float, int], FloatArray] = {}
 
     @property
     def slope(self) -> float:
@@ -70,7 +73,7 @@ class LengthBelief:
 
     def expected(self, predicted: FloatArray) -> FloatArray:
         """Expected lengths, shape [n]; the mean for what is no prediction: NaN, 0 or less, inf."""
-        believed = np.exp(np.clip(self._middle(predicted), 0.0, 16.0))
+        believed = np.exp(np.minimum(np.maximum(self._middle(predicted), 0.0), 16.0))
         lengths: FloatArray = np.where(_usable(predicted), believed, self.mean_tokens)
         return lengths
 
@@ -86,8 +89,13 @@ class LengthBelief:
         return alive
 
     def alive_from_start(self, view: RequestView) -> FloatArray:
-        """The same of one that has not begun, shape [M]."""
-        chances: FloatArray = self._chances([view], np.zeros(1))[0]
+        """The same of one that has not begun, shape [M]. It waits, and each step asks for it."""
+        told = view.predicted_output_tokens, view.max_tokens
+        chances = self._from_start.get(told)
+        if chances is None:
+            if len(self._from_start) >= _MOST_KEPT:
+                self._from_start.clear()
+            chances = self._from_start[told] = self._chances([view], np.zeros(1))[0]
         return chances
 
     def _chances(self, views: list[RequestView], produced: FloatArray) -> FloatArray:
@@ -100,7 +108,7 @@ class LengthBelief:
         power = (math.pi / np.sqrt(3.0 * spread))[:, None]
         length = produced[:, None] + MOMENTS
         off = power * (np.log(np.maximum(length, 1.0)) - self._middle(predicted)[:, None])
-        odds = np.exp(np.clip(off, -300.0, 300.0))  # of having ended by then
+        odds = np.exp(np.minimum(np.maximum(off, -300.0), 300.0))  # of having ended by then
         alive: FloatArray = (1.0 + odds[:, :1]) / (1.0 + odds)
         return np.where(length < most[:, None], alive, 0.0)
 
@@ -114,6 +122,7 @@ class LengthBelief:
         return middle
 
     def _learn(self, produced: float, predicted: float) -> None:
+        self._from_start.clear()
         self._seen += 1
         weight = max(_WEIGHT, 1.0 / (_PRIOR + self._seen))
         self.mean_tokens += weight * (produced - self.mean_tokens)

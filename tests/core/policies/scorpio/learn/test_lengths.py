@@ -179,3 +179,14 @@ def test_chances_follow_an_answer_that_goes_on() -> None:
         found.append(belief.alive(seen.running)[0].tolist())
     assert found[0] == found[1]
     assert found[1] != found[2]
+
+
+def test_chances_from_the_start_are_kept_until_an_answer_ends() -> None:
+    belief = LengthBelief(LIMITS.max_num_seqs)
+    request = view("r", 10, predicted_output_tokens=50.0, arrival_s=NOW_S)
+    kept = belief.alive_from_start(request)
+    assert belief.alive_from_start(request) is kept
+    belief._learn(400.0, 50.0)
+    learned = belief.alive_from_start(request)
+    assert not np.array_equal(learned, kept)
+    assert np.array_equal(learned, belief._chances([request], np.zeros(1))[0])
