@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,10 @@ class Scene:
         sent = days.sent(factor, seed)
         return cls(days.load(sent), sent.sum(axis=0).astype(float), curve, goal)
 
+    def first(self, ticks: int) -> Scene:
+        """The first ticks alone."""
+        return replace(self, load=self.load[:ticks], requests=self.requests[:ticks])
+
     def run(self, scaler: Scaler, every_s: float = 30.0) -> CoarseRun:
         """All ticks, from as many replicas as the first minutes need."""
         even = smoothed(self.load, 30)[30:31]
@@ -96,12 +100,12 @@ def factor_for(days: Days, curve: Curve, target: float, replicas: int) -> float:
     return low / float(days.window_load.max())
 
 
-def tuned_queue(scene: Scene, part: slice, targets: tuple[float, ...]) -> tuple[float, list[Any]]:
-    """The queue length with which an HPA keeps the target in `part` at least cost, else keeps most;
-    and all that was tried: (target, kept, replicas)."""
+def tuned_queue(scene: Scene, targets: tuple[float, ...]) -> tuple[float, list[Any]]:
+    """The queue length with which an HPA keeps the target at least cost, else keeps most; and all
+    that was tried: (target, kept, replicas)."""
     tried = []
     for target in targets:
-        score = scene.score(scene.run(queue(scene, target), QUEUE_S), part)
+        score = scene.score(scene.run(queue(scene, target), QUEUE_S), slice(None))
         tried.append((target, score["kept"], score["replicas"]))
     enough = [one for one in tried if one[1] >= scene.goal.target]
     if enough:
@@ -109,12 +113,25 @@ def tuned_queue(scene: Scene, part: slice, targets: tuple[float, ...]) -> tuple[
     return max(tried, key=lambda one: one[1])[0], tried
 
 
+def tuned_target(scene: Scene, targets: tuple[float, ...]) -> float:
+    """The least target given to the rule with which the goal is kept; the goal itself if with none
+    it is."""
+    for target in sorted(targets):
+        options = replace(scene.goal.options(), target=target)
+        score = scene.score(scene.run(promises(options, scene.curve)), slice(None))
+        if score["kept"] >= scene.goal.target:
+            return target
+    return scene.goal.target
+
+
 def queue(scene: Scene, target: float) -> Scaler:
     """An HPA on requests in flight."""
     return QueueLength.of(target, scene.goal.max_replicas)
 
 
-def systems(scene: Scene, days: Days, queue_target: float) -> Mapping[str, CoarseRun]:
+def systems(
+    scene: Scene, days: Days, queue_target: float, rule_target: float
+) -> Mapping[str, CoarseRun]:
     """Each way to choose, over all ticks."""
     goal, curve = scene.goal, scene.curve
     ahead = round(goal.warm_up_s / TICK_S) + 3
@@ -123,6 +140,9 @@ def systems(scene: Scene, days: Days, queue_target: float) -> Mapping[str, Coars
         "fixed at the peak": scene.run(fixed(most)),
         "queue length (HPA)": scene.run(queue(scene, queue_target), QUEUE_S),
         "promises, curve": scene.run(promises(goal.options(), curve)),
+        f"promises, curve, told {100 * rule_target:g} %": scene.run(
+            promises(replace(goal.options(), target=rule_target), curve)
+        ),
         "promises, fluid": scene.run(promises(goal.options(), days.fluid())),
         "hindsight": scene.run(hindsight(scene.load, curve, goal.target, most, ahead)),
     }

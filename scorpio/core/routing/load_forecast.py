@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 
 import numpy as np
 
@@ -19,8 +19,9 @@ DAY_S = 86_400.0
 BIN_S = 600.0  # of the daily season
 LEVEL_S, SLOW_S = 60.0, 300.0  # memory of the level, and of the one that the trend is told from
 MOST = 2_880  # errors that count: a day of one each 30 s
+LATE = 720  # of these, the last ones say which forecast is nearest
 FEW = 60  # errors until which the first guess counts, too
-GUESS: FloatArray = np.exp(np.linspace(-0.3, 0.3, FEW))  # before anything was learned
+GUESS: FloatArray = np.linspace(-0.3, 0.3, FEW)  # logarithms of errors, before any was learned
 QUANTILES: FloatArray = (np.arange(20) + 0.5) / 20
 _OFF = 8.0  # an error larger than that factor tells no more
 _NEW_DAY = 0.5  # weight of a day against all before it
@@ -50,7 +51,8 @@ class LoadForecast:
         self._season = np.full(int(DAY_S / BIN_S), np.nan)
         self._bin: tuple[int, float, int] | None = None  # which, sum of loads, how many
         self._said: deque[tuple[float, tuple[float, ...]]] = deque()
-        self._errors = tuple(deque[float](maxlen=MOST) for _ in NAMES)
+        self._errors = np.zeros((len(NAMES), MOST))  # logarithms; a ring
+        self._judged = 0
         self._last_s: float | None = None
 
     def note(self, now_s: float, load: float) -> None:
@@ -75,17 +77,18 @@ class LoadForecast:
     def samples(self) -> FloatArray:
         """Load at the horizon, [20]: equally likely values, the least first."""
         best = self._best()
-        errors = np.array(self._errors[best])
+        errors = self._errors[best, : min(self._judged, MOST)]
         if len(errors) < FEW:
-            errors = np.concatenate([errors, GUESS[: FEW - len(errors)]]) if len(errors) else GUESS
+            errors = np.concatenate([errors, GUESS]) if self._judged else GUESS
         guess = self._guesses(self._last_s or 0.0)[best]
-        found: FloatArray = guess * np.quantile(errors, QUANTILES)
+        found: FloatArray = guess * np.exp(np.quantile(errors, QUANTILES))
         return found
 
     def _best(self) -> int:
-        if min(len(errors) for errors in self._errors) < FEW:
+        if self._judged < FEW:
             return 0
-        return int(np.argmin([np.abs(np.log(list(e)[-MOST // 4 :])).mean() for e in self._errors]))
+        last = np.arange(self._judged - min(self._judged, LATE), self._judged) % MOST
+        return int(np.argmin(np.abs(self._errors[:, last]).mean(axis=1)))
 
     def _guesses(self, now_s: float) -> tuple[float, float, float]:
         ahead_s = self._options.horizon_s
@@ -104,7 +107,7 @@ class LoadForecast:
         return float(one + (place - low) * (two - one))
 
     def _learn_season(self, now_s: float, load: float) -> None:
-        index = int((now_s % DAY_S) // BIN_S)
+        index = int((now_s % DAY_S) // BIN_S) % len(self._season)  # of a tiny minus
         if self._bin is None or self._bin[0] == index:
             _, total, count = self._bin or (index, 0.0, 0)
             self._bin = (index, total + load, count + 1)
@@ -116,9 +119,15 @@ class LoadForecast:
 
     def _judge(self, now_s: float, load: float) -> None:
         while self._said and self._said[0][0] <= now_s:
-            for errors, guess in zip(self._errors, self._said.popleft()[1], strict=True):
-                ratio = load / guess if guess > 0.0 else (1.0 if load == 0.0 else _OFF)
-                errors.append(min(max(ratio, 1.0 / _OFF), _OFF))
+            for row, guess in enumerate(self._said.popleft()[1]):
+                self._errors[row, self._judged % MOST] = _log_ratio(load, guess)
+            self._judged += 1
+
+
+def _log_ratio(load: float, guess: float) -> float:
+    if guess <= 0.0 or load <= 0.0:
+        return 0.0 if load <= 0.0 and guess <= 0.0 else log(_OFF) * (1 if guess <= 0.0 else -1)
+    return min(max(log(load / guess), -log(_OFF)), log(_OFF))
 
 
 def _part(past_s: float, memory_s: float) -> float:

@@ -56,9 +56,15 @@ class Curve:
 
     def _of(self, table: FloatArray, replicas: int) -> FloatArray:
         """Between two measured sizes by the logarithm; beyond them as the nearest."""
-        at, sizes = np.log(max(replicas, 1)), np.log(self.replicas)
-        columns = [np.interp(at, sizes, column) for column in table.T]
-        return np.array(columns)
+        place = float(np.interp(np.log(max(replicas, 1)), np.log(self.replicas), self._rows))
+        low = int(place)
+        high = min(low + 1, len(self.replicas) - 1)
+        row: FloatArray = table[low] + (place - low) * (table[high] - table[low])
+        return row
+
+    @property
+    def _rows(self) -> FloatArray:
+        return np.arange(len(self.replicas), dtype=float)
 
 
 def curve_of(points: dict[int, list[tuple[float, float, float]]]) -> Curve:
