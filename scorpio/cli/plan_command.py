@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli.errors import one_line_errors
+from scorpio.cli.errors import UsageError, one_line_errors
 from scorpio.cli.options import (
     BlockTokens,
     Columns,
@@ -19,7 +19,7 @@ from scorpio.cli.options import (
     TimeUnit,
     Trace,
 )
-from scorpio.cli.parse import parse_rate, reading_of
+from scorpio.cli.parse import listed, parse_rate, reading_of
 from scorpio.cli.twin_options import (
     Clients,
     EngineOption,
@@ -89,7 +89,10 @@ def plan(
         if autoscale:
             from scorpio.cli.plan_autoscale import AutoscaleAsked, plan_autoscale
 
-            scale, bounds = parse_rate(rate_scale), (min_replicas, max_replicas)
+            scale, *others = listed("rate scale", rate_scale, parse_rate)
+            if others:
+                raise UsageError(f"--rate-scale {rate_scale}: one, with --autoscale")
+            bounds = (min_replicas, max_replicas)
             source = (trace, client_tokens, mix, gpu, scale)
             plan_autoscale(AutoscaleAsked(*source, target, warm_up_s, *bounds, out, workers))
             return

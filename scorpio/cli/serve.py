@@ -172,13 +172,13 @@ def _only_with(
     ):
         if replicas is None and given is not None:
             raise UsageError(f"{name}: only with --replicas")
-    for name, given in (
-        ("--min-replicas", followed.least),
-        ("--target-attainment", followed.target_percent),
-    ):
-        if followed.most is None and given is not None:
-            raise UsageError(f"{name}: only with --max-replicas")
     percent = followed.target_percent
+    for name, said in (
+        ("--min-replicas", followed.least is not None),
+        ("--target-attainment", percent is not None),
+    ):
+        if said and followed.most is None:
+            raise UsageError(f"{name}: only with --max-replicas")
     if percent is not None and not 50.0 <= percent < 100.0:
         raise UsageError(f"--target-attainment: 50 to less than 100 %, got {percent:g}")
 

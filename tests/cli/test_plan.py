@@ -59,7 +59,8 @@ AUTOSCALE = ["plan", "--autoscale", "--gpu", "a100-llama-3.1-8b", "--trace"]
         (RATES, ("--min-replicas", "9", "--max-replicas", "4"), "--autoscale: min_replicas and"),
         (RATES, ("--mix", "nine"), "unknown mix 'nine'; valid: "),
         (RATES, ("--client-tokens", "none.json"), "none.json: FileNotFoundError"),
-        (RATES, ("--rate-scale", "0"), "rate scale"),
+        (RATES, ("--rate-scale", "0"), "rate scale '0' is not valid"),
+        (RATES, ("--rate-scale", "1,2"), "--rate-scale 1,2: one, with --autoscale"),
     ],
 )
 def test_what_autoscale_cannot_read_is_one_line(

@@ -57,8 +57,8 @@ def test_windows_without_a_line_are_between_their_neighbours(tmp_path: Path) -> 
         ("a,0,1,1\na,600,-1,1\n", "line 3: rate_rps must be 0 to"),
         ("a,0,1,1\na,600,nan,1\n", "line 3: rate_rps must be 0 to"),
         (
-            "a,0,1,1\na,600,1,1\na,900,1,1\na,1000,1,1\n",
-            "line 4: window_start_s 900 is no multiple",
+            "a,0,1,1\na,600,1,1\na,1300,1,1\n",
+            "line 4: window_start_s 1300 is no multiple",
         ),
         ("a,0,1,1\na,600,1,1\na,600,2,1\n", "line 4: client a: a second line for window 600"),
         ("a,0,1\na,,1,1\n", "line 3: window_start_s: '' is no number"),

@@ -83,11 +83,12 @@ class Autoscaler:
     def _needed(self, kept: Kept) -> int:
         """By bisection: more replicas never keep less."""
         samples = self.forecast.samples()
-        weight = samples if samples.sum() > 0.0 else np.ones_like(samples)
+        weight = samples if samples.any() else np.ones_like(samples)
+        weight = weight / weight.sum()
         low, high = self.options.min_replicas, self.options.max_replicas
         while low < high:
             middle = (low + high) // 2
-            if np.average(kept(samples, middle), weights=weight) >= self.options.target:
+            if float(weight @ kept(samples, middle)) >= self.options.target:
                 high = middle
             else:
                 low = middle + 1

@@ -81,7 +81,10 @@ class LoadForecast:
         if len(errors) < FEW:
             errors = np.concatenate([errors, GUESS]) if self._judged else GUESS
         guess = self._guesses(self._last_s or 0.0)[best]
-        found: FloatArray = guess * np.exp(np.quantile(errors, QUANTILES))
+        place = QUANTILES * (len(errors) - 1)
+        ordered, low = np.sort(errors), place.astype(np.int64)
+        off = ordered[low] + (place - low) * (ordered[low + 1] - ordered[low])
+        found: FloatArray = guess * np.exp(off)
         return found
 
     def _best(self) -> int:
