@@ -17,7 +17,6 @@ from scorpio.studies.autoscale_days import (
     least_fixed,
     systems,
     tuned_queue,
-    tuned_target,
 )
 from scorpio.studies.autoscale_twin import (
     HOUR_REPLICAS,
@@ -42,7 +41,6 @@ GOAL, SHARE_GOAL = Goal(), 0.70
 HOURS, HOUR_SEED = 4, 16
 TUNED_DAYS = 7  # the first ones; the others are reported
 QUEUES = (100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 600.0, 700.0)
-TARGETS = (0.94, 0.95, 0.96)  # told to the rule instead of the goal, tuned on the same days
 LLMD = "95.8 % at 5.93 of 8 replicas"  # as its project published it, one class
 _DAY_TICKS = int(86_400 / TICK_S)
 
@@ -101,7 +99,6 @@ def _days(key: DaysKey, curve: Curve) -> Rows:
     first = scene.first(TUNED_DAYS * _DAY_TICKS)
     target, tried = tuned_queue(first, QUEUES)
     parts = {"tuned": tuned, "told": told}
-    rule = tuned_target(first, TARGETS)
     rows: Rows = [
         {"what": "setting", "factor": round(factor, 5), "queue": target,
          "filled": days.rates.filled, "requests": int(scene.requests.sum()),
@@ -112,7 +109,7 @@ def _days(key: DaysKey, curve: Curve) -> Rows:
         {"what": "queue", "queue": one, "kept": round(kept, 5), "replicas": round(count, 3)}
         for one, kept, count in tried
     ]
-    for name, run in systems(scene, days, target, rule).items():
+    for name, run in systems(scene, days, target).items():
         for part, ticks in parts.items():
             score = _rounded(scene.score(run, ticks))
             rows.append({"what": "system", "system": name, "part": part} | score)
@@ -167,8 +164,6 @@ peak. {"Met" if met else "Missed"}: {100 * ours["kept"]:.2f} % at {100 * ours["s
      f"{100 * one['share']:.1f}", f"{one['orders']:.1f}"] for name, one in told.items()])}
 - `promises, curve`: by the curve below, as `scorpio plan --autoscale` measures it.
 - `promises, fluid`: by what a server knows by itself; it gives up no long answer.
-- `promises, curve, told ...`: the same, told less than the goal because it keeps more than it is
-  told; how much less was tuned on the first {TUNED_DAYS} days, as the queue length was.
 - `queue length`: Kubernetes' formula on requests in flight, {row["queue"]:g} for each replica,
   every 15 s; the model lets it see them at once.
 - `hindsight`: knows the load until a replica that is ordered now is warm.

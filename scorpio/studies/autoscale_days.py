@@ -113,25 +113,12 @@ def tuned_queue(scene: Scene, targets: tuple[float, ...]) -> tuple[float, list[A
     return max(tried, key=lambda one: one[1])[0], tried
 
 
-def tuned_target(scene: Scene, targets: tuple[float, ...]) -> float:
-    """The least target given to the rule with which the goal is kept; the goal itself if with none
-    it is."""
-    for target in sorted(targets):
-        options = replace(scene.goal.options(), target=target)
-        score = scene.score(scene.run(promises(options, scene.curve)), slice(None))
-        if score["kept"] >= scene.goal.target:
-            return target
-    return scene.goal.target
-
-
 def queue(scene: Scene, target: float) -> Scaler:
     """An HPA on requests in flight."""
     return QueueLength.of(target, scene.goal.max_replicas)
 
 
-def systems(
-    scene: Scene, days: Days, queue_target: float, rule_target: float
-) -> Mapping[str, CoarseRun]:
+def systems(scene: Scene, days: Days, queue_target: float) -> Mapping[str, CoarseRun]:
     """Each way to choose, over all ticks."""
     goal, curve = scene.goal, scene.curve
     ahead = round(goal.warm_up_s / TICK_S) + 3
@@ -140,9 +127,6 @@ def systems(
         "fixed at the peak": scene.run(fixed(most)),
         "queue length (HPA)": scene.run(queue(scene, queue_target), QUEUE_S),
         "promises, curve": scene.run(promises(goal.options(), curve)),
-        f"promises, curve, told {100 * rule_target:g} %": scene.run(
-            promises(replace(goal.options(), target=rule_target), curve)
-        ),
         "promises, fluid": scene.run(promises(goal.options(), days.fluid())),
         "hindsight": scene.run(hindsight(scene.load, curve, goal.target, most, ahead)),
     }
