@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scorpio.cli.errors import one_line_errors
+from scorpio.cli.errors import UsageError, one_line_errors
 from scorpio.cli.options import (
     BlockTokens,
     Columns,
@@ -19,7 +19,7 @@ from scorpio.cli.options import (
     TimeUnit,
     Trace,
 )
-from scorpio.cli.parse import reading_of
+from scorpio.cli.parse import listed, parse_rate, reading_of
 from scorpio.cli.twin_options import (
     Clients,
     EngineOption,
@@ -31,6 +31,18 @@ from scorpio.cli.twin_options import (
     twin_options,
 )
 from scorpio.cli.wanted import wanted
+
+Autoscale = Annotated[
+    bool,
+    typer.Option("--autoscale", help="replicas that come and go: over the day, and their cost"),
+]
+ClientTokens = Annotated[
+    Path | None, typer.Option(help="--autoscale: JSON with token lengths of a rates file's clients")
+]
+WarmUpS = Annotated[
+    float, typer.Option(help="--autoscale: from the order of a replica to its first request")
+]
+MinReplicas = Annotated[int, typer.Option(help="--autoscale: never fewer")]
 
 
 def plan(
@@ -67,9 +79,23 @@ def plan(
     retries: Retries = 0,
     give_up_s: GiveUpS = None,
     clients: Clients = 0,
+    autoscale: Autoscale = False,
+    client_tokens: ClientTokens = None,
+    warm_up_s: WarmUpS = 100.0,
+    min_replicas: MinReplicas = 1,
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
     with one_line_errors():
+        if autoscale:
+            from scorpio.cli.plan_autoscale import AutoscaleAsked, plan_autoscale
+
+            scale, *others = listed("rate scale", rate_scale, parse_rate)
+            if others:
+                raise UsageError(f"--rate-scale {rate_scale}: one, with --autoscale")
+            bounds = (min_replicas, max_replicas)
+            source = (trace, client_tokens, mix, gpu, scale)
+            plan_autoscale(AutoscaleAsked(*source, target, warm_up_s, *bounds, out, workers))
+            return
         reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,26 @@ Unsupported = Annotated[
 CanaryShare = Annotated[
     float | None, typer.Option(min=0.0, max=1.0, help="share of the requests; the rest: stock")
 ]
+Replicas = Annotated[
+    int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
+]
+MaxReplicas = Annotated[
+    int | None,
+    typer.Option(min=1, help="as promises need them, so many at most", rich_help_panel=FLEET),
+]
+MinReplicas = Annotated[
+    int | None, typer.Option(min=1, help="never fewer; --replicas", rich_help_panel=FLEET)
+]
+TargetAttainment = Annotated[
+    float | None,
+    typer.Option(help="good requests in % that replicas are for; 97", rich_help_panel=FLEET),
+]
+Router = Annotated[
+    str | None, typer.Option(help="which replica gets a request", rich_help_panel=FLEET)
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="a cluster of Ray; local", rich_help_panel=FLEET)
+]
 
 
 def serve(
@@ -61,15 +82,12 @@ def serve(
     unsupported: Unsupported = None,
     canary: CanaryShare = None,
     run_dir: Annotated[Path | None, typer.Option(help="control and status files live here")] = None,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, help="so many engines, on Ray", rich_help_panel=FLEET)
-    ] = None,
-    router: Annotated[
-        str | None, typer.Option(help="which replica gets a request", rich_help_panel=FLEET)
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="a cluster of Ray; local", rich_help_panel=FLEET)
-    ] = None,
+    replicas: Replicas = None,
+    max_replicas: MaxReplicas = None,
+    min_replicas: MinReplicas = None,
+    target_attainment: TargetAttainment = None,
+    router: Router = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Serve MODEL: vLLM's own OpenAI server with our scheduler. Any other option is passed on to
     vLLM as it is: scorpio serve smollm2 --port 8001"""
@@ -84,7 +102,8 @@ def serve(
             ("unsupported", unsupported or "refuse", ("refuse", "passthrough")),
         ):
             one_of(name, given, words)
-        _only_with(replicas, router, ray_address)
+        followed = _Followed(max_replicas, min_replicas, target_attainment)
+        _only_with(replicas, router, ray_address, followed)
         own: dict[str, Any] = {
             "policy": policy,
             "shadow": shadow,
@@ -102,6 +121,7 @@ def serve(
         typed = _typed(own, policy_option, shadow_option)
         places = {"slo_config": slo_config, "run_dir": run_dir}
         asked = _asked(model, typed, context.args, replicas, router, places)
+        asked |= followed.fields()
         _serve_fleet(asked, context.args, ray_address)
 
 
@@ -120,10 +140,42 @@ def _options(
     }
 
 
-def _only_with(replicas: int | None, router: str | None, ray_address: str | None) -> None:
-    for name, given in (("--router", router), ("--ray-address", ray_address)):
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """How replicas follow promises; all None: they do not."""
+
+    most: int | None
+    least: int | None
+    target_percent: float | None
+
+    def fields(self) -> dict[str, object]:
+        """Of `FleetSettings`."""
+        share = None if self.target_percent is None else self.target_percent / 100.0
+        named = {
+            "max_replicas": self.most, "min_replicas": self.least, "target_attainment": share
+        }  # fmt: skip
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _only_with(
+    replicas: int | None, router: str | None, ray_address: str | None, followed: _Followed
+) -> None:
+    for name, given in (
+        ("--router", router),
+        ("--ray-address", ray_address),
+        ("--max-replicas", followed.most),
+    ):
         if replicas is None and given is not None:
             raise UsageError(f"{name}: only with --replicas")
+    percent = followed.target_percent
+    for name, said in (
+        ("--min-replicas", followed.least is not None),
+        ("--target-attainment", percent is not None),
+    ):
+        if said and followed.most is None:
+            raise UsageError(f"{name}: only with --max-replicas")
+    if percent is not None and not 50.0 <= percent < 100.0:
+        raise UsageError(f"--target-attainment: 50 to less than 100 %, got {percent:g}")
 
 
 def _typed(

@@ -12,6 +12,7 @@ from scorpio.fleet.front import Front
 from scorpio.fleet.on_ray import serve
 from scorpio.fleet.registry import registry_of
 from scorpio.fleet.replica import STOP_S, EngineReplica
+from scorpio.fleet.scaling import autoscaling_config
 from scorpio.fleet.settings import FleetSettings, fleet_settings
 
 FRONT = "Front"
@@ -20,6 +21,10 @@ HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 3.0, 6.0
 MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
 _FOR_REPLICAS = {"model", "serve_args", "slo_config", "log_dir", "env", "drain_s", "start_s"}
 _FOR_FRONTS = {"model", "router", "slo_config", "quiet_s", "lost_s"}
+# Where replicas follow promises, the fronts say how many.
+_TO_FOLLOW = {
+    *("fronts", "replicas", "min_replicas", "max_replicas", "target_attainment", "warm_up_s")
+}
 
 
 class FrontDeployment:
@@ -27,12 +32,17 @@ class FrontDeployment:
 
     def __init__(self, raw: dict[str, Any], engines: Any) -> None:
         self._settings, self._engines = fleet_settings(raw), engines
-        self._registry = registry_of(serve().get_replica_context().app_name)
+        context = serve().get_replica_context()
+        self._registry, self._name = registry_of(context.app_name), context.replica_id.unique_id
 
     def __serve_build_asgi_app__(self) -> Front:
-        return Front(self._settings, self._known)
+        self._front = Front(self._settings, self._known)
+        return self._front
 
     async def _known(self) -> Mapping[str, str]:
+        wanted = self._front.wanted_replicas
+        if wanted is not None:
+            await self._registry.wants.remote(self._name, wanted)
         found: Mapping[str, str] = await self._registry.replicas.remote()
         return found
 
@@ -48,7 +58,7 @@ def build_app(args: dict[str, Any]) -> Any:
         .deployment(EngineReplica)
         .options(
             name=REPLICA,
-            num_replicas=settings.replicas,
+            **_number(settings),
             ray_actor_options=_resources(settings),
             health_check_period_s=HEALTH_PERIOD_S,
             health_check_timeout_s=HEALTH_TIMEOUT_S,
@@ -56,7 +66,8 @@ def build_app(args: dict[str, Any]) -> Any:
             graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
         )
     )
-    told = settings.model_dump(mode="json", include=_FOR_FRONTS)
+    more = set() if settings.max_replicas is None else _TO_FOLLOW
+    told = settings.model_dump(mode="json", include=_FOR_FRONTS | more)
     front = (
         serve()
         .deployment(serve().ingress()(FrontDeployment))
@@ -69,6 +80,13 @@ def build_app(args: dict[str, Any]) -> Any:
         )
     )
     return front.bind(told, replica.bind(raw))
+
+
+def _number(settings: FleetSettings) -> dict[str, Any]:
+    if settings.max_replicas is None:
+        return {"num_replicas": settings.replicas}
+    bounds = (settings.least, settings.replicas, settings.most)
+    return {"autoscaling_config": autoscaling_config(*bounds)}
 
 
 def _resources(settings: FleetSettings) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def placed(settings: FleetSettings, local: bool) -> FleetSettings:
         return settings.model_copy(update={"gpus_per_replica": gpus})
     if not local:
         return settings
-    threads = max((os.cpu_count() or 1) // settings.replicas, 1)
+    threads = max((os.cpu_count() or 1) // settings.most, 1)
     chosen = {"OMP_NUM_THREADS": str(threads), **_CPU_ENV}
     env = {k: v for k, v in chosen.items() if k not in os.environ} | settings.env
     return settings.model_copy(update={"env": env})
@@ -89,7 +89,7 @@ def _connect(settings: FleetSettings, address: str) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # engines are not batch work
-    cores = max(os.cpu_count() or 1, int(settings.replicas * settings.cpus_per_replica) + 1)
+    cores = max(os.cpu_count() or 1, int(settings.most * settings.cpus_per_replica) + 1)
     ray().init(address=LOCAL, num_cpus=cores, include_dashboard=False, **quiet)
 
 

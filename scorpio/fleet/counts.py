@@ -49,16 +49,17 @@ class Counts:
         """So long a decision took."""
         self._route_s.observe(seconds)
 
-    def text(self, members: Members) -> bytes:
-        """As Prometheus reads it."""
+    def text(self, members: Members, wanted: int | None = None) -> bytes:
+        """As Prometheus reads it. wanted: replicas that there should be, None = not this front's to
+        say."""
         now = CollectorRegistry(auto_describe=False)
-        now.register(_Replicas(members))
+        now.register(_Replicas(members, wanted))
         return bytes(generate_latest(self._registry)) + bytes(generate_latest(now))
 
 
 class _Replicas(Collector):
-    def __init__(self, members: Members) -> None:
-        self._members = members
+    def __init__(self, members: Members, wanted: int | None) -> None:
+        self._members, self._wanted = members, wanted
 
     def collect(self) -> Iterator[Metric]:
         states = [member.state for member in self._members.by_name.values()]
@@ -68,3 +69,9 @@ class _Replicas(Collector):
         for state in State:
             replicas.add_metric([state.value], states.count(state))
         yield replicas
+        if self._wanted is not None:
+            yield GaugeMetricFamily(
+                "scorpio_fleet_wanted_replicas",
+                "Replicas that keep the target attainment when a new one is warm.",
+                self._wanted,
+            )

@@ -28,6 +28,7 @@ from scorpio.fleet.members import Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
+from scorpio.fleet.wanted import Wanted
 from scorpio.http_client import connector
 from scorpio.server.accounts.in_flight import (
     BodyTimeoutError,
@@ -70,6 +71,7 @@ class Front:
         self._in_flight = InFlight(_caps(told))
         self._use(told)
         self._counts = Counts()
+        self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
         self._members: Members | None = None
         self._meeting: asyncio.Task[None] | None = None
@@ -93,6 +95,11 @@ class Front:
         if self._members is None:
             raise RuntimeError("the front has not started")
         return self._members
+
+    @property
+    def wanted_replicas(self) -> int | None:
+        """Replicas that there should be; None: not this front's to say, or not known yet."""
+        return self._wanted.replicas
 
     async def start(self) -> None:
         """From now on it knows its replicas."""
@@ -136,6 +143,7 @@ class Front:
         while True:
             try:
                 self.members.meet(await self._replicas())
+                self._wanted.look(self.members.view, self._now_s())
             except Exception as error:  # then those that are known stay known
                 logger.warning("the list of replicas cannot be read: %r", error)
             await asyncio.sleep(MEET_S)
@@ -178,7 +186,7 @@ class Front:
         if path == STATUS_PATH:
             return await fleet_status(self._session, self.members, self._settings.router)
         if path == METRICS_PATH:
-            own = self._counts.text(self.members)
+            own = self._counts.text(self.members, self.wanted_replicas)
             text = await fleet_metrics(self._session, self.members, own)
             return Answer(200, text, {"content-type": "text/plain; version=0.0.4"})
         return None
@@ -199,6 +207,7 @@ class Front:
         else:
             headers = first_headers(scope["headers"])
             request = self._reader.read(body, headers, endpoint, self._now_s())
+            self._wanted.note(self.members.view, request, request.arrival_s)
             outgoing = Outgoing(scope, body, endpoint.anthropic_errors)
             await self._dispatcher.generate(request, outgoing, send)
 

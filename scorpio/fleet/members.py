@@ -76,6 +76,11 @@ class Members:
     def __len__(self) -> int:
         return sum(member.state is State.OK for member in self.by_name.values())
 
+    @property
+    def view(self) -> FleetView:
+        """What the router believes of them."""
+        return self._view
+
     def meet(self, urls: Mapping[str, str]) -> None:
         """These are there, and no others."""
         for name, url in urls.items():

@@ -16,10 +16,11 @@ NAMESPACE = "scorpio"
 
 
 class Registry:
-    """Address of each replica, by its id."""
+    """Address of each replica, by its id; and how many the fronts want."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[str, float]] = {}
+        self._wants: dict[str, tuple[int, float]] = {}
 
     def beat(self, replica: str, url: str) -> None:
         """It is there."""
@@ -33,6 +34,16 @@ class Registry:
         """Address of each that was heard of lately."""
         late_s = time.monotonic() - FORGET_S
         return {replica: url for replica, (url, at_s) in self._seen.items() if at_s >= late_s}
+
+    def wants(self, front: str, replicas: int) -> None:
+        """A front says how many there should be."""
+        self._wants[front] = (replicas, time.monotonic())
+
+    def wanted(self) -> int | None:
+        """The most that a front of late wants; None: none has said."""
+        late_s = time.monotonic() - FORGET_S
+        self._wants = {name: told for name, told in self._wants.items() if told[1] >= late_s}
+        return max((replicas for replicas, _ in self._wants.values()), default=None)
 
 
 def registry_of(app: str) -> Any:

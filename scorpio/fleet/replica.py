@@ -18,6 +18,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from scorpio.fleet.on_ray import ray, serve
 from scorpio.fleet.registry import BEAT_S, registry_of
+from scorpio.fleet.scaling import WANTED
 from scorpio.fleet.settings import FleetSettings, fleet_settings
 from scorpio.live.host.process import ServerProcess, free_port
 from scorpio.server.launch.follow import VARIABLE
@@ -67,6 +68,11 @@ class EngineReplica:
         said = await self._state()
         if said not in ("ok", "draining"):
             raise RuntimeError(f"the engine is {said}")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Ray Serve when replicas follow promises: what the fronts want."""
+        wanted = await registry_of(self._app).wanted.remote()
+        return {} if wanted is None else {WANTED: float(wanted)}
 
     async def __del__(self) -> None:
         """Taken away: the fronts send nothing new, what is in work is finished."""

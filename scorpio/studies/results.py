@@ -22,6 +22,7 @@ from predictors.latency.artifact import this_machine
 from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
+    autoscale,
     fidelity,
     fleet,
     grid,
@@ -48,6 +49,7 @@ STUDIES: tuple[Study, ...] = (
     light_load.STUDY,
     lengths.STUDY,
     fleet.STUDY,
+    autoscale.STUDY,
     ablation.STUDY,
     robustness.STUDY,
     step_tracking.STUDY,

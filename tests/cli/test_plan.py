@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from scorpio.cli.app import app
 
 PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b", "--mix", "product"]
 
@@ -39,3 +42,35 @@ def test_in_one_line(tmp_path: Path, words: tuple[str, ...], reason: str) -> Non
     assert done.stderr.startswith(f"scorpio: {reason}")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+RATES = "client,window_start_s,rate_rps\na,0,1\na,600,2\n"
+AUTOSCALE = ["plan", "--autoscale", "--gpu", "a100-llama-3.1-8b", "--trace"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "reason"),
+    [
+        ("client,window_start_s,rate_rps\na,0,1\na,600,x\n", (), "{file}, line 3: rate_rps: 'x'"),
+        ("client,window_start_s,rate_rps\n", (), "{file}, line 2: no windows"),
+        (RATES, ("--target", "chat=95"), "--target chat=95: with --autoscale a share of all, in %"),
+        (RATES, ("--target", "0.97"), "--autoscale: target must be in [0.5, 1), got 0.0097"),
+        (RATES, ("--warm-up-s", "-1"), "--autoscale: warm_up_s must be in"),
+        (RATES, ("--min-replicas", "9", "--max-replicas", "4"), "--autoscale: min_replicas and"),
+        (RATES, ("--mix", "nine"), "unknown mix 'nine'; valid: "),
+        (RATES, ("--client-tokens", "none.json"), "none.json: FileNotFoundError"),
+        (RATES, ("--rate-scale", "0"), "rate scale '0' is not valid"),
+        (RATES, ("--rate-scale", "1,2"), "--rate-scale 1,2: one, with --autoscale"),
+    ],
+)
+def test_what_autoscale_cannot_read_is_one_line(
+    tmp_path: Path, content: str, words: tuple[str, ...], reason: str
+) -> None:
+
+    file, out = tmp_path / "rates.csv", tmp_path / "out"
+    file.write_text(content)
+    result = CliRunner().invoke(app, [*AUTOSCALE, str(file), "--out", str(out), *words])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("scorpio: " + reason.format(file=file)), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not out.exists()

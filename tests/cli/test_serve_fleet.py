@@ -70,11 +70,29 @@ def test_without_more_it_is_on_this_machine(started: list[Any]) -> None:
     )
 
 
+def test_replicas_that_follow_promises(started: list[Any]) -> None:
+    words = ("--max-replicas", "8", "--min-replicas", "1", "--target-attainment", "95")
+    assert serve("--replicas", "2", *words, "--port", "0") == (0, "")
+    ((settings, *_),) = started
+    assert (settings.least, settings.replicas, settings.most) == (1, 2, 8)
+    assert settings.target_attainment == 0.95
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--router", "lmetric"], "--router: only with --replicas"),
         (["--ray-address", "x:1"], "--ray-address: only with --replicas"),
+        (["--max-replicas", "4"], "--max-replicas: only with --replicas"),
+        (["--replicas", "2", "--min-replicas", "1"], "--min-replicas: only with --max-replicas"),
+        (
+            ["--replicas", "2", "--max-replicas", "4", "--target-attainment", "0.97"],
+            "--target-attainment: 50 to less than 100 %, got 0.97",
+        ),
+        (
+            ["--replicas", "5", "--max-replicas", "4"],
+            "min_replicas <= replicas <= max_replicas, got 5, 5, 4",
+        ),
         (
             ["--replicas", "2", "--router", "best"],
             f"router: unknown router 'best'; valid: {', '.join(ROUTERS)}",

@@ -100,9 +100,11 @@ def test_overlays_build(overlay: str) -> None:
 
 
 def exported() -> set[str]:
-    """Names as Prometheus sees them: ours as docs/observe.md lists them (a test of the server holds
-    that list to /metrics), vLLM's as its source has them."""
-    ours = set(re.findall(r"`(scorpio_\w+)", (ROOT / "docs/observe.md").read_text()))
+    """Names as Prometheus sees them: ours as docs/observe.md lists them, a front's as docs/fleet.md
+    does (tests of the server and of the front hold these to /metrics), vLLM's as its source has
+    them."""
+    pages = "".join((ROOT / "docs" / page).read_text() for page in ("observe.md", "fleet.md"))
+    ours = set(re.findall(r"`(scorpio_\w+)", pages))
     theirs = set(re.findall(r'name="(vllm:\w+)"', LOGGERS.read_text()))
     histograms = {"scorpio_request_ttft_slack_seconds_bucket"}
     return ours | theirs | histograms

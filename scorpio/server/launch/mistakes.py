@@ -28,6 +28,7 @@ OWN = (
         "--profile",
     ),
     *("--replicas", "--router", "--ray-address"),
+    *("--max-replicas", "--min-replicas", "--target-attainment"),
 )
 DEFAULT_PORT = 8000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")

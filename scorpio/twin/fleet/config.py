@@ -14,7 +14,8 @@ class FleetConfig:
 
     report_s: how often each tells its load. delay_s: one way, client's router to replica and back.
     lost_s: replica -> when it dies; its requests fail, those without a token are sent elsewhere
-    once `notice_s` have passed. joins_s: replica -> when it has warmed up and takes part.
+    once `notice_s` have passed. joins_s: replica -> when it has warmed up and takes part. leaves_s:
+    replica -> when it drains: it gets nothing new, and finishes what it has.
     """
 
     engines: tuple[TwinConfig, ...]
@@ -23,6 +24,7 @@ class FleetConfig:
     lost_s: Mapping[int, float] = field(default_factory=dict)
     joins_s: Mapping[int, float] = field(default_factory=dict)
     notice_s: float = 3.0
+    leaves_s: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.engines:
@@ -32,6 +34,6 @@ class FleetConfig:
                 raise ValueError(f"{name} must be finite and > 0, got {getattr(self, name)!r}")
         if not 0.0 <= self.delay_s < float("inf"):
             raise ValueError(f"delay_s must be finite and >= 0, got {self.delay_s!r}")
-        for number in (*self.lost_s, *self.joins_s):
+        for number in (*self.lost_s, *self.joins_s, *self.leaves_s):
             if not 0 <= number < len(self.engines):
                 raise ValueError(f"no replica {number} in a fleet of {len(self.engines)}")

@@ -91,6 +91,8 @@ class _Run:
         fleet = self._fleet
         for number, at_s in fleet.joins_s.items():
             self._at(at_s, partial(self._joins, number))
+        for number, at_s in fleet.leaves_s.items():
+            self._at(at_s, partial(self._leaves, number))
         for number, at_s in fleet.lost_s.items():
             self._at(at_s, partial(self._dies, number))
         for number in range(len(self._replicas)):
@@ -156,6 +158,9 @@ class _Run:
 
     def _joins(self, number: int, _: float) -> None:
         self._router.view.allow(number, True)
+
+    def _leaves(self, number: int, _: float) -> None:
+        self._router.view.allow(number, False)
 
     def _dies(self, number: int, now_s: float) -> None:
         self._replicas[number].loop.advance(now_s)

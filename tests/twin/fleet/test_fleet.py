@@ -156,6 +156,16 @@ def test_a_replica_that_warms_up_gets_nothing_before() -> None:
     assert sent[0]
 
 
+def test_a_replica_that_leaves_finishes_what_it_has() -> None:
+    load = [promised(number, 0.05 * number, 20, 40) for number in range(60)]
+    run = serve(fleet_of(2, leaves_s={1: 1.5}), load, "least-loaded")
+    mine = [r for r, went in zip(run.records, run.went, strict=True) if went == 1]
+    assert mine
+    assert max(r.send_s for r in mine) < 1.5
+    assert all(r.outcome is Outcome.FINISHED for r in mine)
+    assert max(r.ended_s or 0.0 for r in mine) > 1.5
+
+
 def test_engines_may_differ() -> None:
     slow = toy_config()
     gpu = replace(slow.gpu, step=replace(slow.gpu.step, base_s=0.05))
@@ -181,6 +191,7 @@ def test_a_policy_that_fails_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> N
         ({"notice_s": float("inf")}, "notice_s must be finite"),
         ({"delay_s": -1.0}, "delay_s must be finite and >= 0"),
         ({"lost_s": {3: 1.0}}, "no replica 3 in a fleet of 2"),
+        ({"leaves_s": {2: 1.0}}, "no replica 2 in a fleet of 2"),
         ({"joins_s": {-1: 1.0}}, "no replica -1 in a fleet of 2"),
     ],
 )
