@@ -19,19 +19,20 @@ from tests.core.routing.fleets import view
 
 pytest.importorskip("ray")
 from ray.serve._private.autoscaling_state import _resolve_policy_callable
-from ray.serve._private.common import TimeStampedValue
+from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 
 def context(told: Mapping[str, Sequence[tuple[float, float]]], target: int = 3) -> Any:
     """As Ray's controller makes it. told: of each replica, (when, wanted)."""
+    ours = DeploymentID(name="Replica", app_name="scorpio")
     series = {
-        name: [TimeStampedValue(at_s, value) for at_s, value in values]
+        ReplicaID(name, ours): [TimeStampedValue(at_s, value) for at_s, value in values]
         for name, values in told.items()
     }
     return AutoscalingContext(
-        deployment_id=None, deployment_name="Replica", app_name="scorpio",
+        deployment_id=ours, deployment_name="Replica", app_name="scorpio",
         current_num_replicas=target, target_num_replicas=target, running_replicas=[],
         total_num_requests=0.0, total_queued_requests=0.0, aggregated_metrics={},
         raw_metrics={WANTED: series} if told else {}, capacity_adjusted_min_replicas=1,

@@ -10,6 +10,7 @@ from pathlib import Path
 from scorpio.models.cache import models_dir
 from scorpio.studies.results import Header
 from tests.engine_server import EngineServer, running, write_inputs
+from tests.rehearsal.coming_back import coming_back
 from tests.rehearsal.prometheus import dashboard, watching
 from tests.rehearsal.rollout import (
     auto_profile,
@@ -74,8 +75,9 @@ def unmeasured(directory: Path) -> Iterator[EngineServer]:
         yield server
 
 
-def rehearse(directory: Path, say: Callable[[str], None]) -> list[Seen]:
-    """All scenes. Raises as tests do when one does not show what it should."""
+def rehearse(directory: Path, say: Callable[[str], None], load_s: float) -> list[Seen]:
+    """All scenes. Raises as tests do when one does not show what it should. load_s: how long those
+    last that need a load."""
     found = []
 
     def act(server: EngineServer, scenes: Sequence[Callable[[EngineServer], Seen]]) -> None:
@@ -90,7 +92,10 @@ def rehearse(directory: Path, say: Callable[[str], None]) -> list[Seen]:
             act(server, (*FIRST, new_policy, new_file, door))
             say("dashboard")
             found.append(dashboard(server, prometheus))
-        act(server, (profile_again, drain))
+        act(server, (profile_again,))
+        say("coming_back")
+        found.append(coming_back(server, load_s))
+        act(server, (drain,))
     with unmeasured(second) as server:
         act(server, (auto_profile, *SECOND))
     return found

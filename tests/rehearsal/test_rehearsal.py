@@ -23,7 +23,7 @@ AT_ONCE = {
 @pytest.mark.engine
 @pytest.mark.timeout(1200)
 def test_every_scene_shows_what_it_should(tmp_path: Path) -> None:
-    found = rehearse(tmp_path, lambda line: None)
+    found = rehearse(tmp_path, lambda line: None, load_s=6.0)
     fired = {one.alert: one.fired for one in found if one.alert}
     assert {name for name, active in fired.items() if active == "yes"} == AT_ONCE
     assert set(fired) <= set(rules())
