@@ -19,7 +19,9 @@ FRONT = "Front"
 REPLICA = "Replica"
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 3.0, 6.0
 MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
-_FOR_REPLICAS = {"model", "serve_args", "slo_config", "log_dir", "env", "drain_s", "start_s"}
+_FOR_REPLICAS = {
+    *("model", "serve_args", "slo_config", "log_dir", "run_dir", "env", "drain_s", "start_s")
+}
 _FOR_FRONTS = {"model", "router", "slo_config", "quiet_s", "lost_s"}
 # Where replicas follow promises, the fronts say how many.
 _TO_FOLLOW = {

@@ -58,6 +58,17 @@ def test_the_app_is_what_was_asked_for() -> None:
     assert fleet_settings(raw).model == fleet_settings(told).model == "m"
 
 
+def test_every_field_is_told_to_a_part_or_is_the_deployments(tmp_path: Path) -> None:
+    asked = {"model": "m", "max_replicas": 3, "run_dir": str(tmp_path), "env": {"A": "1"}}
+    front = build_app(asked)._bound_deployment
+    told, engines = front.init_args
+    (raw,) = engines._bound_deployment.init_args
+    # What Ray itself reserves for a replica: `ray_actor_options`.
+    own = {"cpus_per_replica", "gpus_per_replica"}
+    assert set(told) | set(raw) | own == set(FleetSettings.model_fields)
+    assert (raw["run_dir"], raw["env"]) == (str(tmp_path), {"A": "1"})
+
+
 def test_a_serve_config_file_finds_the_app(tmp_path: Path) -> None:
     found = yaml.safe_load_all((ROOT / "deploy/kuberay/rayservice.yaml").read_text())
     made = {manifest["kind"]: manifest for manifest in found}
