@@ -26,13 +26,14 @@ from scorpio.engine.caps import Caps
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.images import let_in
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.policy_off import PolicyOff
 from scorpio.engine.record.crash_dump import withhold_client_text
 from scorpio.engine.record.faults import POLICY, Breaker
-from scorpio.engine.record.load_report import replica_load
+from scorpio.engine.record.load_report import replica_load, waiting_now
 from scorpio.engine.record.step_timer import StepTimer
 from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
@@ -42,6 +43,7 @@ from scorpio.engine.view.choices import Choices
 from scorpio.engine.view.drafts import Drafts
 from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
 from scorpio.engine.view.prefix_hits import PrefixHits
+from scorpio.engine.view.remote_kv import expected
 from scorpio.engine.view.request_facts import describe, plain, to_be_answered
 from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.serving_clock import ServingClock
@@ -228,6 +230,7 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
+        let_in(self, self.waiting, self._tracker.live)
         batch, executing_since_s = (
             self._tracker.batch(self.running),
             self._timer.executing_since_s(),
@@ -254,7 +257,10 @@ class SchedulerWithParts(AsyncScheduler):
         return self._look(lambda hits: hits.arrived(request, view, *where), view)
 
     def _tracked_of(self, request: Request) -> Tracked:
-        return self._tracker.live[request.request_id]
+        tracked = self._tracker.live[request.request_id]
+        if self.connector is not None and self._prefix_hits is None:
+            tracked.view = expected(request, tracked.view)
+        return tracked
 
     def _state(self) -> dict[str, object]:
         return (
@@ -263,15 +269,11 @@ class SchedulerWithParts(AsyncScheduler):
             | self._off.state(self.now_s())
             | self._canary.state()
             | self._shadow.state()
+            | waiting_now(self, self.waiting)
             | {
                 "passthrough": bool(self._passthrough),
                 "unsupported_features": ", ".join(self._passthrough),
                 "paused": self._clock.paused,
-                "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
-                "running": len(self.running),
-                "waiting": len(self.waiting),
-                "waiting_not_startable": self.waiting.num_held,
-                "waiting_prompt_tokens": self.waiting.prompt_tokens,
                 "seeds_dropped": self._seeds.dropped,
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
                 # for routers, scorpio/server/state/load.py
