@@ -32,6 +32,7 @@ from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.policy_off import PolicyOff
 from scorpio.engine.record.crash_dump import withhold_client_text
+from scorpio.engine.record.encoder_time import EncoderTime
 from scorpio.engine.record.faults import POLICY, Breaker
 from scorpio.engine.record.load_report import replica_load, waiting_now
 from scorpio.engine.record.step_timer import StepTimer
@@ -110,7 +111,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._look_breaker = Breaker(1, window_s, quiet_s)
         build = None if self._passthrough else self._switch.build
         self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
-        self._timer = StepTimer()
+        self._timer, self._encoder = StepTimer(), EncoderTime()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
         self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)
@@ -231,12 +232,9 @@ class SchedulerWithParts(AsyncScheduler):
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
         let_in(self, self.waiting, self._tracker.live)
-        batch, executing_since_s = (
-            self._tracker.batch(self.running),
-            self._timer.executing_since_s(),
-        )
+        batch, since_s = self._tracker.batch(self.running), self._timer.executing_since_s()
         limits = self._drafts.left(self._limits)
-        seen = snapshot(self, limits, batch, self.waiting.table, executing_since_s)
+        seen = snapshot(self, limits, batch, self.waiting.table, since_s)
         seen.tokens_per_step = self._drafts.tokens_per_step
         return seen
 
@@ -275,6 +273,7 @@ class SchedulerWithParts(AsyncScheduler):
                 "unsupported_features": ", ".join(self._passthrough),
                 "paused": self._clock.paused,
                 "seeds_dropped": self._seeds.dropped,
+                "encoder_share": round(self._encoder.share, 3),
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
                 # for routers, scorpio/server/state/load.py
                 "replica": self.replica().to_dict(),

@@ -251,8 +251,11 @@ class ScorpioScheduler(SchedulerWithParts):
         if sample is not None:
             with self._telemetry.watched():
                 self._watch(sample)
-            self._policy.observe(sample)
-            self._shadow.observe(sample)
+            profile, encodes = self._switch.profile, bool(scheduler_output.scheduled_encoder_inputs)
+            step = None if profile is None else profile.step
+            learned = self._encoder.learned(sample, encodes, step)
+            self._policy.observe(learned)
+            self._shadow.observe(learned)
             own_s = max(self.planning_s() - self._shadow.took_s, 0.0)
             self._off.stepped(own_s, sample.duration_s, now_s)
 

@@ -77,6 +77,32 @@ def test_every_request_ends(policy: str, depth: Any, role: str) -> None:
     assert engine.scorpio.telemetry.fallbacks == 0
 
 
+@pytest.mark.parametrize("failures", ["recompute", "fail"])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("policy", ["scorpio", "qoserve"])
+def test_refused_aborted_or_served_nothing_is_left(policy: str, depth: Any, failures: str) -> None:
+    settings = {"policy": policy, "latency": PROFILE.to_dict()}
+    engine = ConnectedEngine(spec(depth, enable_prefix_caching=True), settings, failures=failures)
+    random_ = Random(11)
+    for number in range(80):
+        slo_ms = random_.choice((40.0, 400.0))
+        engine.ask_any(random_, f"r{number}", kinds(depth), slo_ttft_ms=slo_ms)
+        for _ in range(random_.randrange(3)):
+            engine.step(random_.choice((0.002, 0.03)))
+        if random_.random() < 0.2:
+            abort(engine.scheduler, f"r{random_.randrange(number + 1)}")
+        assert engine.scorpio.tracked_ids <= engine.scheduler.requests.keys()
+    engine.drain()
+    engine.assert_drained()
+    assert engine.scorpio.telemetry.fallbacks == 0
+    assert sorted(engine.connector.ended) == sorted(engine.wanted)
+    ended = [
+        engine.outputs[name][-1].finish_reason for name in engine.wanted if engine.outputs[name]
+    ]
+    assert FinishReason.STOP in ended
+    assert (FinishReason.ABORT in ended) is (policy == "scorpio")  # refused
+
+
 def startable(engine: ConnectedEngine) -> bool:
     """Is there one that stock would compute, whatever the connector says?"""
     scheduler = engine.scheduler
