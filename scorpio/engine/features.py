@@ -100,10 +100,16 @@ FEATURES: tuple[Feature, ...] = (
         "tests/engine/test_drafts.py",
     ),
     _supported(
-        "multimodal inputs (images, audio, video)", Support.VIRTUAL, "tests/engine/test_images.py"
+        "multimodal inputs (images, audio, video)",
+        Support.VIRTUAL,
+        "tests/engine/test_images.py",
+        "tests/engine/test_images_crowd.py",
     ),
     _supported(
-        "KV connectors (`--kv-transfer-config`)", Support.VIRTUAL, "tests/engine/test_remote_kv.py"
+        "KV connectors (`--kv-transfer-config`)",
+        Support.VIRTUAL,
+        "tests/engine/test_remote_kv.py",
+        "tests/engine/test_remote_kv_crowd.py",
     ),
     _passed_through("KV connector HiSparse (a pool on the host)", _has_host_pool),
     _passed_through(
