@@ -16,8 +16,8 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.view.drafts import Drafts
+from scorpio.engine.view.remote_kv import returning, tokens_left
 from scorpio.engine.view.running_table import Tracked
-from scorpio.engine.view.startable import cannot_start
 
 
 def apply_plan(
@@ -43,6 +43,8 @@ def apply_plan(
         drafts.skipped(request)
     if plan.token_budget is not None:
         budget = plan.token_budget
+        if scheduler.connector is not None:  # their place in the step is none of the plan's
+            budget += tokens_left(returning(scheduler))
         if not scheduler.scheduler_config.enable_chunked_prefill:
             # A prompt starts whole or not at all: a plan that starts a part of it starts it.
             whole = _first_prompt_tokens(scheduler, queue, starting)
@@ -62,9 +64,8 @@ def keeping_adapters(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapsh
     adapter that sits out. A step later the batch would hold one too many, and end the engine."""
     if not snapshot.limits.max_adapters or not (plan.skip_decode or plan.defer_prefill):
         return plan
-    for request in scheduler.kv_holding_waiting:
-        if request.lora_request is not None and not cannot_start(request):
-            return replace(plan, skip_decode=(), defer_prefill=())
+    if any(request.lora_request is not None for request in returning(scheduler)):
+        return replace(plan, skip_decode=(), defer_prefill=())
     return plan
 
 
@@ -100,9 +101,9 @@ def _first_prompt_tokens(
 ) -> int:
     """What the one that vLLM comes to first has still to compute: those that hold KV already (a
     session with its next input) start before all others, planned or not. 0: none starts."""
-    for request in scheduler.kv_holding_waiting:
-        if not cannot_start(request):
-            return int(request.num_tokens - request.num_computed_tokens)
+    first = returning(scheduler)[:1]
+    if first:
+        return tokens_left(first)
     ids = queue.startable() if starting is None else starting
     return queue.get(ids[0]).num_tokens if ids else 0
 

@@ -12,12 +12,15 @@ from itertools import islice
 
 import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.request import Request
 
 from scorpio.core.lora import AdapterPlaces
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
-from scorpio.engine.view.startable import can_continue, cannot_start
+from scorpio.engine.view.encoder import EncoderRoom
+from scorpio.engine.view.remote_kv import returning
+from scorpio.engine.view.startable import can_continue
 
 
 def filled(
@@ -34,13 +37,14 @@ def filled(
     policy did not foresee is none to decide refusals from.
     """
     sits_out = {*plan.skip_decode, *plan.defer_prefill}
-    idle = []
+    idle, room = [], EncoderRoom(scheduler)
     for row, request in enumerate(scheduler.running):
-        if can_continue(request, scheduler.current_step, scheduler.max_model_len):
+        able = can_continue(request, scheduler.current_step, scheduler.max_model_len)
+        if able and _is_given(room, request, snapshot):
             if row not in sits_out:
                 return None
             idle.append(row)
-    if any(not cannot_start(request) for request in scheduler.kv_holding_waiting):
+    if any(_is_given(room, request, snapshot) for request in returning(scheduler)):
         return None  # vLLM starts these by itself, before all others
     seats = snapshot.limits.max_num_seqs - len(scheduler.running)
     if seats > 0:
@@ -51,6 +55,33 @@ def filled(
     else:
         others = []
     return StepPlan(admit=others) if idle or others else None
+
+
+def with_others_behind(
+    scheduler: AsyncScheduler,
+    queue: GatedQueue,
+    starting: list[str] | None,
+    plan: StepPlan,
+    snapshot: Snapshot,
+) -> list[str] | None:
+    """Those that start, and behind them all others, where nothing else would be computed: a
+    connector may load the KV of those that the plan starts, and then they compute nothing now."""
+    if scheduler.connector is None or starting is None or not starting or returning(scheduler):
+        return starting
+    sits_out = {*plan.skip_decode, *plan.defer_prefill}
+    for row, request in enumerate(scheduler.running):
+        moves = can_continue(request, scheduler.current_step, scheduler.max_model_len)
+        if moves and row not in sits_out:
+            return starting
+    planned = set(starting)
+    return [*starting, *(i for i in _others(queue, plan, snapshot) if i not in planned)]
+
+
+def _is_given(room: EncoderRoom, request: Request, snapshot: Snapshot) -> bool:
+    """Its next token may be an image's that the encoder cannot take."""
+    computed = request.num_computed_tokens
+    left = request.num_tokens_with_spec + request.num_output_placeholders - computed
+    return room.tokens(request, computed, min(left, snapshot.limits.token_budget)) > 0
 
 
 def with_a_decode(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> StepPlan:

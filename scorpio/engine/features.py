@@ -55,9 +55,10 @@ def _passed_through(name: str, on: Callable[[Any], bool]) -> Feature:
     return Feature(name, Support.PASSTHROUGH, tests, lambda scheduler: on(scheduler.vllm_config))
 
 
-def _has_pictures(config: Any) -> bool:
-    pictures = config.model_config.multimodal_config
-    return pictures is not None and not pictures.language_model_only
+def _has_host_pool(config: Any) -> bool:
+    """Its blocks are read after they are free, and 0.33 holds loads back for that."""
+    transfer = config.kv_transfer_config
+    return transfer is not None and bool(transfer.has_connector("HiSparseConnector"))
 
 
 def _splits_context(config: Any) -> bool:
@@ -98,10 +99,19 @@ FEATURES: tuple[Feature, ...] = (
         "tests/server/test_real_drafts.py",
         "tests/engine/test_drafts.py",
     ),
-    _passed_through(
-        "KV connectors (`--kv-transfer-config`)",
-        lambda config: config.kv_transfer_config is not None,
+    _supported(
+        "multimodal inputs (images, audio, video)",
+        Support.VIRTUAL,
+        "tests/engine/test_images.py",
+        "tests/engine/test_images_crowd.py",
     ),
+    _supported(
+        "KV connectors (`--kv-transfer-config`)",
+        Support.VIRTUAL,
+        "tests/engine/test_remote_kv.py",
+        "tests/engine/test_remote_kv_crowd.py",
+    ),
+    _passed_through("KV connector HiSparse (a pool on the host)", _has_host_pool),
     _passed_through(
         "encoder-cache connectors (`--ec-transfer-config`)",
         lambda config: config.ec_transfer_config is not None,
@@ -131,7 +141,14 @@ FEATURES: tuple[Feature, ...] = (
         lambda config: not config.scheduler_config.scheduler_reserve_full_isl,
     ),
     _passed_through("holding prefills back (`--prefill-schedule-interval` > 1)", _holds_prefills),
-    _passed_through("multimodal inputs (text alone: `--language-model-only`)", _has_pictures),
+    _passed_through(
+        "encoder-cache managers of one's own (`--ec-manager-config`)",
+        lambda config: config.ec_manager_config.encoder_cache_manager_cls is not None,
+    ),
+    _passed_through(
+        "engines that only encode (`--mm-encoder-only`)",
+        lambda config: bool(config.is_mm_encoder_only),
+    ),
     _passed_through("pooling models", lambda config: config.model_config.runner_type == "pooling"),
     _passed_through(
         "encoder-decoder models", lambda config: bool(config.model_config.is_encoder_decoder)

@@ -46,6 +46,8 @@ class GatedQueue(RequestQueue):
         self._all: OrderedDict[str, Request] = OrderedDict()
         self._gate: deque[Request] | None = None
         self._held: dict[str, Request] = {}
+        self._no_room: dict[str, None] = {}  # of those held: the encoder has none for them
+        self._asked: set[str] = set()  # of those held: a KV connector is to say what it has of them
         self._again: set[str] = set()
         # All that wait, and some that do not any more: those are dropped when they come first.
         self._heap: list[Request] | None = [] if by_priority else None
@@ -55,8 +57,25 @@ class GatedQueue(RequestQueue):
         """Which can start by now, which not any more? deferred: those that vLLM has passed over."""
         for request in [*self._held.values(), *deferred]:
             held = request.request_id in self._held
-            if request.request_id in self._all and held != cannot_start(request):
+            if request.request_id in self._all and held != self._cannot_start(request):
                 self._place(request)
+
+    @property
+    def no_room(self) -> list[str]:
+        """Those that were kept back, the first one first."""
+        return list(self._no_room)
+
+    def keep_back(self, request_ids: Iterable[str]) -> None:
+        """The encoder has no room for the images of these: they cannot start until `let`."""
+        for request_id in request_ids:
+            self._no_room[request_id] = None
+            self._place(self._all[request_id])
+
+    def let(self, request_ids: Iterable[str]) -> None:
+        """There is room for these now."""
+        for request_id in request_ids:
+            self._no_room.pop(request_id, None)
+            self._place(self._all[request_id])
 
     def revise(self, request_id: str) -> None:
         """Its view has changed."""
@@ -83,11 +102,23 @@ class GatedQueue(RequestQueue):
         """How many wait that could not start now."""
         return len(self._held)
 
+    def ask_again(self, request_ids: Iterable[str]) -> None:
+        """A KV connector could not yet say what it has of these, which were to start: vLLM asks it
+        again in each step, first of all, and the policy plans without them."""
+        for request_id in request_ids:
+            if request_id in self._all and request_id not in self._asked:
+                self._asked.add(request_id)
+                self._place(self._all[request_id])
+
     def open_for(self, request_ids: Iterable[str]) -> None:
         """Present only these, in this order, until `open_all`; unknown ids are left out, and
         what is named twice counts once. What vLLM must come across to end them goes first: it costs
         the others nothing."""
-        failed = [request for request in self._held.values() if must_be_seen(request)]
+        failed = [
+            request
+            for request in self._held.values()
+            if request.request_id in self._asked or must_be_seen(request)
+        ]
         found = (self._all.get(i) for i in dict.fromkeys(request_ids) if i not in self._held)
         self._gate = deque(failed)
         self._gate.extend(request for request in found if request is not None)
@@ -153,6 +184,8 @@ class GatedQueue(RequestQueue):
         for request_id in gone:
             del self._all[request_id]
             self._held.pop(request_id, None)
+            self._no_room.pop(request_id, None)
+            self._asked.discard(request_id)
         self.table.remove_many(gone)
         if self._gate is not None and gone:
             self._gate = deque(r for r in self._gate if r.request_id not in gone)
@@ -172,13 +205,15 @@ class GatedQueue(RequestQueue):
 
     def _forget(self, request: Request) -> None:
         del self._all[request.request_id]
+        self._no_room.pop(request.request_id, None)
+        self._asked.discard(request.request_id)
         if self._held.pop(request.request_id, None) is None:
             self.table.remove(request.request_id)
 
     def _place(self, request: Request) -> None:
         """In the table, or beside it; once, however often vLLM queues it."""
         self.table.remove(request.request_id)
-        if cannot_start(request):
+        if self._cannot_start(request):
             self._held[request.request_id] = request
             return
         self._held.pop(request.request_id, None)
@@ -187,6 +222,10 @@ class GatedQueue(RequestQueue):
         had_tokens = request.num_output_tokens > 0 or not math.isnan(tracked.first_token_s)
         started = request.status == RequestStatus.PREEMPTED or had_tokens
         self.table.add(tracked.view, self._key(tracked.view), started)
+
+    def _cannot_start(self, request: Request) -> bool:
+        request_id = request.request_id
+        return request_id in self._no_room or request_id in self._asked or cannot_start(request)
 
     def _key(self, view: RequestView) -> float:
         try:

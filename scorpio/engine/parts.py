@@ -26,13 +26,15 @@ from scorpio.engine.caps import Caps
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.images import let_in
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.policy_off import PolicyOff
 from scorpio.engine.record.crash_dump import withhold_client_text
+from scorpio.engine.record.encoder_time import EncoderTime
 from scorpio.engine.record.faults import POLICY, Breaker
-from scorpio.engine.record.load_report import replica_load
+from scorpio.engine.record.load_report import replica_load, waiting_now
 from scorpio.engine.record.step_timer import StepTimer
 from scorpio.engine.record.telemetry import Telemetry
 from scorpio.engine.refusals import Refusals
@@ -42,6 +44,7 @@ from scorpio.engine.view.choices import Choices
 from scorpio.engine.view.drafts import Drafts
 from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
 from scorpio.engine.view.prefix_hits import PrefixHits
+from scorpio.engine.view.remote_kv import expected
 from scorpio.engine.view.request_facts import describe, plain, to_be_answered
 from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.serving_clock import ServingClock
@@ -108,7 +111,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._look_breaker = Breaker(1, window_s, quiet_s)
         build = None if self._passthrough else self._switch.build
         self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
-        self._timer = StepTimer()
+        self._timer, self._encoder = StepTimer(), EncoderTime()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
         self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)
@@ -228,12 +231,10 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
-        batch, executing_since_s = (
-            self._tracker.batch(self.running),
-            self._timer.executing_since_s(),
-        )
+        let_in(self, self.waiting, self._tracker.live)
+        batch, since_s = self._tracker.batch(self.running), self._timer.executing_since_s()
         limits = self._drafts.left(self._limits)
-        seen = snapshot(self, limits, batch, self.waiting.table, executing_since_s)
+        seen = snapshot(self, limits, batch, self.waiting.table, since_s)
         seen.tokens_per_step = self._drafts.tokens_per_step
         return seen
 
@@ -254,7 +255,10 @@ class SchedulerWithParts(AsyncScheduler):
         return self._look(lambda hits: hits.arrived(request, view, *where), view)
 
     def _tracked_of(self, request: Request) -> Tracked:
-        return self._tracker.live[request.request_id]
+        tracked = self._tracker.live[request.request_id]
+        if self.connector is not None and self._prefix_hits is None:
+            tracked.view = expected(request, tracked.view)
+        return tracked
 
     def _state(self) -> dict[str, object]:
         return (
@@ -263,16 +267,13 @@ class SchedulerWithParts(AsyncScheduler):
             | self._off.state(self.now_s())
             | self._canary.state()
             | self._shadow.state()
+            | waiting_now(self, self.waiting)
             | {
                 "passthrough": bool(self._passthrough),
                 "unsupported_features": ", ".join(self._passthrough),
                 "paused": self._clock.paused,
-                "unfinished": max(self.get_num_unfinished_requests() - self.waiting.num_held, 0),
-                "running": len(self.running),
-                "waiting": len(self.waiting),
-                "waiting_not_startable": self.waiting.num_held,
-                "waiting_prompt_tokens": self.waiting.prompt_tokens,
                 "seeds_dropped": self._seeds.dropped,
+                "encoder_share": round(self._encoder.share, 3),
                 "tokens_per_step": round(self._drafts.tokens_per_step, 3),
                 # for routers, scorpio/server/state/load.py
                 "replica": self.replica().to_dict(),

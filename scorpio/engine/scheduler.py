@@ -22,9 +22,11 @@ from scorpio.core.request import RequestView
 from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.apply import apply_plan, keeping_adapters, starting
 from scorpio.engine.canary import as_asked
-from scorpio.engine.conservation import filled, with_a_decode
+from scorpio.engine.conservation import filled, with_a_decode, with_others_behind
+from scorpio.engine.images import fitted
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
+from scorpio.engine.view.remote_kv import loading, passed_over
 from scorpio.engine.view.request_facts import final_state, to_be_answered
 from scorpio.engine.view.running_table import Tracked
 
@@ -159,11 +161,15 @@ class ScorpioScheduler(SchedulerWithParts):
         plan = self._choices.of_plan(plan, idle=not self.running)
         plan = keeping_adapters(self, plan, seen)
         ids = starting(queue, live, plan, seen)
+        asked, (plan, ids) = (plan, ids), fitted(self, queue, ids, plan, seen, live)
         instead = filled(self, queue, ids, plan, seen)
         if instead is not None:
             self._telemetry.filled_steps += 1
-            plan, ids = instead, starting(queue, live, instead, seen)
-        plan = with_a_decode(self, plan, seen)
+            asked = instead, starting(queue, live, instead, seen)
+        moving = with_a_decode(self, asked[0], seen)
+        if instead is not None or moving is not asked[0]:
+            plan, ids = fitted(self, queue, asked[1], moving, seen, live)
+        ids = with_others_behind(self, queue, ids, plan, seen)
         if plan.reject:
             self._refuse(plan.reject)
         apply_plan(self, queue, ids, plan, seen, self._drafts, live)
@@ -211,6 +217,7 @@ class ScorpioScheduler(SchedulerWithParts):
             self._tracker.scheduled(output, self.requests)
             self._shadow.started(new.req_id for new in output.scheduled_new_reqs)
             self._bind_choices(output)
+            self.waiting.ask_again(passed_over(self))
             self._note_forecasts(plan.forecasts)
             batch = None if seen is None else seen.running
             self._timer.scheduled(output, self._clock.now_s(), batch)
@@ -224,8 +231,10 @@ class ScorpioScheduler(SchedulerWithParts):
 
     def _bind_choices(self, output: SchedulerOutput) -> None:
         """Where one part of a body has begun, those that wait are to be answered too."""
-        for new in output.scheduled_new_reqs:
-            for other in self._choices.begun(new.req_id):
+        ids = [new.req_id for new in output.scheduled_new_reqs]
+        ids += [request.request_id for request in loading(self)]
+        for request_id in ids:
+            for other in self._choices.begun(request_id):
                 known = self._tracker.live[other]
                 known.view = to_be_answered(known.view)
                 self.waiting.revise(other)
@@ -242,8 +251,11 @@ class ScorpioScheduler(SchedulerWithParts):
         if sample is not None:
             with self._telemetry.watched():
                 self._watch(sample)
-            self._policy.observe(sample)
-            self._shadow.observe(sample)
+            profile, encodes = self._switch.profile, bool(scheduler_output.scheduled_encoder_inputs)
+            step = None if profile is None else profile.step
+            learned = self._encoder.learned(sample, encodes, step)
+            self._policy.observe(learned)
+            self._shadow.observe(learned)
             own_s = max(self.planning_s() - self._shadow.took_s, 0.0)
             self._off.stepped(own_s, sample.duration_s, now_s)
 

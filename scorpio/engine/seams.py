@@ -9,16 +9,26 @@ Line references are to vLLM 0.32.0, vllm/v1/core/sched/scheduler.py.
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from typing import Any
 
 import vllm
 from vllm.sampling_params import SamplingParams
+from vllm.v1.core.encoder_cache_manager import EncoderCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.versions import is_supported, supported
 
+_ENCODER = (
+    "self",
+    "request",
+    "num_computed_tokens",
+    "num_new_tokens",
+    "encoder_compute_budget",
+    "shift_computed_tokens",
+)
 # Overridden or called: parameter names must be exactly these.
 METHODS: dict[str, tuple[str, ...]] = {
     "schedule": ("self", "throttle_prefills"),  # :591
@@ -30,6 +40,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "_update_request_as_session": ("self", "session", "update"),  # :1640
     "shutdown": ("self",),
     "_free_request": ("self", "request", "delay_free_blocks"),  # :2714, the one terminal hook
+    "_try_schedule_encoder_inputs": _ENCODER,  # :1789, asked with the books below
 }
 # Read or written on a constructed scheduler.
 ATTRIBUTES = (
@@ -52,6 +63,11 @@ ATTRIBUTES = (
     "num_spec_tokens",
     "use_eagle_block_drop",  # :330, a draft model takes a block off each prefix hit
     "use_v2_model_runner",
+    "encoder_cache_manager",
+    "max_num_encoder_input_tokens",  # 0: no encoder
+    "num_prefill_lookahead",
+    "connector",
+    "finished_recving_kv_req_ids",  # :286, their KV is there
 )
 # Read or written on a request (next_decode_eligible_step: scheduler.py:688 skips a decode).
 REQUEST_ATTRIBUTES = (
@@ -76,6 +92,9 @@ REQUEST_ATTRIBUTES = (
     "num_stale_output_tokens",
     "drop_stale_output",
     "structured_output_request",
+    "has_encoder_inputs",
+    "mm_features",
+    "kv_transfer_params",
     "resumable",
     "streaming_queue",
     "trace_headers",
@@ -130,6 +149,56 @@ def check_scheduler(scheduler: Any) -> None:
     if not hasattr(manager, "enable_caching") or not hasattr(groups[0], "block_size"):
         problems.append("KVCacheManager.enable_caching / coordinator.single_type_managers")
     _raise_if(problems)
+
+
+class EncoderBooks:
+    """What `_try_schedule_encoder_inputs` reads and writes of a scheduler, as a copy: it answers
+    for a step that is only thought of. budget: of the encoder, in embeddings, that is left."""
+
+    is_encoder_decoder = False
+    ec_connector = None
+
+    def __init__(self, scheduler: AsyncScheduler) -> None:
+        self.scheduler_config = scheduler.scheduler_config
+        self.encoder_cache_manager = _copied(scheduler.encoder_cache_manager)
+        self.budget = scheduler.max_num_encoder_input_tokens
+        self._shift = scheduler.num_prefill_lookahead
+        self._mismatch = False
+
+    def tokens(self, request: Request, computed: int, most: int) -> int:
+        """How many tokens behind the computed ones vLLM would compute, of `most`; what they need of
+        the encoder is booked. A request that vLLM will end, for an item that is not what was said
+        of it, is not stopped here."""
+        self._mismatch = False
+        books: Any = self
+        items, tokens, left, _, again = AsyncScheduler._try_schedule_encoder_inputs(
+            books, request, computed, most, self.budget, shift_computed_tokens=self._shift
+        )
+        if self._mismatch:
+            return most
+        if tokens:
+            self.budget = left
+            for item in items:
+                self.encoder_cache_manager.allocate(request, item)
+            for item in again:
+                self.encoder_cache_manager.check_and_update_cache(request, item)
+        return tokens
+
+    def _reject_on_encoder_cache_embed_mismatch(
+        self, request: Request, input_id: int, identifier: str, cached: int, wanted: int
+    ) -> bool:
+        self._mismatch |= cached != wanted
+        return cached != wanted
+
+
+def _copied(manager: EncoderCacheManager) -> EncoderCacheManager:
+    copy = EncoderCacheManager(manager.cache_size)
+    copy.cached = {item: set(ids) for item, ids in manager.cached.items()}
+    copy.num_embeds_by_hash = dict(manager.num_embeds_by_hash)
+    copy.freeable = OrderedDict(manager.freeable)
+    copy.num_free_slots = manager.num_free_slots
+    copy.num_freeable_slots = manager.num_freeable_slots
+    return copy
 
 
 def _follow(start: Any, path: str) -> Any:

@@ -75,9 +75,11 @@ class Engine:
         spec: EngineSpec | None = None,
         scorpio: Mapping[str, Any] | None = None,
         cls: type[AsyncScheduler] = VirtualScheduler,
+        kv_transfer: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec = spec or EngineSpec(pipeline_depth=1)
-        self.scheduler = build_scheduler(self.spec, cls, scorpio or {"policy": "fcfs"})
+        settings = scorpio or {"policy": "fcfs"}
+        self.scheduler = build_scheduler(self.spec, cls, settings, kv_transfer)
         self.factory = RequestFactory(self.spec)
         self.runner = FakeRunner()
         self.outputs: dict[str, list[EngineCoreOutput]] = {}
@@ -93,13 +95,21 @@ class Engine:
         self.scheduler.add_request(self.request(request_id, *sizes, **what))
 
     def request(
-        self, request_id: str, prompt: int = 32, output: int = 4, adapter: int = 0, **xargs: Any
+        self,
+        request_id: str,
+        prompt: int = 32,
+        output: int = 4,
+        adapter: int = 0,
+        *,
+        more: Mapping[str, Any] | None = None,
+        **xargs: Any,
     ) -> Request:
-        """One that is still to be added."""
+        """One that is still to be added. more: `RequestFactory.make` takes."""
         self.number += 1
         self.outputs[request_id] = []
         now_s = getattr(self.scheduler, "virtual_s", 0.0)
-        request = self.factory.make(request_id, now_s, prompt, output, xargs, adapter=adapter)
+        made = {"adapter": adapter, **(more or {})}
+        request = self.factory.make(request_id, now_s, prompt, output, xargs, **made)
         self.runner.expect(request_id, self.number, prompt, output)
         return request
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from vllm.config import MultiModalConfig
+from vllm.config import KVTransferConfig, MultiModalConfig
 
 from scorpio import channel
 from scorpio.engine.features import (
@@ -23,8 +23,10 @@ from scorpio.engine.virtual.requests import AsyncScheduler, Scheduler
 from tests.engine.driver import Engine, VirtualScheduler
 
 PASSTHROUGH = {"policy": "scorpio", "unsupported": "passthrough"}
+OWN_MANAGER = SimpleNamespace(encoder_cache_manager_cls="a.Manager")
+HISPARSE = KVTransferConfig(kv_connector="HiSparseConnector", kv_role="kv_both")
 SWITCHED_ON = [
-    ("", "kv_transfer_config", object(), "KV connectors"),
+    ("", "kv_transfer_config", HISPARSE, "HiSparse"),
     ("", "ec_transfer_config", object(), "encoder-cache connectors"),
     ("parallel_config", "pipeline_parallel_size", 2, "pipeline parallelism"),
     ("parallel_config", "data_parallel_size", 2, "mixture-of-experts"),
@@ -34,7 +36,8 @@ SWITCHED_ON = [
     ("scheduler_config", "policy", "priority", "priority scheduling"),
     ("scheduler_config", "scheduler_reserve_full_isl", False, "no-scheduler-reserve-full-isl"),
     ("scheduler_config", "prefill_schedule_interval", 2, "prefill-schedule-interval"),
-    ("model_config", "multimodal_config", MultiModalConfig(), "--language-model-only"),
+    ("", "ec_manager_config", OWN_MANAGER, "encoder-cache managers"),
+    ("", "is_mm_encoder_only", True, "--mm-encoder-only"),
     ("model_config", "runner_type", "pooling", "pooling models"),
     ("model_config", "is_encoder_decoder", True, "encoder-decoder models"),
     ("model_config", "is_hybrid", True, "hybrid"),
@@ -86,10 +89,9 @@ def test_every_unsupported_feature_is_tried_above(monkeypatch: pytest.MonkeyPatc
     assert tried == unsupported
 
 
-def test_language_models_of_multimodal_families_are_supported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    texts = MultiModalConfig(language_model_only=True)
+@pytest.mark.parametrize("text_alone", [False, True])
+def test_multimodal_models_are_supported(monkeypatch: pytest.MonkeyPatch, text_alone: bool) -> None:
+    texts = MultiModalConfig(language_model_only=text_alone)
     scheduler = switch_on(monkeypatch, "model_config", "multimodal_config", texts)
     assert unsupported_features(scheduler, "refuse") == ()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request
 
 from scorpio.core.request import RequestView
 from scorpio.core.routing.load import ReplicaLoad, by_due, counted
 from scorpio.engine.gated_queue import GatedQueue
+from scorpio.engine.view.remote_kv import loading
 
 
 def replica_load(
@@ -39,3 +41,17 @@ def replica_load(
         batch=counted(view.slo.tpot_s for view in views),
         waiting_batch=counted(queue.tpot_slo_s.tolist()),
     )
+
+
+def waiting_now(scheduler: AsyncScheduler, queue: GatedQueue) -> dict[str, object]:
+    """For the status: how many run, how many wait, and how many of those could not start now."""
+    on_the_way = len(loading(scheduler))
+    idle = queue.num_held + on_the_way
+    return {
+        "unfinished": max(scheduler.get_num_unfinished_requests() - idle, 0),
+        "running": len(scheduler.running),
+        "waiting": len(queue) + on_the_way,
+        "waiting_not_startable": idle,
+        "waiting_for_remote_kv": on_the_way,
+        "waiting_prompt_tokens": queue.prompt_tokens,
+    }

@@ -8,6 +8,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot
 from scorpio.core.waiting import WaitingTable
+from scorpio.engine.view.remote_kv import returning
 
 
 def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:
@@ -44,9 +45,11 @@ def snapshot(
     free_blocks = _free_blocks(scheduler)
     if len(running):  # vLLM keeps these from those that would join
         free_blocks = max(free_blocks - scheduler.kv_cache_manager.watermark_blocks, 0)
-    sessions = scheduler.num_waiting_for_streaming_input
-    if sessions:  # they keep their seats between two inputs
-        limits = replace(limits, max_num_seqs=max(limits.max_num_seqs - sessions, 0))
+    taken = scheduler.num_waiting_for_streaming_input  # they keep their seats between two inputs
+    if scheduler.connector is not None:
+        taken += len(returning(scheduler))  # they take theirs before all others
+    if taken:
+        limits = replace(limits, max_num_seqs=max(limits.max_num_seqs - taken, 0))
     return Snapshot(
         running=running,
         waiting=waiting,

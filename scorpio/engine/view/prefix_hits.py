@@ -17,6 +17,7 @@ from vllm.v1.request import Request
 from scorpio.core.plan import RejectReason, StepPlan
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
+from scorpio.engine.view.remote_kv import remote_tokens
 from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.shared_prefixes import SharedPrefixes
 
@@ -51,6 +52,7 @@ class PrefixHits:
         """The view as of now. blocks: walk no further than that from what it says already."""
         cached_tokens = self._tokens(request, view, blocks)
         held_tokens = self._held(request, cached_tokens)
+        cached_tokens = max(cached_tokens, remote_tokens(request))
         if (cached_tokens, held_tokens) == (view.cached_tokens, view.held_tokens):
             return view
         return replace(view, cached_tokens=cached_tokens, held_tokens=held_tokens)

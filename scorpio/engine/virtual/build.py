@@ -23,6 +23,7 @@ import torch  # noqa: E402
 from vllm.config import (  # noqa: E402
     CacheConfig,
     DeviceConfig,
+    KVTransferConfig,
     LoRAConfig,
     ModelConfig,
     ParallelConfig,
@@ -123,10 +124,16 @@ def _drafts(spec: EngineSpec, model: ModelConfig) -> SpeculativeConfig | None:
 
 
 def build_scheduler(
-    spec: EngineSpec, scheduler_cls: type[S], scorpio: Mapping[str, Any] | None = None
+    spec: EngineSpec,
+    scheduler_cls: type[S],
+    scorpio: Mapping[str, Any] | None = None,
+    kv_transfer: Mapping[str, Any] | None = None,
 ) -> S:
-    """A scheduler of the given class, exactly as EngineCore would build it."""
+    """A scheduler of the given class, exactly as EngineCore would build it. kv_transfer: what
+    `--kv-transfer-config` says."""
     config = build_vllm_config(spec, scorpio)
+    if kv_transfer is not None:
+        config.kv_transfer_config = KVTransferConfig(**kv_transfer)
     shape = {"block_size": spec.block_size, "num_kv_heads": 1, "head_size": 64}
     groups = [KVCacheGroupSpec(["layer"], FullAttentionSpec(**shape, dtype=torch.float32))]
     if spec.sliding_window:

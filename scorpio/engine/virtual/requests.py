@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vllm.lora.request import LoRARequest
+from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
@@ -65,11 +66,13 @@ class RequestFactory:
         prefix_ids: Sequence[int] = (),
         prefix_block_tokens: int = 512,
         adapter: int = 0,
+        images: Sequence[tuple[int, int, str]] = (),
     ) -> Request:
         """A streaming request as EngineCore receives it.
 
         prefix_ids: one id per `prefix_block_tokens` of the prompt; equal leading ids = shared
             prefix. They only matter when prefix caching is on. adapter: LoRA number, 0 = none.
+        images: (first token, tokens, what names its content) of each, in the order of the prompt.
         """
         params = SamplingParams(
             max_tokens=max_tokens,
@@ -87,6 +90,7 @@ class RequestFactory:
             arrival_time=arrival_s,
             priority=priority,
             block_hasher=self._hasher,
+            mm_features=[_image(*image) for image in images],
             lora_request=LoRARequest(f"adapter-{adapter}", adapter, "-") if adapter else None,
         )
 
@@ -102,6 +106,12 @@ class RequestFactory:
         while len(self._zeros) < tokens:
             self._zeros *= 2
         return self._zeros[:tokens]
+
+
+def _image(offset: int, tokens: int, name: str) -> MultiModalFeatureSpec:
+    """As the scheduler sees one: where it is, and the hash of its content."""
+    place = PlaceholderRange(offset=offset, length=tokens)
+    return MultiModalFeatureSpec(None, "image", identifier=name, mm_position=place, mm_hash=name)
 
 
 def abort(scheduler: Scheduler, request_id: str) -> None:

@@ -27,6 +27,7 @@ _WORST: dict[str, Callable[[Any], Any]] = {
     "profile_alarm": max,
     "profile_factor": max,
     "tokens_per_step": min,
+    "encoder_share": max,
     "loaded_unix_s": min,
     "error": max,  # "" when there is none
     "target": max,
