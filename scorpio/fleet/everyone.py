@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.state.merged_status import merged
 
+logger = logging.getLogger("scorpio.fleet")
 ASK_S = 5.0
 ACT_S = 60.0
 # vLLM's and our own acts on an engine: done on one replica, the fleet would be half changed.
@@ -99,6 +101,16 @@ async def act_on_each(
     said = {m.name: answer.status for m, answer in zip(asked, answers, strict=True)}
     content = worst.content if isinstance(worst.content, dict) else {"answer": worst.content}
     return json_answer(worst.status, content | {"replicas": said}, worst.headers)
+
+
+async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]) -> None:
+    """Tell a replica that joins what was told the others. One that does not take it is told of in
+    the log, and joins: it is asked no more."""
+    for act in acts:
+        acted = await _act(session, member, act)
+        if acted.status >= 400:
+            path = act.scope["path"]
+            logger.error("replica %s: %s: %s %s", member.name, path, acted.status, acted.content)
 
 
 @dataclass(frozen=True, slots=True)

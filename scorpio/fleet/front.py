@@ -22,12 +22,13 @@ from scorpio.core.slo import NO_SLO
 from scorpio.core.wire import RejectionNotice
 from scorpio.fleet.counts import Counts
 from scorpio.fleet.dispatch import Dispatcher
-from scorpio.fleet.everyone import ACTS, act_on_each, fleet_metrics, fleet_status
+from scorpio.fleet.everyone import ACTS, act_on_each, fleet_metrics, fleet_status, greet
 from scorpio.fleet.exchange import Outgoing
-from scorpio.fleet.members import Members
+from scorpio.fleet.members import Member, Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
 from scorpio.fleet.settings import FleetSettings
+from scorpio.fleet.standing import StandingActs
 from scorpio.fleet.wanted import Wanted
 from scorpio.http_client import connector
 from scorpio.server.accounts.in_flight import (
@@ -71,6 +72,7 @@ class Front:
         self._in_flight = InFlight(_caps(told))
         self._use(told)
         self._counts = Counts()
+        self._standing = StandingActs()
         self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
         self._members: Members | None = None
@@ -107,11 +109,19 @@ class Front:
         # What may be under way has its bound in `InFlight`. What a replica compresses stays so.
         self._session = ClientSession(connector=connector(), auto_decompress=False)
         self._members = Members(
-            settings.router, self._session, settings.quiet_s, settings.lost_s, self._now_s
+            settings.router,
+            self._session,
+            settings.quiet_s,
+            settings.lost_s,
+            self._now_s,
+            partial(self._greet, self._session),
         )
         self._dispatcher = Dispatcher(self._members, self._session, self._counts, self._now_s)
         self._page = FleetPage(self._session, self._members)
         self._meeting = asyncio.create_task(self._meet())
+
+    async def _greet(self, session: ClientSession, member: Member) -> None:
+        await greet(session, member, self._standing)
 
     async def stop(self) -> None:
         """No more questions, no more connections."""
@@ -196,6 +206,8 @@ class Front:
     ) -> None:
         if path in ACTS and self._session is not None:
             answer = await act_on_each(self._session, self.members, scope, body)
+            if answer.status == 200:
+                self._standing.done(path, Outgoing(scope, body))
             if path == CONFIG_PATH and answer.status == 200:
                 self._read_again()
             await send_answer(send, answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -64,12 +64,13 @@ class Members:
         quiet_s: float,
         lost_s: float,
         now_s: Callable[[], float],
+        greet: Callable[[Member], Awaitable[None]],
     ) -> None:
         view = FleetView()
         self._router = Router(view, make_ranking(router, view))
         self._view = view
         self._session = session
-        self._quiet_s, self._lost_s, self._now_s = quiet_s, lost_s, now_s
+        self._quiet_s, self._lost_s, self._now_s, self._greet = quiet_s, lost_s, now_s, greet
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.by_name: dict[str, Member] = {}
 
@@ -136,6 +137,8 @@ class Members:
             asked_s = self._now_s()
             try:
                 told = await self._ask(member)
+                if member.row is None and told.get("engines"):
+                    await self._greet(member)
                 self._heard(member, told, asked_s)
             except (ClientError, TimeoutError, OSError, ValueError) as error:
                 self._silent(member, error)

@@ -122,7 +122,8 @@ def _opened(
     is still read, and only once."""
     seen = set()
     paths = [(name, path) for name in replicas for path in _of_engines(place / name)]
-    paths = paths or [("", path) for path in ([place], _of_engines(place))[place.is_dir()]]
+    if not replicas:
+        paths = [("", path) for path in (_of_engines(place) if place.is_dir() else [place])]
     files = [(name, stack.enter_context(p.open("rb"))) for name, p in paths if p.exists()]
     if not files:
         raise LedgerError(
