@@ -58,14 +58,19 @@ class Dispatcher:
 
         refused = await self._try(choose, left, tried, outgoing, send)
         if refused is not None:
-            self._awaited.refused(outgoing.body, refused)
+            self._awaited.refused(outgoing, refused)
 
     async def quote(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
-        """Which SLO could this request have? Of the replica that would get it."""
+        """Which SLO could this request have? Of the replica that would get it. For the router it is
+        sent there until that tells its load again: else all would be quoted by one."""
         tried: list[str] = []
         listener = QuoteListener(send, self._awaited)
         await self._try(
-            lambda: self._members.best(request, frozenset(tried)), list, tried, outgoing, listener
+            lambda: self._members.choose(request, frozenset(tried)),
+            list,
+            tried,
+            outgoing,
+            listener,
         )
 
     async def pass_on(self, scope: Scope, body: bytes, send: Send) -> None:

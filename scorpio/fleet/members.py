@@ -42,7 +42,8 @@ class State(Enum):
 @dataclass(eq=False, slots=True)
 class Member:
     """One replica. row: its number in the router's view, None before its first answer. gone: set
-    when it is given up. in_work: requests that a front has there."""
+    when it is given up. in_work: requests that a front has there. leaving: it is taken away,
+    whatever it says itself."""
 
     name: str
     url: str
@@ -52,6 +53,7 @@ class Member:
     told: Mapping[str, Any] = field(default_factory=dict)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     in_work: int = 0
+    leaving: bool = False
 
 
 class Members:
@@ -85,13 +87,16 @@ class Members:
     def meet(self, urls: Mapping[str, str]) -> None:
         """These are there, and no others."""
         for name, url in urls.items():
-            if name not in self.by_name:
+            if name in self.by_name:
+                self.by_name[name].leaving = False
+            else:
                 member = self.by_name[name] = Member(name, url, heard_s=self._now_s())
                 self._asking[name] = asyncio.create_task(self._ask_on(member))
         for name in [name for name in self.by_name if name not in urls]:
             if self.by_name[name].in_work == 0:
                 self._forget(name)
             else:  # it finishes what it has
+                self.by_name[name].leaving = True
                 self._set(self.by_name[name], State.DRAINING)
 
     def choose(
@@ -100,19 +105,13 @@ class Members:
         """The replica for it, and it goes there; None when none is left. awaited: the one that has
         promised it a place."""
         there = self.by_name.get(awaited)
-        if there is None or there.state is not State.OK or there.name in not_again:
-            there = self.best(request, not_again)
-        if there is not None and there.row is not None:
+        able = there is not None and there.state is State.OK and there.name not in not_again
+        if able and there is not None and there.row is not None:
             self._router.send(there.row, request, self._now_s())
-        return there
-
-    def best(
-        self, request: RoutedRequest, not_again: frozenset[str] = frozenset()
-    ) -> Member | None:
-        """The replica that would get it now; None when none is left."""
+            return there
         rows = {m.row: m for m in self.by_name.values() if m.row is not None}
         avoid = frozenset(row for row, m in rows.items() if m.name in not_again)
-        row = self._router.best(request, self._now_s(), avoid)
+        row = self._router.choose(request, self._now_s(), avoid)
         return None if row is None else rows[row]
 
     def any(self, not_again: frozenset[str] = frozenset()) -> Member | None:
@@ -156,6 +155,8 @@ class Members:
         member.heard_s, member.told = self._now_s(), told
         said = told.get("state")
         state = State(said) if said in _SAID else State.STALLED
+        if member.leaving and state is State.OK:
+            state = State.DRAINING
         engines = told.get("engines") or []
         if not engines:  # its engine has not said anything yet
             return

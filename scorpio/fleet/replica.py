@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from scorpio.fleet.ended import begin
 from scorpio.fleet.on_ray import ray, serve
 from scorpio.fleet.registry import BEAT_S, registry_of
 from scorpio.fleet.scaling import WANTED
@@ -45,7 +46,9 @@ class EngineReplica:
         command = [sys.executable, "-m", "scorpio", "serve", settings.model]
         command += [*_options(settings), "--host", host, "--port", str(port)]
         if settings.run_dir is not None:
-            command += ["--run-dir", str(settings.run_dir / self._name)]
+            folder = settings.run_dir / self._name
+            self._folder = begin(folder)
+            command += ["--run-dir", str(folder)]
         env = {VARIABLE: str(os.getpid()), **settings.env}
         self._server = ServerProcess(command, self._url, log, env)
         self._server.start()

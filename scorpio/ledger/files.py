@@ -5,7 +5,7 @@ the lines of all its replicas: each has a folder in the run_dir of the fleet.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,36 +63,51 @@ def read_ledger(place: Path) -> Book:
     Raises:
         LedgerError: no ledger there, or nothing in it that could be read.
     """
-    entries, damaged, first_reason = dict[tuple[str, float], Entry](), 0, ""
-    facts: list[Facts] = []
-    replicas = _replicas(place)
-    replica_of: dict[tuple[str, float], str] = {}
+    read = _Read()
     try:
-        with ExitStack() as opened:
-            for replica, file in _opened(place, replicas, opened):
-                for number, line in enumerate(_lines(file), 1):
-                    try:
-                        if is_facts(line):
-                            facts.append(facts_of(line))
-                            continue
-                        entry = entry_of(line)
-                    except (ValueError, RecursionError) as error:
-                        damaged += 1
-                        first_reason = first_reason or f"{file.name}:{number}: {error}"
-                        continue
-                    entries[_key(entry)] = entry
-                    if replica:
-                        replica_of[_key(entry)] = replica
+        replicas = _replicas(place)
+        for name in replicas or ("",):
+            with ExitStack() as opened:  # of one replica at a time: there may have been many
+                for file in _opened(place / name, opened):
+                    read.lines(file, name)
     except OSError as error:
         raise LedgerError(f"{place}: cannot be read: {error.strerror or error}") from None
-    if not entries:
-        why = f"no line of it is a request's ({first_reason})" if damaged else "it is empty yet"
+    if not read.entries:
+        why = "it is empty yet"
+        if read.damaged:
+            why = f"no line of it is a request's ({read.first_reason})"
         raise LedgerError(f"{place}: {why}; a request is written when it ends")
-    in_order = sorted(entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
+    in_order = sorted(read.entries.values(), key=lambda entry: (entry.arrived_unix_s, entry.id))
     beside = [place / name for name in replicas] or [place if place.is_dir() else place.parent]
     salts = tuple(dict.fromkeys(filter(None, map(read_salt, beside))))
-    told = tuple(sorted(facts, key=lambda fact: (fact.since_unix_s, fact.engine)))
-    return Book(str(place), tuple(in_order), damaged, salts, told, replicas, replica_of)
+    told = tuple(sorted(read.facts, key=lambda fact: (fact.since_unix_s, fact.engine)))
+    return Book(str(place), tuple(in_order), read.damaged, salts, told, replicas, read.replica_of)
+
+
+class _Read:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, float], Entry] = {}
+        self.replica_of: dict[tuple[str, float], str] = {}
+        self.facts: list[Facts] = []
+        self.damaged, self.first_reason = 0, ""
+
+    def lines(self, file: BinaryIO, replica: str) -> None:
+        """Of one file. replica: "" = of no fleet."""
+        for number, line in enumerate(_lines(file), 1):
+            try:
+                if is_facts(line):
+                    self.facts.append(facts_of(line))
+                    continue
+                entry = entry_of(line)
+            except (ValueError, RecursionError) as error:
+                self.damaged += 1
+                self.first_reason = self.first_reason or f"{file.name}:{number}: {error}"
+                continue
+            self.entries[_key(entry)] = entry
+            if replica:
+                self.replica_of[_key(entry)] = replica
 
 
 def read_salt(folder: Path) -> bytes:
@@ -115,26 +130,21 @@ def _replicas(place: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folders if _of_engines(path)))
 
 
-def _opened(
-    place: Path, replicas: Sequence[str], stack: ExitStack
-) -> Iterator[tuple[str, BinaryIO]]:
-    """Each with the replica that it is of. The newer files first: one that is put aside meanwhile
-    is still read, and only once."""
+def _opened(place: Path, stack: ExitStack) -> Iterator[BinaryIO]:
+    """The newer files first: one that is put aside meanwhile is still read, and only once."""
     seen = set()
-    paths = [(name, path) for name in replicas for path in _of_engines(place / name)]
-    if not replicas:
-        paths = [("", path) for path in (_of_engines(place) if place.is_dir() else [place])]
-    files = [(name, stack.enter_context(p.open("rb"))) for name, p in paths if p.exists()]
+    paths = _of_engines(place) if place.is_dir() else [place]
+    files = [stack.enter_context(path.open("rb")) for path in paths if path.exists()]
     if not files:
         raise LedgerError(
             f"{place}: no ledger ({channel.LEDGER}): name the --run-dir of a server, whose "
             "ledger_mib is not 0, or a ledger file"
         )
-    for name, file in files:
+    for file in files:
         stat = os.fstat(file.fileno())
         if (stat.st_dev, stat.st_ino) not in seen:
             seen.add((stat.st_dev, stat.st_ino))
-            yield name, file
+            yield file
 
 
 def _of_engines(run_dir: Path) -> list[Path]:

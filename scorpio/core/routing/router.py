@@ -32,15 +32,6 @@ class Router:
         self, request: RoutedRequest, now_s: float, not_again: frozenset[int] = frozenset()
     ) -> int | None:
         """Send it where? None: nowhere is left. not_again: those that have refused it."""
-        chosen = self.best(request, now_s, not_again)
-        if chosen is not None:
-            self.send(chosen, request, now_s)
-        return chosen
-
-    def best(
-        self, request: RoutedRequest, now_s: float, not_again: frozenset[int] = frozenset()
-    ) -> int | None:
-        """Where would it be sent? It counts as asked for, not as sent."""
         view = self.view
         open_to = view.alive.copy()
         open_to[list(not_again)] = False
@@ -49,10 +40,12 @@ class Router:
             return None
         costs = self._ranking.costs(view, request, now_s)[rows]
         best = rows[costs <= costs.min()]
-        return int(best[np.argmin(view.sent[best])])
+        chosen = int(best[np.argmin(view.sent[best])])
+        self.send(chosen, request, now_s)
+        return chosen
 
     def send(self, replica: int, request: RoutedRequest, now_s: float) -> None:
-        """It goes there, chosen by `best` or because it is awaited there."""
+        """It goes there, chosen or because it is awaited there."""
         self.view.send(replica, request, now_s)
 
     def report(self, replica: int, load: ReplicaLoad) -> None:
