@@ -130,7 +130,8 @@ class LoadForecast:
 def _log_ratio(load: float, guess: float) -> float:
     if guess <= 0.0 or load <= 0.0:
         return 0.0 if load <= 0.0 and guess <= 0.0 else log(_OFF) * (1 if guess <= 0.0 else -1)
-    return min(max(log(load / guess), -log(_OFF)), log(_OFF))
+    ratio = load / guess  # 0 where a load is too small to be divided
+    return min(max(log(ratio), -log(_OFF)), log(_OFF)) if ratio > 0.0 else -log(_OFF)
 
 
 def _part(past_s: float, memory_s: float) -> float:
