@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scorpio.core.arrays import FloatArray
@@ -113,6 +113,7 @@ def test_a_daily_rise_is_seen_coming() -> None:
     assert 0.9 < np.mean(off) < 1.1
 
 
+@example(notes=[(-100.0, 2.0), (0.0, 5e-324)])
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0.0, 1e12)), max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_no_clock_and_no_load_breaks_it(notes: list[tuple[float, float]]) -> None:
