@@ -11,7 +11,15 @@ import numpy as np
 from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.studies.days import TICK_S, Days
-from scorpio.twin.fleet.coarse import CoarseOptions, CoarseRun, Curve, Scaler, run_coarse, smoothed
+from scorpio.twin.fleet.coarse import (
+    DRAIN_S,
+    CoarseOptions,
+    CoarseRun,
+    Curve,
+    Scaler,
+    run_coarse,
+    smoothed,
+)
 from scorpio.twin.fleet.scalers import QueueLength, fixed, hindsight, promises
 
 QUEUE_S = 15.0  # between two looks of Kubernetes' HPA
@@ -24,7 +32,7 @@ class Goal:
 
     target: float = 0.97
     warm_up_s: float = 100.0
-    drain_s: float = 30.0
+    drain_s: float = DRAIN_S
     min_replicas: int = 1
     max_replicas: int = 16
 
