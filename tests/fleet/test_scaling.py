@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from scorpio.core.routing.load import RoutedRequest
 from scorpio.core.slo import Slo
 from scorpio.fleet import build_app
+from scorpio.fleet.app import FrontDeployment
 from scorpio.fleet.registry import FORGET_S, Registry
 from scorpio.fleet.scaling import WANTED, PromisesPolicy, autoscaling_config
 from scorpio.fleet.settings import FleetSettings, fleet_settings
@@ -201,3 +203,28 @@ def test_the_registry_counts_fronts_and_forgets_who_is_silent(
     assert registry.wanted() == 2
     assert registry.replicas() == {}
     assert not registry._seen  # not kept for ever
+
+
+class _Remote:
+    """Of an actor: one method, called at once."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    async def remote(self, *args: Any) -> Any:
+        return self._method(*args)
+
+
+@pytest.mark.asyncio
+async def test_a_front_learns_from_the_registry_how_many_there_are() -> None:
+    registry = Registry()
+    registry.wants("another", None)
+    deployment = FrontDeployment.__new__(FrontDeployment)
+    deployment._settings = FleetSettings(model="m", replicas=1, max_replicas=4)
+    deployment._registry = SimpleNamespace(
+        wants=_Remote(registry.wants), replicas=_Remote(registry.replicas)
+    )
+    deployment._name = "this one"
+    front = deployment.__serve_build_asgi_app__()
+    assert await deployment._known() == {}
+    assert front._wanted.fronts == 2
