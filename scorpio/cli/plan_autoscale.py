@@ -15,12 +15,13 @@ from scorpio.cli.compare import progress_bar
 from scorpio.cli.early import check_out
 from scorpio.cli.errors import UsageError
 from scorpio.cli.table import plain_table
-from scorpio.core.routing.autoscale import AutoscaleOptions
+from scorpio.core.routing.autoscale import AutoscaleOptions, Autoscaler
 from scorpio.files import write_atomic
 from workloads.errors import UnknownName
 from workloads.mixes import mix_names
 from workloads.named import DEFAULT_MIX, workload_names
 from workloads.traces.rates import is_rates, read_client_tokens, read_rates
+from workloads.traces.reading import AS_IT_SAYS, Reading
 
 if TYPE_CHECKING:
     from scorpio.studies.autoscale_days import Goal, Scene
@@ -31,13 +32,17 @@ ROWS = 24  # of the day on the screen
 
 @dataclass(frozen=True, slots=True)
 class AutoscaleAsked:
-    """The words of the question. source: a file of rates or a trace; scale: of its rates."""
+    """The words of the question. source: a file of rates or a trace; rows, reading: of a trace;
+    scale: of its rates."""
 
     source: str
+    rows: str | None
+    reading: Reading
     client_tokens: Path | None
     mix: str | None
     gpu: str
     scale: float
+    seed: int
     target: str
     warm_up_s: float
     min_replicas: int
@@ -60,7 +65,7 @@ def plan_autoscale(asked: AutoscaleAsked) -> None:
 
     gpu_model(asked.gpu)
     tokens = None if asked.client_tokens is None else str(asked.client_tokens)
-    key = DaysKey(asked.source, tokens, mix, asked.gpu)
+    key = DaysKey(asked.source, tokens, mix, asked.gpu, asked.rows, asked.reading)
     days = key.days()
     points = curve_points(key)
     with progress_bar("plan") as progress:
@@ -73,10 +78,16 @@ def plan_autoscale(asked: AutoscaleAsked) -> None:
 
         found = run_jobs(points, asked.workers, done)
     curve = made_curve([(p.replicas, one) for p, one in zip(points, found, strict=True)])
-    goal = Goal(options.target, options.warm_up_s, 30.0, options.min_replicas, options.max_replicas)
-    scene = Scene.of(days, asked.scale, 0, curve, goal)
+    goal = Goal(
+        options.target,
+        options.warm_up_s,
+        min_replicas=options.min_replicas,
+        max_replicas=options.max_replicas,
+    )
+    scene = Scene.of(days, asked.scale, asked.seed, curve, goal)
     run = scene.run(promises(options, curve))
     answer = _answer(scene, run, curve, goal)
+    answer["day"] = _day(run, days.rates.start_s)
     answer["assumed"] = _assumed(asked, mix, days.rates.filled)
     _print(answer)
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -99,14 +110,18 @@ def _checked(asked: AutoscaleAsked) -> tuple[AutoscaleOptions, str]:
             min_replicas=asked.min_replicas,
             max_replicas=asked.max_replicas,
         )
+        Autoscaler(options)
     except ValueError as error:
         raise UsageError(f"--autoscale: {error}") from None
     mix = asked.mix or DEFAULT_MIX
     if mix not in mix_names():
         raise UnknownName("mix", mix, mix_names())
     path = Path(asked.source)
-    if path.is_file() and is_rates(path):
+    if _is_rates(asked.source):
         read_rates(path)
+        if asked.rows is not None or asked.reading != AS_IT_SAYS:
+            words = "--rows, --time-unit, --block-tokens, --spread-tick-s, --map"
+            raise UsageError(f"{words}: only for a trace of requests, not for a file of rates")
     elif not path.is_file() and asked.source not in workload_names():
         raise UnknownName("trace or file", asked.source, workload_names())
     elif asked.client_tokens is not None:
@@ -117,9 +132,12 @@ def _checked(asked: AutoscaleAsked) -> tuple[AutoscaleOptions, str]:
     return options, mix
 
 
+def _is_rates(source: str) -> bool:
+    return Path(source).is_file() and is_rates(Path(source))
+
+
 def _answer(scene: Scene, run: CoarseRun, curve: Curve, goal: Goal) -> dict[str, Any]:
     """The replicas over the day and what is expected of them, as plain JSON values."""
-    from scorpio.studies.autoscale_days import HOUR_TICKS
     from scorpio.studies.days import TICK_S
     from scorpio.twin.fleet.scalers import enough
 
@@ -127,17 +145,6 @@ def _answer(scene: Scene, run: CoarseRun, curve: Curve, goal: Goal) -> dict[str,
     needed = int(enough(windows, curve, goal.target, goal.max_replicas).max())
     fullest = float(curve(windows.max(), needed))
     score = scene.score(run, slice(None))
-    each = max(min(HOUR_TICKS, len(run.ready) // 2), 1)
-    hours = len(run.ready) // each
-    per_day = max(round(86_400 / (each * TICK_S)), 1)
-    ready = run.ready[: hours * each].reshape(hours, each)
-    rows = []
-    for slot in range(min(per_day, hours)):
-        mine = ready[slot::per_day]
-        rows.append(
-            {"from_s": slot * each * TICK_S, "least": int(mine.min()), "most": int(mine.max()),
-             "mean": round(float(mine.mean()), 2)}
-        )  # fmt: skip
     return {
         "attainment": round(score["kept"], 5),
         "target": goal.target,
@@ -149,12 +156,34 @@ def _answer(scene: Scene, run: CoarseRun, curve: Curve, goal: Goal) -> dict[str,
         "worst_hour": None if np.isnan(score["worst_hour"]) else round(score["worst_hour"], 5),
         "started_a_day": round(score["orders"], 1),
         "goal": asdict(goal),
-        "day": rows,
         "curve": {
             "replicas": list(curve.replicas), "load": curve.load.tolist(),
             "kept": curve.kept.tolist(), "in_flight": curve.in_flight.tolist(),
         },
     }  # fmt: skip
+
+
+def _day(run: CoarseRun, start_s: float) -> list[dict[str, Any]]:
+    """Replicas in each hour of the day, from the first of the file on. start_s: when that is."""
+    from scorpio.studies.autoscale_days import HOUR_TICKS
+    from scorpio.studies.days import TICK_S
+
+    each = max(min(HOUR_TICKS, len(run.ready) // 2), 1)
+    hours = len(run.ready) // each
+    per_day = max(round(86_400 / (each * TICK_S)), 1)
+    ready = run.ready[: hours * each].reshape(hours, each)
+    rows = []
+    for slot in range(min(per_day, hours)):
+        mine = ready[slot::per_day]
+        rows.append(
+            {
+                "from_s": (start_s + slot * each * TICK_S) % 86_400,
+                "least": int(mine.min()),
+                "most": int(mine.max()),
+                "mean": round(float(mine.mean()), 2),
+            }
+        )
+    return rows
 
 
 def _windows(load: Any) -> Any:
@@ -168,6 +197,9 @@ def _assumed(asked: AutoscaleAsked, mix: str, filled: int) -> list[str]:
         f"{asked.source}, rates times {asked.scale:g}; mix {mix}, dealt by chance; {asked.gpu}",
         "no request is served: a curve says what is kept, which the fleet twin measured on this"
         " traffic's mean",
+        "hours of the day: window_start_s counts from a midnight"
+        if _is_rates(asked.source)
+        else "hours count from the first request",
         f"a replica serves {asked.warm_up_s:g} s after it was ordered, paid for from then on",
     ]
     if filled:

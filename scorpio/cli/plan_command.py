@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -19,7 +20,7 @@ from scorpio.cli.options import (
     TimeUnit,
     Trace,
 )
-from scorpio.cli.parse import listed, parse_rate, reading_of
+from scorpio.cli.parse import listed, parse_rate, parse_seed, reading_of
 from scorpio.cli.twin_options import (
     Clients,
     EngineOption,
@@ -32,6 +33,7 @@ from scorpio.cli.twin_options import (
 )
 from scorpio.cli.wanted import wanted
 
+T = TypeVar("T")
 Autoscale = Annotated[
     bool,
     typer.Option("--autoscale", help="replicas that come and go: over the day, and their cost"),
@@ -45,7 +47,15 @@ WarmUpS = Annotated[
 MinReplicas = Annotated[int, typer.Option(help="--autoscale: never fewer")]
 
 
+_NOT_WITH = (
+    *("policy", "lengths", "draws", "what", "engine_option", "policy_option", "noise"),
+    *("profile_bias", "retries", "give_up_s", "clients"),
+)
+_ONLY_WITH = ("client_tokens", "warm_up_s", "min_replicas")
+
+
 def plan(
+    context: typer.Context,
     trace: Trace,
     gpu: Annotated[str, typer.Option(help="a GPU name or a latency.json")],
     out: OutDir = Path("out/plan"),
@@ -86,17 +96,16 @@ def plan(
 ) -> None:
     """How many replicas does this load need? The smallest sufficient fleet per policy."""
     with one_line_errors():
+        _check_given(context, autoscale)
+        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         if autoscale:
             from scorpio.cli.plan_autoscale import AutoscaleAsked, plan_autoscale
 
-            scale, *others = listed("rate scale", rate_scale, parse_rate)
-            if others:
-                raise UsageError(f"--rate-scale {rate_scale}: one, with --autoscale")
-            bounds = (min_replicas, max_replicas)
-            source = (trace, client_tokens, mix, gpu, scale)
-            plan_autoscale(AutoscaleAsked(*source, target, warm_up_s, *bounds, out, workers))
+            one = (_one("rate scale", rate_scale, parse_rate), _one("seed", seed, parse_seed))
+            source = (trace, rows, reading, client_tokens, mix, gpu, *one)
+            bounds = (warm_up_s, min_replicas, max_replicas)
+            plan_autoscale(AutoscaleAsked(*source, target, *bounds, out, workers))
             return
-        reading = reading_of(time_unit, block_tokens, spread_tick_s, columns)
         load = wanted(trace, rows, mix, rate_scale, policy, seed, out, reading)
         words = (engine_option, policy_option, noise, profile_bias, retries, give_up_s, clients)
         options = twin_options(load.policies, *words)
@@ -104,3 +113,22 @@ def plan(
 
         asked = Asked(target, max_replicas, draws, what)
         fleet_size_in_twin(load, gpu, lengths, workers, asked, options)
+
+
+def _check_given(context: typer.Context, autoscale: bool) -> None:
+    """No word of the command line goes unheard. Raises UsageError."""
+    words = {str(param.name): max(param.opts, key=len) for param in context.command.params}
+    unheard = [
+        words[name]
+        for name in (_NOT_WITH if autoscale else _ONLY_WITH)
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if unheard:
+        raise UsageError(f"{', '.join(unheard)}: {'not' if autoscale else 'only'} with --autoscale")
+
+
+def _one(what: str, words: str, parse: Callable[[str], T]) -> T:
+    first, *others = listed(what, words, parse)
+    if others:
+        raise UsageError(f"--{what.replace(' ', '-')} {words}: one, with --autoscale")
+    return first

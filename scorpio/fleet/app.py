@@ -42,9 +42,9 @@ class FrontDeployment:
         return self._front
 
     async def _known(self) -> Mapping[str, str]:
-        wanted = self._front.wanted_replicas
-        if wanted is not None:
-            await self._registry.wants.remote(self._name, wanted)
+        if self._settings.max_replicas is not None:
+            wanted = self._front.wanted_replicas
+            self._front.among(await self._registry.wants.remote(self._name, wanted))
         found: Mapping[str, str] = await self._registry.replicas.remote()
         return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -10,13 +11,17 @@ from prometheus_client.registry import Collector
 
 from scorpio.fleet.members import Members, State
 
+GONE_S = 600.0  # of a replica that is gone, until its labels go: its last counts are to be read
 _ROUTE_BUCKETS_S = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 
 
 class Counts:
-    """Of one front."""
+    """Of one front. now_s: any clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._seen_s: dict[str, float] = {}  # when each replica with labels was last there
+        self._missed_of: set[tuple[str, str]] = set()
         self._registry = CollectorRegistry(auto_describe=False)
         self._sent = Counter(
             "scorpio_fleet_requests",
@@ -39,10 +44,13 @@ class Counts:
 
     def sent(self, replica: str) -> None:
         """A request goes there."""
+        self._seen_s[replica] = self._now_s()
         self._sent.labels(replica).inc()
 
     def not_answered(self, replica: str, why: str) -> None:
         """The client has seen nothing of it."""
+        self._seen_s[replica] = self._now_s()
+        self._missed_of.add((replica, why))
         self._missed.labels(replica, why).inc()
 
     def routed(self, seconds: float) -> None:
@@ -52,9 +60,24 @@ class Counts:
     def text(self, members: Members, wanted: int | None = None) -> bytes:
         """As Prometheus reads it. wanted: replicas that there should be, None = not this front's to
         say."""
+        self._forget_those_gone(members.by_name)
         now = CollectorRegistry(auto_describe=False)
         now.register(_Replicas(members, wanted))
         return bytes(generate_latest(self._registry)) + bytes(generate_latest(now))
+
+    def _forget_those_gone(self, there: Collection[str]) -> None:
+        """Each replica that Ray starts has a new name, and a fleet that is scaled starts many."""
+        now_s = self._now_s()
+        for replica in list(self._seen_s):
+            if replica in there:
+                self._seen_s[replica] = now_s
+            elif self._seen_s[replica] < now_s - GONE_S:
+                del self._seen_s[replica]
+                self._sent.labels(replica)  # so that there is one to remove
+                self._sent.remove(replica)
+                for labels in [one for one in self._missed_of if one[0] == replica]:
+                    self._missed_of.remove(labels)
+                    self._missed.remove(*labels)
 
 
 class _Replicas(Collector):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from aiohttp import ClientSession
-from starlette.types import Scope, Send
+from starlette.types import Message, Scope, Send
 
 from scorpio.core.routing.load import RoutedRequest
 from scorpio.core.slo import MAX_SLO_MS
@@ -21,11 +21,13 @@ from scorpio.fleet.counts import Counts
 from scorpio.fleet.exchange import NotAnswered, Outgoing, exchange
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import RawHeaders, error_answer, send_answer
+from scorpio.server.request.slo_headers import QUOTE_HEADER
 
 MOST_REFUSALS = 2
 MOST_LOSSES = 3
 RETRY_AFTER_S = 2
 LEAST_LEFT_MS = 1.0
+_QUOTE = QUOTE_HEADER.encode()  # awaited, but it comes for the first time
 
 
 class Dispatcher:
@@ -42,10 +44,19 @@ class Dispatcher:
         self._counts, self._now_s = counts, now_s
         self._awaited = Awaited(now_s)
 
-    async def generate(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
-        """A request for tokens: it goes where it is awaited, else the router chooses."""
+    async def generate(
+        self, request: RoutedRequest, outgoing: Outgoing, send: Send, asked: Callable[[float], None]
+    ) -> None:
+        """A request for tokens: it goes where it is awaited, else the router chooses. asked: told
+        when it is known to be work: its answer begins, or it was refused for being too much now.
+        Not when it was refused before."""
         tried: list[str] = []
         awaited = self._awaited.at(outgoing)
+        again = bool(awaited) and _QUOTE not in dict(outgoing.scope["headers"])
+
+        def taken() -> None:
+            if not again:
+                asked(self._now_s())
 
         def choose() -> Member | None:
             started_s = time.perf_counter()
@@ -56,8 +67,9 @@ class Dispatcher:
         def left() -> RawHeaders:
             return _time_left(request, self._now_s()) if tried else []
 
-        refused = await self._try(choose, left, tried, outgoing, send)
+        refused = await self._try(choose, left, tried, outgoing, _told_of_begin(send, taken))
         if refused is not None:
+            taken()
             self._awaited.refused(outgoing, refused)
 
     async def quote(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
@@ -114,6 +126,17 @@ class Dispatcher:
         best = min(refusals, key=lambda missed: missed.retry_after_s, default=None)
         await _give_up(send, outgoing, [*losses, *([] if best is None else [best])])
         return best
+
+
+def _told_of_begin(send: Send, begins: Callable[[], None]) -> Send:
+    """begins: called when an answer begins that is no error."""
+
+    async def listening(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            begins()
+        await send(message)
+
+    return listening
 
 
 async def _give_up(send: Send, outgoing: Outgoing, missed: list[NotAnswered]) -> None:

@@ -103,6 +103,10 @@ class Front:
         """Replicas that there should be; None: not this front's to say, or not known yet."""
         return self._wanted.replicas
 
+    def among(self, fronts: int) -> None:
+        """So many share what comes, this one included."""
+        self._wanted.fronts = max(fronts, 1)
+
     async def start(self) -> None:
         """From now on it knows its replicas."""
         settings = self._settings
@@ -219,9 +223,9 @@ class Front:
         else:
             headers = first_headers(scope["headers"])
             request = self._reader.read(body, headers, endpoint, self._now_s())
-            self._wanted.note(self.members.view, request, request.arrival_s)
+            asked = self._wanted.asked(self.members.view, request)
             outgoing = Outgoing(scope, body, endpoint.anthropic_errors)
-            await self._dispatcher.generate(request, outgoing, send)
+            await self._dispatcher.generate(request, outgoing, send, asked)
 
     def _full(self, anthropic: bool) -> Answer:
         notice = RejectionNotice(RejectReason.QUEUE_FULL, self._in_flight.retry_after_ms(), None)

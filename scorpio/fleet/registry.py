@@ -6,10 +6,11 @@ Nothing is lost when it is: it starts again, empty, and within a second all have
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from scorpio.fleet.on_ray import ray
 
+T = TypeVar("T")
 BEAT_S = 1.0
 FORGET_S = 5.0  # without a beat
 NAMESPACE = "scorpio"
@@ -20,7 +21,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[str, float]] = {}
-        self._wants: dict[str, tuple[int, float]] = {}
+        self._wants: dict[str, tuple[int | None, float]] = {}
 
     def beat(self, replica: str, url: str) -> None:
         """It is there."""
@@ -32,18 +33,26 @@ class Registry:
 
     def replicas(self) -> dict[str, str]:
         """Address of each that was heard of lately."""
-        late_s = time.monotonic() - FORGET_S
-        return {replica: url for replica, (url, at_s) in self._seen.items() if at_s >= late_s}
+        self._seen = _of_late(self._seen)
+        return {replica: url for replica, (url, _) in self._seen.items()}
 
-    def wants(self, front: str, replicas: int) -> None:
-        """A front says how many there should be."""
+    def wants(self, front: str, replicas: int | None) -> int:
+        """A front says how many there should be, None = it does not know yet. Returns how many
+        fronts have said anything of late: among so many are requests shared."""
         self._wants[front] = (replicas, time.monotonic())
+        self._wants = _of_late(self._wants)
+        return len(self._wants)
 
     def wanted(self) -> int | None:
         """The most that a front of late wants; None: none has said."""
-        late_s = time.monotonic() - FORGET_S
-        self._wants = {name: told for name, told in self._wants.items() if told[1] >= late_s}
-        return max((replicas for replicas, _ in self._wants.values()), default=None)
+        self._wants = _of_late(self._wants)
+        said = [replicas for replicas, _ in self._wants.values() if replicas is not None]
+        return max(said, default=None)
+
+
+def _of_late(told: dict[str, tuple[T, float]]) -> dict[str, tuple[T, float]]:
+    late_s = time.monotonic() - FORGET_S
+    return {name: one for name, one in told.items() if one[1] >= late_s}
 
 
 def registry_of(app: str) -> Any:

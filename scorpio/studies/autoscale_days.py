@@ -11,7 +11,15 @@ import numpy as np
 from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.studies.days import TICK_S, Days
-from scorpio.twin.fleet.coarse import CoarseOptions, CoarseRun, Curve, Scaler, run_coarse, smoothed
+from scorpio.twin.fleet.coarse import (
+    DRAIN_S,
+    CoarseOptions,
+    CoarseRun,
+    Curve,
+    Scaler,
+    run_coarse,
+    smoothed,
+)
 from scorpio.twin.fleet.scalers import QueueLength, fixed, hindsight, promises
 
 QUEUE_S = 15.0  # between two looks of Kubernetes' HPA
@@ -24,7 +32,7 @@ class Goal:
 
     target: float = 0.97
     warm_up_s: float = 100.0
-    drain_s: float = 30.0
+    drain_s: float = DRAIN_S
     min_replicas: int = 1
     max_replicas: int = 16
 
@@ -63,7 +71,7 @@ class Scene:
 
     def run(self, scaler: Scaler, every_s: float = 30.0) -> CoarseRun:
         """All ticks, from as many replicas as the first minutes need."""
-        even = smoothed(self.load, 30)[30:31]
+        even = smoothed(self.load, 30)[[min(30, len(self.load) - 1)]]
         most = self.goal.max_replicas
         start = next(
             (n for n in range(1, most) if self.curve(even, n)[0] >= self.goal.target), most
@@ -76,7 +84,9 @@ class Scene:
         requests, kept, paid = self.requests[part], run.kept[part], run.paid[part]
         good = requests * kept
         hours = len(good) // HOUR_TICKS
-        by_hour = [x[: hours * HOUR_TICKS].reshape(hours, -1).sum(axis=1) for x in (good, requests)]
+        by_hour = [
+            x[: hours * HOUR_TICKS].reshape(-1, HOUR_TICKS).sum(axis=1) for x in (good, requests)
+        ]
         each_hour = by_hour[0] / np.maximum(by_hour[1], 1.0)
         days = len(good) * TICK_S / 86_400.0
         return {

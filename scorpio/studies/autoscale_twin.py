@@ -13,12 +13,14 @@ import numpy as np
 from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.core.routing.registry import make_ranking
-from scorpio.studies.days import TICK_S, DaysKey
+from scorpio.studies.days import TICK_S, Days, DaysKey
 from scorpio.studies.study import OURS, engine
 from scorpio.twin.fleet.coarse import CoarseOptions, Curve, curve_of, run_coarse
 from scorpio.twin.fleet.config import FleetConfig
 from scorpio.twin.fleet.run import run_fleet
 from scorpio.twin.fleet.scalers import promises
+from workloads.errors import WorkloadError
+from workloads.request import WorkloadRequest
 from workloads.results.records import RequestRecord
 
 ROUTER = "promises"
@@ -26,6 +28,7 @@ SIZES = (1, 3)
 LOADS = (0.5, 0.8, 1.1, 1.4, 1.8)  # engine seconds per second for each replica
 LEAD_TICKS = 2  # until a fleet that begins empty is as full as it will be
 TICKS = 4  # that count
+DOUBLED = 10  # times that a point may be made longer, until a request counts
 HOUR_TICKS = int(3600 / TICK_S)
 HOUR_REPLICAS, HOUR_EACH = 4, 1.4  # of an hour that is run: most replicas, load of each at the peak
 HOUR_TARGET = 0.75  # of the fluid: full enough that promises are broken
@@ -50,11 +53,10 @@ class CurvePoint:
     def run(self) -> dict[str, float]:
         """load: as drawn. kept: share good. in_flight: in each replica on average."""
         days = self.key.days()
-        ticks = LEAD_TICKS + self.ticks
-        requests = days.typical(self.load * self.replicas, ticks, 1)
+        begin_s = LEAD_TICKS * TICK_S
+        requests, end_s = self._drawn(days, begin_s)
         fleet = FleetConfig((engine(self.key.gpu),) * self.replicas)
         made = run_fleet(fleet, requests, lambda view: make_ranking(ROUTER, view), OURS, 0)
-        begin_s, end_s = LEAD_TICKS * TICK_S, ticks * TICK_S
         counted = np.array([begin_s <= r.send_s for r in requests])
         span_s = (end_s - begin_s) * self.replicas
         return {
@@ -62,6 +64,15 @@ class CurvePoint:
             "kept": float(np.mean([r.good for r in made.records if r.send_s >= begin_s])),
             "in_flight": _in_flight_s(made.records, begin_s, end_s) / span_s,
         }
+
+    def _drawn(self, days: Days, begin_s: float) -> tuple[list[WorkloadRequest], float]:
+        """Requests of which one or more count, and when they end: where few large ones come, not
+        one may come in a minute. Raises WorkloadError."""
+        for ticks in (self.ticks << doubled for doubled in range(DOUBLED)):
+            requests = days.typical(self.load * self.replicas, LEAD_TICKS + ticks, 1)
+            if requests and requests[-1].send_s >= begin_s:
+                return requests, (LEAD_TICKS + ticks) * TICK_S
+        raise WorkloadError(f"{self.label}: no request in {ticks * TICK_S:g} s")
 
 
 def _in_flight_s(records: list[RequestRecord], begin_s: float, end_s: float) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from workloads.mixes import Mix, get_mix
 from workloads.named import load_workload
 from workloads.request import WorkloadRequest
 from workloads.synthetic.from_rates import counts, requests_of
+from workloads.traces.rates import TICK_S as WHOLE_S
 from workloads.traces.rates import (
     ClientTokens,
     Rates,
@@ -30,23 +32,27 @@ from workloads.traces.rates import (
     read_client_tokens,
     read_rates,
 )
+from workloads.traces.reading import AS_IT_SAYS, Reading
 
-TICK_S = 10.0
+TICK_S = float(WHOLE_S)
 MOST_TOKENS = 8_192  # of a prompt and its answer together
 LENGTHS_OF = "azure-conv-synth"  # where nothing is said of token lengths
 _QUANTILES = 200
+_FEW = 10  # requests of a window; from fewer it is not told how uneven their gaps are
 _WINDOWS_S = (600.0, 60.0)  # of a trace of requests; the shorter one where it lasts less than a day
 
 
 @dataclass(frozen=True, slots=True)
 class DaysKey:
     """source: a file of rates, or a trace by name. tokens: of each client, beside rates. gpu: a
-    name or a latency.json."""
+    name or a latency.json. rows, reading: of a trace."""
 
     source: str
     tokens: str | None
     mix: str
     gpu: str
+    rows: str | None = None
+    reading: Reading = AS_IT_SAYS
 
     @property
     def label(self) -> str:
@@ -127,7 +133,7 @@ def _days(key: DaysKey) -> Days:
     elif key.tokens is not None:
         raise WorkloadError(f"{key.source}: token lengths of clients are for files of rates")
     else:
-        requests = load_workload(key.source, mix=key.mix)
+        requests = load_workload(key.source, key.rows, mix=key.mix, reading=key.reading)
         rates, tokens, unknown = _rates_of(key.source, requests), {}, _lengths(requests)
     config = engine(key.gpu)
     step = policy_profile(config, 0).step
@@ -167,6 +173,14 @@ def _rates_of(name: str, requests: list[WorkloadRequest]) -> Rates:
     if count < 2:
         raise WorkloadError(f"{name}: {times[-1]:.0f} s are no days of load: 120 s or more")
     rate = np.histogram(times, bins=count, range=(0.0, count * window_s))[0] / window_s
+    ends = times.searchsorted(np.arange(count + 1) * window_s)
+    cv = [_gap_cv(times[begin:end]) for begin, end in pairwise(ends)]
+    return Rates((name,), window_s, rate[None, :], np.array([cv]))
+
+
+def _gap_cv(times: FloatArray) -> float:
+    """How uneven gaps are inside a window: a pause between windows is a matter of their rates."""
     gaps = np.diff(times)
-    cv = float(gaps.std() / gaps.mean())
-    return Rates((name,), window_s, rate[None, :], np.full((1, count), cv))
+    if len(times) < _FEW or not gaps.any():
+        return 1.0
+    return float(gaps.std() / gaps.mean())

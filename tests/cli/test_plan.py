@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from scorpio.cli.app import app
+from scorpio.cli.plan_autoscale import _day
+from scorpio.twin.fleet.coarse import CoarseRun
 
 PLAN = ["plan", "--trace", "cpu-demo", "--gpu", "a100-llama-3.1-8b", "--mix", "product"]
 
@@ -61,6 +64,15 @@ AUTOSCALE = ["plan", "--autoscale", "--gpu", "a100-llama-3.1-8b", "--trace"]
         (RATES, ("--client-tokens", "none.json"), "none.json: FileNotFoundError"),
         (RATES, ("--rate-scale", "0"), "rate scale '0' is not valid"),
         (RATES, ("--rate-scale", "1,2"), "--rate-scale 1,2: one, with --autoscale"),
+        (RATES, ("--seed", "1,2"), "--seed 1,2: one, with --autoscale"),
+        (RATES, ("--warm-up-s", "86400"), "--autoscale: horizon_s must be in"),
+        (RATES, ("--rows", "0:9"), "--rows, --time-unit, --block-tokens, --spread-tick-s, --map: "),
+        (RATES, ("--map", "arrival=t"), "--rows, --time-unit, --block-tokens, --spread-tick-s, "),
+        (
+            RATES,
+            ("--policy", "fcfs", "--draws", "5", "--retries", "0"),
+            "--policy, --draws, --retries: not with --autoscale",
+        ),
     ],
 )
 def test_what_autoscale_cannot_read_is_one_line(
@@ -74,3 +86,20 @@ def test_what_autoscale_cannot_read_is_one_line(
     assert result.stderr.startswith("scorpio: " + reason.format(file=file)), result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("--client-tokens", "x"), ("--warm-up-s", "100"), ("--min-replicas", "1")]
+)
+def test_words_of_autoscale_are_for_it_alone(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*PLAN, *words])
+    assert result.exit_code == 2
+    assert result.stderr == f"scorpio: {words[0]}: only with --autoscale\n"
+
+
+def test_hours_are_those_of_the_file() -> None:
+    run = CoarseRun(np.ones(8640), np.ones(8640), np.ones(8640))
+    hours = [row["from_s"] / 3600 for row in _day(run, 143_400.0)]
+    assert hours[:2] == pytest.approx([15 + 5 / 6, 16 + 5 / 6])
+    assert hours[-1] == pytest.approx(14 + 5 / 6)
+    assert len(hours) == 24

@@ -197,21 +197,6 @@ async def test_metrics_are_of_each_replica_and_the_front() -> None:
     assert sent[0].endswith(" 1.0")
 
 
-async def test_a_front_says_how_many_replicas_it_wants() -> None:
-    """Only where they are its to choose."""
-    name = "scorpio_fleet_wanted_replicas"
-    async with fleet_of(FakeReplica("a")) as fleet:
-        assert name not in (await fleet.get("/metrics"))[1]
-    async with fleet_of(FakeReplica("a"), replicas=1, max_replicas=4) as fleet:
-        for _ in range(40):
-            lines = (await fleet.get("/metrics"))[1].splitlines()
-            if f"{name} 1.0" in lines:
-                break
-            await asyncio.sleep(0.1)
-        assert f"{name} 1.0" in lines
-        assert fleet.front.wanted_replicas == 1
-
-
 async def test_bounds_of_bodies_are_the_replicas() -> None:
     async with fleet_of(FakeReplica("a")) as fleet:
         large = fleet.front._in_flight.caps.body_bytes + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from scorpio.core.routing.load import RoutedRequest
 from scorpio.core.slo import Slo
 from scorpio.fleet import build_app
-from scorpio.fleet.registry import Registry
+from scorpio.fleet.app import FrontDeployment
+from scorpio.fleet.registry import FORGET_S, Registry
 from scorpio.fleet.scaling import WANTED, PromisesPolicy, autoscaling_config
 from scorpio.fleet.settings import FleetSettings, fleet_settings
 from scorpio.fleet.wanted import Wanted
@@ -102,28 +104,127 @@ def test_the_most_that_a_front_wants_counts() -> None:
     assert registry.wanted() == 3
 
 
-def offered(per_s: float, fronts: int = 1) -> int | None:
-    """Wanted after ten minutes of equal requests."""
-    settings = FleetSettings(model="m", replicas=1, max_replicas=12, fronts=fronts)
-    wanted, fleet = Wanted(settings), view(1)
-    gap_s = 1.0 / per_s
-    for seq in range(int(600 * per_s)):
-        now_s = seq * gap_s
-        request = RoutedRequest(seq, now_s, 1000, Slo(1.0, 0.05), 100.0)
-        wanted.note(fleet, request, now_s)
-        wanted.look(fleet, now_s)
-    return wanted.replicas
+class Traffic:
+    """Of one front whose replicas all serve, looked at twice a second."""
+
+    def __init__(self, serving: int = 1, **told: Any) -> None:
+        told = {"replicas": 1, "max_replicas": 12} | told
+        self.wanted = Wanted(FleetSettings(model="m", **told))
+        self.view, self.now_s, self._seq = view(serving), 0.0, 0
+
+    def come(
+        self, per_s: float, for_s: float = 600.0, prompt: int = 1000, tpot_s: float = 0.05
+    ) -> int | None:
+        """Equal requests, all served. Returns what is wanted then."""
+        begin_s, due = self.now_s, 0.0
+        while self.now_s < begin_s + for_s:
+            due += 0.5 * per_s
+            for _ in range(int(due)):
+                self._seq += 1
+                made = RoutedRequest(self._seq, self.now_s, prompt, Slo(1.0, tpot_s), 100.0)
+                self.wanted.asked(self.view, made)(self.now_s)
+            due -= int(due)
+            self.now_s += 0.5
+            self.wanted.look(self.view, self.now_s)
+        return self.wanted.replicas
 
 
 def test_a_front_wants_more_for_more() -> None:
-    few, many = offered(1.0), offered(20.0)
+    few, many = Traffic().come(1.0), Traffic().come(20.0)
     assert few == 1
     assert many is not None
     assert 2 <= many <= 12
-    assert offered(10.0, fronts=2) == many  # it sees half of what comes
+    assert Traffic(fronts=2).come(10.0) == many  # it sees half of what comes
+    among_two = Traffic()
+    among_two.wanted.fronts = 2  # so the registry says
+    assert among_two.come(10.0) == many
+
+
+def test_few_large_requests_are_no_crowd() -> None:
+    """One in 100 s, of one second: a hundredth of a replica, however soon after it one looks."""
+    assert Traffic().come(0.01, prompt=20_000) == 1
+
+
+def test_when_all_has_stopped_the_least_is_wanted() -> None:
+    traffic = Traffic()
+    many = traffic.come(20.0)
+    assert many is not None
+    assert many > 1
+    assert traffic.come(0.0, for_s=1200.0) == 1
+
+
+def test_a_front_that_starts_again_keeps_the_fleet() -> None:
+    traffic = Traffic(serving=5)
+    assert traffic.come(0.0, for_s=29.0) is None  # it has not looked yet
+    assert traffic.come(0.0, for_s=270.0) == 5
+    assert traffic.come(0.0) == 1
+
+
+def test_a_cold_start_cancels_none_of_those_that_load() -> None:
+    traffic = Traffic(replicas=4, min_replicas=1)
+    assert traffic.come(0.1, for_s=200.0) == 4
+    traffic.view = view(4)
+    assert traffic.come(0.1) == 1
+
+
+def test_only_what_a_replica_holds_counts_of_a_prompt() -> None:
+    """As many tokens as a body of megabytes may have; a replica holds 100,000."""
+    assert Traffic().come(0.2, prompt=10_000_000) == Traffic().come(0.2, prompt=100_000)
+
+
+def test_what_no_number_of_replicas_keeps_wants_none() -> None:
+    assert Traffic().come(20.0, tpot_s=0.009) == 1
+
+
+def test_what_was_not_taken_for_work_counts_for_nothing() -> None:
+    traffic = Traffic()
+    for seq in range(10_000):
+        traffic.wanted.asked(traffic.view, RoutedRequest(seq, 0.0, 1000, Slo(1.0, 0.05), 100.0))
+    assert traffic.come(0.0) == 1
 
 
 def test_without_bounds_nothing_is_wanted() -> None:
-    wanted = Wanted(FleetSettings(model="m"))
-    wanted.look(view(1), 100.0)
-    assert wanted.replicas is None
+    assert Traffic(max_replicas=None).come(5.0) is None
+
+
+def test_the_registry_counts_fronts_and_forgets_who_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("scorpio.fleet.registry.time.monotonic", lambda: now_s)
+    registry = Registry()
+    assert registry.wants("a", None) == 1
+    assert registry.wanted() is None
+    assert registry.wants("b", 4) == 2
+    assert registry.wants("a", 3) == 2
+    registry.beat("one", "http://one")
+    now_s += FORGET_S + 1.0
+    assert registry.wants("b", 2) == 1
+    assert registry.wanted() == 2
+    assert registry.replicas() == {}
+    assert not registry._seen  # not kept for ever
+
+
+class _Remote:
+    """Of an actor: one method, called at once."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    async def remote(self, *args: Any) -> Any:
+        return self._method(*args)
+
+
+@pytest.mark.asyncio
+async def test_a_front_learns_from_the_registry_how_many_there_are() -> None:
+    registry = Registry()
+    registry.wants("another", None)
+    deployment = FrontDeployment.__new__(FrontDeployment)
+    deployment._settings = FleetSettings(model="m", replicas=1, max_replicas=4)
+    deployment._registry = SimpleNamespace(
+        wants=_Remote(registry.wants), replicas=_Remote(registry.replicas)
+    )
+    deployment._name = "this one"
+    front = deployment.__serve_build_asgi_app__()
+    assert await deployment._known() == {}
+    assert front._wanted.fronts == 2

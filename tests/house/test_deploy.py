@@ -132,6 +132,11 @@ def test_queries_are_about_metrics_that_exist(where: str, query: str) -> None:
     assert query.count("(") == query.count(")")
 
 
+def test_ray_alone_scales_a_fleet() -> None:
+    """A second scaler would add to what Ray already gives a front that wants replicas."""
+    assert not [query for where, query in queries() if where == "KEDA" and "_fleet_" in query]
+
+
 def test_each_alert_has_a_runbook() -> None:
     rules = yaml.safe_load((DEPLOY / "compose/alerts.yml").read_text())
     alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]

@@ -39,7 +39,9 @@ def test_windows_of_each_client(tmp_path: Path) -> None:
     assert rates.rate_rps.tolist() == [[1.0, 2.0, 4.0], [3.0, 0.0, 5.0]]
     assert rates.gap_cv[0].tolist() == [2.0, 1.5, 1.0]
     assert (rates.window_s, rates.span_s, rates.filled) == (600.0, 1800.0, 0)
+    assert rates.start_s == 600.0
     assert rates.scaled(0.5).rate_rps[0, 2] == 2.0
+    assert rates.scaled(0.5).start_s == 600.0
 
 
 def test_windows_without_a_line_are_between_their_neighbours(tmp_path: Path) -> None:
@@ -62,7 +64,16 @@ def test_windows_without_a_line_are_between_their_neighbours(tmp_path: Path) -> 
         ),
         ("a,0,1,1\na,600,1,1\na,600,2,1\n", "line 4: client a: a second line for window 600"),
         ("a,0,1\na,,1,1\n", "line 3: window_start_s: '' is no number"),
-        ("a,0,1,1\na,1,1,1\na,99999999,1,1\n", "windows, more than"),
+        ("a,0,1,1\na,10,1,1\na,99999990,1,1\n", "windows, more than"),
+        ("a,0,1,1\na,600,1,1\na,605,1,1\n", "line 4: a window of 5 s is no whole number of 10 s"),
+        ("a,0,1,1\na,0.5,1,1\n", "line 3: window_start_s: '0.5' is no whole number"),
+        ("a,0,1,1\n\n\na,600,fast,1\n", "line 5: rate_rps: 'fast' is no number"),
+        ("a,0,1,1\n\na,600,1,1\na,600,2,1\n", "line 5: client a: a second line"),
+        ("a,0,0,1\na,600,0,1\n", "line 2: no requests: all rates are 0"),
+        (
+            "".join(f"c{n},0,1,1\n" for n in range(100)) + "a,600,1,1\na,6000000,1,1\n",
+            "line 2: 60606060 times 10 s of all clients together, more than",
+        ),
     ],
 )
 def test_a_mistake_names_file_and_line(tmp_path: Path, lines: str, said: str) -> None:
@@ -91,6 +102,25 @@ def test_wrong_token_lengths_name_their_file(tmp_path: Path, content: str) -> No
     path = tmp_path / "tokens.json"
     path.write_text(content)
     with pytest.raises(WorkloadError, match=r"tokens\.json: "):
+        read_client_tokens(path)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    ["[[1, 2], [3, 4]]", "7", "[1]", "[2, 1]", '"ab"', "[NaN, 1]", "[1, 1" + "0" * 400 + "]"],
+)
+def test_a_client_whose_lengths_are_wrong_is_named(tmp_path: Path, lengths: str) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text(f'{{"clients": {{"b": {{"input": [1, 2], "output": {lengths}}}}}}}')
+    with pytest.raises(WorkloadError, match=r"tokens\.json: client b: ") as caught:
+        read_client_tokens(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_lengths_that_are_too_deep_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text('{"clients": ' + "[" * 100_000)
+    with pytest.raises(WorkloadError, match=r"tokens\.json: RecursionError"):
         read_client_tokens(path)
 
 

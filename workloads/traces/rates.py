@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,23 @@ Floats = NDArray[np.float64]
 COLUMNS = ("client", "window_start_s", "rate_rps")
 CV = "gap_cv"
 MOST_WINDOWS = 1_000_000
+TICK_S = 10  # windows are whole numbers of it, for load is made tick by tick
+MOST_TICKS = 50_000_000  # of all clients together: some gigabytes
 MOST_RPS, MOST_CV = 1e7, 1e4
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
     """rate_rps, gap_cv: [client, window]. window_s: how long each window is. filled: windows of
-    which the file says nothing; they are taken as the line between their neighbours."""
+    which the file says nothing; they are taken as the line between their neighbours. start_s: of
+    the first window, counted from a midnight."""
 
     clients: tuple[str, ...]
     window_s: float
     rate_rps: Floats
     gap_cv: Floats
     filled: int = 0
+    start_s: float = 0.0
 
     @property
     def span_s(self) -> float:
@@ -46,7 +50,7 @@ class Rates:
 
     def scaled(self, factor: float) -> Rates:
         """So many times as much of each client, as evenly or unevenly as before."""
-        return Rates(self.clients, self.window_s, self.rate_rps * factor, self.gap_cv, self.filled)
+        return replace(self, rate_rps=self.rate_rps * factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,54 +79,90 @@ def is_rates(path: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the file, and its number."""
+
+    number: int
+    client: str
+    start_s: int
+    rps: float
+    gap_cv: float
+
+
 def read_rates(path: Path) -> Rates:
     """Raises TraceError naming file and line."""
-    rows = list(_lines(path))
-    if not rows:
+    lines = list(_lines(path))
+    if not lines:
         raise TraceError(path, 2, "no windows")
-    starts = sorted({start for _, start, _, _ in rows})
-    window_s = min((b - a for a, b in pairwise(starts)), default=0)
-    if window_s <= 0:
-        raise TraceError(path, 2, "one window only: its length cannot be told")
-    count = (starts[-1] - starts[0]) // window_s + 1
-    if count > MOST_WINDOWS:
-        raise TraceError(path, 2, f"{count} windows, more than {MOST_WINDOWS}")
-    clients = tuple(dict.fromkeys(client for client, _, _, _ in rows))
+    first_s = min(line.start_s for line in lines)
+    window_s = _window_s(path, lines)
+    count = (max(line.start_s for line in lines) - first_s) // window_s + 1
+    clients = tuple(dict.fromkeys(line.client for line in lines))
+    _check_size(path, count, len(clients) * count * (window_s // TICK_S))
     place = {client: row for row, client in enumerate(clients)}
     rate, cv = np.zeros((len(clients), count)), np.ones((len(clients), count))
     told = np.zeros(count, dtype=np.bool_)
     seen: set[tuple[int, int]] = set()
-    for line, (client, start, rps, gap_cv) in enumerate(rows, start=2):
-        column, off = divmod(start - starts[0], window_s)
+    for line in lines:
+        column, off = divmod(line.start_s - first_s, window_s)
         if off:
-            raise TraceError(path, line, f"window_start_s {start} is no multiple of {window_s} s")
-        if (place[client], column) in seen:
-            raise TraceError(path, line, f"client {client}: a second line for window {start}")
-        seen.add((place[client], column))
-        rate[place[client], column], cv[place[client], column] = rps, gap_cv
+            reason = f"window_start_s {line.start_s} is no multiple of {window_s} s"
+            raise TraceError(path, line.number, reason)
+        at = place[line.client], column
+        if at in seen:
+            reason = f"client {line.client}: a second line for window {line.start_s}"
+            raise TraceError(path, line.number, reason)
+        seen.add(at)
+        rate[at], cv[at] = line.rps, line.gap_cv
         told[column] = True
+    if not rate.any():
+        raise TraceError(path, 2, "no requests: all rates are 0")
     known = told.nonzero()[0]
     for row in rate:
         row[~told] = np.interp((~told).nonzero()[0], known, row[told])
-    return Rates(clients, float(window_s), rate, cv, int((~told).sum()))
+    return Rates(clients, float(window_s), rate, cv, int((~told).sum()), float(first_s))
 
 
-def _lines(path: Path) -> Sequence[tuple[str, int, float, float]]:
-    found = []
+def _window_s(path: Path, lines: Sequence[_Line]) -> int:
+    """The least time between two starts."""
+    first_of = {line.start_s: line.number for line in reversed(lines)}
+    starts = sorted(first_of)
+    window_s, start_s = min(((b - a, b) for a, b in pairwise(starts)), default=(0, 0))
+    if window_s <= 0:
+        raise TraceError(path, 2, "one window only: its length cannot be told")
+    if window_s % TICK_S:
+        reason = f"a window of {window_s} s is no whole number of {TICK_S} s"
+        raise TraceError(path, first_of[start_s], reason)
+    return window_s
+
+
+def _check_size(path: Path, windows: int, ticks: int) -> None:
+    if windows > MOST_WINDOWS:
+        raise TraceError(path, 2, f"{windows} windows, more than {MOST_WINDOWS}")
+    if ticks > MOST_TICKS:
+        reason = f"{ticks} times {TICK_S} s of all clients together, more than {MOST_TICKS}"
+        raise TraceError(path, 2, reason)
+
+
+def _lines(path: Path) -> Iterator[_Line]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (table.fieldnames or [])]
             if missing:
                 raise TraceError(path, 1, f"no column {missing[0]}")
-            for line, row in enumerate(table, start=2):
-                start = _number(path, line, row, "window_start_s", 1e12)
+            for row in table:
+                line = table.line_num  # of the file: the table leaves blank ones out
+                start_s = _number(path, line, row, "window_start_s", 1e12)
+                if start_s != int(start_s):
+                    said = row["window_start_s"]
+                    raise TraceError(path, line, f"window_start_s: {said!r} is no whole number")
                 rps = _number(path, line, row, "rate_rps", MOST_RPS)
                 cv = _number(path, line, row, CV, MOST_CV) if row.get(CV) else 1.0
-                found.append((row["client"] or "", int(start), rps, cv))
+                yield _Line(line, row["client"] or "", int(start_s), rps, cv)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise WorkloadError(f"{path}: {error}") from None
-    return found
 
 
 def _number(path: Path, line: int, row: Mapping[str, Any], name: str, most: float) -> float:
@@ -135,13 +175,25 @@ def _number(path: Path, line: int, row: Mapping[str, Any], name: str, most: floa
     return value
 
 
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
+
+
 def read_client_tokens(path: Path) -> dict[str, ClientTokens]:
-    """By client. Raises WorkloadError naming the file and what is wrong in it."""
+    """By client. Raises WorkloadError naming the file, the client and what is wrong."""
     try:
-        raw = json.loads(path.read_text())["clients"]
-        found = {str(name): _tokens(each) for name, each in raw.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        clients = json.loads(path.read_text())["clients"].items()
+    except _UNREADABLE as error:
         raise WorkloadError(f"{path}: {type(error).__name__}: {error}") from None
+    found = {}
+    for name, each in clients:
+        try:
+            found[name] = _tokens(each)
+        except _UNREADABLE as error:
+            said = f"client {name}: {type(error).__name__}: {error}"
+            raise WorkloadError(f"{path}: {' '.join(said.split())}") from None
     if not found:
         raise WorkloadError(f"{path}: no clients")
     return found
@@ -150,7 +202,12 @@ def read_client_tokens(path: Path) -> dict[str, ClientTokens]:
 def _tokens(raw: Mapping[str, Sequence[float]]) -> ClientTokens:
     prompt, output = (np.asarray(raw[name], dtype=float) for name in ("input", "output"))
     for values in (prompt, output):
-        if len(values) < 2 or not np.isfinite(values).all() or (np.diff(values) < 0).any():
+        if (
+            values.ndim != 1
+            or len(values) < 2
+            or not np.isfinite(values).all()
+            or (np.diff(values) < 0).any()
+        ):
             raise ValueError("quantiles must be two numbers or more that do not fall")
     return ClientTokens(prompt, output)
 

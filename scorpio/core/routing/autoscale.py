@@ -4,8 +4,9 @@
    far (`load_forecast.py`).
 2. Wanted is the least number with which, over all of that, the target share is kept (`carried.py`).
    So the headroom is no constant: it follows from the target and from how well load can be told.
-3. More at once. Fewer only when fewer were wanted for all of `hold_s`, and when the load of now,
-   N/(N-1) times as much for each that stays, would be kept, too. What goes is drained first.
+3. More at once. Fewer only when fewer were wanted for all of `hold_s`, so never before the rule
+   has looked for as long, and when the load of now, N/(N-1) times as much for each that stays,
+   would be kept, too. What goes is drained first.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorpio.core.routing.carried import Kept
-from scorpio.core.routing.load_forecast import ForecastOptions, LoadForecast
-
-_DAY_S = 86_400.0
+from scorpio.core.routing.load_forecast import DAY_S, ForecastOptions, LoadForecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,9 @@ class AutoscaleOptions:
         if not 0.5 <= self.target < 1.0:
             raise ValueError(f"target must be in [0.5, 1), got {self.target!r}")
         for name, least in (("warm_up_s", 0.0), ("hold_s", 0.0), ("every_s", 1.0)):
-            if not least <= getattr(self, name) <= _DAY_S:
+            if not least <= getattr(self, name) <= DAY_S:
                 value = getattr(self, name)
-                raise ValueError(f"{name} must be in [{least:g}, {_DAY_S:g}], got {value!r}")
+                raise ValueError(f"{name} must be in [{least:g}, {DAY_S:g}], got {value!r}")
         if not 1 <= self.min_replicas <= self.max_replicas <= 4096:
             raise ValueError(
                 "min_replicas and max_replicas must be in 1 <= min <= max <= 4096,"
@@ -48,13 +47,14 @@ class AutoscaleOptions:
 
 
 class Autoscaler:
-    """State: the forecast, and what was wanted lately."""
+    """State: the forecast, what was wanted lately, and since when."""
 
     def __init__(self, options: AutoscaleOptions) -> None:
         self.options = options
         horizon_s = max(options.warm_up_s + options.every_s, 1.0)
         self.forecast = LoadForecast(ForecastOptions(horizon_s, options.every_s))
         self._wanted: deque[tuple[float, int]] = deque()
+        self._first_s: float | None = None
 
     def wanted(self, now_s: float, load: float, replicas: int, kept: Kept) -> int:
         """So many replicas, from min_replicas to max_replicas.
@@ -65,6 +65,7 @@ class Autoscaler:
             kept: which share so many replicas keep of a load.
         """
         options = self.options
+        self._first_s = now_s if self._first_s is None else self._first_s
         self.forecast.note(now_s, load)
         needed = self._needed(kept)
         while self._wanted and self._wanted[0][0] < now_s - options.hold_s:
@@ -73,8 +74,8 @@ class Autoscaler:
             self._wanted.pop()  # a later and larger one stands for it
         self._wanted.append((now_s, needed))
         present = min(max(replicas, options.min_replicas), options.max_replicas)
-        if needed >= present:
-            return needed
+        if needed >= present or now_s - self._first_s < options.hold_s:
+            return max(needed, present)
         fewer = self._wanted[0][1]  # the most in all of hold_s
         while fewer < present and not self._carries(kept, fewer):
             fewer += 1

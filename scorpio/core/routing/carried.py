@@ -17,7 +17,7 @@ from scorpio.core.arrays import FloatArray
 from scorpio.core.routing.demand import Level
 from scorpio.core.routing.sides import LEAST_BEND, ROOM
 
-LEAST_ROOM = 0.02  # of a target that is out of reach, a replica still serves something
+LEAST_ROOM = 0.02  # of a target that is hardly in reach, a replica still serves something
 _NONE = 1e-12
 
 
@@ -31,14 +31,13 @@ class Kept(Protocol):
 
 class FluidKept:
     """Of requests as they came lately. demand: by TPOT SLO in seconds. base_s: a step's fixed
-    time."""
+    time. A TPOT SLO that is no longer than it no number of replicas can keep: those requests are
+    left out."""
 
     def __init__(self, demand: Mapping[float, Level], base_s: float) -> None:
-        total = sum(level.load for level in demand.values())
-        asked = sum(
-            level.load / max(ROOM * (1.0 - base_s / tpot_s), LEAST_ROOM)
-            for tpot_s, level in demand.items()
-        )
+        able = [(tpot_s, level.load) for tpot_s, level in demand.items() if tpot_s > base_s]
+        total = sum(load for _, load in able)
+        asked = sum(load / max(ROOM * (1.0 - base_s / tpot_s), LEAST_ROOM) for tpot_s, load in able)
         self._replicas_per_load = asked / total if total > 0.0 else 0.0
 
     def __call__(self, load: FloatArray, replicas: int) -> FloatArray:

@@ -26,7 +26,7 @@ QUANTILES: FloatArray = (np.arange(20) + 0.5) / 20
 _OFF = 8.0  # an error larger than that factor tells no more
 _NEW_DAY = 0.5  # weight of a day against all before it
 _STEEP = 2.0  # most that the season may change the level by
-NAMES = ("level", "trend", "season")
+_FORECASTS = 3  # level, trend, season
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class LoadForecast:
         self._season = np.full(int(DAY_S / BIN_S), np.nan)
         self._bin: tuple[int, float, int] | None = None  # which, sum of loads, how many
         self._said: deque[tuple[float, tuple[float, ...]]] = deque()
-        self._errors = np.zeros((len(NAMES), MOST))  # logarithms; a ring
+        self._errors = np.zeros((_FORECASTS, MOST))  # logarithms; a ring
         self._judged = 0
         self._last_s: float | None = None
 
@@ -68,11 +68,6 @@ class LoadForecast:
         self._judge(now_s, load)
         if len(self._said) < MOST:
             self._said.append((now_s + self._options.horizon_s, self._guesses(now_s)))
-
-    @property
-    def used(self) -> str:
-        """The forecast that was nearest lately: level, trend or season."""
-        return NAMES[self._best()]
 
     def samples(self) -> FloatArray:
         """Load at the horizon, [20]: equally likely values, the least first."""

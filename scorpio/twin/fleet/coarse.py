@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
+from scorpio.core.routing.load_forecast import DAY_S
 
 Scaler = Callable[["Seen"], int]  # what is seen now -> wanted replicas
-DAY_S = 86_400.0
+DRAIN_S = 30.0  # as FleetSettings.drain_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +102,7 @@ class CoarseOptions:
     tick_s: float = 10.0
     every_s: float = 30.0
     warm_up_s: float = 100.0
-    drain_s: float = 30.0
+    drain_s: float = DRAIN_S
     max_replicas: int = 16
 
     def __post_init__(self) -> None:

@@ -69,6 +69,14 @@ def test_tight_targets_need_more() -> None:
     assert float(FluidKept({}, 0.01)(np.array(1.0), 1)) == 1.0  # nothing has come yet
 
 
+def test_what_no_replica_can_keep_wants_none() -> None:
+    loose, out_of_reach = Level.of([1.0], 1.0), Level.of([1.0], 50.0)
+    mixed = FluidKept({0.01: out_of_reach, 0.005: out_of_reach, 0.1: loose}, 0.01)
+    alone = FluidKept({0.1: loose}, 0.01)
+    assert float(mixed(np.array(2.0), 2)) == float(alone(np.array(2.0), 2))
+    assert float(FluidKept({0.01: out_of_reach}, 0.01)(np.array(50.0), 1)) == 1.0
+
+
 # -- the forecast ----------------------------------------------------------------------------------
 
 
@@ -169,6 +177,12 @@ def test_more_is_ordered_at_once_and_fewer_only_after_the_hold() -> None:
     full = found[199]
     held = next(n for n in range(200, 240) if found[n] < full) - 200
     assert held * EVERY_S >= 300.0
+
+
+def test_a_rule_that_starts_again_takes_none_away_before_it_has_looked_for_the_hold() -> None:
+    assert follow([0.0] * 12, sharp, start=8, hold_s=300.0) == [8] * 10 + [1] * 2
+    assert follow([0.0, 30.0], sharp, start=8)[1] > 8
+    assert follow([0.0], sharp, start=20, max_replicas=12) == [12]
 
 
 def test_fewer_must_carry_the_load_of_now() -> None:
