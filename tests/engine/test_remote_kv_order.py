@@ -100,8 +100,8 @@ def test_those_behind_a_load_take_no_adapters_place_of_it() -> None:
     policy = Scripted(StepPlan(admit=("a",)))
     engine.scorpio.use_policy(policy)
     remote = {"tokens": 160, "steps": 3, "do_remote_prefill": True}
-    engine.ask("a", "now", 200, adapter=1, **remote)
     engine.ask("b", "none", 20, adapter=2)
+    engine.ask("a", "now", 200, adapter=1, **remote)
     engine.ask("c", "none", 20, adapter=1)
     assert set(engine.step().num_scheduled_tokens) == {"a", "c"}
     policy.answer = None
