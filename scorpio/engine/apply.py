@@ -44,7 +44,8 @@ def apply_plan(
     if plan.token_budget is not None:
         budget = plan.token_budget
         if scheduler.connector is not None:  # their place in the step is none of the plan's
-            budget += tokens_left(returning(scheduler))
+            back = returning(scheduler)
+            budget += min(tokens_left(back), max(budget, len(back)))
         if not scheduler.scheduler_config.enable_chunked_prefill:
             # A prompt starts whole or not at all: a plan that starts a part of it starts it.
             whole = _first_prompt_tokens(scheduler, queue, starting)

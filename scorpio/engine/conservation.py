@@ -19,7 +19,7 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.view.encoder import EncoderRoom
-from scorpio.engine.view.remote_kv import returning
+from scorpio.engine.view.remote_kv import remote_tokens, returning
 from scorpio.engine.view.startable import can_continue
 
 
@@ -63,18 +63,24 @@ def with_others_behind(
     starting: list[str] | None,
     plan: StepPlan,
     snapshot: Snapshot,
+    idled: bool,
 ) -> list[str] | None:
     """Those that start, and behind them all others, where nothing else would be computed: a
-    connector may load the KV of those that the plan starts, and then they compute nothing now."""
+    connector may load the KV of those that the plan starts, and then they compute nothing now.
+    That is known of a prompt that another engine has read, and found out after a step in which
+    nothing was computed (idled): else the policy's admission stands."""
     if scheduler.connector is None or starting is None or not starting or returning(scheduler):
+        return starting
+    if scheduler.vllm_config.kv_transfer_config.kv_role == "kv_producer":
+        return starting  # it loads nothing
+    if not (idled or all(remote_tokens(queue.get(i)) for i in starting)):
         return starting
     sits_out = {*plan.skip_decode, *plan.defer_prefill}
     for row, request in enumerate(scheduler.running):
         moves = can_continue(request, scheduler.current_step, scheduler.max_model_len)
         if moves and row not in sits_out:
             return starting
-    planned = set(starting)
-    return [*starting, *(i for i in _others(queue, plan, snapshot) if i not in planned)]
+    return [*starting, *_others(queue, plan, snapshot, starting)]
 
 
 def _is_given(room: EncoderRoom, request: Request, snapshot: Snapshot) -> bool:
@@ -98,15 +104,20 @@ def with_a_decode(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot)
     return replace(plan, skip_decode=())
 
 
-def _others(queue: GatedQueue, plan: StepPlan, snapshot: Snapshot) -> list[str]:
-    """Waiting requests that vLLM would start, in the policy's order; none that is to be refused."""
-    refused = {rejection.request_id for rejection in plan.reject}
+def _others(
+    queue: GatedQueue, plan: StepPlan, snapshot: Snapshot, planned: Sequence[str] = ()
+) -> list[str]:
+    """Waiting requests that vLLM would start behind the planned ones, in the policy's order; none
+    that is to be refused."""
+    passed = {*planned, *(rejection.request_id for rejection in plan.reject)}
     able = (
         view
         for view in islice(queue.table, MOST_SCANNED)
-        if view.request_id not in refused and _fits(queue, view.request_id, snapshot)
+        if view.request_id not in passed and _fits(queue, view.request_id, snapshot)
     )
-    return [view.request_id for view in AdapterPlaces(snapshot).of(able)]
+    places = AdapterPlaces(snapshot)
+    places.of(queue.view(request_id) for request_id in planned)
+    return [view.request_id for view in places.of(able)]
 
 
 def _fits(queue: GatedQueue, request_id: str, snapshot: Snapshot) -> bool:

@@ -48,6 +48,7 @@ class GatedQueue(RequestQueue):
         self._held: dict[str, Request] = {}
         self._no_room: dict[str, None] = {}  # of those held: the encoder has none for them
         self._asked: set[str] = set()  # of those held: a KV connector is to say what it has of them
+        self._popped: set[str] = set()  # since `ask_again`
         self._again: set[str] = set()
         # All that wait, and some that do not any more: those are dropped when they come first.
         self._heap: list[Request] | None = [] if by_priority else None
@@ -87,6 +88,10 @@ class GatedQueue(RequestQueue):
         """A waiting request. Raises KeyError."""
         return self._all[request_id]
 
+    def view(self, request_id: str) -> RequestView:
+        """What is known of a waiting request. Raises KeyError."""
+        return self._tracked_of(self._all[request_id]).view
+
     def startable(self) -> list[str]:
         """Requests that could start now, in stock (arrival) order."""
         return [request_id for request_id in self._all if request_id not in self._held]
@@ -104,11 +109,14 @@ class GatedQueue(RequestQueue):
 
     def ask_again(self, request_ids: Iterable[str]) -> None:
         """A KV connector could not yet say what it has of these, which were to start: vLLM asks it
-        again in each step, first of all, and the policy plans without them."""
-        for request_id in request_ids:
-            if request_id in self._all and request_id not in self._asked:
-                self._asked.add(request_id)
-                self._place(self._all[request_id])
+        again in each step, first of all, and the policy plans without them. Only of those that
+        vLLM has come to in this step. One that was asked for and that it did not come to (no room
+        for its KV, say) would stop all behind it again: it is the policy's from here on."""
+        left, popped = self._asked, self._popped
+        self._popped = set()
+        self._asked = {i for i in request_ids if i in popped and i in self._all}
+        for request_id in left ^ self._asked:
+            self._place(self._all[request_id])
 
     def open_for(self, request_ids: Iterable[str]) -> None:
         """Present only these, in this order, until `open_all`; unknown ids are left out, and
@@ -168,6 +176,7 @@ class GatedQueue(RequestQueue):
 
     def pop_request(self) -> Request:
         request = self._gate.popleft() if self._gate is not None else self.peek_request()
+        self._popped.add(request.request_id)
         self._forget(request)
         return request
 

@@ -26,7 +26,7 @@ from scorpio.engine.caps import Caps
 from scorpio.engine.control import PolicySwitch
 from scorpio.engine.features import unsupported_features
 from scorpio.engine.gated_queue import GatedQueue
-from scorpio.engine.images import let_in
+from scorpio.engine.images import Images
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.ledger.facts import engine_facts
 from scorpio.engine.parent_watch import follow_server
@@ -44,7 +44,7 @@ from scorpio.engine.view.choices import Choices
 from scorpio.engine.view.drafts import Drafts
 from scorpio.engine.view.picture import engine_limits, kv_free_tokens, rank, snapshot
 from scorpio.engine.view.prefix_hits import PrefixHits
-from scorpio.engine.view.remote_kv import expected
+from scorpio.engine.view.remote_kv import expected, loading
 from scorpio.engine.view.request_facts import describe, plain, to_be_answered
 from scorpio.engine.view.running_table import Tracked
 from scorpio.engine.view.serving_clock import ServingClock
@@ -111,7 +111,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._look_breaker = Breaker(1, window_s, quiet_s)
         build = None if self._passthrough else self._switch.build
         self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
-        self._timer, self._encoder = StepTimer(), EncoderTime()
+        self._timer, self._encoder, self._images = StepTimer(), EncoderTime(), Images()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
         self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)
@@ -121,7 +121,7 @@ class SchedulerWithParts(AsyncScheduler):
         self._seeds = SeedGuard()
         self._caps = Caps.of(settings)
         self._seq = 0
-        self._woken = False
+        self._woken = self._idled = False
         self._prefix_hits = self._new_looks()
         self.waiting: GatedQueue = GatedQueue(
             self._tracked_of,
@@ -171,7 +171,7 @@ class SchedulerWithParts(AsyncScheduler):
         """What a router may know of it. at_s: now, on the router's clock."""
         running = [(request, self.view_of(request)) for request in self.running]
         free = kv_free_tokens(self, self._limits)
-        return replica_load(running, self.waiting, free, self.now_s(), at_s)
+        return replica_load(running, self.waiting, free, self.now_s(), at_s, len(loading(self)))
 
     @property
     def tracked_ids(self) -> set[str]:
@@ -231,7 +231,7 @@ class SchedulerWithParts(AsyncScheduler):
 
     def _snapshot(self) -> Snapshot:
         self.waiting.look_again(self.deferred_waiting)
-        let_in(self, self.waiting, self._tracker.live)
+        self._images.let_in(self, self.waiting, self._tracker.live, self._clock.now_s())
         batch, since_s = self._tracker.batch(self.running), self._timer.executing_since_s()
         limits = self._drafts.left(self._limits)
         seen = snapshot(self, limits, batch, self.waiting.table, since_s)

@@ -23,10 +23,9 @@ from scorpio.core.snapshot import Snapshot, StepSample
 from scorpio.engine.apply import apply_plan, keeping_adapters, starting
 from scorpio.engine.canary import as_asked
 from scorpio.engine.conservation import filled, with_a_decode, with_others_behind
-from scorpio.engine.images import fitted
 from scorpio.engine.parts import SchedulerWithParts, logger
 from scorpio.engine.plan_check import check_plan
-from scorpio.engine.view.remote_kv import loading, passed_over
+from scorpio.engine.view.remote_kv import loading, making_way, passed_over
 from scorpio.engine.view.request_facts import final_state, to_be_answered
 from scorpio.engine.view.running_table import Tracked
 
@@ -44,6 +43,7 @@ class ScorpioScheduler(SchedulerWithParts):
 
     def add_request(self, request: Request) -> None:
         self._harmless(request)
+        self._images.came(request)
         new = request.request_id not in self.requests  # else a streaming-input update
         if new:
             self._called()
@@ -118,6 +118,7 @@ class ScorpioScheduler(SchedulerWithParts):
         super().shutdown()
 
     def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
+        self._images.gone(request.request_id)
         tracked = self._tracker.ended(request.request_id)
         self._look(lambda hits: hits.gone(request.request_id), None)
         self._choices.ended(request.request_id)
@@ -159,17 +160,18 @@ class ScorpioScheduler(SchedulerWithParts):
         """Carry out a checked plan through vLLM's seams; the plan that was carried out."""
         queue, live = self.waiting, self._tracker.live
         plan = self._choices.of_plan(plan, idle=not self.running)
-        plan = keeping_adapters(self, plan, seen)
+        plan = keeping_adapters(self, making_way(self, plan, seen), seen)
         ids = starting(queue, live, plan, seen)
-        asked, (plan, ids) = (plan, ids), fitted(self, queue, ids, plan, seen, live)
+        images = self._images
+        asked, (plan, ids) = (plan, ids), images.fitted(self, queue, ids, plan, seen, live)
         instead = filled(self, queue, ids, plan, seen)
         if instead is not None:
             self._telemetry.filled_steps += 1
             asked = instead, starting(queue, live, instead, seen)
         moving = with_a_decode(self, asked[0], seen)
         if instead is not None or moving is not asked[0]:
-            plan, ids = fitted(self, queue, asked[1], moving, seen, live)
-        ids = with_others_behind(self, queue, ids, plan, seen)
+            plan, ids = images.fitted(self, queue, asked[1], moving, seen, live, may_yield=False)
+        ids = with_others_behind(self, queue, ids, plan, seen, self._idled)
         if plan.reject:
             self._refuse(plan.reject)
         apply_plan(self, queue, ids, plan, seen, self._drafts, live)
@@ -218,6 +220,7 @@ class ScorpioScheduler(SchedulerWithParts):
             self._shadow.started(new.req_id for new in output.scheduled_new_reqs)
             self._bind_choices(output)
             self.waiting.ask_again(passed_over(self))
+            self._idled = not output.total_num_scheduled_tokens
             self._note_forecasts(plan.forecasts)
             batch = None if seen is None else seen.running
             self._timer.scheduled(output, self._clock.now_s(), batch)

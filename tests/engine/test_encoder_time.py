@@ -44,9 +44,31 @@ def test_what_images_take_is_laid_on_all_steps(factor: float) -> None:
     assert told[-4:] == pytest.approx([2.0 * PLAIN_S * factor] * 4, rel=0.05)
 
 
+@pytest.mark.parametrize("first", [0, 40])
+def test_one_slow_step_is_no_slow_engine(first: int) -> None:
+    """The encoder warms up with its first image, or stalls once: 5 s, of an engine at 0.02 s."""
+    time = EncoderTime()
+    for _ in range(first):
+        for encodes in (True, False, False, False):
+            time.learned(sample(PLAIN_S * (2.0 if encodes else 1.0)), encodes, STEP)
+    told = [time.learned(sample(5.0), True, STEP)]
+    told += [time.learned(sample(PLAIN_S), False, STEP) for _ in range(50)]
+    assert max(step.duration_s for step in told) < 1.5 * PLAIN_S
+
+
+def test_nothing_is_computed_until_an_image_comes() -> None:
+    class Never:
+        def sample_s(self, sample: StepSample) -> float:
+            raise AssertionError
+
+    step = sample(1.0)
+    assert EncoderTime().learned(step, False, Never()) is step  # type: ignore[arg-type]
+
+
 def test_it_is_forgotten() -> None:
     time = EncoderTime()
-    time.learned(sample(1.0), True, STEP)
+    for _ in range(20):
+        time.learned(sample(1.0), True, STEP)
     assert time.share == 0.9  # more is not believed
     for _ in range(2000):
         time.learned(sample(PLAIN_S), False, STEP)

@@ -25,6 +25,7 @@ from tests.engine.driver import Engine, VirtualScheduler
 PASSTHROUGH = {"policy": "scorpio", "unsupported": "passthrough"}
 OWN_MANAGER = SimpleNamespace(encoder_cache_manager_cls="a.Manager")
 HISPARSE = KVTransferConfig(kv_connector="HiSparseConnector", kv_role="kv_both")
+NIXL = KVTransferConfig(kv_connector="NixlConnector", kv_role="kv_both")
 SWITCHED_ON = [
     ("", "kv_transfer_config", HISPARSE, "HiSparse"),
     ("", "ec_transfer_config", object(), "encoder-cache connectors"),
@@ -44,6 +45,9 @@ SWITCHED_ON = [
     ("model_config", "has_inner_state", True, "inner state"),
     ("model_config", "is_attention_free", True, "without attention"),
     ("model_config", "is_diffusion", True, "diffusion models"),
+    ("images", "lora_config", object(), "multimodal inputs together with LoRA"),
+    ("images", "kv_transfer_config", NIXL, "multimodal inputs together with KV connectors"),
+    ("images and scheduler", "num_prefill_lookahead", 2, "multimodal inputs together with a draft"),
     ("scheduler", "prefix_replay_tokens", 32, "prefix replay"),
 ]
 
@@ -51,10 +55,17 @@ SWITCHED_ON = [
 def switch_on(monkeypatch: pytest.MonkeyPatch, part: str, field: str, value: object) -> Any:
     """A scheduler as far as the check looks at it."""
     config = build_vllm_config(EngineSpec())
-    scheduler = SimpleNamespace(vllm_config=config, prefix_replay_tokens=0)
+    scheduler = SimpleNamespace(
+        vllm_config=config,
+        prefix_replay_tokens=0,
+        num_prefill_lookahead=0,
+        max_num_encoder_input_tokens=0,
+    )
     assert unsupported_features(scheduler, "refuse") == ()
-    owner: Any = scheduler if part == "scheduler" else config
-    if part and part != "scheduler":
+    scheduler.max_num_encoder_input_tokens = int(part.startswith("images"))
+    assert unsupported_features(scheduler, "refuse") == ()
+    owner: Any = scheduler if part.endswith("scheduler") else config
+    if part.endswith("_config"):
         owner = getattr(config, part)
     if isinstance(getattr(type(owner), field, None), property):
         monkeypatch.setattr(type(owner), field, property(lambda _: value))

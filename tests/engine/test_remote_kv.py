@@ -95,13 +95,17 @@ def test_one_whose_kv_is_on_its_way_waits_and_is_not_the_policys() -> None:
 
 
 def test_loads_take_no_place_in_a_step_from_others() -> None:
-    """With nothing else to compute, those that the plan did not name start beside a load."""
-    engine = ConnectedEngine(SPEC)
-    policy = Scripted(StepPlan(admit=("a",)))
-    engine.scorpio.use_policy(policy)
-    engine.ask("a", "later", 200, tokens=160, steps=4)
-    engine.ask("b", "none", 20)
-    assert set(engine.step().num_scheduled_tokens) == {"b"}
+    """With nothing else to compute, those that the plan did not name start beside a load: in the
+    same step where it is known of a prompt that it will be one, else in the next."""
+    for known in (False, True):
+        engine = ConnectedEngine(SPEC)
+        policy = Scripted(StepPlan(admit=("a",)))
+        engine.scorpio.use_policy(policy)
+        engine.ask("a", "later", 200, tokens=160, steps=4, do_remote_prefill=known)
+        engine.ask("b", "none", 20)
+        if not known:
+            assert not engine.step().num_scheduled_tokens
+        assert set(engine.step().num_scheduled_tokens) == {"b"}
     policy.answer = None
     engine.drain()
     engine.assert_all_served()

@@ -20,8 +20,10 @@ def replica_load(
     kv_free_tokens: int,
     now_s: float,
     at_s: float,
+    loading: int = 0,
 ) -> ReplicaLoad:
-    """As of now. at_s: on the clock of the router that will read it.
+    """As of now. at_s: on the clock of the router that will read it. loading: so many more wait
+    for their KV.
 
     The running ones are read one by one (the columns that a policy plans with say who has joined
     since they were last asked for); those that wait may be many, and are columns.
@@ -34,7 +36,7 @@ def replica_load(
     return ReplicaLoad(
         at_s=at_s,
         running=len(running),
-        waiting=len(waiting),
+        waiting=len(waiting) + loading,
         context_tokens=sum(computed),
         kv_free_tokens=kv_free_tokens,
         prefill_tokens=by_due(due_s, np.concatenate([left, queue.prefill_tokens])),
@@ -47,8 +49,9 @@ def waiting_now(scheduler: AsyncScheduler, queue: GatedQueue) -> dict[str, objec
     """For the status: how many run, how many wait, and how many of those could not start now."""
     on_the_way = len(loading(scheduler))
     idle = queue.num_held + on_the_way
+    unable = idle - len(queue.no_room)  # the encoder's room is the engine's own matter
     return {
-        "unfinished": max(scheduler.get_num_unfinished_requests() - idle, 0),
+        "unfinished": max(scheduler.get_num_unfinished_requests() - unable, 0),
         "running": len(scheduler.running),
         "waiting": len(queue) + on_the_way,
         "waiting_not_startable": idle,

@@ -14,7 +14,9 @@ from dataclasses import replace
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request, RequestStatus
 
+from scorpio.core.plan import StepPlan
 from scorpio.core.request import RequestView
+from scorpio.core.snapshot import Snapshot
 from scorpio.engine.view.startable import cannot_start
 
 
@@ -43,18 +45,49 @@ def tokens_left(requests: Iterable[Request]) -> int:
     return sum(max(r.num_tokens - r.num_computed_tokens, 1) for r in requests)
 
 
+def making_way(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> StepPlan:
+    """The plan, or the same where the last prefill that runs sits out: it would take the tokens of
+    one that comes back. Not in two steps one after the other: that one may not start yet."""
+    if scheduler.connector is None or plan.token_budget is None or not returning(scheduler):
+        return plan
+    if len(scheduler.running) >= scheduler.max_num_running_reqs:
+        return plan
+    sits_out = {*plan.skip_decode, *plan.defer_prefill}
+    wanted, last = 0, None
+    for row, request in enumerate(scheduler.running):
+        if row in sits_out or request.next_decode_eligible_step > scheduler.current_step + 1:
+            continue
+        if snapshot.running.is_decode[row]:
+            wanted += 1
+            continue
+        wanted += request.num_tokens - request.num_computed_tokens
+        if request.next_decode_eligible_step <= scheduler.current_step:
+            last = row  # it did not sit out in the step before
+    if last is None or wanted < plan.token_budget:
+        return plan
+    order = [row for row in plan.prefill_order if row != last]
+    return replace(plan, prefill_order=order, defer_prefill=(*plan.defer_prefill, last))
+
+
 def passed_over(scheduler: AsyncScheduler) -> list[str]:
     """Those that vLLM has looked at, and put back for the connector that could not yet say what it
     has of them (:990). Other reasons to put back leave their mark on a request."""
     if scheduler.connector is None:
         return []
+    config = scheduler.lora_config
+    running = {r.lora_request.lora_int_id for r in scheduler.running if r.lora_request}
+
+    def has_place(request: Request) -> bool:
+        adapter = request.lora_request
+        known = adapter is None or adapter.lora_int_id in running
+        return known or len(running) < (config.max_loras if config else 0)
+
     return [
         request.request_id
         for request in scheduler.deferred_waiting
         if request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
         and request.num_computed_tokens == 0
-        and request.lora_request is None
-        and not request.has_encoder_inputs
+        and has_place(request)
         and not cannot_start(request)
     ]
 
