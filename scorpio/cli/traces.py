@@ -19,6 +19,7 @@ from scorpio.cli.options import (
     Trace,
 )
 from scorpio.cli.parse import command_line, reading_of, settled_mix
+from workloads.retries import MOST_TRIES
 
 
 def replay(
@@ -43,7 +44,10 @@ def replay(
     retries: Annotated[
         int,
         typer.Option(
-            min=0, max=100, metavar="N", help="a refused request comes back when told, N times"
+            min=0,
+            max=MOST_TRIES,
+            metavar="N",
+            help="a refused request comes back when told, N times",
         ),
     ] = 0,
 ) -> None:

@@ -17,13 +17,13 @@ from typing import Final
 
 from starlette.types import Message, Send
 
+from scorpio.core.policies.scorpio.retry_after import GRACE, GRACE_S
 from scorpio.fleet.exchange import REPLICA_HEADER, NotAnswered, Outgoing
 from scorpio.server.quote.desk import VALID_S
 from scorpio.server.request.slo_headers import QUOTE_HEADER
 
 MOST: Final = 4096  # remembered; the oldest is forgotten first
 MOST_ALIKE: Final = 64
-GRACE_S, GRACE = 2.0, 0.25  # seconds and part of the wait, as a replica's (retry_after.py)
 _QUOTE: Final = QUOTE_HEADER.encode()
 _KEYS: Final = (b"authorization", b"x-api-key")
 

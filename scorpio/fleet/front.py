@@ -212,8 +212,8 @@ class Front:
             answer = await act_on_each(self._session, self.members, scope, body)
             if answer.status == 200:
                 self._standing.done(path, Outgoing(scope, body))
-            if path == CONFIG_PATH and answer.status == 200:
-                self._read_again()
+                if path == CONFIG_PATH:
+                    self._read_again()
             await send_answer(send, answer)
         elif path == QUOTE_PATH and scope["method"] == "POST":
             request = self._reader.asked(body, self._now_s())

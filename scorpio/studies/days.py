@@ -16,6 +16,7 @@ from scorpio.core.arrays import FloatArray
 from scorpio.core.latency import StepModel
 from scorpio.core.routing.carried import FluidKept
 from scorpio.core.routing.demand import Level
+from scorpio.core.routing.fleet_view import work_s
 from scorpio.studies.study import engine
 from scorpio.twin.run import policy_profile
 from workloads.errors import WorkloadError
@@ -142,12 +143,9 @@ def _days(key: DaysKey) -> Days:
 
 
 def _work_s(step: StepModel, prompts: FloatArray, answers: FloatArray) -> FloatArray:
-    """As `FleetView.work_s`, the length of the answer known."""
-    context = answers * (prompts + 0.5 * answers)
-    found: FloatArray = (
-        step.high_token_s * prompts + step.low_token_s * answers + step.context_token_s * context
-    )
-    return found
+    """The length of the answer known."""
+    per_token_s = step.high_token_s, step.low_token_s, step.context_token_s
+    return work_s(per_token_s, prompts, prompts, answers)
 
 
 def _mean_work_s(step: StepModel, tokens: ClientTokens) -> float:

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.routing.load import DUE_S, Replica, ReplicaLoad, RoutedRequest, due_bucket
 from scorpio.core.routing.prefixes import PrefixIndex
+
+Number = TypeVar("Number", float, FloatArray)
+
+
+def work_s(
+    per_token_s: tuple[float, ...], new_tokens: Number, prompt_tokens: Number, length: Number
+) -> Number:
+    """Engine time that a request takes beside the fixed part of steps. per_token_s: of a prefill
+    token, of a decode, of a token of context; length: tokens of the answer."""
+    token_s, decode_s, context_s = per_token_s
+    context = length * (prompt_tokens + 0.5 * length)
+    return token_s * new_tokens + decode_s * length + context_s * context
 
 
 class FleetView:
@@ -141,9 +154,7 @@ class FleetView:
         """Engine time that a request takes on a replica of middling speed, beside the fixed part
         of steps."""
         length = request.expected_output_tokens
-        context = length * (request.prompt_tokens + 0.5 * length)
-        token_s, decode_s, context_s = self._mean_s
-        return token_s * new_tokens + decode_s * length + context_s * context
+        return work_s(self._mean_s, new_tokens, request.prompt_tokens, length)
 
     def _fewest_sent(self) -> float:
         return float(self.sent[self.alive].min()) if self.alive.any() else 0.0

@@ -29,7 +29,7 @@ _MOST = 2048  # promises; the oldest is forgotten first
 # Of one kind, the oldest first: a flood of requests that are alike and never obey is not compared
 # with all that it was told.
 _MOST_LOOKED_AT = 64
-_GRACE_S, _GRACE = 2.0, 0.25  # seconds and part of the wait: clients and networks are not exact
+GRACE_S, GRACE = 2.0, 0.25  # seconds and part of the wait: clients and networks are not exact
 _WEIGHT = 0.05  # of one promise, in how many come back
 _LEAST = 0.05  # of them always count
 _BACK = 0.1  # of its cost counts for one that came back, where all obey
@@ -145,7 +145,7 @@ class Crowd:
                 retry_s, slo_s = 0.0, math.nan
             else:
                 offered_s = slo_s + retry_s
-            grace_s = _GRACE_S + _GRACE * retry_s
+            grace_s = GRACE_S + GRACE * retry_s
             first_token_s, until_s = now_s + offered_s - grace_s, now_s + retry_s + grace_s
             self._number += 1
             self._promises[self._number] = _Promise(
@@ -163,7 +163,7 @@ class Crowd:
         for number in islice(self._of_kind.get(_kind(view), ()), _MOST_LOOKED_AT):
             told = self._promises[number]
             same = abs(slo_s - told.slo_s) < 1e-6
-            fits = same or slo_s >= told.offered_s - _GRACE_S
+            fits = same or slo_s >= told.offered_s - GRACE_S
             if fits and told.first_token_s <= deadline_s:
                 self._end(number, came=True)
                 return self.later if same else self.offered
