@@ -54,6 +54,7 @@ def arrivals(requests: Sequence[WorkloadRequest], config: TwinConfig, seed: int)
             prefix_ids=r.hash_ids,
             prefix_block_tokens=r.block_tokens,
             abort_s=r.send_s + config.clients.give_up_s,
+            content=r.index + 1,
         )
         for r, hint in zip(requests, hints, strict=True)
     ]

@@ -25,7 +25,7 @@ def main() -> None:
         def say(line: str) -> None:
             print(f"{time.monotonic() - began_s:5.0f} s {line}", file=sys.stderr, flush=True)
 
-        found = rehearse(Path(folder), say, load_s=90.0)
+        found = rehearse(Path(folder), say, load_s=240.0, model="smollm2")
         say("done")
     page = markdown(found, made_by)
     if args.write:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
-from tests.engine_server import MODEL, EngineServer
+from tests.engine_server import EngineServer
 from tests.rehearsal.scene import Seen, metric_lines
 from workloads.replay.request_body import PreparedRequest, RequestStyle, prepare
 from workloads.replay.run import replay_to_file
@@ -17,38 +17,39 @@ from workloads.request import WorkloadRequest
 from workloads.results.records import Outcome, RequestRecord
 
 OVERLOAD = 1.5  # of what it was seen to do
-PROMPT, ANSWER = 100, 200  # tokens
-FIRST = 24  # requests that say what it can do
-AT_ONCE = 24
+PROMPT = 100  # tokens
+AT_ONCE, FIRST = 16, 48  # requests that say what it can do
 TTFT_IN_ANSWERS = 2.0  # the TTFT SLO, in the time that one answer takes among others
 _VOCABULARY = range(10, 200)
 
 
-def coming_back(server: EngineServer, load_s: float) -> Seen:
-    """Under `scorpio`, with a profile that was just measured. load_s: how long clients come."""
+def coming_back(server: EngineServer, load_s: float, answer: int) -> Seen:
+    """Under `scorpio`, with a profile that was just measured. load_s: how long clients come.
+    answer: tokens of each."""
     was = str(server.status()["policy"])
     server.switch("scorpio")
-    rate_rps, slo_s = _able(server)
-    sent = _requests(OVERLOAD * rate_rps, slo_s, load_s)
+    rate_rps, slo_s = _able(server, answer)
+    sent = _requests(server.model, OVERLOAD * rate_rps, slo_s, load_s, answer)
     path = server.run_dir.parent / "coming_back.jsonl"
     records = replay_to_file(server.url, sent, path, retries=1)
     server.switch(was)
     seen = Seen(
         "Refused clients that come back when they are told to",
-        f"{OVERLOAD:g} times what the server can do, for {load_s:.0f} s, as `scorpio replay"
-        " --retries 1` does",
+        f"{server.model}, answers of {answer} tokens, {OVERLOAD:g} times what the server can do, for"
+        f" {load_s:.0f} s, as `scorpio replay --retries 1` does",
     )
     seen.seen += _lines(records, slo_s)
     seen.seen += metric_lines(server, "scorpio_requests_total", outcome="rejected")[:1]
     return seen
 
 
-def _able(server: EngineServer) -> tuple[float, float]:
+def _able(server: EngineServer, answer: int) -> tuple[float, float]:
     """Requests per second, and a TTFT SLO in seconds, that this machine can keep."""
 
     def one(number: int) -> float:
         began_s = time.monotonic()
-        body = {"model": MODEL, "prompt": _prompt(number), "max_tokens": ANSWER, "ignore_eos": True}
+        body = {"model": server.model, "prompt": _prompt(number)}
+        body |= {"max_tokens": answer, "ignore_eos": True}
         code, _, raw = server.call("POST", "/v1/completions", body)
         assert code == 200, raw
         return time.monotonic() - began_s
@@ -59,13 +60,15 @@ def _able(server: EngineServer) -> tuple[float, float]:
     return FIRST / (time.monotonic() - began_s), TTFT_IN_ANSWERS * shortest_s
 
 
-def _requests(rate_rps: float, slo_s: float, load_s: float) -> list[PreparedRequest]:
+def _requests(
+    model: str, rate_rps: float, slo_s: float, load_s: float, answer: int
+) -> list[PreparedRequest]:
     chance, at_s = Random(7), 0.0
     made: list[PreparedRequest] = []
-    style = RequestStyle(model=MODEL)
+    style = RequestStyle(model=model)
     while (at_s := at_s + chance.expovariate(rate_rps)) < load_s:
         request = WorkloadRequest(
-            index=len(made), send_s=at_s, prompt_tokens=PROMPT, output_tokens=ANSWER, hash_ids=(),
+            index=len(made), send_s=at_s, prompt_tokens=PROMPT, output_tokens=answer, hash_ids=(),
             slo_class="", ttft_slo_s=slo_s, tpot_slo_s=math.inf,
         )  # fmt: skip
         made.append(prepare(request, _prompt(FIRST + len(made)), style))

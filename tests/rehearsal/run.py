@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scorpio.models.cache import models_dir
 from scorpio.studies.results import Header
-from tests.engine_server import EngineServer, running, write_inputs
+from tests.engine_server import MODEL, EngineServer, running, write_inputs
 from tests.rehearsal.coming_back import coming_back
 from tests.rehearsal.prometheus import dashboard, watching
 from tests.rehearsal.rollout import (
@@ -19,6 +19,7 @@ from tests.rehearsal.rollout import (
     new_file,
     new_policy,
     profile_again,
+    scorpio,
 )
 from tests.rehearsal.scene import Seen, rules
 from tests.rehearsal.scenes import FIRST, SECOND, STALL_S
@@ -33,6 +34,7 @@ if __name__ == "__main__":
     auto_profile.BUDGET_S, auto_profile.EXAM_S, auto_profile.IDLE_S = 8.0, 3.0, 1.0
     main()
 """
+_LONG, _SHORT = 200, 48  # answers, in tokens
 _FLAGS = ("--max-model-len", "512", "--max-num-seqs", "8", "--distributed-executor-backend", "uni")
 
 
@@ -75,9 +77,25 @@ def unmeasured(directory: Path) -> Iterator[EngineServer]:
         yield server
 
 
-def rehearse(directory: Path, say: Callable[[str], None], load_s: float) -> list[Seen]:
+@contextlib.contextmanager
+def measured(directory: Path, model: str) -> Iterator[EngineServer]:
+    """A server of this model whose latency profile was just taken."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "scorpio", "serve", model, "--policy", "scorpio", *_FLAGS]
+    with running(directory, [*command, "--run-dir", str(directory / "run")]) as server:
+        server.model = model
+        where = ("--url", server.url, "--run-dir", str(server.run_dir))
+        out = str(directory / "latency.json")
+        scorpio("profile", "--model", model, *where, "--out", out, "--apply")
+        yield server
+
+
+def rehearse(
+    directory: Path, say: Callable[[str], None], load_s: float, model: str = MODEL
+) -> list[Seen]:
     """All scenes. Raises as tests do when one does not show what it should. load_s: how long those
-    last that need a load."""
+    last that need a load. model: of the scene that asks how long things take; with the tiny one
+    that is mostly the time of what is no engine."""
     found = []
 
     def act(server: EngineServer, scenes: Sequence[Callable[[EngineServer], Seen]]) -> None:
@@ -93,9 +111,13 @@ def rehearse(directory: Path, say: Callable[[str], None], load_s: float) -> list
             say("dashboard")
             found.append(dashboard(server, prometheus))
         act(server, (profile_again,))
-        say("coming_back")
-        found.append(coming_back(server, load_s))
+        if model == MODEL:
+            found.append(coming_back(server, load_s, _LONG))
         act(server, (drain,))
+    if model != MODEL:
+        say(f"coming_back, {model}")
+        with measured(directory / "measured", model) as server:
+            found.append(coming_back(server, load_s, _SHORT))
     with unmeasured(second) as server:
         act(server, (auto_profile, *SECOND))
     return found

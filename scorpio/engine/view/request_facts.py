@@ -26,6 +26,7 @@ from scorpio.core.slo import (
 from scorpio.core.wire import decode_slo, decode_weight
 
 MAX_TENANT_CHARS = 4096
+_TELLS_TOKENS = 64  # at its end two prompts differ, if they do
 
 
 def describe(
@@ -81,6 +82,7 @@ def plain(request: Request, seq: int, arrival_s: float, default: Slo) -> Request
         max_tokens=request.max_tokens,
         slo=default,
         adapter=0 if request.lora_request is None else request.lora_request.lora_int_id,
+        content=hash(tuple((request.prompt_token_ids or ())[-_TELLS_TOKENS:])),
     )
 
 

@@ -67,12 +67,14 @@ class RequestFactory:
         prefix_block_tokens: int = 512,
         adapter: int = 0,
         images: Sequence[tuple[int, int, str]] = (),
+        content: int = 0,
     ) -> Request:
         """A streaming request as EngineCore receives it.
 
         prefix_ids: one id per `prefix_block_tokens` of the prompt; equal leading ids = shared
             prefix. They only matter when prefix caching is on. adapter: LoRA number, 0 = none.
         images: (first token, tokens, what names its content) of each, in the order of the prompt.
+        content: number of what it says behind its prefix; 0 = what none has said before.
         """
         params = SamplingParams(
             max_tokens=max_tokens,
@@ -84,7 +86,7 @@ class RequestFactory:
         )
         return Request(
             request_id=request_id,
-            prompt_token_ids=self._prompt(prompt_tokens, prefix_ids, prefix_block_tokens),
+            prompt_token_ids=self._prompt(prompt_tokens, prefix_ids, prefix_block_tokens, content),
             sampling_params=params,
             pooling_params=None,
             arrival_time=arrival_s,
@@ -94,7 +96,9 @@ class RequestFactory:
             lora_request=LoRARequest(f"adapter-{adapter}", adapter, "-") if adapter else None,
         )
 
-    def _prompt(self, tokens: int, prefix_ids: Sequence[int], block_tokens: int) -> list[int]:
+    def _prompt(
+        self, tokens: int, prefix_ids: Sequence[int], block_tokens: int, content: int
+    ) -> list[int]:
         self._made += 1
         if self._hasher is not None:
             ids: list[int] = []
@@ -102,10 +106,10 @@ class RequestFactory:
                 ids += [prefix_id] * block_tokens
             del ids[tokens:]
             # A prompt longer than its ids goes on with tokens that none shares.
-            return ids + [STOP_TOKEN - self._made] * (tokens - len(ids))
+            return ids + [STOP_TOKEN - (content or self._made)] * (tokens - len(ids))
         while len(self._zeros) < tokens:
             self._zeros *= 2
-        return self._zeros[:tokens]
+        return [*self._zeros[: tokens - 1], content]
 
 
 def _image(offset: int, tokens: int, name: str) -> MultiModalFeatureSpec:

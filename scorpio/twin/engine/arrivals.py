@@ -16,6 +16,7 @@ class Arrival:
     output_tokens is known to the modelled GPU only. max_tokens is what the client asked for and
     every policy can see; it must not give the true length away (see `TwinConfig.exact_max_tokens`).
     abort_s: absolute time at which the client leaves, if the answer is not complete by then.
+    content: number of what its prompt says, which a further try says again; 0 = of nothing else.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Arrival:
     prefix_ids: tuple[int, ...] = ()
     prefix_block_tokens: int = 512
     abort_s: float = math.inf
+    content: int = 0
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or not 1 <= self.output_tokens <= self.max_tokens:

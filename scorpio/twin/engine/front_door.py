@@ -132,6 +132,7 @@ class FrontDoor:
             priority=round(deadline_s * 1e3) if self._spec.policy == "priority" else 0,
             prefix_ids=arrival.prefix_ids,
             prefix_block_tokens=arrival.prefix_block_tokens,
+            content=arrival.content,
         )
         self._scheduler.add_request(request)
         self._ledger.submitted.add(arrival.request_id)

@@ -39,6 +39,7 @@ from scorpio.core.policies.scorpio.refusals import (
     unservable,
 )
 from scorpio.core.policies.scorpio.retry_after import Crowd
+from scorpio.core.policies.scorpio.seats import seats
 from scorpio.core.policies.scorpio.shed import Competition, Outcome, over_share, shed
 from scorpio.core.policies.scorpio.step_decodes import step_decodes
 from scorpio.core.policies.scorpio.step_length import step_limit_s
@@ -97,7 +98,7 @@ class Scorpio:
         supply = step.supply(limit_s, step.later_step_s())
         jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
         over = over_share(self._tenants, snapshot.waiting, jobs) if self._tenants.on else None
-        between = Competition(jobs, over, self._crowd)
+        between = Competition(jobs, over, self._crowd, seats(step))
         found = borrow(step, between, shed(step, between, supply))
         if len(found.shed_jobs):
             reject += refusals(step, between, found, RefusalRule(never_could, over))

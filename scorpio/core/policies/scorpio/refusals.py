@@ -115,7 +115,12 @@ def refusals(
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
     own_s = _own_s(step.model, waiting, jobs, shed_jobs)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
-    done_s = np.maximum(done_s, _kv_s(step, jobs, shed_jobs, own_s) + own_s / supply.share)
+    room_s = _kv_s(step, jobs, shed_jobs, own_s)
+    if between.seats is not None:
+        before = np.count_nonzero(stays * ~(jobs.running | jobs.behind)) + crowd.booked
+        place = before + np.arange(1.0, len(shed_jobs) + 1.0)
+        room_s = np.maximum(room_s, between.seats.free_s(place))
+    done_s = np.maximum(done_s, room_s + own_s / supply.share)
     # From now on: what it has waited already is no part of what a next try will take.
     from_now_s = done_s - now_s
     ttft_s = crowd.offered.times * from_now_s

@@ -35,7 +35,7 @@ _LEAST = 0.05  # of them always count
 _BACK = 0.1  # of its cost counts for one that came back, where all obey
 _LOOK_S = 0.25  # between two looks at all promises
 
-_Kind = tuple[str, int, int, float]
+_Kind = tuple[str, int, int, float, int]
 
 
 class Told(NamedTuple):
@@ -136,6 +136,11 @@ class Crowd:
         """Prefill work of those that may still come back, as far as they do."""
         return self.obeys * sum(promise.work_s for promise in self._promises.values())
 
+    @property
+    def booked(self) -> float:
+        """How many may still come back, as far as they do."""
+        return self.obeys * len(self._promises)
+
     def book(self, now_s: float, waiting: WaitingTable, told: Iterable[Told]) -> None:
         """Each was told so."""
         self._last_seq = max(self._last_seq, int(waiting.seqs().max(initial=-1)))
@@ -187,4 +192,4 @@ class Crowd:
 
 def _kind(view: RequestView) -> _Kind:
     """What a request and its next try have in common; the TTFT SLO may be what it was offered."""
-    return view.tenant, view.prompt_tokens, view.max_tokens, view.slo.tpot_s
+    return view.tenant, view.prompt_tokens, view.max_tokens, view.slo.tpot_s, view.content

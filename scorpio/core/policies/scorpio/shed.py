@@ -15,10 +15,14 @@ from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.policies.scorpio.retry_after import Crowd
+from scorpio.core.policies.scorpio.seats import Seats
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
 
 Column = TypeVar("Column", BoolArray, IntArray)
+# Of the time until a seat is free. When answers end is not known well; an early refusal that was
+# not needed costs a promise, a late one only its client's time.
+_HOPE = 0.5
 QUOTED_WEIGHT = 0.1  # of its cost counts for a request that was quoted what it asks for
 
 
@@ -27,12 +31,13 @@ class Competition:
     """What decides between the jobs of a step.
 
     over: fair shares that each job's tenant had, where that is too much, else 0; None: nowhere.
-    crowd: which of them were told to come back.
+    crowd: which of them were told to come back. seats: None where all find one.
     """
 
     jobs: PrefillJobs
     over: FloatArray | None
     crowd: Crowd
+    seats: Seats | None = None
 
 
 class Outcome(NamedTuple):
@@ -43,25 +48,55 @@ class Outcome(NamedTuple):
 
 
 def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outcome:
-    """The jobs that cost most, so many that all others are on time with so much prefill time."""
+    """The jobs that cost most, so many that all others are on time with so much prefill time, and
+    find a seat in time."""
     jobs, over = between.jobs, between.over
     work_s = jobs.work_s
     if over is not None:
         work_s = np.where(over > 0.0, step.options.tenant_room, 1.0) * work_s
 
     def cost_s() -> FloatArray:
-        return shed_cost_s(step, between)
+        return weighed(step, between, jobs.cost_s(step.model, step.lengths))
 
     most = within(MAX_DROPS_PER_STEP, step.decodes.alone_s)
     shed_jobs = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
+    if between.seats is not None:
+        seatless = _without_seat(step, between, between.seats, supply, shed_jobs, most)
+        shed_jobs = np.concatenate([shed_jobs, seatless])
     return Outcome(supply, shed_jobs)
 
 
-def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
-    """Of each job: the dearest goes first. Less for one that was told to come back or quoted what
-    it asks for, and more than any other's for one of a tenant that has too much."""
+def _without_seat(
+    step: StepContext,
+    between: Competition,
+    seats: Seats,
+    supply: PrefillSupply,
+    gone: IntArray,
+    most: int,
+) -> IntArray:
+    """Of the others those to shed so that the rest find a seat in time. A request holds its seat
+    for as long as its answer lasts, so here it costs by its length; of equal ones the last goes."""
+    jobs = between.jobs
+    takes = ~(jobs.running | jobs.behind)
+    takes[gone] = False
+    own_s = supply.decode_s + jobs.work_s / supply.share
+    deadline_s = np.where(takes, jobs.deadline_s - own_s, np.inf)
+
+    def length() -> FloatArray:
+        tokens = step.lengths.expected(jobs.predicted) / jobs.value
+        return weighed(step, between, tokens) * (1.0 + 1e-9 * np.arange(len(tokens)))
+
+    def soonest_s(place: FloatArray) -> FloatArray:
+        return step.start_s + _HOPE * (seats.free_s(place) - step.start_s)
+
+    place = takes.astype(np.float64)
+    return to_shed(deadline_s, place, length, jobs.may_drop & takes, soonest_s, most)
+
+
+def weighed(step: StepContext, between: Competition, cost_s: FloatArray) -> FloatArray:
+    """What each job costs: the dearest goes first. Less for one that was told to come back or
+    quoted what it asks for, and more than any other's for one of a tenant that has too much."""
     jobs, over = between.jobs, between.over
-    cost_s = jobs.cost_s(step.model, step.lengths)
     # What was promised to a request binds after it has begun, too.
     waiting, begun = step.snapshot.waiting, jobs.running
     views = [step.snapshot.running.views[row] for row in jobs.row[begun].tolist()]

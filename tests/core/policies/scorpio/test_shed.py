@@ -17,7 +17,7 @@ from scorpio.core.policies.scorpio.jobs import prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.refusals import crowded
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
-from scorpio.core.policies.scorpio.shed import QUOTED_WEIGHT, Competition, Outcome, shed_cost_s
+from scorpio.core.policies.scorpio.shed import QUOTED_WEIGHT, Competition, Outcome, weighed
 from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
@@ -50,6 +50,10 @@ def scene(
     step = step_of(MODEL, seen, prefill_share=share)
     jobs = prefill_jobs(step, None, lambda view: view.deadline_s)
     return step, Competition(jobs, over, crowd or Crowd())
+
+
+def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
+    return weighed(step, between, between.jobs.cost_s(step.model, step.lengths))
 
 
 def cost_s(tokens: int) -> float:

@@ -51,6 +51,11 @@ class LengthBelief:
         """d log(answer) / d log(prediction), within [0, 1]."""
         return min(max(self._covariance / self._variance, 0.0), 1.0)
 
+    @property
+    def variation(self) -> float:
+        """Squared coefficient of variation of the lengths, as if they were log-normal."""
+        return math.expm1(min(self._spread, 4.0))
+
     def follow(self, running: RunningBatch, waiting: WaitingTable) -> None:
         """Learn from the answers that have ended since the last step. One that was preempted has
         not: it waits to go on."""
