@@ -35,8 +35,8 @@ def coming_back(server: EngineServer, load_s: float, answer: int) -> Seen:
     server.switch(was)
     seen = Seen(
         "Refused clients that come back when they are told to",
-        f"{server.model}, answers of {answer} tokens, {OVERLOAD:g} times what the server can do, for"
-        f" {load_s:.0f} s, as `scorpio replay --retries 1` does",
+        f"{server.model}, answers of {answer} tokens, {OVERLOAD:g} times what the server can do,"
+        f" for {load_s:.0f} s, as `scorpio replay --retries 1` does",
     )
     seen.seen += _lines(records, slo_s)
     seen.seen += metric_lines(server, "scorpio_requests_total", outcome="rejected")[:1]
@@ -48,7 +48,7 @@ def _able(server: EngineServer, answer: int) -> tuple[float, float]:
 
     def one(number: int) -> float:
         began_s = time.monotonic()
-        body = {"model": server.model, "prompt": _prompt(number)}
+        body: dict[str, Any] = {"model": server.model, "prompt": _prompt(number)}
         body |= {"max_tokens": answer, "ignore_eos": True}
         code, _, raw = server.call("POST", "/v1/completions", body)
         assert code == 200, raw

@@ -56,5 +56,5 @@ def test_what_the_seats_can_do_is_done_and_the_rest_is_told_the_truth() -> None:
 def test_those_that_come_back_when_they_are_told_to_are_served() -> None:
     again = [r for r in run(1).records if r.tries > 1]
     served = sum(r.outcome is Outcome.FINISHED for r in again)
-    assert len(again) > 50
+    assert len(again) > 30
     assert served >= 0.95 * len(again)
