@@ -92,8 +92,9 @@ class StepModel:
 
     T(step) = base + low*min(T,knee) + high*max(T-knee,0) + sq*sum(n^2) + prefix*sum(n*p) + ctx*S.
 
-    T = prefill tokens + decodes in the step, n = prefill tokens of one chunk, p = its KV prefix,
-    S = sum of decode contexts. Two regimes (memory- and compute-bound) meet at `knee_tokens`.
+    T = prefill tokens + decodes in the step + their drafts, n = prefill tokens of one chunk, p =
+    its KV prefix, S = sum of decode contexts. Two regimes (memory- and compute-bound) meet at
+    `knee_tokens`.
     """
 
     base_s: float
@@ -129,7 +130,7 @@ class StepModel:
     def sample_s(self, sample: StepSample) -> float:
         """Predicted time of a step that was executed; its own duration is not looked at."""
         return self.step_s(
-            sample.num_decodes,
+            sample.num_decodes + sample.draft_tokens,
             sample.decode_context_tokens,
             sample.prefill_tokens,
             sample.prefill_sq_tokens,

@@ -74,6 +74,7 @@ class StepPlan:
     defer_prefill: row indices whose unfinished prefill yields this step to a more urgent one.
     reject: requests to refuse now; only ones that have produced no token.
     token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
+    drafts: for each row of `RunningBatch`, how many of its drafts are verified at most; None = all.
     forecasts: of requests let in; may be empty, policies without a belief tell none.
     """
 
@@ -84,6 +85,7 @@ class StepPlan:
     defer_prefill: Sequence[int] = ()
     reject: Sequence[Rejection] = ()
     token_budget: int | None = None
+    drafts: Sequence[int] | None = None
     forecasts: Sequence[Forecast] = ()
 
 

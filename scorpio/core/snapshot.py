@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.drafts import DraftView
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
 
@@ -69,9 +70,8 @@ class Snapshot:
     executing_since_s: when the step before this one began to execute, if it still does (async
         scheduling plans one step ahead); NaN when the planned step starts at once.
     computing: which of the unfinished prefills computes which beginning (`shared_id`) for others.
-    tokens_per_step: that a decode yields, on average: more than one with speculative decoding. A
-        TPOT SLO then asks for a step less often. What limits.token_budget says is without the
-        drafts of those that decode; a decode counts as one token.
+    drafts: of an engine with speculative decoding, else None. What limits.token_budget says is
+        without the drafts at hand; a decode counts as one token.
     """
 
     running: RunningBatch
@@ -80,11 +80,12 @@ class Snapshot:
     kv_free_tokens: int
     executing_since_s: float = math.nan
     computing: Mapping[int, str] = field(default_factory=dict)
-    tokens_per_step: float = 1.0
+    drafts: DraftView | None = None
 
     def between_steps_s(self, tpot_slo_s: Real) -> Real:
-        """How often does this TPOT SLO ask for a step? Drafts that are accepted save steps."""
-        return tpot_slo_s * self.tokens_per_step
+        """How often does this TPOT SLO of a request that comes ask for a step? Drafts that are
+        accepted save steps."""
+        return tpot_slo_s if self.drafts is None else tpot_slo_s * self.drafts.usual_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class StepSample:
 
     prefill_tokens n and prefill_prefix_tokens p (KV already there) give the attention cost
     n^2 and n*p; decode_context_tokens is the sum of decode contexts.
+    draft_tokens: of all decodes together, verified beside their own tokens.
     woken: the first step after an idle time.
     """
 
@@ -103,3 +105,9 @@ class StepSample:
     decode_context_tokens: int
     duration_s: float
     woken: bool = False
+    draft_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Computed in the step, drafts included."""
+        return self.prefill_tokens + self.num_decodes + self.draft_tokens

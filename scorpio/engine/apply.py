@@ -41,6 +41,7 @@ def apply_plan(
             request.next_decode_eligible_step, scheduler.current_step + 2
         )
         drafts.skipped(request)
+    drafts.cut(plan.drafts)
     if plan.token_budget is not None:
         budget = plan.token_budget
         if scheduler.connector is not None:  # their place in the step is none of the plan's

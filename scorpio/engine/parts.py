@@ -235,7 +235,7 @@ class SchedulerWithParts(AsyncScheduler):
         batch, since_s = self._tracker.batch(self.running), self._timer.executing_since_s()
         limits = self._drafts.left(self._limits)
         seen = snapshot(self, limits, batch, self.waiting.table, since_s)
-        seen.tokens_per_step = self._drafts.tokens_per_step
+        seen.drafts = self._drafts.view()
         return seen
 
     def _describe(self, request: Request) -> RequestView:

@@ -38,5 +38,9 @@ def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
         raise PlanError("orders or defers a row that is not an unfinished prefill")
     if len(set(plan.prefill_order)) < len(plan.prefill_order):
         raise PlanError("names a prefill twice")
+    if plan.drafts is not None and len(plan.drafts) != len(batch):
+        raise PlanError(f"{len(plan.drafts)} numbers of drafts for {len(batch)} rows")
+    if plan.drafts is not None and any(drafts < 0 for drafts in plan.drafts):
+        raise PlanError("fewer than no drafts of a row")
     if plan.token_budget is not None and plan.token_budget < 1:
         raise PlanError(f"token budget {plan.token_budget} < 1")

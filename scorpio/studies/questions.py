@@ -9,6 +9,7 @@ QUESTIONS: Mapping[str, str] = {
     "grid": "Is Scorpio ever worse than a rival?",
     "light_load": "Is Scorpio like stock vLLM at light load?",
     "lengths": "What is a length prediction worth, and where?",
+    "drafts": "What do drafts bring where each request has as many as pay?",
     "fleet": "What does the router of a fleet bring?",
     "autoscale": "Do replicas that come and go keep promises, and what do they cost?",
     "ablation": "What does each part of the policy bring?",

@@ -23,6 +23,7 @@ from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
     autoscale,
+    drafts,
     fidelity,
     fleet,
     grid,
@@ -48,6 +49,7 @@ STUDIES: tuple[Study, ...] = (
     grid.STUDY,
     light_load.STUDY,
     lengths.STUDY,
+    drafts.STUDY,
     fleet.STUDY,
     autoscale.STUDY,
     ablation.STUDY,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scorpio.core.latency import LatencyProfile
 from scorpio.engine.virtual.spec import EngineSpec
 from scorpio.twin.clients import ClientSpec
+from scorpio.twin.gpu.drafter import Drafter
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.gpu.step_models import GpuModel
 from scorpio.twin.length_hint import LengthHint
@@ -24,6 +25,7 @@ class TwinConfig:
     exact_max_tokens: requests carry max_tokens = their true output length, as benchmarks with
         `ignore_eos` do. It gives the length away to every policy, so the default hides it: the
         request asks for `max_tokens` and the model stops by itself.
+    drafter: of an engine that drafts (see `drafting`).
     log_decisions: note what each request met, for `scorpio explain`; it changes nothing else.
     never_refuse: indices of requests that are sent with on_miss `wait`, to see what a refusal cost.
     """
@@ -44,9 +46,15 @@ class TwinConfig:
     keep_log: bool = False
     log_decisions: bool = False
     clients: ClientSpec = field(default_factory=ClientSpec)
+    drafter: Drafter | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.profile_bias < 100.0:
             raise ValueError(f"profile_bias must be in (0, 100), got {self.profile_bias!r}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1, got {self.max_tokens}")
+
+    def drafting(self, drafter: Drafter) -> TwinConfig:
+        """The same engine with this drafter."""
+        engine = replace(self.engine, num_speculative_tokens=drafter.drafts)
+        return replace(self, gpu=drafter.slower(self.gpu), engine=engine, drafter=drafter)

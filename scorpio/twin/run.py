@@ -162,6 +162,7 @@ def twin_loop(
         Checker(config.max_wait_s) if config.check_invariants else None,
         ClientPool(config.clients, index_stride(workload)) if config.clients.follow else None,
         DecisionLog() if config.log_decisions else None,
+        config.drafter.accepts(seed) if config.drafter else None,
     )
 
 

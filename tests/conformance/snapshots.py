@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
 
+from scorpio.core.drafts import DraftView
 from scorpio.core.latency import (
     LatencyProfile,
     StepModel,
@@ -52,7 +54,7 @@ class Scene:
     waiting: tuple[tuple[RequestView, bool], ...]  # (view, started), in order of arrival
     now_s: float = NOW_S
     executing_since_s: float = math.nan
-    tokens_per_step: float = 1.0
+    drafter: tuple[int, float] | None = None  # drafts, chance of each
 
 
 def profile(
@@ -107,8 +109,15 @@ def snapshot(policy: Policy, scene: Scene) -> Snapshot:
     free = max(scene.limits.kv_tokens - used, 0)
     return Snapshot(
         running_batch(scene.running), table, scene.limits, free, scene.executing_since_s,
-        tokens_per_step=scene.tokens_per_step,
+        drafts=None if scene.drafter is None else drafts(scene.running, *scene.drafter),
     )  # fmt: skip
+
+
+def drafts(rows: Sequence[Row], most: int, chance: float) -> DraftView:
+    """Each decode has all of its drafts at hand."""
+    at_hand = np.array([most * row.is_decode for row in rows], dtype=np.int64)
+    each = float(sum(chance**k for k in range(most + 1)))
+    return DraftView(most, at_hand, np.full(len(rows), chance), chance, each)
 
 
 # -- strategies --------------------------------------------------------------------------------
@@ -167,8 +176,8 @@ def scenes(draw: st.DrawFn, most_waiting: int = 30) -> Scene:
         for seq in range(n_running, n_running + n_waiting)
     )
     busy_since_s = draw(st.sampled_from([math.nan, NOW_S - 0.01, NOW_S - 5.0, NOW_S + 1.0]))
-    drafted = draw(st.sampled_from([1.0, 1.0, 1.0, 2.5]))
-    return Scene(engine, running, waiting, executing_since_s=busy_since_s, tokens_per_step=drafted)
+    drafter = draw(st.sampled_from([None, None, None, (3, 0.7), (1, 1.0), (4, 0.0)]))
+    return Scene(engine, running, waiting, executing_since_s=busy_since_s, drafter=drafter)
 
 
 def proven(policy: AnyPolicy, profile: LatencyProfile) -> AnyPolicy:

@@ -36,7 +36,8 @@ def test_every_request_gets_its_tokens(policy: str, depth: Any, runner: Any) -> 
     engine = DraftingEngine(tight, settings, seed=5)
     slos: tuple[Any, ...] = ({}, {"slo_tpot_ms": 15.0}, {"slo_tpot_ms": 80.0, "slo_ttft_ms": 9e3})
     engine.serve_crowd(Random(11), 60, (150, 50), slos)
-    assert engine.scorpio._drafts.tokens_per_step > 1.5
+    # `scorpio` has drafts verified where they are needed.
+    assert engine.scorpio._drafts.tokens_per_step > (1.05 if policy == "scorpio" else 1.5)
 
 
 def decoding(engine: DraftingEngine, count: int, output: int = 60) -> Scripted:
@@ -100,7 +101,7 @@ def test_a_first_step_that_is_padded_is_a_decode_afterwards(depth: Any) -> None:
     engine.add("a", prompt=1, output=40)
     policy.answer = StepPlan(admit=("a",), token_budget=3)  # with less than all of it vLLM waits
     assert engine.step().num_scheduled_tokens["a"] == 1 + MOST
-    engine.runner._accepted = lambda drafts: 0  # type: ignore[attr-defined]
+    engine.runner._accepted = lambda _, drafts: 0  # type: ignore[attr-defined]
     policy.answer = StepPlan(skip_decode=(2,))
     for _ in range(3):  # until nothing of it is in flight
         engine.step()
@@ -131,7 +132,11 @@ def test_tokens_per_step_are_learned() -> None:
         engine.step()
     # of 0 drafts in a third of the steps, of 3 else, half are accepted
     assert policy.seen is not None
-    assert policy.seen.tokens_per_step == pytest.approx(1 + 2 / 3 * MOST / 2, rel=0.1)
+    assert policy.seen.drafts is not None
+    assert policy.seen.drafts.tokens_per_step == pytest.approx(1 + 2 / 3 * MOST / 2, rel=0.1)
+    chance = policy.seen.drafts.usual
+    assert policy.seen.drafts.chance == pytest.approx([chance] * 8, rel=0.2)
+    assert policy.seen.drafts.usual_tokens == pytest.approx(1 + 2 / 3 * MOST / 2, rel=0.25)
     assert engine.scorpio._state()["tokens_per_step"] > 1.5  # type: ignore[operator]
 
 
@@ -142,7 +147,8 @@ def test_an_engine_without_drafts_says_one_token_per_step() -> None:
     engine.scorpio.use_policy(policy)
     engine.drain()
     assert policy.seen is not None
-    assert policy.seen.tokens_per_step == 1.0
+    assert policy.seen.drafts is None
+    assert engine.scorpio._state()["tokens_per_step"] == 1.0
 
 
 @pytest.mark.parametrize("drops", [True, False])
@@ -157,3 +163,50 @@ def test_a_draft_model_takes_a_block_off_a_prefix_hit(
     looks = engine.scorpio._new_looks()
     assert looks is not None
     assert looks._chained is not drops
+
+
+@pytest.mark.parametrize(("depth", "runner"), [(1, "v1"), (2, "v1"), (2, "v2")])
+def test_a_plan_may_have_fewer_drafts_verified(depth: Any, runner: Any) -> None:
+    """Those of one step: in the next one each has all of its drafts again."""
+    engine = DraftingEngine(spec(depth, runner))
+    policy = decoding(engine, 4, output=400)
+    policy.answer = StepPlan(drafts=(0, 1, MOST, 9))
+    scheduled = engine.step().num_scheduled_tokens
+    assert scheduled == {"d0": 1, "d1": 2, "d2": 1 + MOST, "d3": 1 + MOST}
+    assert policy.seen is not None
+    assert policy.seen.drafts is not None
+    assert policy.seen.drafts.at_hand.tolist() == [MOST] * 4
+    policy.answer = StepPlan()
+    assert set(engine.step().num_scheduled_tokens.values()) == {1 + MOST}
+
+
+def test_drafts_that_no_plan_wanted_teach_nothing() -> None:
+    engine = DraftingEngine(SPEC)
+    policy = decoding(engine, 2, output=400)
+    policy.answer = StepPlan(drafts=(0, MOST))
+    engine.runner._accepted = lambda _, drafts: drafts  # type: ignore[attr-defined]
+    for _ in range(60):
+        engine.step()
+    assert policy.seen is not None
+    assert policy.seen.drafts is not None
+    chances = policy.seen.drafts.chance.tolist()
+    assert chances[1] > 0.95
+    assert chances[0] == pytest.approx(policy.seen.drafts.usual)
+
+
+@pytest.mark.parametrize("wrong", [(1,), (1, -1)])
+def test_a_plan_of_drafts_names_each_row(wrong: tuple[int, ...]) -> None:
+    engine = DraftingEngine(SPEC)
+    policy = decoding(engine, 2)
+    policy.answer = StepPlan(drafts=wrong)
+    engine.step()
+    assert engine.scorpio.telemetry.fallbacks == 1
+
+
+def test_a_sample_counts_what_was_verified() -> None:
+    engine = DraftingEngine(SPEC)
+    policy = decoding(engine, 3, output=400)
+    policy.answer = StepPlan(drafts=(0, 1, 2))
+    engine.step()
+    assert policy.samples[-1].draft_tokens == 3
+    assert (policy.samples[-1].num_decodes, policy.samples[-1].tokens) == (3, 6)

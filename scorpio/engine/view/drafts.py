@@ -2,26 +2,31 @@
 
 A decode computes its last token and its drafts, and yields those that are accepted and one more.
 Policies count a decode as one token; what its drafts take of the token budget is taken off what
-they see, and added again when a plan is carried out. Line references are to
-vllm/v1/core/sched/scheduler.py (0.32.0).
+they see, and added again when a plan is carried out. A plan may have fewer drafts verified than
+there are: a request then brings those to the step, which vLLM takes as it takes what a grammar has
+cut. Line references are to vllm/v1/core/sched/scheduler.py (0.32.0).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
+from scorpio.core.drafts import DraftView
 from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import EngineLimits
 from scorpio.engine.view.running_table import Tracked
 
 _FADE = 0.99  # of what was seen, with each step
+_START = 0.6  # chance that a draft is accepted, before one was seen
+_PRIOR = 6.0  # drafts that the usual chance counts for in a request's own
 
 
 class Drafts:
@@ -31,6 +36,9 @@ class Drafts:
         self.on = scheduler.num_spec_tokens > 0
         self._scheduler = scheduler
         self._tokens = self._decodes = 0.0
+        self._seen = _Acceptance(_PRIOR * _START, _PRIOR)
+        self._each: dict[str, _Acceptance] = {}
+        self._without: set[str] = set()  # of the last plan: none of their drafts is verified
 
     @property
     def tokens_per_step(self) -> float:
@@ -44,6 +52,57 @@ class Drafts:
         counts = [len(tokens) for tokens in answer.sampled_token_ids or ()]
         self._tokens = _FADE * self._tokens + sum(counts)
         self._decodes = _FADE * self._decodes + sum(1 for count in counts if count)
+        self._learn(step, dict(zip(answer.req_ids, counts, strict=False)))
+        for request_id in step.finished_req_ids:
+            self._each.pop(request_id, None)
+
+    def view(self) -> DraftView | None:
+        """What a policy sees of it; None where nothing is drafted."""
+        if not self.on:
+            return None
+        running, usual = self._scheduler.running, self._seen.chance
+        own = (self._each.get(request.request_id) for request in running)
+        chances = (usual if seen is None else seen.beside(usual) for seen in own)
+        return DraftView(
+            self._scheduler.num_spec_tokens,
+            np.array([len(request.spec_token_ids) for request in running], dtype=np.int64),
+            np.fromiter(chances, dtype=np.float64, count=len(running)),
+            usual,
+            self.tokens_per_step,
+        )
+
+    def cut(self, verified: Sequence[int] | None) -> None:
+        """So many drafts of each that runs go into this step, at most; None: all."""
+        self._without.clear()
+        if verified is None:
+            return
+        for request, most in zip(self._scheduler.running, verified, strict=True):
+            if len(request.spec_token_ids) > most:
+                # A new list: async scheduling has one of placeholders for all.
+                request.spec_token_ids = request.spec_token_ids[:most]
+            if not most:
+                self._without.add(request.request_id)
+
+    def _learn(self, step: SchedulerOutput, counts: Mapping[str, int]) -> None:
+        """Of each decode that had drafts. Where it should have had some and there were none (no
+        match in its text), the first counts as not accepted. A first step may be filled up with
+        drafts that are none (:1372)."""
+        first = {new.req_id for new in step.scheduled_new_reqs}
+        first |= step.scheduled_cached_reqs.resumed_req_ids
+        drafted = step.scheduled_spec_decode_tokens
+        always = self._scheduler.scheduler_config.async_scheduling
+        self._seen.fade()
+        for request_id, count in counts.items():
+            drafts = len(drafted.get(request_id, ()))
+            if not count or request_id in first:
+                continue
+            if not drafts and (always or request_id in self._without):
+                continue
+            accepted = min(count - 1, max(drafts, 0))
+            tried = accepted + (accepted < max(drafts, 1))
+            self._seen.add(accepted, tried)
+            if request_id in self._scheduler.requests:
+                self._each.setdefault(request_id, _Acceptance()).add(accepted, tried)
 
     def beside(
         self, plan: StepPlan, starting: Sequence[str] | None, tracked: Mapping[str, Tracked]
@@ -73,6 +132,32 @@ class Drafts:
         scheduler = self._scheduler
         if scheduler.scheduler_config.async_scheduling and not scheduler.use_v2_model_runner:
             request.spec_token_ids = []
+
+
+@dataclass(slots=True)
+class _Acceptance:
+    """Drafts that were looked at, and those of them that were accepted."""
+
+    accepted: float = 0.0
+    tried: float = 0.0
+
+    @property
+    def chance(self) -> float:
+        return self.accepted / self.tried
+
+    def beside(self, usual: float) -> float:
+        """Its chance, where little was seen near the usual one."""
+        return (self.accepted + _PRIOR * usual) / (self.tried + _PRIOR)
+
+    def add(self, accepted: int, tried: int) -> None:
+        self.accepted += accepted
+        self.tried += tried
+
+    def fade(self) -> None:
+        """Of all requests those of late count, and never fewer than at the start."""
+        keep = max(_FADE, min(_PRIOR / self.tried, 1.0))
+        self.accepted *= keep
+        self.tried *= keep
 
 
 def _tokens(running: Iterable[Request]) -> int:

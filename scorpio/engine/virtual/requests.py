@@ -19,7 +19,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
-from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
 from scorpio.engine.virtual.build import EngineSpec
@@ -28,6 +28,7 @@ __all__ = [
     "STOP_TOKEN",
     "TOKEN_STRIDE",
     "AsyncScheduler",
+    "DraftTokenIds",
     "EngineCoreOutput",
     "EngineCoreOutputs",
     "FinishReason",

@@ -19,9 +19,10 @@ class EventLog:
     def step(self, now_s: float, work: StepWork, preempted: Collection[str]) -> None:
         """One scheduled step (its work fixes which requests were in it, up to equal contexts)."""
         gone = ",".join(sorted(preempted)) if preempted else ""
+        drafts = f" with {work.draft_tokens} drafts" if work.draft_tokens else ""
         self._write(
             f"{now_s!r} step {work.decodes} {work.decode_context_tokens} {work.prefill_tokens} "
-            f"{work.prefill_sq_tokens} {work.prefill_prefix_products} {gone}"
+            f"{work.prefill_sq_tokens} {work.prefill_prefix_products} {gone}{drafts}"
         )
 
     def request(self, now_s: float, entry: Entry) -> None:

@@ -108,8 +108,8 @@ class Ledger:
                         if out.prefill_stats is not None:
                             entry.cached_tokens = out.prefill_stats.num_cached_tokens
                         changed.append(entry)
-                    entry.tokens += 1
-                    entry.next_token += 1
+                    entry.tokens += len(tokens)
+                    entry.next_token += len(tokens)
                     entry.last_s = now_s
                 if out.finish_reason is not None:
                     self._finish(entry, out, now_s)
@@ -117,13 +117,14 @@ class Ledger:
         return changed
 
     def _check_stream(self, entry: Entry, tokens: list[int]) -> None:
-        """Exactly the next token of this request, the stop token as the last one."""
+        """Exactly the next tokens of this request, the stop token as the last one."""
         arrival = entry.arrival
         if entry.end is not None:
             raise InvariantViolation(f"2: token after the end of {arrival.request_id}")
-        last = entry.tokens + 1 == arrival.output_tokens
-        expected = STOP_TOKEN if last else entry.next_token
-        if tokens[0] != expected or len(tokens) != 1:
+        expected = list(range(entry.next_token, entry.next_token + len(tokens)))
+        if entry.tokens + len(tokens) == arrival.output_tokens:
+            expected[-1] = STOP_TOKEN
+        if tokens != expected:
             position = tokens[0] - arrival.index * TOKEN_STRIDE
             raise InvariantViolation(
                 f"13/14: {arrival.request_id} got token {position} (of {len(tokens)}) as its "

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.engine.virtual.requests import Scheduler
+from scorpio.engine.virtual.requests import DraftTokenIds, Scheduler
 from scorpio.twin.engine.arrivals import Arrival
 from scorpio.twin.engine.client_pool import ClientPool
 from scorpio.twin.engine.clock import VirtualClock
 from scorpio.twin.engine.decision_log import DecisionLog
+from scorpio.twin.engine.drafting import DRAFT, Accepted, DraftingRunner
 from scorpio.twin.engine.event_log import EventLog
 from scorpio.twin.engine.front_door import FrontDoor
 from scorpio.twin.engine.invariants import Checker
@@ -49,7 +50,9 @@ class TwinLoop:
         checker: Checker | None = None,
         clients: ClientPool | None = None,
         decisions: DecisionLog | None = None,
+        accepts: Accepted | None = None,
     ) -> None:
+        """accepts: which drafts the model would have said too, where the engine drafts."""
         self.scheduler, self.clock, self.log, self.timeline = scheduler, clock, log, timeline
         self.ledger = Ledger()
         self.steps, self.preemptions = 0, 0
@@ -58,7 +61,7 @@ class TwinLoop:
         self._spec, self._gpu, self._noise, self._checker = spec, gpu, noise, checker
         self.decisions = decisions
         self._in_flight: deque[InFlight] = deque()
-        self._runner = FakeRunner()
+        self._runner = FakeRunner() if accepts is None else DraftingRunner(accepts)
         shared = (self._runner, self.ledger, log, checker, clients, decisions)
         self._door = FrontDoor(scheduler, spec, *shared)
         self._gpu_free_s = clock.now_s
@@ -136,6 +139,8 @@ class TwinLoop:
         started = time.perf_counter()
         outputs = self.scheduler.update_from_output(flight.step, flight.output)
         self.update_s += time.perf_counter() - started
+        if self._spec.num_speculative_tokens and self._spec.pipeline_depth == 1:
+            self._draft(flight)
         for entry in self.ledger.receive(outputs, clock.now_s):
             self.log.request(clock.now_s, entry)
             if entry.end is not None:
@@ -144,6 +149,13 @@ class TwinLoop:
             self.decisions.outputs(outputs, clock.now_s)
         if self._checker is not None:
             self._checker.after_update(self.scheduler, self.ledger, clock.now_s)
+
+    def _draft(self, flight: InFlight) -> None:
+        """Without async scheduling drafts reach the scheduler after each step."""
+        answer, drafts = flight.output, [DRAFT] * self._spec.num_speculative_tokens
+        said = zip(answer.req_ids, answer.sampled_token_ids, strict=True)
+        ids = [request_id for request_id, tokens in said if tokens]
+        self.scheduler.update_draft_token_ids(DraftTokenIds(ids, [drafts for _ in ids]))
 
     def _nap(self) -> None:
         now_s = self.clock.now_s

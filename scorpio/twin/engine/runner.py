@@ -19,25 +19,27 @@ from scorpio.engine.virtual.requests import (
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """The features of one step that its duration depends on (see `StepModel`)."""
+    """The features of one step that its duration depends on (see `StepModel`). draft_tokens:
+    verified beside the decodes' own."""
 
     decodes: int
     decode_context_tokens: int
     prefill_tokens: int = 0
     prefill_sq_tokens: float = 0.0
     prefill_prefix_products: float = 0.0
+    draft_tokens: int = 0
 
     def apart(self) -> tuple[StepWork, ...]:
         """Prefills alone, then decodes alone; a step of one kind as it is."""
         if not (self.decodes and self.prefill_tokens):
             return (self,)
-        decodes = StepWork(self.decodes, self.decode_context_tokens)
-        return replace(self, decodes=0, decode_context_tokens=0), decodes
+        decodes = StepWork(self.decodes, self.decode_context_tokens, draft_tokens=self.draft_tokens)
+        return replace(self, decodes=0, decode_context_tokens=0, draft_tokens=0), decodes
 
     def step_s(self, model: StepModel) -> float:
         """Mean duration under `model`."""
         return model.step_s(
-            self.decodes,
+            self.decodes + self.draft_tokens,
             self.decode_context_tokens,
             self.prefill_tokens,
             self.prefill_sq_tokens,

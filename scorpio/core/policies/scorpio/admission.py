@@ -106,7 +106,8 @@ class Admission:
         """What its members may expect: steps stretched by prefill, up to the kept target."""
         step_s = self._model.step_s(self._members, self._context)
         stretched_s = min(step_s / (1.0 - self._step.prefill_share), self._tightest_s)
-        return max(step_s, stretched_s) / self._step.snapshot.tokens_per_step
+        drafts = self._step.snapshot.drafts
+        return max(step_s, stretched_s) / (1.0 if drafts is None else drafts.tokens_per_step)
 
     def join(self, view: RequestView, bound: bool = True, behind: bool = False) -> None:
         """It does."""
@@ -133,7 +134,8 @@ class Admission:
         return self._grown_by_s(view.prompt_tokens + 0.5 * length)
 
     def _grown_by_s(self, tokens: float) -> float:
-        return self._model.step_s(self._members + 1, self._context + tokens)
+        rows = self._members + 1 + self._step.decodes.draft_tokens
+        return self._model.step_s(rows, self._context + tokens)
 
     def _leaves_room(self, view: RequestView) -> bool:
         """Of seats, free KV and the tightest target, for those to come whose promise can be kept?

@@ -40,7 +40,8 @@ class Packed:
             prefill_order=self.order,
             defer_prefill=sorted(set(partials) - set(self.order)),
             reject=reject,
-            token_budget=max(self.fill.tokens, 1),
+            token_budget=max(self.fill.tokens - step.decodes.draft_tokens, 1),
+            drafts=None if step.decodes.drafts is None else step.decodes.drafts.tolist(),
             forecasts=forecasts,
         )
 
@@ -65,9 +66,9 @@ class _Packing:
 
     def __init__(self, step: StepContext, limit_s: float, batch: Admission) -> None:
         snapshot, limits, decodes = step.snapshot, step.snapshot.limits, step.decodes
-        fill = StepFill(
-            step.model, limit_s, limits.token_budget, decodes.count, decodes.context_tokens
-        )
+        drafts = snapshot.drafts  # those at hand have their own place in the step
+        most = limits.token_budget + (0 if drafts is None else int(drafts.at_hand.sum()))
+        fill = StepFill(step.model, limit_s, most, decodes.tokens, decodes.context_tokens)
         self.packed = Packed(fill)
         self._waiting, self._batch = snapshot.waiting, batch
         self._partials = len(snapshot.running) - decodes.count

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.decodes import Decodes
 from scorpio.core.latency import StepModel
+from scorpio.core.policies.scorpio.draft_choice import choose_drafts
 from scorpio.core.policies.scorpio.work import full_step_s
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
@@ -24,7 +25,8 @@ class StepDecodes:
     slo_s: between two steps, by TPOT SLO. slack_s: until the next token of each is due.
     context_tokens: of all together. alone_s: the step without any prefill. tightest_s: the batch's
     `tightest_target_s`, prefills included. value: of each promise. most_s: the longest step there
-    may be.
+    may be. drafts: of each row of the batch, to be verified (None: the engine drafts nothing).
+    tokens: of the decodes and their drafts.
     """
 
     count: int
@@ -35,6 +37,20 @@ class StepDecodes:
     tightest_s: float
     value: FloatArray
     most_s: float
+    tokens: int
+    drafts: IntArray | None = None
+
+    @property
+    def draft_tokens(self) -> int:
+        """Of `tokens`, those of drafts."""
+        return self.tokens - self.count
+
+    def all_drafting(self, model: StepModel, snapshot: Snapshot) -> StepDecodes:
+        """The same where all drafts at hand are verified, as stock vLLM does."""
+        if snapshot.drafts is None:
+            return self
+        tokens = self.count + int(snapshot.drafts.at_hand.sum())
+        return replace(self, tokens=tokens, alone_s=model.step_s(tokens, self.context_tokens))
 
 
 def step_decodes(
@@ -53,17 +69,25 @@ def step_decodes(
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    every_s = snapshot.between_steps_s(target_s)
     most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
+    slack_s = decode_slack_s(running, rows, target_s[rows], start_s)
+    every_s, tokens, verified = snapshot.between_steps_s(target_s), decodes.count, None
+    choice = choose_drafts(model, snapshot, decodes, target_s[rows], most_s)
+    if choice is not None:
+        every_s[rows] = choice.every_s
+        tokens, verified = tokens + choice.tokens, choice.verified
+        alone_s = model.step_s(tokens, decodes.context_tokens)
     return StepDecodes(
         decodes.count,
         np.minimum(every_s[rows], most_s),
-        decode_slack_s(running, rows, target_s[rows], start_s),
+        slack_s,
         decodes.context_tokens,
         alone_s,
         tightest_target_s(model, running.context_tokens, every_s),
         running.value[rows],
-        most_s,
+        max(most_s, alone_s),
+        tokens,
+        verified,
     )
 
 

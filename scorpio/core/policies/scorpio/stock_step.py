@@ -30,7 +30,7 @@ def stock_step(
 ) -> StockStep:
     """Beside these decodes, so many prompt tokens; prefix: sum of tokens x those in KV before."""
     whole_s = model.step_s(
-        decodes.count, decodes.context_tokens, backlog, backlog * backlog, prefix
+        decodes.tokens, decodes.context_tokens, backlog, backlog * backlog, prefix
     )
     prefill_s = whole_s - decodes.alone_s
     steps = max(backlog / token_budget, 1.0)
@@ -45,7 +45,8 @@ def light_step(step: StepContext) -> StockStep | None:
     `light_share` of the TPOT target may be used (0 = no stock steps), and so many decodes as
     `light_debt` may be expected to end late for good, in calm times.
     """
-    model, snapshot, decodes, options = step.model, step.snapshot, step.decodes, step.options
+    model, snapshot, options = step.model, step.snapshot, step.options
+    decodes = step.decodes.all_drafting(model, snapshot)
     running, waiting, limits = snapshot.running, snapshot.waiting, snapshot.limits
     share, start_s, mean_tokens = options.light_share, step.start_s, step.lengths.mean_tokens
     if not share or len(running) + len(waiting) > limits.max_num_seqs:
@@ -65,7 +66,7 @@ def light_step(step: StepContext) -> StockStep | None:
     context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
     wanted_s = step.snapshot.between_steps_s(float(waiting.tpot_slo_s.min(initial=math.inf)))
     tightest_s = min(decodes.tightest_s, wanted_s)
-    grown_s = model.step_s(members, context + 0.5 * mean_tokens * members)
+    grown_s = model.step_s(members + decodes.draft_tokens, context + 0.5 * mean_tokens * members)
     if grown_s > share * tightest_s:
         return None
     # A decode that this makes late is even again before it ends, in all likelihood.

@@ -14,7 +14,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
-from tests.conformance.snapshots import running_batch
+from tests.conformance.snapshots import drafts, running_batch
 from tests.core.policies.scorpio.step_scenes import step_of
 
 # 10 ms a step, 1 ms a token, 10 ms for 1,000 tokens of context; attention: 1 us a token and prefix.
@@ -31,11 +31,12 @@ def ask(seq: int = 1, tokens: int = 50, cached: int = 0, ttft_s: float = math.in
 
 
 def idle(
-    model: StepModel = MODEL, each: float = 1.0, waiting: WaitingTable | None = None
+    model: StepModel = MODEL, drafter: bool = False, waiting: WaitingTable | None = None
 ) -> StepContext:
-    """Nothing runs. each: tokens per step."""
+    """Nothing runs. drafter: its only draft is always accepted, so a step gives two tokens."""
     table = WaitingTable() if waiting is None else waiting
-    seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens, tokens_per_step=each)
+    seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens)
+    seen.drafts = drafts((), 1, 1.0) if drafter else None
     return step_of(model, seen, NOW_S)
 
 
@@ -65,8 +66,8 @@ def test_a_target_that_one_alone_cannot_keep_is_never_kept() -> None:
     assert engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
     assert not engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
     # Drafts: two tokens of each step.
-    assert not engine.unservable(idle(each=2.0), ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
-    assert engine.unservable(idle(each=2.0), ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
+    assert not engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
+    assert engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
 
 
 @pytest.mark.parametrize(("profile", "measured"), [(MODEL, SLOW), (SLOW, MODEL)])

@@ -20,6 +20,7 @@ from tests.conformance.snapshots import (
     PROFILES,
     Row,
     Scene,
+    drafts,
     policy_for,
     proven,
     running_batch,
@@ -29,7 +30,8 @@ from tests.conformance.snapshots import (
 from tests.core.policies.scorpio.step_scenes import START_S, step_of
 
 MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
-EACH = 2.0  # a power of two: products are exact
+EACH = 2  # tokens a step: the only draft of each is always accepted
+SURE = 1.75  # of them, where a pace is chosen by it
 
 
 def decode(slot: int, tpot_s: float, output: int = 50) -> Row:
@@ -37,31 +39,35 @@ def decode(slot: int, tpot_s: float, output: int = 50) -> Row:
     return Row(view, slot, False, 100, 100, output)
 
 
-def seen_of(rows: tuple[Row, ...], each: float) -> Snapshot:
+def seen_of(rows: tuple[Row, ...], drafting: bool) -> Snapshot:
     limits = EngineLimits(8, 2048, 80_000, 16, 4096)
-    return Snapshot(running_batch(rows), WaitingTable(), limits, 80_000, tokens_per_step=each)
+    made = Snapshot(running_batch(rows), WaitingTable(), limits, 80_000)
+    made.drafts = drafts(rows, 1, 1.0) if drafting else None
+    return made
 
 
 def test_a_token_is_due_as_before_and_steps_may_be_longer() -> None:
     rows = (decode(0, 0.02), decode(1, 0.3))
-    one, two = (step_decodes(MODEL, seen_of(rows, each), START_S) for each in (1.0, EACH))
+    one, two = (step_decodes(MODEL, seen_of(rows, drafting), START_S) for drafting in (False, True))
     assert two.slack_s.tolist() == one.slack_s.tolist()
-    assert (one.tightest_s, two.tightest_s) == (0.02, 0.04)
-    assert two.slo_s.tolist() == pytest.approx([0.04, 0.6])
+    assert (one.tightest_s, two.tightest_s) == (0.02, 0.02 * SURE)
+    assert two.slo_s.tolist() == pytest.approx([0.02 * SURE, 0.3 * SURE])
     assert one.slo_s.tolist() == pytest.approx([0.02, 0.3])
+    assert (one.tokens, two.tokens, two.draft_tokens) == (2, 4, 2)
+    assert two.alone_s == pytest.approx(one.alone_s + 2 * 0.001)
 
 
 def test_a_target_that_steps_would_miss_is_kept_with_drafts() -> None:
-    newcomer = RequestView("new", 9, START_S, 50, 200, Slo(5.0, 0.012))
+    newcomer = RequestView("new", 9, START_S, 50, 200, Slo(5.0, 0.014))
     rows = tuple(decode(slot, 1.0) for slot in range(4))  # 15 ms a step and more
-    assert not Admission(step_of(MODEL, seen_of(rows, 1.0))).keeps_target(newcomer)
-    assert Admission(step_of(MODEL, seen_of(rows, EACH))).keeps_target(newcomer)
+    assert not Admission(step_of(MODEL, seen_of(rows, False))).keeps_target(newcomer)
+    assert Admission(step_of(MODEL, seen_of(rows, True))).keeps_target(newcomer)
 
 
 def test_a_forecast_is_of_tokens() -> None:
     rows = tuple(decode(slot, 1.0) for slot in range(4))
-    one, two = (Admission(step_of(MODEL, seen_of(rows, each))).tpot_s() for each in (1.0, EACH))
-    assert two == pytest.approx(one / EACH)
+    told_s = Admission(step_of(MODEL, seen_of(rows, True))).tpot_s()
+    assert told_s == pytest.approx(MODEL.step_s(4, 400) / EACH)
 
 
 def faster(scene: Scene) -> Scene:
@@ -70,14 +76,14 @@ def faster(scene: Scene) -> Scene:
         (replace(view, slo=replace(view.slo, tpot_s=view.slo.tpot_s / EACH)), started)
         for view, started in scene.waiting
     )
-    return replace(scene, waiting=waiting, tokens_per_step=EACH)
+    return replace(scene, waiting=waiting, drafter=(1, 1.0))
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(scenes())
 def test_twice_the_target_with_two_tokens_a_step_is_the_same_plan(drawn: Scene) -> None:
     """With nothing running: no token is due yet."""
-    scene = replace(drawn, running=(), tokens_per_step=1.0)
+    scene = replace(drawn, running=(), drafter=None)
     plans = []
     for one in (scene, faster(scene)):
         policy = proven(policy_for("scorpio", one.limits), PROFILES["a100"])
@@ -87,4 +93,5 @@ def test_twice_the_target_with_two_tokens_a_step_is_the_same_plan(drawn: Scene) 
         replace(f, tpot_s=f.tpot_s / EACH if math.isfinite(f.tpot_s) else f.tpot_s)
         for f in slow.forecasts
     ]
-    assert replace(fast, forecasts=()) == replace(slow, forecasts=())
+    assert not fast.drafts
+    assert replace(fast, forecasts=(), drafts=None) == replace(slow, forecasts=())

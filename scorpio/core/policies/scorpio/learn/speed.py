@@ -79,9 +79,7 @@ class EngineSpeed:
             return
         self._error += _WEIGHT * (abs(expected / ratio - 1.0) - self._error)
         self._factor_error += _WEIGHT * (abs(factor / ratio - 1.0) - self._factor_error)
-        if not self._regime(sample.prefill_tokens + sample.num_decodes).outlier(
-            ratio / expected - 1.0
-        ):
+        if not self._regime(sample.tokens).outlier(ratio / expected - 1.0):
             self._terms.update(shares, ratio, self.factor)
         if self._error > _WORSE * self._factor_error + _SLIGHT:
             self._to_floor()
@@ -153,8 +151,7 @@ class EngineSpeed:
 
 def _terms_s(m: StepModel, sample: StepSample) -> tuple[float, ...]:
     """The parts of `StepModel.sample_s`, in the order of its fields."""
-    tokens = sample.prefill_tokens + sample.num_decodes
-    knee = m.knee_tokens
+    tokens, knee = sample.tokens, m.knee_tokens
     return (
         m.base_s,
         m.low_token_s * min(tokens, knee),
