@@ -130,7 +130,7 @@ class StepModel:
     def sample_s(self, sample: StepSample) -> float:
         """Predicted time of a step that was executed; its own duration is not looked at."""
         return self.step_s(
-            sample.num_decodes + sample.draft_tokens,
+            sample.decode_tokens,
             sample.decode_context_tokens,
             sample.prefill_tokens,
             sample.prefill_sq_tokens,

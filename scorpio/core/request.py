@@ -22,7 +22,8 @@ class RequestView:
     quoted: it asks for what it was quoted (`POST /v1/slo/quote`).
     asked: what the client has asked for, where the policy shall not go by it (engine/canary.py);
         None = `slo`.
-    content: a number that requests with the same prompt have in common; 0 = not known.
+    content: a number that requests with the same prompt have in common (and others whose last 64
+        tokens are the same); 0 = not known.
     shared_tokens, shared_id: leading tokens in common with another that waits or is being
         computed, and a number that all with this beginning have; 0 = none.
     """

@@ -108,6 +108,11 @@ class StepSample:
     draft_tokens: int = 0
 
     @property
+    def decode_tokens(self) -> int:
+        """Computed for decodes, drafts included."""
+        return self.num_decodes + self.draft_tokens
+
+    @property
     def tokens(self) -> int:
-        """Computed in the step, drafts included."""
-        return self.prefill_tokens + self.num_decodes + self.draft_tokens
+        """Computed in the step."""
+        return self.prefill_tokens + self.decode_tokens

@@ -51,7 +51,6 @@ def apply_plan(
             # A prompt starts whole or not at all: a plan that starts a part of it starts it.
             whole = _first_prompt_tokens(scheduler, queue, starting)
             budget = max(budget, whole + len(scheduler.running) if whole else 0)
-        budget = min(budget, snapshot.limits.token_budget)
         budget += drafts.beside(plan, starting, tracked)
         scheduler.max_num_scheduled_tokens = min(budget, scheduler.max_num_scheduled_tokens)
     if plan.prefill_order or plan.defer_prefill:

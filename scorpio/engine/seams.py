@@ -61,6 +61,7 @@ ATTRIBUTES = (
     "lora_config",
     "parallel_config",
     "num_spec_tokens",
+    "dynamic_sd_lookup",  # :307, drafts by the size of the batch
     "use_eagle_block_drop",  # :330, a draft model takes a block off each prefix hit
     "use_v2_model_runner",
     "encoder_cache_manager",

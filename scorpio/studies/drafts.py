@@ -68,7 +68,8 @@ def _all(
         return None
     tokens = int(seen.at_hand[decodes.rows].sum())
     verified = np.full(len(snapshot.running), seen.most, dtype=np.int64)
-    return DraftChoice(verified, tokens, target_s * seen.tokens()[decodes.rows][:, -1])
+    every_s = target_s * seen.tokens()[decodes.rows][:, -1]
+    return DraftChoice(verified, tokens, every_s, math.inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def tracked(model: StepModel, samples: Sequence[StepSample], learn: bool) -> Tra
     speed, now_s, rows = EngineSpeed(model), 0.0, []
     for sample in samples:
         now_s += sample.duration_s
-        tokens = sample.prefill_tokens + sample.num_decodes
+        tokens = sample.tokens
         error = speed.model().sample_s(sample) / sample.duration_s - 1.0
         rows.append((now_s, error, speed.margin(tokens), tokens > model.knee_tokens))
         if learn:

@@ -210,3 +210,45 @@ def test_a_sample_counts_what_was_verified() -> None:
     engine.step()
     assert policy.samples[-1].draft_tokens == 3
     assert (policy.samples[-1].num_decodes, policy.samples[-1].tokens) == (3, 6)
+
+
+def test_what_is_cut_makes_room_for_prompts() -> None:
+    """The whole budget is used, whatever was at hand."""
+    engine = DraftingEngine(spec(1, "v1", max_num_seqs=16, max_num_batched_tokens=160))
+    policy = decoding(engine, 8, output=400)
+    engine.add("new", prompt=400)
+    policy.answer = StepPlan(admit=("new",), token_budget=160, drafts=(0,) * 8)
+    assert engine.step().num_scheduled_tokens["new"] == 160 - 8
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_nothing_is_kept_of_requests_that_have_ended(depth: Any) -> None:
+    engine = DraftingEngine(spec(depth, "v2"))
+    engine.always = True
+    for number in range(5):
+        engine.add(f"r{number}", prompt=16, output=20)
+        engine.drain()
+        engine.step()  # EngineCore tells the worker who has ended
+    assert not engine.scorpio._drafts._each
+
+
+def test_the_last_part_of_a_prompt_is_no_draft_that_failed() -> None:
+    engine = DraftingEngine(spec(1, "v1", max_num_seqs=16, max_num_batched_tokens=32))
+    usual = engine.scorpio._drafts._seen.chance
+    for number in range(8):
+        engine.add(f"r{number}", prompt=100, output=1)
+    engine.drain()
+    assert engine.scorpio._drafts._seen.chance == pytest.approx(usual)
+
+
+def test_a_low_chance_is_forgotten_while_nothing_is_verified() -> None:
+    engine = DraftingEngine(SPEC)
+    policy = decoding(engine, 2, output=4000)
+    engine.runner._accepted = lambda _, drafts: 0  # type: ignore[attr-defined]
+    for _ in range(100):
+        engine.step()
+    low = engine.scorpio._drafts._seen.chance
+    policy.answer = StepPlan(drafts=(0, 0))
+    for _ in range(1000):
+        engine.step()
+    assert engine.scorpio._drafts._seen.chance > low + 0.2

@@ -26,6 +26,7 @@ from scorpio.engine.view.running_table import Tracked
 
 _FADE = 0.99  # of what was seen, with each step
 _START = 0.6  # chance that a draft is accepted, before one was seen
+_FORGOTTEN = 1e-3  # of what is believed, with each step
 _PRIOR = 6.0  # drafts that the usual chance counts for in a request's own
 
 
@@ -35,6 +36,9 @@ class Drafts:
     def __init__(self, scheduler: AsyncScheduler) -> None:
         self.on = scheduler.num_spec_tokens > 0
         self._scheduler = scheduler
+        # A runner that chooses by itself what it verifies says nothing of what it left out.
+        chooses = "enable_adaptive_verification"
+        self._hidden = getattr(scheduler.vllm_config.speculative_config, chooses, False)
         self._tokens = self._decodes = 0.0
         self._seen = _Acceptance(_PRIOR * _START, _PRIOR)
         self._each: dict[str, _Acceptance] = {}
@@ -47,24 +51,27 @@ class Drafts:
 
     def executed(self, step: SchedulerOutput, answer: ModelRunnerOutput) -> None:
         """What came of it. Rows without a token are prompts that are not read to their end."""
+        for request_id in step.finished_req_ids:
+            self._each.pop(request_id, None)
         if not (self.on and step.num_scheduled_tokens):
             return
         counts = [len(tokens) for tokens in answer.sampled_token_ids or ()]
         self._tokens = _FADE * self._tokens + sum(counts)
         self._decodes = _FADE * self._decodes + sum(1 for count in counts if count)
         self._learn(step, dict(zip(answer.req_ids, counts, strict=False)))
-        for request_id in step.finished_req_ids:
-            self._each.pop(request_id, None)
+        self._without.clear()
 
     def view(self) -> DraftView | None:
-        """What a policy sees of it; None where nothing is drafted."""
-        if not self.on:
+        """What a policy sees of it; None where nothing is drafted, or it cannot be learned."""
+        if not self.on or self._hidden:
             return None
         running, usual = self._scheduler.running, self._seen.chance
+        lookup = self._scheduler.dynamic_sd_lookup  # by requests in the batch
+        most = lookup[len(running)] if lookup else self._scheduler.num_spec_tokens
         own = (self._each.get(request.request_id) for request in running)
         chances = (usual if seen is None else seen.beside(usual) for seen in own)
         return DraftView(
-            self._scheduler.num_spec_tokens,
+            most,
             np.array([len(request.spec_token_ids) for request in running], dtype=np.int64),
             np.fromiter(chances, dtype=np.float64, count=len(running)),
             usual,
@@ -96,12 +103,15 @@ class Drafts:
             drafts = len(drafted.get(request_id, ()))
             if not count or request_id in first:
                 continue
+            request = self._scheduler.requests.get(request_id)
             if not drafts and (always or request_id in self._without):
                 continue
-            accepted = min(count - 1, max(drafts, 0))
+            if not drafts and (request is None or request.num_output_tokens <= count):
+                continue  # the last part of its prompt
+            accepted = min(count - 1, drafts)
             tried = accepted + (accepted < max(drafts, 1))
             self._seen.add(accepted, tried)
-            if request_id in self._scheduler.requests:
+            if request is not None:
                 self._each.setdefault(request_id, _Acceptance()).add(accepted, tried)
 
     def beside(
@@ -154,10 +164,12 @@ class _Acceptance:
         self.tried += tried
 
     def fade(self) -> None:
-        """Of all requests those of late count, and never fewer than at the start."""
+        """Of all requests those of late count, and never fewer than at the start. While none is
+        verified the chance is forgotten, so that one day some are again."""
         keep = max(_FADE, min(_PRIOR / self.tried, 1.0))
         self.accepted *= keep
         self.tried *= keep
+        self.accepted += _FORGOTTEN * (_START * self.tried - self.accepted)
 
 
 def _tokens(running: Iterable[Request]) -> int:

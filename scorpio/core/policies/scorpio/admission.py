@@ -134,8 +134,10 @@ class Admission:
         return self._grown_by_s(view.prompt_tokens + 0.5 * length)
 
     def _grown_by_s(self, tokens: float) -> float:
-        rows = self._members + 1 + self._step.decodes.draft_tokens
-        return self._model.step_s(rows, self._context + tokens)
+        drafts = self._step.snapshot.drafts
+        more = 1 if drafts is None else 1 + drafts.most
+        computed = self._members + more + self._step.decodes.draft_tokens
+        return self._model.step_s(computed, self._context + tokens)
 
     def _leaves_room(self, view: RequestView) -> bool:
         """Of seats, free KV and the tightest target, for those to come whose promise can be kept?

@@ -5,13 +5,16 @@ context, and, where that request's TPOT SLO is the tightest, the fixed part of a
 batch. So each decode drafts as much as makes its tokens cheapest (more with a long context), and
 those with tight SLOs as much as the pace of the batch, the time between two steps, asks of them.
 That pace is the one at which the fixed part and all decodes take the least of the engine.
+
+A step without prefill has room for drafts: there all are verified, as stock vLLM does (which also
+keeps all rows alike, as its CUDA graphs want them), unless the step would then be too long, or
+drafts cost more time than they bring tokens.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,17 +24,18 @@ from scorpio.core.latency import StepModel
 from scorpio.core.snapshot import Snapshot
 
 _PACES = 6  # that are tried
-_SURE = 0.75  # of the tokens that drafts bring: which step brings them is chance, and answers end
 
 
 @dataclass(frozen=True, slots=True)
 class DraftChoice:
-    """verified: of each row, at most, [B]. tokens: verified in this step, of those at hand.
-    every_s: how often each decode needs a step at the pace chosen, [count]."""
+    """verified: of each row of the batch, at most, [B]. tokens: of those at hand, so many.
+    every_s: how often each decode needs a step with them, [count]. whole_s: the step with all
+    drafts and no prefill, where it brings more tokens per second; inf where it does not."""
 
     verified: IntArray
     tokens: int
     every_s: FloatArray
+    whole_s: float
 
 
 def choose_drafts(
@@ -47,41 +51,39 @@ def choose_drafts(
     if seen is None or not decodes.count:
         return None
     rows = decodes.rows
-    yielded = seen.tokens()[rows]  # with 0, 1, ... drafts, [count, most + 1]
-    every_s = target_s[:, None] * (1.0 + _SURE * (yielded - 1.0))
-    # One that is out of reach even with all its drafts paces none.
-    helpable = every_s[:, -1] > decodes.alone_s
-    least_s = float(np.min(target_s[helpable], initial=most_s))
-    longest_s = float(np.min(every_s[helpable, -1], initial=most_s))
-    every_s[~helpable] = np.inf
+    yielded, at_hand = seen.tokens()[rows], seen.at_hand[rows]
+    every_s = target_s[:, None] * yielded  # with 0, 1, ... drafts, [count, most + 1]
     context_s = model.context_token_s * snapshot.running.context_tokens[rows]
+    # One that is out of reach even with all its drafts paces none.
+    paces = every_s[:, -1] > decodes.alone_s
+    least_s = float(np.min(target_s[paces], initial=most_s))
+    longest_s = float(np.min(every_s[paces, -1], initial=most_s))
+    asked_s = np.where(paces[:, None], every_s, np.inf)
     # Where steps are filled beyond the knee, a draft takes the place of a prompt's token.
     knee_s = model.step_s(model.knee_tokens, decodes.context_tokens)
-    best = _Pace(math.inf, np.zeros(decodes.count, dtype=np.int64))
+    least = (True, math.inf)
+    drafts = np.zeros(decodes.count, dtype=np.int64)
     for pace_s in np.linspace(least_s, longest_s, _PACES).tolist():
-        token_s = model.high_token_s if pace_s > knee_s else model.low_token_s
+        filled = pace_s > knee_s or decodes.count > model.knee_tokens
+        token_s = model.high_token_s if filled else model.low_token_s
         work_s = context_s[:, None] + token_s * np.arange(1.0, seen.most + 2.0)
         each_s = work_s / yielded  # of a token of the answer
-        enough = every_s >= pace_s
+        enough = asked_s >= pace_s
         enough[:, -1] = True
-        drafts = np.where(enough, each_s, np.inf).argmin(axis=1)
-        decode_s = float(each_s[np.arange(len(drafts)), drafts].sum()) / least_s
-        pace = _Pace(model.base_s / pace_s + decode_s, drafts)
-        best = min(best, pace, key=lambda one: one.spent)
-    paced_s = every_s[np.arange(decodes.count), best.drafts]
-    return _chosen(snapshot, decodes, best.drafts, seen.at_hand[rows], paced_s)
-
-
-class _Pace(NamedTuple):
-    """spent: of the engine's time, on the fixed part of steps and on decodes. drafts: [count]."""
-
-    spent: float
-    drafts: IntArray
-
-
-def _chosen(
-    snapshot: Snapshot, decodes: Decodes, wanted: IntArray, at_hand: IntArray, every_s: FloatArray
-) -> DraftChoice:
+        tried = np.where(enough, each_s, np.inf).argmin(axis=1)
+        chosen_s = each_s[np.arange(len(tried)), tried]
+        spent = model.base_s / pace_s + float(chosen_s.sum()) / least_s
+        tokens = decodes.count + int(np.minimum(tried, at_hand).sum())
+        too_long = model.step_s(tokens, decodes.context_tokens) > pace_s
+        if (too_long, spent) < least:
+            least, drafts = (too_long, spent), tried
+    row = np.arange(decodes.count)
     verified = np.zeros(len(snapshot.running), dtype=np.int64)
-    verified[decodes.rows] = wanted
-    return DraftChoice(verified, int(np.minimum(wanted, at_hand).sum()), every_s)
+    verified[rows] = drafts
+    tokens = int(np.minimum(drafts, at_hand).sum())
+    some_s = model.step_s(decodes.count + tokens, decodes.context_tokens)
+    all_s = model.step_s(decodes.count + int(at_hand.sum()), decodes.context_tokens)
+    some = float(yielded[row, np.minimum(drafts, at_hand)].sum())
+    every = float(yielded[row, np.minimum(at_hand, seen.most)].sum())
+    whole_s = all_s if every * some_s >= some * all_s else math.inf
+    return DraftChoice(verified, tokens, every_s[row, drafts], whole_s)

@@ -20,7 +20,8 @@ class Packed:
     """joining: waiting requests that start. order: rows of running prefills, as they are to be
     served. left, prefix: what the last of those that start still needs after this step, and the
     tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind.
-    unbound: ids of those that start without a claim to their TPOT SLO. fill: the whole step."""
+    unbound: ids of those that start without a claim to their TPOT SLO. fill: the whole step.
+    drafts_all: it is one of decodes alone, and has all of their drafts verified."""
 
     fill: StepFill
     joining: list[RequestView] = field(default_factory=list)
@@ -29,11 +30,13 @@ class Packed:
     prefix: int = 0
     behind_s: float = 0.0
     unbound: list[str] = field(default_factory=list)
+    drafts_all: bool = False
 
     def plan(
         self, step: StepContext, reject: list[Rejection], forecasts: list[Forecast]
     ) -> StepPlan:
         """As the engine takes it: running prefills without a part in this step are deferred."""
+        drafts = step.decodes.drafts
         partials = (~step.snapshot.running.is_decode).nonzero()[0].tolist()
         return StepPlan(
             admit=[view.request_id for view in self.joining],
@@ -41,7 +44,7 @@ class Packed:
             defer_prefill=sorted(set(partials) - set(self.order)),
             reject=reject,
             token_budget=max(self.fill.tokens - step.decodes.draft_tokens, 1),
-            drafts=None if step.decodes.drafts is None else step.decodes.drafts.tolist(),
+            drafts=None if drafts is None or self.drafts_all else drafts.tolist(),
             forecasts=forecasts,
         )
 
@@ -58,7 +61,10 @@ def pack(step: StepContext, turns: Iterable[Turn], limit_s: float, batch: Admiss
     for turn in turns:
         if not packing.take(turn):
             break
-    return packing.packed
+    packed = packing.packed
+    if not packed.fill.prefill_tokens and step.decodes.whole_s <= limit_s:
+        packed.drafts_all, packed.fill.time_s = True, step.decodes.whole_s
+    return packed
 
 
 class _Packing:
@@ -72,7 +78,7 @@ class _Packing:
         self.packed = Packed(fill)
         self._waiting, self._batch = snapshot.waiting, batch
         self._partials = len(snapshot.running) - decodes.count
-        self._most = limits.long_prompt_tokens or limits.token_budget  # of one prompt
+        self._most = limits.long_prompt_tokens or most  # of one prompt
         self._leads = _leaders(snapshot)
         self._begun: set[int] = set()  # beginnings that are computed in this step
         scans = within(int(step.options.scan_requests), fill.time_s)

@@ -83,8 +83,7 @@ class Scorpio:
         """Follow the engine's speed."""
         self._speed.observe(sample)
         model = self._speed.model()
-        tokens = sample.num_decodes + sample.draft_tokens
-        decodes_s = model.step_s(tokens, sample.decode_context_tokens)
+        decodes_s = model.step_s(sample.decode_tokens, sample.decode_context_tokens)
         self._prefill_share.observe(sample, decodes_s, model.sample_s(sample))
         self._idle.served()
 

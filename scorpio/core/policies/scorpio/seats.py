@@ -18,11 +18,14 @@ class Seats:
     """The seats of this step's batch, and those that become free."""
 
     def __init__(self, step: StepContext) -> None:
-        snapshot, lengths = step.snapshot, step.lengths
+        snapshot, lengths, waiting = step.snapshot, step.lengths, step.snapshot.waiting
         self._start_s, self._step_s = step.start_s, step.usual_step_s()
         self._free = max(snapshot.limits.max_num_seqs - len(snapshot.running), 0)
-        ended = len(snapshot.running) - lengths.alive(snapshot.running).sum(axis=0)
-        ended = np.maximum.accumulate(ended - ended[0])
+        runs = lengths.alive(snapshot.running).sum(axis=0)
+        joining = min(self._free, len(waiting))  # they end, too; the first stands for all
+        if joining:
+            runs = runs + joining * lengths.alive_from_start(waiting[0])
+        ended = np.maximum.accumulate(runs[0] - runs)
         mean = max(lengths.mean_tokens, 1.0)
         again = (MOMENTS[:, None] - MOMENTS) / mean + 0.5 * (lengths.variation - 1.0)
         again[MOMENTS[:, None] <= MOMENTS] = 0.0
@@ -34,8 +37,14 @@ class Seats:
     def free_s(self, place: FloatArray) -> FloatArray:
         """Absolute time at which the first in line (1), the second (2), ... finds a seat."""
         wanted = np.maximum(place - self._free, 0.0)
-        steps = np.interp(wanted, self._ended, MOMENTS)
-        beyond = np.maximum(wanted - self._ended[-1], 0.0) / self._rate
+        # The first moment by which so many have ended, and a part of the time since the one before.
+        last = len(MOMENTS) - 1
+        at = np.minimum(self._ended.searchsorted(wanted), last)
+        before = np.maximum(at - 1, 0)
+        ends = self._ended[at] - self._ended[before]
+        part = np.minimum((wanted - self._ended[before]) / np.maximum(ends, 1e-9), 1.0)
+        steps = MOMENTS[before] + part * (MOMENTS[at] - MOMENTS[before])
+        beyond = np.maximum(wanted - self._ended[last], 0.0) / self._rate
         free_s: FloatArray = self._start_s + (steps + beyond) * self._step_s
         return free_s
 

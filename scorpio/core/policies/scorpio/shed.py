@@ -61,7 +61,8 @@ def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outc
     most = within(MAX_DROPS_PER_STEP, step.decodes.alone_s)
     shed_jobs = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
     if between.seats is not None:
-        seatless = _without_seat(step, between, between.seats, supply, shed_jobs, most)
+        left = most - len(shed_jobs)
+        seatless = _without_seat(step, between, between.seats, supply, shed_jobs, left)
         shed_jobs = np.concatenate([shed_jobs, seatless])
     return Outcome(supply, shed_jobs)
 
@@ -86,11 +87,15 @@ def _without_seat(
         tokens = step.lengths.expected(jobs.predicted) / jobs.value
         return weighed(step, between, tokens) * (1.0 + 1e-9 * np.arange(len(tokens)))
 
-    def soonest_s(place: FloatArray) -> FloatArray:
-        return step.start_s + _HOPE * (seats.free_s(place) - step.start_s)
+    free_s = seats.free_s(np.arange(np.count_nonzero(takes) + 1, dtype=np.float64))
+    soonest_s = step.start_s + _HOPE * (free_s - step.start_s)
+
+    def found_s(place: FloatArray) -> FloatArray:
+        at: FloatArray = soonest_s[place.astype(np.int64)]
+        return at
 
     place = takes.astype(np.float64)
-    return to_shed(deadline_s, place, length, jobs.may_drop & takes, soonest_s, most)
+    return to_shed(deadline_s, place, length, jobs.may_drop & takes, found_s, most)
 
 
 def weighed(step: StepContext, between: Competition, cost_s: FloatArray) -> FloatArray:

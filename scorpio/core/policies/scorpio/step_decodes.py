@@ -26,7 +26,7 @@ class StepDecodes:
     context_tokens: of all together. alone_s: the step without any prefill. tightest_s: the batch's
     `tightest_target_s`, prefills included. value: of each promise. most_s: the longest step there
     may be. drafts: of each row of the batch, to be verified (None: the engine drafts nothing).
-    tokens: of the decodes and their drafts.
+    tokens: of the decodes and their drafts. whole_s: `DraftChoice.whole_s`, inf without drafts.
     """
 
     count: int
@@ -39,6 +39,7 @@ class StepDecodes:
     most_s: float
     tokens: int
     drafts: IntArray | None = None
+    whole_s: float = math.inf
 
     @property
     def draft_tokens(self) -> int:
@@ -71,11 +72,12 @@ def step_decodes(
         target_s = np.where(given_up, math.inf, target_s)
     most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
     slack_s = decode_slack_s(running, rows, target_s[rows], start_s)
-    every_s, tokens, verified = snapshot.between_steps_s(target_s), decodes.count, None
+    every_s, whole_s = snapshot.between_steps_s(target_s), math.inf
+    tokens, verified = decodes.count, None
     choice = choose_drafts(model, snapshot, decodes, target_s[rows], most_s)
     if choice is not None:
         every_s[rows] = choice.every_s
-        tokens, verified = tokens + choice.tokens, choice.verified
+        tokens, verified, whole_s = tokens + choice.tokens, choice.verified, choice.whole_s
         alone_s = model.step_s(tokens, decodes.context_tokens)
     return StepDecodes(
         decodes.count,
@@ -88,6 +90,7 @@ def step_decodes(
         max(most_s, alone_s),
         tokens,
         verified,
+        whole_s,
     )
 
 

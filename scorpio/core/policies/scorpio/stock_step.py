@@ -66,7 +66,8 @@ def light_step(step: StepContext) -> StockStep | None:
     context = float(running.context_tokens.sum()) + backlog + float(cached.sum())
     wanted_s = step.snapshot.between_steps_s(float(waiting.tpot_slo_s.min(initial=math.inf)))
     tightest_s = min(decodes.tightest_s, wanted_s)
-    grown_s = model.step_s(members + decodes.draft_tokens, context + 0.5 * mean_tokens * members)
+    each = 1 if snapshot.drafts is None else 1 + snapshot.drafts.most
+    grown_s = model.step_s(members * each, context + 0.5 * mean_tokens * members)
     if grown_s > share * tightest_s:
         return None
     # A decode that this makes late is even again before it ends, in all likelihood.

@@ -40,9 +40,9 @@ def chosen(*rows: Row, most: int = 1, chance: float = CHANCE, at_hand: int = 9) 
 
 
 def test_where_nothing_is_urgent_a_draft_is_verified_if_it_makes_tokens_cheaper() -> None:
-    # Alone 0.1 ms + 0.1 us of each context; a draft costs 0.1 ms and saves half of a step. That
-    # pays from a context of 1,000 on: (0.2 + c) / 1.5 < 0.1 + c.
-    found = chosen(decode(0, math.inf, 900), decode(1, math.inf, 1100))
+    # Alone 0.1 ms + 0.1 us of each context; a draft costs 0.1 ms and brings 0.75 * 0.5 tokens that
+    # count. That pays from a context of 1,667 on: (0.2 + c) / 1.375 < 0.1 + c.
+    found = chosen(decode(0, math.inf, 1600), decode(1, math.inf, 1700))
     assert found.verified.tolist() == [0, 1]
     assert found.tokens == 1
 
@@ -76,6 +76,22 @@ def test_only_those_at_hand_cost_time() -> None:
     found = chosen(decode(0, 0.03, 200), at_hand=0)
     assert found.verified.tolist() == [1]
     assert found.tokens == 0
+
+
+def test_a_step_without_prefill_has_room_for_all_drafts() -> None:
+    """10 ms of it are there in any case."""
+    rows = (decode(0, math.inf, 200), decode(1, math.inf, 200))
+    found = chosen(*rows)
+    assert found.verified.tolist() == [0, 0]
+    assert found.whole_s == pytest.approx(MODEL.step_s(4, 400))
+    assert chosen(*rows, chance=0.001).whole_s == math.inf  # it brings next to nothing
+
+
+def test_a_pace_shorter_than_its_own_step_is_no_choice() -> None:
+    """One draft of each would make the step longer than drafts allow it to be."""
+    rows = tuple(decode(slot, 0.0150, 200) for slot in range(45))  # 10 + 4.5 + 0.9 ms
+    found = chosen(*rows, chance=0.2)
+    assert found.verified.tolist() == [0] * 45
 
 
 def test_an_engine_without_a_drafter_chooses_nothing() -> None:

@@ -33,10 +33,10 @@ def ask(seq: int = 1, tokens: int = 50, cached: int = 0, ttft_s: float = math.in
 def idle(
     model: StepModel = MODEL, drafter: bool = False, waiting: WaitingTable | None = None
 ) -> StepContext:
-    """Nothing runs. drafter: its only draft is always accepted, so a step gives two tokens."""
+    """Nothing runs. drafter: of its drafts so many count that a step gives four tokens."""
     table = WaitingTable() if waiting is None else waiting
     seen = Snapshot(running_batch(()), table, LIMITS, LIMITS.kv_tokens)
-    seen.drafts = drafts((), 1, 1.0) if drafter else None
+    seen.drafts = drafts((), 4, 1.0) if drafter else None
     return step_of(model, seen, NOW_S)
 
 
@@ -66,8 +66,8 @@ def test_a_target_that_one_alone_cannot_keep_is_never_kept() -> None:
     assert engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 0.999))
     assert not engine.unservable(idle(), ask(tokens=1000, tpot_s=alone_s / 1.5 * 1.001))
     # Drafts: two tokens of each step.
-    assert not engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 3 * 1.001))
-    assert engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 3 * 0.999))
+    assert not engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 6 * 1.001))
+    assert engine.unservable(idle(drafter=True), ask(tokens=1000, tpot_s=alone_s / 6 * 0.999))
 
 
 @pytest.mark.parametrize(("profile", "measured"), [(MODEL, SLOW), (SLOW, MODEL)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,15 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
-from tests.conformance.snapshots import Row, running_batch
+from tests.conformance.snapshots import (
+    NOW_S,
+    PROFILES,
+    Row,
+    limits,
+    policy_for,
+    proven,
+    running_batch,
+)
 from tests.core.policies.scorpio.step_scenes import START_S, step_of
 
 MODEL = StepModel(0.010, 0.0, 0.0, 1e9, 0.0, 0.0, 0.0)  # each step takes 10 ms
@@ -35,8 +45,8 @@ def scene(ttft_s: tuple[float, ...] = (5.0,) * 4, predicted: tuple[float, ...] =
             f"w{number}", 10 + number, START_S, 10, 200, Slo(slo_s), predicted_output_tokens=told
         )
         table.add(view, view.deadline_s)
-    limits = EngineLimits(len(LEFT), 2048, 1_000_000, 16, 200_000)
-    return step_of(MODEL, Snapshot(running_batch(running), table, limits, 500_000))
+    engine = EngineLimits(len(LEFT), 2048, 1_000_000, 16, 200_000)
+    return step_of(MODEL, Snapshot(running_batch(running), table, engine, 500_000))
 
 
 def test_seats_come_as_answers_end() -> None:
@@ -50,6 +60,27 @@ def test_a_line_longer_than_the_batch_moves_at_the_rate_of_answers() -> None:
     free_s = Seats(step).free_s(np.array([1000.0, 2000.0])) - START_S
     each_s = step.lengths.mean_tokens / len(LEFT) * 0.010
     assert free_s[1] - free_s[0] == pytest.approx(1000.0 * each_s, rel=1e-6)
+
+
+def test_a_seat_that_is_free_is_free_now() -> None:
+    """An idle engine, and a burst of more than it has seats."""
+    step = scene((5.0,) * 6)
+    seen = replace(step.snapshot, running=running_batch([]))
+    found = Seats(step_of(MODEL, seen)).free_s(np.array([1.0, 4.0, 5.0, 6.0])) - START_S
+    assert found[:2].tolist() == [0.0, 0.0]
+    assert 0.0 < found[2] < found[3] < step.lengths.mean_tokens * 0.010
+
+
+def test_a_burst_on_an_idle_engine_is_not_refused() -> None:
+    table = WaitingTable()
+    for number in range(10):
+        view = RequestView(f"w{number}", number, NOW_S, 10, 200, Slo(5.0, 0.1))
+        table.add(view, view.deadline_s)
+    policy = proven(policy_for("scorpio", limits(max_num_seqs=8)), PROFILES["a100"])
+    seen = Snapshot(running_batch([]), table, limits(max_num_seqs=8), 200_000)
+    made = policy.plan(NOW_S, seen)
+    assert not made.reject
+    assert len(made.admit or ()) == 8
 
 
 def test_where_all_find_a_seat_none_is_asked() -> None:

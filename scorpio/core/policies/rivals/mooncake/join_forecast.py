@@ -77,7 +77,7 @@ class Forecaster:
 
     def observe(self, sample: StepSample) -> None:
         """Book a step."""
-        decodes_s = self._model.step_s(sample.num_decodes, sample.decode_context_tokens)
+        decodes_s = self._model.step_s(sample.decode_tokens, sample.decode_context_tokens)
         self._prefill_share.observe(sample, decodes_s, self._model.sample_s(sample))
 
     def track(self, running: RunningBatch) -> None:
