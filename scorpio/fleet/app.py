@@ -14,7 +14,7 @@ from scorpio.fleet.on_ray import serve
 from scorpio.fleet.registry import Address, registry_of
 from scorpio.fleet.replica import STOP_S, EngineReplica
 from scorpio.fleet.scaling import autoscaling_config
-from scorpio.fleet.settings import FleetSettings, fleet_settings
+from scorpio.fleet.settings import SERVED_NAME, FleetSettings, fleet_settings
 
 FRONT = "Front"
 REPLICA = "Replica"
@@ -24,7 +24,10 @@ MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
 _FOR_REPLICAS = {
     *("model", "serve_args", "slo_config", "log_dir", "run_dir", "env", "drain_s", "start_s")
 }
-_FOR_FRONTS = {"model", "router", "slo_config", "serve_args", "fallback", "quiet_s", "lost_s"}
+_FOR_FRONTS: dict[str, Any] = {
+    **dict.fromkeys(("model", "router", "slo_config", "quiet_s", "lost_s"), True),
+    "fallback": {"model", "name"},
+}
 # Where replicas follow promises, the fronts say how many.
 _TO_FOLLOW = {
     *("fronts", "replicas", "min_replicas", "max_replicas", "target_attainment", "warm_up_s")
@@ -58,10 +61,12 @@ def build_app(args: dict[str, Any]) -> Any:
     engines = [_engines(REPLICA, settings, _number(settings))]
     if settings.fallback is not None:
         other = settings.of_fallback(settings.fallback)
-        engines.append(_engines(FALLBACK, other, {"num_replicas": other.replicas}))
+        number = {"num_replicas": other.replicas}
+        engines.append(_engines(FALLBACK, other, number, fallback=True))
     # Each part is told its own alone.
-    more = set() if settings.max_replicas is None else _TO_FOLLOW
+    more = {} if settings.max_replicas is None else dict.fromkeys(_TO_FOLLOW, True)
     told = settings.model_dump(mode="json", include=_FOR_FRONTS | more)
+    told["serve_args"] = [SERVED_NAME, *settings.names]  # of it a front needs the names alone
     front = (
         serve()
         .deployment(serve().ingress()(FrontDeployment))
@@ -76,7 +81,7 @@ def build_app(args: dict[str, Any]) -> Any:
     return front.bind(told, *engines)
 
 
-def _engines(name: str, settings: FleetSettings, number: dict[str, Any]) -> Any:
+def _engines(name: str, settings: FleetSettings, number: dict[str, Any], **more: bool) -> Any:
     raw = settings.model_dump(mode="json", include=_FOR_REPLICAS)
     deployment = (
         serve()
@@ -91,7 +96,7 @@ def _engines(name: str, settings: FleetSettings, number: dict[str, Any]) -> Any:
             graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
         )
     )
-    return deployment.bind(raw, name == FALLBACK)
+    return deployment.bind(raw, **more)
 
 
 def _number(settings: FleetSettings) -> dict[str, Any]:

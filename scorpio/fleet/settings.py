@@ -23,8 +23,9 @@ from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_se
 
 DEFAULT_ROUTER = "promises"
 Count = Annotated[int, Strict(), Field(ge=1, le=4096)]
+SERVED_NAME = "--served-model-name"
 _OF_THE_MODEL = (
-    *("--served-model-name", "--latency", "--length-model", "--enable-lora", "--lora-modules"),
+    *(SERVED_NAME, "--latency", "--length-model", "--enable-lora", "--lora-modules"),
     *("--quantization", "-q", "--revision", "--tokenizer", "--tokenizer-revision"),
 )
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -117,7 +118,7 @@ class FleetSettings(BaseModel):
     @property
     def names(self) -> tuple[str, ...]:
         """Under which the first deployment is served."""
-        return values_after("--served-model-name", self.serve_args) or (self.model,)
+        return values_after(SERVED_NAME, self.serve_args) or (self.model,)
 
     @property
     def fallback_name(self) -> str:
@@ -129,7 +130,7 @@ class FleetSettings(BaseModel):
         """As its replicas are told. They are served under the first deployment's names, too, so
         that a request that falls back is passed on as it is; answers say their own."""
         kept = without(self.serve_args, _OF_THE_MODEL)
-        named = ("--served-model-name", self.fallback_name, *self.names)
+        named = (SERVED_NAME, self.fallback_name, *self.names)
         gpus = self.gpus_per_replica if one.gpus_per_replica is None else one.gpus_per_replica
         told = {
             "model": one.model,

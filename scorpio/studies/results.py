@@ -23,6 +23,7 @@ from scorpio import __version__
 from scorpio.files import write_atomic
 from scorpio.studies import (
     autoscale,
+    fallback,
     fidelity,
     fleet,
     grid,
@@ -49,6 +50,7 @@ STUDIES: tuple[Study, ...] = (
     light_load.STUDY,
     lengths.STUDY,
     fleet.STUDY,
+    fallback.STUDY,
     autoscale.STUDY,
     ablation.STUDY,
     robustness.STUDY,

@@ -96,9 +96,10 @@ class _Run:
             self._allow(number, False)
         self._load = arrivals(workload, fleet.engines[0], seed)
         self._went: dict[str, int] = {}
-        # Refusals concern whom they may be tried again for, and ceilings.
+        self._been: dict[str, tuple[int, ...]] = {}
+        # A refusal matters when another replica may be tried, and to ceilings.
         self._looking = fleet.tries > 1 or fleet.fallback > 0
-        self._open: dict[str, tuple[Arrival, tuple[int, ...]]] = {}
+        self._open: dict[str, Arrival] = {}  # not refused so far, and without a token
         self._dead: set[int] = set()
         self._resent, self._again, self._route_s, self._number = 0, 0, 0.0, 0
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -157,47 +158,50 @@ class _Run:
         self._routers.comes(_routed(arrival))
         self._route(arrival, now_s)
 
-    def _route(self, arrival: Arrival, now_s: float, tried: tuple[int, ...] = ()) -> None:
+    def _route(self, arrival: Arrival, now_s: float, refused: bool = False) -> None:
+        """refused: by the first deployment."""
         self._unrouted -= 1
+        request_id, routed = arrival.request_id, _routed(arrival)
+        been = self._been.get(request_id, ())
         started_s = time.perf_counter()
-        not_again = frozenset(map(self._place, tried))
-        by_first = any(number < self._fleet.first for number in tried)
-        place = self._routers.choose(_routed(arrival), now_s, not_again, by_first)
+        place = self._routers.choose(routed, now_s, frozenset(map(self._place, been)), refused)
         self._route_s += time.perf_counter() - started_s
-        if place is not None:
-            number = place.row + self._fleet.first * place.fallback
-            self._went[arrival.request_id] = number
-            self._replicas[number].send(arrival, now_s + self._fleet.delay_s)
-            if self._looking:
-                self._open[arrival.request_id] = arrival, (*tried, number)
+        if place is None:
+            return
+        number = place.row + self._fleet.first * place.fallback
+        self._went[request_id] = number
+        self._been[request_id] = (*been, number)
+        self._replicas[number].send(arrival, now_s + self._fleet.delay_s)
+        if self._looking:
+            self._open[request_id] = arrival
 
     def _looks(self, now_s: float) -> None:
-        """Which requests were refused, and by a replica that only has too much to do?"""
+        """Which requests were refused since the last look?"""
         for number, replica in enumerate(self._replicas):
             if number not in self._dead:
                 replica.loop.advance(now_s)
-        for request_id, (arrival, tried) in list(self._open.items()):
-            entry = self._replicas[tried[-1]].entry(request_id)
-            if entry is None or (entry.end is None and not entry.tokens):
-                if tried[-1] in self._dead:
-                    del self._open[request_id]  # sent again when that is noticed
+        for request_id, arrival in list(self._open.items()):
+            number = self._went[request_id]
+            entry = self._replicas[number].entry(request_id)
+            waits = entry is None or (entry.end is None and not entry.tokens)
+            if waits and number not in self._dead:  # the dead are heard of otherwise
                 continue
             del self._open[request_id]
-            if entry.end in (End.REJECTED, End.TURNED_AWAY):
-                self._was_refused(entry, arrival, tried, now_s)
+            if entry is not None and entry.end in (End.REJECTED, End.TURNED_AWAY):
+                self._was_refused(entry, arrival, now_s)
         self._at(now_s + LOOK_S, self._looks)
 
-    def _was_refused(
-        self, entry: Entry, arrival: Arrival, tried: tuple[int, ...], now_s: float
-    ) -> None:
-        if tried[-1] >= self._fleet.first:
+    def _was_refused(self, entry: Entry, arrival: Arrival, now_s: float) -> None:
+        been = self._been[arrival.request_id]
+        if been[-1] >= self._fleet.first:
             self._routers.not_served(_routed(arrival))
         busy = entry.end is End.TURNED_AWAY or entry.reason in _BUSY
-        if busy and len(tried) < self._fleet.tries:
+        if busy and len(been) < self._fleet.tries:
             self._again += 1
             self._unrouted += 1
             heard_s = max(now_s, entry.end_s + self._fleet.delay_s)
-            self._at(heard_s, partial(self._route, arrival, tried=tried))
+            by_first = any(number < self._fleet.first for number in been)
+            self._at(heard_s, partial(self._route, arrival, refused=by_first))
 
     def _reports(self, number: int, now_s: float) -> None:
         if number in self._dead:
