@@ -3,7 +3,7 @@
 A request falls back when its class may, its ceiling has room, and the first deployment cannot keep
 its promises: one of its replicas has refused it; or, by forecast, none of them keeps them and one
 of the fallback does; or none is there. To fall back as soon as the one replica that is chosen would
-break them keeps no more and serves twice as many tokens there (docs/notebook.md).
+break them keeps hardly more and serves up to twice as many tokens there (docs/notebook.md).
 """
 
 from __future__ import annotations
