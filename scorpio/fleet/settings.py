@@ -113,6 +113,8 @@ class FleetSettings(BaseModel):
                 f"fallback.name: {self.fallback_name!r} is the first deployment's, too: give it"
                 " another one"
             )
+        if not (self.fallback_name.isascii() and self.fallback_name.isprintable()):
+            raise ValueError("fallback.name: a header says it, so printable ASCII characters")
         return self
 
     @property

@@ -114,6 +114,19 @@ async def test_who_names_the_fallback_gets_it(tmp_path: Path) -> None:
     assert not first.seen
 
 
+async def test_load_of_the_first_is_what_falls_back_and_not_who_names_the_fallback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Any] = []
+    follows = {"replicas": 1, "max_replicas": 4, "slo_config": slo(tmp_path)}
+    async with fleet_of(*replicas(), fallback=FALLBACK, **follows) as fleet:
+        monkeypatch.setattr(fleet.front._wanted, "_note", lambda *args: counted.append(args))
+        assert (await fleet.post(**CHAT))[0] == 200
+        assert len(counted) == 1
+        assert (await fleet.post(body={"model": NAME, "prompt": "x"}, **CHAT))[0] == 200
+        assert len(counted) == 1
+
+
 async def test_when_the_first_is_gone_what_may_is_still_served(tmp_path: Path) -> None:
     first, cheap = replicas()
     first.handler = says(503)

@@ -34,6 +34,10 @@ ROOT = Path(__file__).parents[2]
             {"serve_args": ["--served-model-name", "a", "b"], "fallback": {"model": "b"}},
             "fallback.name: 'b' is the first deployment's, too: give it another one",
         ),
+        (
+            {"fallback": {"model": "b", "name": "b\r\nx-more: 1"}},
+            "fallback.name: a header says it, so printable ASCII characters",
+        ),
     ],
 )
 def test_a_mistake_names_its_field(wrong: dict[str, object], said: str) -> None:
