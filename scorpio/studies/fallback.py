@@ -51,12 +51,13 @@ MIXED: Mapping[str, tuple[int, Mapping[str, float]]] = {
 }
 WITHOUT_CEILINGS = (ALL_WIDE, "2 of 8 in 8 bit", "4 of 8 in 8 bit", ALL_NARROW)
 SYSTEMS = (ALL_WIDE, *MIXED, ALL_NARROW)
-MIX, ROWS, SEEDS = "product", "9000:10200", (0, 1, 2)
+MIX, SEEDS = "product", (0, 1, 2)
+ROWS = {GPU: "9000:10200", H100: "9000:11400"}
 # GPU, systems, loads of each replica: below, around and past the knee of 16 bit
 RUNS = (
     (GPU, WITHOUT_CEILINGS, (0.5,)),
     (GPU, SYSTEMS, (1.2, 1.6, 2.4)),
-    (H100, WITHOUT_CEILINGS, (3.2,)),
+    (H100, WITHOUT_CEILINGS, (6.4,)),
 )
 
 
@@ -106,7 +107,7 @@ def _cells(quick: bool) -> Cells:
         load = LoadKey("azure-conv-synth", "0:120", MIX, 6.4, 0)
         return [FallbackScore(system, load, GPU, 4) for system in WITHOUT_CEILINGS]
     return [
-        FallbackScore(system, LoadKey("azure-conv", ROWS, MIX, each * REPLICAS, seed), gpu)
+        FallbackScore(system, LoadKey("azure-conv", ROWS[gpu], MIX, each * REPLICAS, seed), gpu)
         for gpu, systems, loads in RUNS
         for each in loads
         for system in systems
@@ -192,12 +193,12 @@ def _page(rows: Rows) -> Page:
     steps = [row for row in rows if row["what"] == "step"]
     return Page(f"""\
 {REPLICAS} replicas, each a real vLLM scheduler in one virtual time, behind the router `{ROUTER}`;
-azure-conv rows {ROWS}, mix `{MIX}`, {len(SEEDS)} seeds. Load is that of each replica. In a mixed
-fleet some replicas are a fallback in 8 bit: a request goes there when a replica in 16 bit has
-refused it, or when by forecast none of them keeps it. In every fleet a request that is refused is
-tried once more, as in a live one. Kept: requests that finished within their SLO, in % of all sent,
-with a 95 % interval over seeds and requests; goodput is compared on the same requests. Tokens: the
-part of all output tokens that came from engines in 8 bit.
+azure-conv rows {ROWS[GPU]} (H100: {ROWS[H100]}), mix `{MIX}`, {len(SEEDS)} seeds. Load is that of
+each replica. In a mixed fleet some replicas are a fallback in 8 bit: a request goes there when a
+replica in 16 bit has refused it, or when by forecast none of them keeps it. In every fleet a
+request that is refused is tried once more, as in a live one. Kept: requests that finished within
+their SLO, in % of all sent, with a 95 % interval over seeds and requests; goodput is compared on
+the same requests. Tokens: the part of all output tokens that came from engines in 8 bit.
 
 ## What is kept, and how much of it in 8 bit?
 
