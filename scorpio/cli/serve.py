@@ -79,7 +79,7 @@ FallbackName = Annotated[
 FallbackOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="OPTION", help="of its engines: --quantization=fp8", rich_help_panel=FLEET
+        metavar="OPTION", help="an option of its engines, one word", rich_help_panel=FLEET
     ),
 ]
 RayAddress = Annotated[
