@@ -52,7 +52,9 @@ class ClassSettings(BaseModel):
     """One named SLO class, in milliseconds; an absent objective means no promise.
 
     value: what a kept promise is worth, as a multiple of an ordinary request. target: the share of
-    its requests that are to keep their SLO; what may miss it is the error budget."""
+    its requests that are to keep their SLO; what may miss it is the error budget. fallback: served
+    name of the cheaper deployment of a fleet that may take what the first cannot keep;
+    fallback_share: the largest share of the class's requests that it serves, None = all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,6 +64,14 @@ class ClassSettings(BaseModel):
     on_miss: OnMiss = OnMiss.REJECT
     value: Number = Field(default=1.0, gt=0, le=MAX_VALUE, allow_inf_nan=False)
     target: Number | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    fallback: Annotated[str, Strict(), Field(min_length=1, max_length=256)] | None = None
+    fallback_share: Number | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _share_of_a_fallback(self) -> ClassSettings:
+        if self.fallback_share is not None and self.fallback is None:
+            raise ValueError("fallback_share: only with fallback")
+        return self
 
     def slo(self) -> Slo:
         """The class as core sees it (seconds)."""

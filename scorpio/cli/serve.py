@@ -22,6 +22,9 @@ from scorpio.cli.parse import (
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
 FLEET = "Several engines"
+PolicyOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
+]
 Shadow = Annotated[
     str | None, typer.Option(help="a policy that watches and is not obeyed (docs/shadow.md)")
 ]
@@ -29,6 +32,9 @@ ShadowOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the shadow")
 ]
 
+ProfileMismatch = Annotated[
+    str, typer.Option(help="a latency profile of another model: refuse, warn")
+]
 ProfileMode = Annotated[
     str, typer.Option(help="an engine that was never measured: auto = beside requests, off")
 ]
@@ -58,6 +64,24 @@ TargetAttainment = Annotated[
 Router = Annotated[
     str | None, typer.Option(help="which replica gets a request", rich_help_panel=FLEET)
 ]
+FallbackModel = Annotated[
+    str | None,
+    typer.Option(
+        help="a cheaper deployment beside it, for classes that may", rich_help_panel=FLEET
+    ),
+]
+FallbackReplicas = Annotated[
+    int | None, typer.Option(min=1, help="so many engines of it; 1", rich_help_panel=FLEET)
+]
+FallbackName = Annotated[
+    str | None, typer.Option(help="under which it is served; its model", rich_help_panel=FLEET)
+]
+FallbackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION", help="an option of its engines, one word", rich_help_panel=FLEET
+    ),
+]
 RayAddress = Annotated[
     str | None, typer.Option(help="a cluster of Ray; local", rich_help_panel=FLEET)
 ]
@@ -67,16 +91,12 @@ def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="smollm2, tiny, a directory or a Hub id; first")],
     policy: Annotated[str | None, typer.Option(help=f"one of {POLICIES}; scorpio")] = None,
-    policy_option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")
-    ] = None,
+    policy_option: PolicyOption = None,
     shadow: Shadow = None,
     shadow_option: ShadowOption = None,
     slo_config: Annotated[Path | None, typer.Option(help="TOML file with SLO classes")] = None,
     latency: Annotated[Path | None, typer.Option(help="latency.json of `scorpio profile`")] = None,
-    profile_mismatch: Annotated[
-        str, typer.Option(help="a latency profile of another model: refuse, warn")
-    ] = "refuse",
+    profile_mismatch: ProfileMismatch = "refuse",
     profile: ProfileMode = "off",
     length_model: LengthModel = None,
     unsupported: Unsupported = None,
@@ -86,6 +106,10 @@ def serve(
     max_replicas: MaxReplicas = None,
     min_replicas: MinReplicas = None,
     target_attainment: TargetAttainment = None,
+    fallback_model: FallbackModel = None,
+    fallback_replicas: FallbackReplicas = None,
+    fallback_name: FallbackName = None,
+    fallback_option: FallbackOption = None,
     router: Router = None,
     ray_address: RayAddress = None,
 ) -> None:
@@ -96,14 +120,10 @@ def serve(
         check_policies([name for name in (policy, shadow) if name])
         check_options(policy, options["policy_options"], context.args)
         check_shadow(policy, shadow, options, context.args)
-        for name, given, words in (
-            ("profile mismatch", profile_mismatch, ("refuse", "warn")),
-            ("profile", profile, ("auto", "off")),
-            ("unsupported", unsupported or "refuse", ("refuse", "passthrough")),
-        ):
-            one_of(name, given, words)
+        _check_words(profile_mismatch, profile, unsupported or "refuse")
         followed = _Followed(max_replicas, min_replicas, target_attainment)
-        _only_with(replicas, router, ray_address, followed)
+        fallback = _Fallback(fallback_model, fallback_replicas, fallback_name, fallback_option)
+        _only_with(replicas, router, ray_address, followed, fallback)
         own: dict[str, Any] = {
             "policy": policy,
             "shadow": shadow,
@@ -121,7 +141,7 @@ def serve(
         typed = _typed(own, policy_option, shadow_option)
         places = {"slo_config": slo_config, "run_dir": run_dir}
         asked = _asked(model, typed, context.args, replicas, router, places)
-        asked |= followed.fields()
+        asked |= followed.fields() | fallback.fields()
         _serve_fleet(asked, context.args, ray_address)
 
 
@@ -157,16 +177,52 @@ class _Followed:
         return {name: value for name, value in named.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class _Fallback:
+    """The cheaper deployment; without a model there is none."""
+
+    model: str | None
+    replicas: int | None
+    name: str | None
+    options: list[str] | None
+
+    def fields(self) -> dict[str, object]:
+        """Of `FleetSettings`."""
+        if self.model is None:
+            return {}
+        more = {"replicas": self.replicas, "name": self.name, "serve_args": self.options}
+        said = {name: value for name, value in more.items() if value is not None}
+        return {"fallback": {"model": self.model, **said}}
+
+
+def _check_words(profile_mismatch: str, profile: str, unsupported: str) -> None:
+    one_of("profile mismatch", profile_mismatch, ("refuse", "warn"))
+    one_of("profile", profile, ("auto", "off"))
+    one_of("unsupported", unsupported, ("refuse", "passthrough"))
+
+
 def _only_with(
-    replicas: int | None, router: str | None, ray_address: str | None, followed: _Followed
+    replicas: int | None,
+    router: str | None,
+    ray_address: str | None,
+    followed: _Followed,
+    fallback: _Fallback,
 ) -> None:
     for name, given in (
         ("--router", router),
         ("--ray-address", ray_address),
         ("--max-replicas", followed.most),
+        ("--fallback-model", fallback.model),
     ):
         if replicas is None and given is not None:
             raise UsageError(f"{name}: only with --replicas")
+    for name, asked in (
+        ("--fallback-replicas", fallback.replicas is not None),
+        ("--fallback-name", fallback.name is not None),
+        ("--fallback-option", bool(fallback.options)),
+    ):
+        if asked and fallback.model is None:
+            raise UsageError(f"{name}: only with --fallback-model")
     percent = followed.target_percent
     for name, said in (
         ("--min-replicas", followed.least is not None),
@@ -197,12 +253,12 @@ def _asked(
     places: Mapping[str, Path | None],
 ) -> dict[str, object]:
     """Fields of `FleetSettings`."""
-    from scorpio.server.launch.mistakes import values_of
+    from scorpio.server.launch.typed import values_of, without
 
     asked: dict[str, object] = {
         "model": model,
         "replicas": replicas,
-        "serve_args": [*own, *_without(vllm_args, ("--host", "--port", "--shutdown-timeout"))],
+        "serve_args": [*own, *without(vllm_args, ("--host", "--port", "--shutdown-timeout"))],
         **{name: path and path.absolute() for name, path in places.items()},
     }
     if router is not None:
@@ -217,27 +273,17 @@ def _serve_fleet(
 ) -> None:
     from scorpio.fleet.command import LOCAL, serve_fleet
     from scorpio.fleet.settings import fleet_settings
-    from scorpio.server.launch.mistakes import DEFAULT_PORT, check_early, values_of
+    from scorpio.server.launch.mistakes import DEFAULT_PORT, check_early
+    from scorpio.server.launch.typed import values_of
 
     settings = fleet_settings(asked)
     check_early(settings.model, vllm_args)
+    if (one := settings.fallback) is not None:
+        check_early(one.model, [*vllm_args, *one.serve_args])
     settings.scorpio()
     given = values_of(vllm_args)
     port = int(given.get("--port", DEFAULT_PORT))
     serve_fleet(settings, given.get("--host"), port, ray_address or LOCAL, _say)
-
-
-def _without(argv: Sequence[str], names: Sequence[str]) -> list[str]:
-    """What is the fleet's own, not a replica's: `--name value` and `--name=value` left out."""
-    kept: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name.replace("_", "-") not in names:
-            kept.append(word)
-        elif not equals:
-            next(words, None)
-    return kept
 
 
 def _say(line: str) -> None:

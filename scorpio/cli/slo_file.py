@@ -37,10 +37,14 @@ def check_config(
 
 
 def _lines(settings: ScorpioSettings) -> list[str]:
+    from scorpio.server.accounts.slo_config import ONLY_FLEETS
+
     default = settings.default_class or "none"
     lines = [f"classes: {len(settings.classes)}, default {default}, raw SLOs: {settings.raw_slo}"]
     for name, entry in sorted(settings.classes.items()):
         lines.append(f"  {name}: {_fields(entry.model_dump(mode='json', exclude_none=True))}")
+        if entry.fallback is not None:
+            lines.append(f"  note: fallback of {name}: {ONLY_FLEETS}")
     keys = sum(len(tenant.keys) for tenant in settings.tenants.values())
     checked = "every request needs one" if keys else "those of vLLM's --api-key count, if any"
     lines += [f"tenants: {len(settings.tenants)}", f"API keys: {keys} ({checked})"]

@@ -17,6 +17,12 @@ class RejectReason(enum.Enum):
     OVER_QUOTA = "over_quota"
 
 
+# For what an engine has to do now: another may have less.
+BUSY = frozenset(
+    (RejectReason.TTFT_INFEASIBLE, RejectReason.TPOT_INFEASIBLE, RejectReason.QUEUE_FULL)
+)
+
+
 class FinalState(enum.Enum):
     """Every accepted request ends in exactly one of these."""
 

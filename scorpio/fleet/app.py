@@ -1,4 +1,5 @@
-"""Which parts make a fleet on Ray Serve? N replicas, and the front that routes to them.
+"""Which parts make a fleet on Ray Serve? N replicas, those of a fallback, and the front that
+routes to them.
 
 `scorpio.fleet:build_app` in a Serve config file, or `scorpio serve MODEL --replicas N`.
 """
@@ -10,19 +11,23 @@ from typing import Any
 
 from scorpio.fleet.front import Front
 from scorpio.fleet.on_ray import serve
-from scorpio.fleet.registry import registry_of
+from scorpio.fleet.registry import Address, registry_of
 from scorpio.fleet.replica import STOP_S, EngineReplica
 from scorpio.fleet.scaling import autoscaling_config
-from scorpio.fleet.settings import FleetSettings, fleet_settings
+from scorpio.fleet.settings import SERVED_NAME, FleetSettings, fleet_settings
 
 FRONT = "Front"
 REPLICA = "Replica"
+FALLBACK = "Fallback"
 HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 3.0, 6.0
 MOST_AT_ONCE = 1 << 16  # requests of one front; its own bound is most_in_flight
 _FOR_REPLICAS = {
     *("model", "serve_args", "slo_config", "log_dir", "run_dir", "env", "drain_s", "start_s")
 }
-_FOR_FRONTS = {"model", "router", "slo_config", "quiet_s", "lost_s"}
+_FOR_FRONTS: dict[str, Any] = {
+    **dict.fromkeys(("model", "router", "slo_config", "quiet_s", "lost_s"), True),
+    "fallback": {"model", "name"},
+}
 # Where replicas follow promises, the fronts say how many.
 _TO_FOLLOW = {
     *("fronts", "replicas", "min_replicas", "max_replicas", "target_attainment", "warm_up_s")
@@ -30,9 +35,9 @@ _TO_FOLLOW = {
 
 
 class FrontDeployment:
-    """A deployment of Ray Serve: one of these for each front. engines: keeps the two together."""
+    """A deployment of Ray Serve: one of these for each front. engines: keeps all of it together."""
 
-    def __init__(self, raw: dict[str, Any], engines: Any) -> None:
+    def __init__(self, raw: dict[str, Any], *engines: Any) -> None:
         self._settings, self._engines = fleet_settings(raw), engines
         context = serve().get_replica_context()
         self._registry, self._name = registry_of(context.app_name), context.replica_id.unique_id
@@ -41,11 +46,11 @@ class FrontDeployment:
         self._front = Front(self._settings, self._known)
         return self._front
 
-    async def _known(self) -> Mapping[str, str]:
+    async def _known(self) -> Mapping[str, Address]:
         if self._settings.max_replicas is not None:
             wanted = self._front.wanted_replicas
             self._front.among(await self._registry.wants.remote(self._name, wanted))
-        found: Mapping[str, str] = await self._registry.replicas.remote()
+        found: Mapping[str, Address] = await self._registry.replicas.remote()
         return found
 
 
@@ -53,23 +58,15 @@ def build_app(args: dict[str, Any]) -> Any:
     """The Serve application. args: of `FleetSettings`. Raises SettingsError."""
     settings = fleet_settings(args)
     settings.scorpio()
+    engines = [_engines(REPLICA, settings, _number(settings))]
+    if settings.fallback is not None:
+        other = settings.of_fallback(settings.fallback)
+        number = {"num_replicas": other.replicas}
+        engines.append(_engines(FALLBACK, other, number, fallback=True))
     # Each part is told its own alone.
-    raw = settings.model_dump(mode="json", include=_FOR_REPLICAS)
-    replica = (
-        serve()
-        .deployment(EngineReplica)
-        .options(
-            name=REPLICA,
-            **_number(settings),
-            ray_actor_options=_resources(settings),
-            health_check_period_s=HEALTH_PERIOD_S,
-            health_check_timeout_s=HEALTH_TIMEOUT_S,
-            graceful_shutdown_wait_loop_s=0.5,
-            graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
-        )
-    )
-    more = set() if settings.max_replicas is None else _TO_FOLLOW
+    more = {} if settings.max_replicas is None else dict.fromkeys(_TO_FOLLOW, True)
     told = settings.model_dump(mode="json", include=_FOR_FRONTS | more)
+    told["serve_args"] = [SERVED_NAME, *settings.names]  # of it a front needs the names alone
     front = (
         serve()
         .deployment(serve().ingress()(FrontDeployment))
@@ -81,7 +78,25 @@ def build_app(args: dict[str, Any]) -> Any:
             graceful_shutdown_timeout_s=settings.drain_s + STOP_S,
         )
     )
-    return front.bind(told, replica.bind(raw))
+    return front.bind(told, *engines)
+
+
+def _engines(name: str, settings: FleetSettings, number: dict[str, Any], **more: bool) -> Any:
+    raw = settings.model_dump(mode="json", include=_FOR_REPLICAS)
+    deployment = (
+        serve()
+        .deployment(EngineReplica)
+        .options(
+            name=name,
+            **number,
+            ray_actor_options=_resources(settings),
+            health_check_period_s=HEALTH_PERIOD_S,
+            health_check_timeout_s=HEALTH_TIMEOUT_S,
+            graceful_shutdown_wait_loop_s=0.5,
+            graceful_shutdown_timeout_s=settings.drain_s + 2 * STOP_S,
+        )
+    )
+    return deployment.bind(raw, **more)
 
 
 def _number(settings: FleetSettings) -> dict[str, Any]:

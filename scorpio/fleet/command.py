@@ -40,9 +40,11 @@ def serve_fleet(wanted: FleetSettings, host: str | None, port: int, address: str
     _connect(settings, address)
     try:
         with _until_told():
-            say(f"starting {settings.replicas} replicas of {settings.model}")
+            all_of_them = settings.replicas + settings.extra
+            beside = f" and {settings.extra} of {settings.fallback_name}" * bool(settings.extra)
+            say(f"starting {settings.replicas} replicas of {settings.model}{beside}")
             _start(settings, host, port)
-            say(f"{settings.replicas} replicas at http://{host or '0.0.0.0'}:{port}")
+            say(f"{all_of_them} replicas at http://{host or '0.0.0.0'}:{port}")
             threading.Event().wait()
     finally:
         say("draining")
@@ -56,11 +58,16 @@ def serve_fleet(wanted: FleetSettings, host: str | None, port: int, address: str
 def placed(settings: FleetSettings, local: bool) -> FleetSettings:
     """What each replica may take: of this machine's cores, when it is one machine without GPUs."""
     if not is_cpu_build():
-        gpus = settings.gpus_per_replica or float(_gpus(settings.serve_args))
-        return settings.model_copy(update={"gpus_per_replica": gpus})
+        own = settings.gpus_per_replica
+        told: dict[str, object] = {"gpus_per_replica": own or float(_gpus(settings.serve_args))}
+        if (one := settings.fallback) is not None:
+            words = [*settings.serve_args, *one.serve_args]
+            gpus = one.gpus_per_replica or own or float(_gpus(words))
+            told["fallback"] = one.model_copy(update={"gpus_per_replica": gpus})
+        return settings.model_copy(update=told)
     if not local:
         return settings
-    threads = max((os.cpu_count() or 1) // settings.most, 1)
+    threads = max((os.cpu_count() or 1) // (settings.most + settings.extra), 1)
     chosen = {"OMP_NUM_THREADS": str(threads), **_CPU_ENV}
     env = {k: v for k, v in chosen.items() if k not in os.environ} | settings.env
     return settings.model_copy(update={"env": env})
@@ -89,7 +96,9 @@ def _connect(settings: FleetSettings, address: str) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # engines are not batch work
-    cores = max(os.cpu_count() or 1, int(settings.most * settings.cpus_per_replica) + 1)
+    cores = max(
+        os.cpu_count() or 1, int((settings.most + settings.extra) * settings.cpus_per_replica) + 1
+    )
     ray().init(address=LOCAL, num_cpus=cores, include_dashboard=False, **quiet)
 
 
@@ -101,7 +110,9 @@ def _start(settings: FleetSettings, host: str | None, port: int) -> None:
         serve().run(app, name=APP, route_prefix="/", logging_config=logs)
     except RuntimeError as error:
         raise ServeError(f"the fleet did not start: {error}") from None
-    _wait_until_met(f"http://{host or '127.0.0.1'}:{port}{HEALTH_PATH}", settings.replicas)
+    _wait_until_met(
+        f"http://{host or '127.0.0.1'}:{port}{HEALTH_PATH}", settings.replicas + settings.extra
+    )
 
 
 def _wait_until_met(url: str, replicas: int) -> None:

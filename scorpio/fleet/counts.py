@@ -35,6 +35,12 @@ class Counts:
             ["replica", "reason"],
             registry=self._registry,
         )
+        self._fell = Counter(
+            "scorpio_fleet_fallbacks",
+            "Requests that the fallback served because the first deployment could not.",
+            ["slo_class"],
+            registry=self._registry,
+        )
         self._route_s = Histogram(
             "scorpio_fleet_route_duration_seconds",
             "Choosing a replica for a request.",
@@ -52,6 +58,10 @@ class Counts:
         self._seen_s[replica] = self._now_s()
         self._missed_of.add((replica, why))
         self._missed.labels(replica, why).inc()
+
+    def fell_back(self, slo_class: str) -> None:
+        """The fallback serves a request of this class."""
+        self._fell.labels(slo_class).inc()
 
     def routed(self, seconds: float) -> None:
         """So long a decision took."""

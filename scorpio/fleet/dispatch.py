@@ -1,8 +1,9 @@
 """Where does a request go, and where when that fails? One request, at most three replicas.
 
 A refusal is tried once more, where the router now thinks best and with what is left of its time: a
-429 means that two replicas could not. A replica that is lost, drains or fails is replaced at most
-twice, as long as the client has seen nothing.
+429 means that two replicas could not. One whose class may fall back is tried at the fallback then.
+A replica that is lost, drains or fails is replaced at most twice, as long as the client has seen
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import ClientSession
 from starlette.types import Message, Scope, Send
@@ -27,6 +29,7 @@ MOST_REFUSALS = 2
 MOST_LOSSES = 3
 RETRY_AFTER_S = 2
 LEAST_LEFT_MS = 1.0
+FALLBACK_HEADER = "x-scorpio-fallback"
 _QUOTE = QUOTE_HEADER.encode()  # awaited, but it comes for the first time
 
 
@@ -50,24 +53,39 @@ class Dispatcher:
         """A request for tokens: it goes where it is awaited, else the router chooses. asked: told
         when it is known to be work: its answer begins, or it was refused for being too much now.
         Not when it was refused before."""
-        tried: list[str] = []
+        tries = _Tries()
         awaited = self._awaited.at(outgoing)
         again = bool(awaited) and _QUOTE not in dict(outgoing.scope["headers"])
+        deployments = self._members.deployments
+        if not again:
+            deployments.comes(request)
 
         def taken() -> None:
             if not again:
                 asked(self._now_s())
 
+        def begins() -> None:
+            taken()
+            if _fell(request, tries.last):
+                self._counts.fell_back(request.slo_class)
+
         def choose() -> Member | None:
             started_s = time.perf_counter()
-            member = self._members.choose(request, frozenset(tried), awaited)
+            member = self._members.choose(request, tries.names, awaited, tries.refused)
             self._counts.routed(time.perf_counter() - started_s)
             return member
 
-        def left() -> RawHeaders:
-            return _time_left(request, self._now_s()) if tried else []
+        def in_vain(member: Member) -> None:
+            if member.fallback:
+                deployments.not_served(request)
 
-        refused = await self._try(choose, left, tried, outgoing, _told_of_begin(send, taken))
+        way = _Way(
+            choose,
+            lambda: _time_left(request, self._now_s()) if tries.names else [],
+            lambda member: self._told(request, member),
+            in_vain,
+        )
+        refused = await self._try(way, tries, outgoing, _told_of_begin(send, begins))
         if refused is not None:
             taken()
             self._awaited.refused(outgoing, refused)
@@ -75,49 +93,42 @@ class Dispatcher:
     async def quote(self, request: RoutedRequest, outgoing: Outgoing, send: Send) -> None:
         """Which SLO could this request have? Of the replica that would get it. For the router it is
         sent there until that tells its load again: else all would be quoted by one."""
-        tried: list[str] = []
-        listener = QuoteListener(send, self._awaited)
-        await self._try(
-            lambda: self._members.choose(request, frozenset(tried)),
-            list,
-            tried,
-            outgoing,
-            listener,
-        )
+        tries = _Tries()
+        way = _Way(lambda: self._members.choose(request, tries.names))
+        await self._try(way, tries, outgoing, QuoteListener(send, self._awaited))
 
     async def pass_on(self, scope: Scope, body: bytes, send: Send) -> None:
         """Anything else: any replica."""
-        tried: list[str] = []
-        await self._try(
-            lambda: self._members.any(frozenset(tried)),
-            list,
-            tried,
-            Outgoing(scope, body),
-            send,
-        )
+        tries = _Tries()
+        way = _Way(lambda: self._members.any(tries.names))
+        await self._try(way, tries, Outgoing(scope, body), send)
+
+    def _told(self, request: RoutedRequest, member: Member) -> RawHeaders:
+        if not _fell(request, member):
+            return []
+        return [(FALLBACK_HEADER.encode(), self._members.deployments.name.encode())]
 
     async def _try(
-        self,
-        choose: Callable[[], Member | None],
-        headers: Callable[[], RawHeaders],
-        tried: list[str],
-        outgoing: Outgoing,
-        send: Send,
+        self, way: _Way, tries: _Tries, outgoing: Outgoing, send: Send
     ) -> NotAnswered | None:
         """The refusal that the client was given, if it was given one."""
         refusals: list[NotAnswered] = []
         losses: list[NotAnswered] = []
         while len(refusals) < MOST_REFUSALS and len(losses) < MOST_LOSSES:
-            member = choose()
+            member = way.choose()
             if member is None:
                 break
+            headers, told = way.headers(), way.told(member)
+            tries.last = member
             self._counts.sent(member.name)
-            missed = await exchange(self._session, member, outgoing, send, headers())
+            missed = await exchange(self._session, member, outgoing, send, headers, told)
             if missed is None:
                 return None
-            tried.append(member.name)
+            tries.names |= {member.name}
+            way.in_vain(member)
             self._counts.not_answered(member.name, missed.why)
             if missed.why == "refused":
+                tries.refused |= not member.fallback
                 refusals.append(missed)
             else:
                 losses.append(missed)
@@ -126,6 +137,31 @@ class Dispatcher:
         best = min(refusals, key=lambda missed: missed.retry_after_s, default=None)
         await _give_up(send, outgoing, [*losses, *([] if best is None else [best])])
         return best
+
+
+@dataclass(slots=True)
+class _Tries:
+    """Where a request has been in vain; last: where it is now. refused: by the first deployment."""
+
+    names: frozenset[str] = frozenset()
+    refused: bool = False
+    last: Member | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """choose: the next replica, None = none is left. headers: for it. told: headers for the client,
+    of what it answers. in_vain: it has not answered."""
+
+    choose: Callable[[], Member | None]
+    headers: Callable[[], RawHeaders] = list
+    told: Callable[[Member], RawHeaders] = lambda _: []
+    in_vain: Callable[[Member], None] = lambda _: None
+
+
+def _fell(request: RoutedRequest, member: Member | None) -> bool:
+    """It is there, and its client has not asked for that model."""
+    return member is not None and member.fallback and not request.model
 
 
 def _told_of_begin(send: Send, begins: Callable[[], None]) -> Send:

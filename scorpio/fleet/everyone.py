@@ -12,19 +12,23 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from starlette.types import Scope
 
+from scorpio.core.routing.fallback import Deployments
 from scorpio.fleet.exchange import Outgoing, target
 from scorpio.fleet.members import Member, Members
 from scorpio.server.answers import Answer, error_answer, json_answer
+from scorpio.server.request.endpoints import route_path
 from scorpio.server.state.merged_status import merged
 
 logger = logging.getLogger("scorpio.fleet")
 ASK_S = 5.0
 ACT_S = 60.0
+# Adapters are of the first deployment's model.
+_OF_THE_FIRST = frozenset(("/v1/load_lora_adapter", "/v1/unload_lora_adapter"))
 # vLLM's and our own acts on an engine: done on one replica, the fleet would be half changed.
 ACTS = frozenset(
     (
         *("/scorpio/policy", "/scorpio/config", "/scorpio/off", "/collective_rpc"),
-        *("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+        *_OF_THE_FIRST,
         *("/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache", "/sleep", "/wake_up"),
         *("/pause", "/resume", "/start_profile", "/stop_profile"),
     )
@@ -45,10 +49,12 @@ async def fleet_status(session: ClientSession, members: Members, router: str) ->
     together |= {name: known[0][name] for name in _FACTS if known and name in known[0]}
     content: dict[str, Any] = {
         "router": router,
+        **_fallback(members.deployments),
         "replicas": {
             m.name: {
                 "url": m.url,
                 "state": m.state.value,
+                "fallback": m.fallback,
                 "in_work": m.in_work,
                 "load": next((e["load"] for e in m.told.get("engines", [])), None),
                 "status": states[m.name],
@@ -57,6 +63,17 @@ async def fleet_status(session: ClientSession, members: Members, router: str) ->
         },
     }
     return json_answer(200, together | content)
+
+
+def _fallback(deployments: Deployments) -> dict[str, Any]:
+    """Of this front: by class, requests that came, those that fell back, and the ceiling."""
+    if not deployments.name:
+        return {}
+    classes = {
+        name: {"came": one.came, "fell_back": one.fell, "most_share": one.share}
+        for name, one in deployments.ceilings.items()
+    }
+    return {"fallback": {"model": deployments.name, "classes": classes}}
 
 
 async def fleet_metrics(session: ClientSession, members: Members, own: bytes) -> bytes:
@@ -93,7 +110,8 @@ async def act_on_each(
 ) -> Answer:
     """The same request to every replica. The answer is the first one that is an error, else the
     first; `replicas` says what each has answered."""
-    asked = [m for m in members.by_name.values() if m.row is not None]
+    there = [m for m in members.by_name.values() if m.row is not None]
+    asked = [m for m in there if concerns(route_path(scope), m)]
     if not asked:
         return error_answer(503, "no replica is there yet")
     answers = await asyncio.gather(*(_act(session, m, Outgoing(scope, body)) for m in asked))
@@ -106,11 +124,16 @@ async def act_on_each(
 async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]) -> None:
     """Tell a replica that joins what was told the others. One that does not take it is told of in
     the log, and joins: it is asked no more."""
-    for act in acts:
+    for act in (one for one in acts if concerns(route_path(one.scope), member)):
         acted = await _act(session, member, act)
         if acted.status >= 400:
             path = act.scope["path"]
             logger.error("replica %s: %s: %s %s", member.name, path, acted.status, acted.content)
+
+
+def concerns(path: str, member: Member) -> bool:
+    """Is this act for it?"""
+    return not (member.fallback and path in _OF_THE_FIRST)
 
 
 @dataclass(frozen=True, slots=True)

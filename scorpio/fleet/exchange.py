@@ -20,6 +20,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from starlette.types import Scope, Send
 from yarl import URL
 
+from scorpio.core.plan import BUSY
 from scorpio.fleet.members import Member
 from scorpio.server.answers import RawHeaders, error_answer, error_event
 
@@ -34,8 +35,7 @@ _HOP = frozenset(
 )  # fmt: skip
 _OURS = _HOP | {b"date", b"server"}  # of a response: said by who sends it to the client
 _REASON: Final = "x-scorpio-reject-reason"
-# A refusal for what this replica has to do now: another may have less.
-_BUSY = frozenset(("ttft_infeasible", "tpot_infeasible", "queue_full"))
+_BUSY = frozenset(reason.value for reason in BUSY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,12 @@ async def exchange(
     outgoing: Outgoing,
     send: Send,
     more: RawHeaders,
+    told: RawHeaders,
 ) -> NotAnswered | None:
     """Ask one replica. None: the client has been answered, completely or to a broken end. more:
-    headers for the replica."""
+    headers for the replica; told: for the client, with what it answers."""
     gone = asyncio.ensure_future(member.gone.wait())
-    work = asyncio.ensure_future(_ask(session, member, outgoing, send, more))
+    work = asyncio.ensure_future(_ask(session, member, outgoing, send, more, told))
     member.in_work += 1
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -100,7 +101,12 @@ async def exchange(
 
 
 async def _ask(
-    session: ClientSession, member: Member, outgoing: Outgoing, send: Send, more: RawHeaders
+    session: ClientSession,
+    member: Member,
+    outgoing: Outgoing,
+    send: Send,
+    more: RawHeaders,
+    told: RawHeaders,
 ) -> NotAnswered | None:
     began = False
     try:
@@ -112,7 +118,7 @@ async def _ask(
             allow_redirects=False,
             timeout=ClientTimeout(total=None, sock_connect=CONNECT_S),
         ) as response:
-            start = _start(response, member)
+            start = _start(response, member, told)
             if (why := _retryable(response)) is not None:
                 body = await response.read()
                 return NotAnswered(member.name, why, response.status, start["headers"], body)
@@ -167,12 +173,12 @@ def target(member: Member, scope: Scope) -> URL:
     return URL(member.url + target.decode("latin-1"), encoded=True)
 
 
-def _start(response: ClientResponse, member: Member) -> dict[str, Any]:
+def _start(response: ClientResponse, member: Member, told: RawHeaders) -> dict[str, Any]:
     raw: Iterable[tuple[bytes, bytes]] = response.raw_headers
     headers = [(name.lower(), value) for name, value in raw if name.lower() not in _OURS]
     if not _is_stream(response) and (length := response.headers.get("content-length")):
         headers.append((b"content-length", length.encode()))
-    headers.append((REPLICA_HEADER, member.name.encode()))
+    headers += [(REPLICA_HEADER, member.name.encode()), *told]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 

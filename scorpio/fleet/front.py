@@ -27,7 +27,8 @@ from scorpio.fleet.exchange import Outgoing
 from scorpio.fleet.members import Member, Members
 from scorpio.fleet.page import FleetPage
 from scorpio.fleet.reading import Reader
-from scorpio.fleet.settings import FleetSettings
+from scorpio.fleet.registry import Address
+from scorpio.fleet.settings import FleetSettings, fallback_shares
 from scorpio.fleet.standing import StandingActs
 from scorpio.fleet.wanted import Wanted
 from scorpio.http_client import connector
@@ -55,7 +56,7 @@ from scorpio.settings import ScorpioSettings, SettingsError
 logger = logging.getLogger("scorpio.fleet")
 MEET_S = 0.5
 _HEALTH = (HEALTH_PATH, "/health", "/ping")
-Replicas = Callable[[], Awaitable[Mapping[str, str]]]
+Replicas = Callable[[], Awaitable[Mapping[str, Address]]]
 
 
 class Front:
@@ -68,6 +69,7 @@ class Front:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._replicas, self._now_s = settings, replicas, now_s
+        self._members: Members | None = None
         told = settings.scorpio()
         self._in_flight = InFlight(_caps(told))
         self._use(told)
@@ -75,13 +77,16 @@ class Front:
         self._standing = StandingActs()
         self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
-        self._members: Members | None = None
         self._meeting: asyncio.Task[None] | None = None
 
     def _use(self, told: ScorpioSettings) -> None:
         """These count for requests that come from now on."""
         self._status = told.rejection_status
-        self._reader = Reader(make_terms(told, told).rules)
+        names, default = self._settings.names, told.default_class or ""
+        self._reader = Reader(make_terms(told, told).rules, default, names)
+        self._shares = fallback_shares(told)
+        if self._members is not None:
+            self._members.deployments.allow(self._shares)
         self._in_flight.caps = _caps(told)
 
     def _read_again(self) -> None:
@@ -119,7 +124,9 @@ class Front:
             settings.lost_s,
             self._now_s,
             partial(self._greet, self._session),
+            settings.fallback_name,
         )
+        self._members.deployments.allow(self._shares)
         self._dispatcher = Dispatcher(self._members, self._session, self._counts, self._now_s)
         self._page = FleetPage(self._session, self._members)
         self._meeting = asyncio.create_task(self._meet())

@@ -15,10 +15,12 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from scorpio.core.routing.fallback import Deployments, Place
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import Replica, ReplicaLoad, RoutedRequest
 from scorpio.core.routing.registry import make_ranking
 from scorpio.core.routing.router import Router
+from scorpio.fleet.registry import Address
 from scorpio.server.state.load import LOAD_PATH
 
 logger = logging.getLogger("scorpio.fleet")
@@ -43,7 +45,7 @@ class State(Enum):
 class Member:
     """One replica. row: its number in the router's view, None before its first answer. gone: set
     when it is given up. in_work: requests that a front has there. leaving: it is taken away,
-    whatever it says itself."""
+    whatever it says itself. fallback: it is of that deployment."""
 
     name: str
     url: str
@@ -54,10 +56,16 @@ class Member:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     in_work: int = 0
     leaving: bool = False
+    fallback: bool = False
+
+    @property
+    def place(self) -> Place | None:
+        """Where routers know it; None before its first answer."""
+        return None if self.row is None else Place(self.fallback, self.row)
 
 
 class Members:
-    """All replicas, and the router over those that answer."""
+    """All replicas, and the routers over those that answer. fallback: name of that deployment."""
 
     def __init__(
         self,
@@ -67,10 +75,9 @@ class Members:
         lost_s: float,
         now_s: Callable[[], float],
         greet: Callable[[Member], Awaitable[None]],
+        fallback: str = "",
     ) -> None:
-        view = FleetView()
-        self._router = Router(view, make_ranking(router, view))
-        self._view = view
+        self.deployments = Deployments(_router(router), _router(router), {}, fallback)
         self._session = session
         self._quiet_s, self._lost_s, self._now_s, self._greet = quiet_s, lost_s, now_s, greet
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -81,18 +88,19 @@ class Members:
 
     @property
     def view(self) -> FleetView:
-        """What the router believes of them."""
-        return self._view
+        """What the router believes of those of the first deployment."""
+        return self.deployments.router(False).view
 
-    def meet(self, urls: Mapping[str, str]) -> None:
+    def meet(self, there: Mapping[str, Address]) -> None:
         """These are there, and no others."""
-        for name, url in urls.items():
+        for name, (url, fallback) in there.items():
             if name in self.by_name:
                 self.by_name[name].leaving = False
             else:
-                member = self.by_name[name] = Member(name, url, heard_s=self._now_s())
+                member = Member(name, url, heard_s=self._now_s(), fallback=fallback)
+                self.by_name[name] = member
                 self._asking[name] = asyncio.create_task(self._ask_on(member))
-        for name in [name for name in self.by_name if name not in urls]:
+        for name in [name for name in self.by_name if name not in there]:
             if self.by_name[name].in_work == 0:
                 self._forget(name)
             else:  # it finishes what it has
@@ -100,25 +108,31 @@ class Members:
                 self._set(self.by_name[name], State.DRAINING)
 
     def choose(
-        self, request: RoutedRequest, not_again: frozenset[str] = frozenset(), awaited: str = ""
+        self,
+        request: RoutedRequest,
+        not_again: frozenset[str] = frozenset(),
+        awaited: str = "",
+        refused: bool = False,
     ) -> Member | None:
         """The replica for it, and it goes there; None when none is left. awaited: the one that has
-        promised it a place."""
-        there = self.by_name.get(awaited)
+        promised it a place. refused: the first deployment has refused it."""
+        there, now_s = self.by_name.get(awaited), self._now_s()
         able = there is not None and there.state is State.OK and there.name not in not_again
-        if able and there is not None and there.row is not None:
-            self._router.send(there.row, request, self._now_s())
+        place = there.place if able and there is not None else None
+        if place is not None and (not place.fallback or self.deployments.may_go_there(request)):
+            self.deployments.send(place, request, now_s)
             return there
-        rows = {m.row: m for m in self.by_name.values() if m.row is not None}
-        avoid = frozenset(row for row, m in rows.items() if m.name in not_again)
-        row = self._router.choose(request, self._now_s(), avoid)
-        return None if row is None else rows[row]
+        places = {m.place: m for m in self.by_name.values() if m.place is not None}
+        avoid = frozenset(place for place, m in places.items() if m.name in not_again)
+        place = self.deployments.choose(request, now_s, avoid, refused)
+        return None if place is None else places[place]
 
     def any(self, not_again: frozenset[str] = frozenset()) -> Member | None:
-        """A replica for what is no work, the one with the least to do for this front."""
+        """A replica for what is no work: of the first deployment, if any is there, the one with the
+        least to do for this front."""
         able = [m for m in self.by_name.values() if m.state is State.OK]
         able = [m for m in able if m.name not in not_again]
-        return min(able, key=lambda m: m.in_work, default=None)
+        return min(able, key=lambda m: (m.fallback, m.in_work), default=None)
 
     def failed(self, member: Member) -> None:
         """It did not take a request. It gets no more until it answers a question."""
@@ -161,9 +175,10 @@ class Members:
         if not engines:  # its engine has not said anything yet
             return
         facts, load = _together(engines, asked_s)
+        router = self.deployments.router(member.fallback)
         if member.row is None:
-            member.row = self._router.joined(facts)
-        self._router.report(member.row, load)
+            member.row = router.joined(facts)
+        router.report(member.row, load)
         self._set(member, state)
 
     def _silent(self, member: Member, error: Exception) -> None:
@@ -185,14 +200,21 @@ class Members:
             logger.info("replica %s: %s -> %s", member.name, member.state.value, state.value)
         member.state = state
         if member.row is not None:
-            self._view.allow(member.row, state is State.OK)
+            view = self.deployments.router(member.fallback).view
+            view.allow(member.row, state is State.OK)
 
     def _forget(self, name: str) -> None:
         member = self.by_name.pop(name)
         self._asking.pop(name).cancel()
         if member.row is not None:
-            self._router.lost(member.row)
+            self.deployments.router(member.fallback).lost(member.row)
         logger.info("replica %s: gone", name)
+
+
+def _router(name: str) -> Router:
+    """Of a deployment of which no replica has answered yet."""
+    view = FleetView()
+    return Router(view, make_ranking(name, view))
 
 
 _SAID = frozenset(s.value for s in (State.OK, State.DRAINING, State.STALLED, State.DEAD))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from scorpio.server.quote.route import MOST_TOKENS
 from scorpio.server.request.choices import cannot_be_refused
 from scorpio.server.request.endpoints import Endpoint
 from scorpio.server.request.request_body import parsed
-from scorpio.server.request.slo_headers import SloRules, resolve
+from scorpio.server.request.slo_headers import SloRules, Stated, resolve
 
 TOKEN_CHARS: Final = 4
 BLOCK_TOKENS: Final = 512  # that a prefix is remembered by
@@ -32,10 +33,13 @@ _PROMPTS = ("system", "instructions", "tools", "messages", "prompt", "input")
 
 
 class Reader:
-    """Reads the requests of one front."""
+    """Reads the requests of one front. default_class: of a request that names none. names: of the
+    model that the fleet is for."""
 
-    def __init__(self, rules: SloRules) -> None:
-        self._rules = rules
+    def __init__(
+        self, rules: SloRules, default_class: str = "", names: Collection[str] = ()
+    ) -> None:
+        self._rules, self._default_class, self._names = rules, default_class, names
         self._numbers = itertools.count()
 
     def read(
@@ -43,14 +47,17 @@ class Reader:
     ) -> RoutedRequest:
         """A request that came now."""
         body: Mapping[str, Any] = {}
-        slo = self._rules.book.default
+        slo, slo_class = self._rules.book.default, ""
         try:
             if (found := parsed(raw, headers, endpoint)) is not None:
                 body, holder = found
-                slo = self._slo(headers, body, holder.get((endpoint.xargs_path or ("",))[-1]))
+                given = holder.get((endpoint.xargs_path or ("",))[-1])
+                stated = self._stated(headers, body, given)
+                slo, slo_class = stated.slo, stated.slo_class or self._default_class
         except SloError:
             slo = NO_SLO
-        return self._request(body, slo, None if body else len(raw) // TOKEN_CHARS, now_s)
+        read = self._request(body, slo, None if body else len(raw) // TOKEN_CHARS, now_s)
+        return replace(read, slo_class=slo_class, model=self._model(body))
 
     def asked(self, raw: bytes, now_s: float) -> RoutedRequest:
         """A request that a quote is asked for (server/quote/route.py)."""
@@ -81,9 +88,13 @@ class Reader:
             prefix_block_tokens=BLOCK_TOKENS,
         )
 
-    def _slo(self, headers: dict[str, str], body: Mapping[str, Any], given: object) -> Slo:
+    def _stated(self, headers: dict[str, str], body: Mapping[str, Any], given: object) -> Stated:
         xargs = given if isinstance(given, dict) else {}
-        return resolve(headers, body, xargs, self._rules, "", cannot_be_refused(body)).slo
+        return resolve(headers, body, xargs, self._rules, "", cannot_be_refused(body))
+
+    def _model(self, body: Mapping[str, Any]) -> str:
+        named = body.get("model")
+        return named if isinstance(named, str) and named not in self._names else ""
 
 
 def _length(body: Mapping[str, Any]) -> float:

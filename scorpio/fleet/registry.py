@@ -6,7 +6,7 @@ Nothing is lost when it is: it starts again, empty, and within a second all have
 from __future__ import annotations
 
 import time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from scorpio.fleet.on_ray import ray
 
@@ -16,25 +16,32 @@ FORGET_S = 5.0  # without a beat
 NAMESPACE = "scorpio"
 
 
+class Address(NamedTuple):
+    """Of a replica, and whether it is of the fallback deployment."""
+
+    url: str
+    fallback: bool = False
+
+
 class Registry:
     """Address of each replica, by its id; and how many the fronts want."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._seen: dict[str, tuple[Address, float]] = {}
         self._wants: dict[str, tuple[int | None, float]] = {}
 
-    def beat(self, replica: str, url: str) -> None:
+    def beat(self, replica: str, url: str, fallback: bool = False) -> None:
         """It is there."""
-        self._seen[replica] = (url, time.monotonic())
+        self._seen[replica] = (Address(url, fallback), time.monotonic())
 
     def leave(self, replica: str) -> None:
         """It takes no more requests."""
         self._seen.pop(replica, None)
 
-    def replicas(self) -> dict[str, str]:
-        """Address of each that was heard of lately."""
+    def replicas(self) -> dict[str, Address]:
+        """Of each that was heard of lately."""
         self._seen = _of_late(self._seen)
-        return {replica: url for replica, (url, _) in self._seen.items()}
+        return {replica: address for replica, (address, _) in self._seen.items()}
 
     def wants(self, front: str, replicas: int | None) -> int:
         """A front says how many there should be, None = it does not know yet. Returns how many

@@ -36,8 +36,11 @@ _LOG_FLAG = "--disable-access-log-for-endpoints"
 class EngineReplica:
     """A deployment of Ray Serve: one of these for each replica."""
 
-    async def __init__(self, raw: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, raw: dict[str, Any], fallback: bool = False
+    ) -> None:
         settings = fleet_settings(raw)
+        self._fallback = fallback
         self._app, self._name, host = _context()
         self._drain_s = settings.drain_s
         port = free_port()
@@ -62,7 +65,7 @@ class EngineReplica:
     async def _beat(self) -> None:
         while True:
             with contextlib.suppress(Exception):  # the registry is being restarted
-                await registry_of(self._app).beat.remote(self._name, self._url)
+                await registry_of(self._app).beat.remote(self._name, self._url, self._fallback)
             await asyncio.sleep(BEAT_S)
 
     async def check_health(self) -> None:

@@ -18,11 +18,32 @@ from pydantic import (
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.core.routing.registry import ROUTERS
 from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.launch.typed import values_after, without
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
 
 DEFAULT_ROUTER = "promises"
 Count = Annotated[int, Strict(), Field(ge=1, le=4096)]
+SERVED_NAME = "--served-model-name"
+_OF_THE_MODEL = (
+    *(SERVED_NAME, "--latency", "--length-model", "--enable-lora", "--lora-modules"),
+    *("--quantization", "-q", "--revision", "--tokenizer", "--tokenizer-revision"),
+)
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class FallbackSettings(BaseModel):
+    """The cheaper deployment, which classes may fall back to. name: under which it is served, None
+    = its model. serve_args: of `scorpio serve`, beside the fleet's (of a repeated one the last
+    counts); what concerns the first model alone (`_OF_THE_MODEL`) is not passed on to it.
+    gpus_per_replica: None = as the fleet's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    replicas: Count = 1
+    name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    serve_args: tuple[str, ...] = ()
+    gpus_per_replica: Annotated[float, Field(ge=0)] | None = None
 
 
 class FleetSettings(BaseModel):
@@ -37,6 +58,8 @@ class FleetSettings(BaseModel):
     `min_replicas` at least (None = `replicas`), to keep `target_attainment` of the requests;
     warm_up_s: from the order of a replica to its first request.
 
+    fallback: None = one deployment.
+
     quiet_s: a replica that has said nothing for so long gets no new requests; lost_s: what it has
     in work is given up as well. drain_s: for requests in work when a replica is taken away.
     """
@@ -49,6 +72,7 @@ class FleetSettings(BaseModel):
     max_replicas: Count | None = None
     target_attainment: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.97
     warm_up_s: Seconds = 100.0
+    fallback: FallbackSettings | None = None
     router: str = DEFAULT_ROUTER
     serve_args: tuple[str, ...] = ()
     slo_config: Path | None = None
@@ -82,6 +106,43 @@ class FleetSettings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _two_names(self) -> FleetSettings:
+        if self.fallback_name in self.names:
+            raise ValueError(
+                f"fallback.name: {self.fallback_name!r} is the first deployment's, too: give it"
+                " another one"
+            )
+        if not (self.fallback_name.isascii() and self.fallback_name.isprintable()):
+            raise ValueError("fallback.name: a header says it, so printable ASCII characters")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under which the first deployment is served."""
+        return values_after(SERVED_NAME, self.serve_args) or (self.model,)
+
+    @property
+    def fallback_name(self) -> str:
+        """Under which the fallback is served; "": there is none."""
+        one = self.fallback
+        return "" if one is None else one.name or one.model
+
+    def of_fallback(self, one: FallbackSettings) -> FleetSettings:
+        """As its replicas are told. They are served under the first deployment's names, too, so
+        that a request that falls back is passed on as it is; answers say their own."""
+        kept = without(self.serve_args, _OF_THE_MODEL)
+        named = (SERVED_NAME, self.fallback_name, *self.names)
+        gpus = self.gpus_per_replica if one.gpus_per_replica is None else one.gpus_per_replica
+        told = {
+            "model": one.model,
+            "replicas": one.replicas,
+            "serve_args": (*kept, *one.serve_args, *named),
+            "gpus_per_replica": gpus,
+            "fallback": None,
+        }
+        return self.model_copy(update=told)
+
     @property
     def least(self) -> int:
         """Replicas that there always are."""
@@ -89,7 +150,7 @@ class FleetSettings(BaseModel):
 
     @property
     def most(self) -> int:
-        """Replicas that there may be."""
+        """Replicas of the first deployment that there may be."""
         return self.replicas if self.max_replicas is None else self.max_replicas
 
     @property
@@ -101,10 +162,32 @@ class FleetSettings(BaseModel):
         bounds = {"min_replicas": self.least, "max_replicas": self.most}
         return AutoscaleOptions(target, warm_up_s, **bounds)
 
+    @property
+    def extra(self) -> int:
+        """Replicas of the fallback."""
+        return 0 if self.fallback is None else self.fallback.replicas
+
     def scorpio(self) -> ScorpioSettings:
         """What a replica is told of SLOs. Raises SettingsError."""
         table = {} if self.slo_config is None else read_slo_config(self.slo_config)
-        return load_settings({CONFIG_KEY: table})
+        told = load_settings({CONFIG_KEY: table})
+        for name, entry in told.classes.items():
+            if entry.fallback not in (None, self.fallback_name):
+                valid = self.fallback_name or "none; --fallback-model starts one"
+                raise SettingsError(
+                    f"{self.slo_config}: classes.{name}.fallback: {entry.fallback!r} is no"
+                    f" deployment of this fleet; valid: {valid}"
+                )
+        return told
+
+
+def fallback_shares(told: ScorpioSettings) -> dict[str, float]:
+    """Of each class that may fall back: the largest share of its requests."""
+    return {
+        name: 1.0 if entry.fallback_share is None else entry.fallback_share
+        for name, entry in told.classes.items()
+        if entry.fallback is not None
+    }
 
 
 def fleet_settings(raw: dict[str, Any]) -> FleetSettings:
@@ -118,5 +201,6 @@ def fleet_settings(raw: dict[str, Any]) -> FleetSettings:
 def _problem(entry: Any) -> str:
     place = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
-        return f"{place}: unknown; valid: {', '.join(FleetSettings.model_fields)}"
+        of = FallbackSettings if len(entry["loc"]) > 1 else FleetSettings
+        return f"{place}: unknown; valid: {', '.join(of.model_fields)}"
     return f"{place + ': ' if place else ''}{str(entry['msg']).removeprefix('Value error, ')}"

@@ -31,6 +31,7 @@ class Wanted:
         self._rule = None if options is None else Autoscaler(options)
         self._mix, self._asked_s = Demand(), 0.0
         self._last_s: float | None = None
+        self._fallback = settings.fallback_name
         self._starting = settings.replicas  # until as many have served once
         self.fronts = settings.fronts
         self.replicas: int | None = None
@@ -41,7 +42,8 @@ class Wanted:
         to.
         """
         alive = view.alive.nonzero()[0]
-        if self._rule is None or not len(alive) or request.slo.tpot_s <= _base_s(view):
+        elsewhere = bool(self._fallback) and request.model == self._fallback
+        if self._rule is None or elsewhere or not len(alive) or request.slo.tpot_s <= _base_s(view):
             return _nothing
         most = max(view.replicas[row].kv_tokens for row in alive)  # none serves a longer prompt
         new_tokens = min(float(view.new_tokens(request)[alive].min()), most)

@@ -11,6 +11,7 @@ QUESTIONS: Mapping[str, str] = {
     "lengths": "What is a length prediction worth, and where?",
     "drafts": "What do drafts bring where each request has as many as pay?",
     "fleet": "What does the router of a fleet bring?",
+    "fallback": "What does a cheaper deployment bring that requests may fall back to?",
     "autoscale": "Do replicas that come and go keep promises, and what do they cost?",
     "ablation": "What does each part of the policy bring?",
     "robustness": "What breaks Scorpio, and how badly?",

@@ -24,6 +24,7 @@ from scorpio.files import write_atomic
 from scorpio.studies import (
     autoscale,
     drafts,
+    fallback,
     fidelity,
     fleet,
     grid,
@@ -51,6 +52,7 @@ STUDIES: tuple[Study, ...] = (
     lengths.STUDY,
     drafts.STUDY,
     fleet.STUDY,
+    fallback.STUDY,
     autoscale.STUDY,
     ablation.STUDY,
     robustness.STUDY,

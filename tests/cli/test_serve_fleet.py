@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.core.routing.registry import ROUTERS
-from scorpio.fleet.settings import FleetSettings
+from scorpio.fleet.settings import FallbackSettings, FleetSettings
 
 
 @pytest.fixture
@@ -78,9 +78,41 @@ def test_replicas_that_follow_promises(started: list[Any]) -> None:
     assert settings.target_attainment == 0.95
 
 
+def test_a_fallback(started: list[Any], tmp_path: Path) -> None:
+    classes = tmp_path / "slo.toml"
+    classes.write_text('[classes.chat]\nttft_ms = 500\nfallback = "tiny-8"\n')
+    code, said = serve(
+        *("--replicas", "2", "--fallback-model", "smollm2", "--fallback-replicas", "3"),
+        *("--fallback-name", "tiny-8", "--fallback-option=--quantization=fp8", "--port", "0"),
+        *("--slo-config", str(classes)),
+    )
+    assert (code, said) == (0, "")
+    ((settings, *_),) = started
+    assert settings.fallback == FallbackSettings(
+        model="smollm2", replicas=3, name="tiny-8", serve_args=("--quantization=fp8",)
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--fallback-model", "smollm2"], "--fallback-model: only with --replicas"),
+        (
+            ["--replicas", "2", "--fallback-name", "x"],
+            "--fallback-name: only with --fallback-model",
+        ),
+        (
+            ["--replicas", "2", "--fallback-model", "tiny"],
+            "fallback.name: 'tiny' is the first deployment's, too: give it another one",
+        ),
+        (
+            ["--replicas", "2", "--fallback-model", "./none"],
+            "model './none': no such directory",
+        ),
+        (
+            ["--replicas=2", "--fallback-model=smollm2", "--fallback-option=--quantisation=fp8"],
+            "unknown option --quantisation: did you mean --quantization?",
+        ),
         (["--router", "lmetric"], "--router: only with --replicas"),
         (["--ray-address", "x:1"], "--ray-address: only with --replicas"),
         (["--max-replicas", "4"], "--max-replicas: only with --replicas"),

@@ -63,6 +63,40 @@ def test_a_bad_file_is_told_with_its_line(tmp_path: Path, old: str, new: str, sa
     assert err.count("\n") == 1
 
 
+def test_a_fallback_is_checked_and_said_to_be_a_fleets(tmp_path: Path) -> None:
+    file = tmp_path / "slo.toml"
+    file.write_text('[classes.chat]\nttft_ms = 500\nfallback = "m8"\nfallback_share = 0.2\n')
+    code, out, err = run("check-config", str(file))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    fields = "ttft_ms 500, on_miss reject, value 1, fallback m8, fallback_share 0.2"
+    assert f"  chat: {fields}" in lines
+    assert (
+        "  note: fallback of chat: no effect on one engine; the front of a fleet with"
+        " --fallback-model goes by it"
+    ) in lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("fallback_share = 0.2", "line 1: classes.chat: fallback_share: only with fallback"),
+        ('fallback = "m8"\nfallback_share = 0', "line 3: classes.chat.fallback_share: Input shou"),
+        ('fallback = "m8"\nfallback_share = 20', "line 3: classes.chat.fallback_share: Input sho"),
+        ('fallback = "m8"\nfallback_share = "1"', "line 3: classes.chat.fallback_share: Input sh"),
+        ("fallback = 8", "line 2: classes.chat.fallback: Input should be a valid string"),
+        ('fallback = ""', "line 2: classes.chat.fallback: String should have at least 1 character"),
+        ('falback = "m8"', "line 2: classes.chat.falback: unknown; valid: ttft_ms, tpot_ms"),
+    ],
+)
+def test_a_wrong_fallback_is_told_with_its_line(tmp_path: Path, fields: str, said: str) -> None:
+    file = tmp_path / "slo.toml"
+    file.write_text(f"[classes.chat]\n{fields}\n")
+    code, out, err = run("check-config", str(file))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"scorpio: {file}: {said}")
+
+
 def test_no_vllm_is_imported(tmp_path: Path) -> None:
     file = tmp_path / "slo.toml"
     file.write_text(GOOD)

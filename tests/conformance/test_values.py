@@ -15,7 +15,7 @@ import scorpio.engine.scheduler
 # Each is written by one owner: the tables of the adapter, a step that is being packed, books.
 CHANGING = {
     *("Snapshot", "RunningBatch", "Packed", "_Member", "_InFlight", "_Kind", "Tracked", "Note"),
-    *("TokenBucket", "_Learned", "Said", "_Walk"),
+    *("TokenBucket", "_Learned", "Said", "_Walk", "_Acceptance"),
 }
 
 

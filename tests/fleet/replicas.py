@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from scorpio.core.routing.load import MIDDLING, Replica, ReplicaLoad
 from scorpio.fleet.front import Front
+from scorpio.fleet.registry import Address
 from scorpio.fleet.settings import FleetSettings
 from scorpio.live.host.process import free_port
 
@@ -97,7 +98,8 @@ def streams(events: int, then: str = "done", every_s: float = 0.01) -> Handler:
 @dataclass
 class FakeReplica:
     """handler: of generating requests. seen: (method, path, headers, body). left: clients that
-    did not wait. state: what it says of its health; mute: it does not answer questions."""
+    did not wait. state: what it says of its health; mute: it does not answer questions. fallback:
+    it is of that deployment."""
 
     name: str
     handler: Handler = answers
@@ -105,6 +107,7 @@ class FakeReplica:
     load: ReplicaLoad = field(default_factory=lambda: ReplicaLoad(0.0))
     facts: Replica = field(default_factory=lambda: Replica(MIDDLING, 2048, 256, 100_000))
     mute: bool = False
+    fallback: bool = False
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     left: int = 0
     url: str = ""
@@ -147,7 +150,7 @@ class Fleet:
     front: Front
     replicas: Sequence[FakeReplica]
     session: ClientSession
-    listed: dict[str, str]
+    listed: dict[str, Address]
 
     async def post(
         self, path: str = "/v1/completions", body: object = None, **headers: str
@@ -182,14 +185,15 @@ class Fleet:
 async def fleet_of(*replicas: FakeReplica, **settings: Any) -> AsyncIterator[Fleet]:
     """All of them met, unless they are mute."""
     async with contextlib.AsyncExitStack() as stack:
-        listed: dict[str, str] = {}
+        listed: dict[str, Address] = {}
         for replica in replicas:
             server = TestServer(replica.app())
             await server.start_server(shutdown_timeout=0.1)
             stack.push_async_callback(server.close)
-            replica.url = listed[replica.name] = f"http://{server.host}:{server.port}"
+            replica.url = f"http://{server.host}:{server.port}"
+            listed[replica.name] = Address(replica.url, replica.fallback)
 
-        async def known() -> dict[str, str]:
+        async def known() -> dict[str, Address]:
             return listed
 
         front = Front(FleetSettings(model="tiny", **settings), known)

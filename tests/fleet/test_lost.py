@@ -8,6 +8,7 @@ import json
 import pytest
 
 from scorpio.fleet.members import State
+from scorpio.fleet.registry import Address
 from tests.fleet.replicas import (
     FakeReplica,
     Handler,
@@ -53,7 +54,7 @@ async def test_an_error_that_all_make_is_told() -> None:
 async def test_a_stream_that_breaks_ends_with_an_error_event() -> None:
     async with fleet_of(FakeReplica("a", streams(3, "breaks")), FakeReplica("b")) as fleet:
         fleet.front.members.by_name["b"].state = State.QUIET
-        fleet.front.members._view.alive[1] = False
+        fleet.front.members.view.alive[1] = False
         status, text = await fleet.stream()
     assert status == 200
     events = text.decode().strip().split("\n\n")
@@ -133,11 +134,11 @@ async def test_one_that_joins_gets_its_share() -> None:
         await fleet.until(lambda: "b" not in fleet.front.members.by_name)
         for _ in range(10):
             await fleet.post()
-        fleet.listed["b"] = b.url
+        fleet.listed["b"] = Address(b.url)
         await fleet.until(lambda: len(fleet.front.members) == 2)
         by = [(await fleet.post())[2]["by"] for _ in range(6)]
     assert by.count("b") in (3, 4)  # not all six because it had none before
-    assert len(fleet.front.members._view) == 2  # in the place of the one that left
+    assert len(fleet.front.members.view) == 2  # in the place of the one that left
 
 
 async def test_a_client_that_leaves_is_told_to_the_replica() -> None:

@@ -46,7 +46,7 @@ def test_one_line_without_vllm(tmp_path: Path) -> None:
         (
             ("tiny", "--slo-config", str(tmp_path / "slo.toml"), "--port", "0"),
             f"scorpio: {tmp_path}/slo.toml: line 2: classes.chat.ttft: unknown; "
-            "valid: ttft_ms, tpot_ms, e2el_ms, on_miss, value, target\n",
+            "valid: ttft_ms, tpot_ms, e2el_ms, on_miss, value, target, fallback, fallback_share\n",
         ),
     ):
         assert told("serve", *arguments) == (2, sentence)

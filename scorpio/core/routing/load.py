@@ -38,6 +38,11 @@ class Replica:
     max_num_seqs: int
     kv_tokens: int
 
+    @property
+    def measured(self) -> bool:
+        """Is its speed known? Else forecasts of it say nothing."""
+        return self.step != MIDDLING
+
     @classmethod
     def of(cls, profile: LatencyProfile | None, limits: EngineLimits) -> Replica:
         """Of an engine. profile: None = not measured."""
@@ -121,7 +126,8 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
 @dataclass(frozen=True, slots=True)
 class RoutedRequest:
     """What a router knows of a request. prefix_ids: of its prompt's blocks, the first one first;
-    equal ids mean that all up to there is equal."""
+    equal ids mean that all up to there is equal. slo_class: "" = none. model: that it names, "" =
+    the one that the fleet is for."""
 
     seq: int
     arrival_s: float
@@ -130,6 +136,8 @@ class RoutedRequest:
     expected_output_tokens: float = UNKNOWN_LENGTH
     prefix_ids: tuple[int, ...] = ()
     prefix_block_tokens: int = 512
+    slo_class: str = ""
+    model: str = ""
 
     @property
     def deadline_s(self) -> float:

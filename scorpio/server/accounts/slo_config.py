@@ -36,6 +36,8 @@ e2el_ms = 20000
 on_miss = "reject"                  # reject | degrade | wait
 value = 4                           # of a kept promise; others count 1
 target = 0.99                       # share of its requests that are to keep their SLO
+fallback = "model-fp8"              # a cheaper deployment of the fleet, when the first cannot
+fallback_share = 0.2                # of its requests, the most that are served there; else all
 
 [tenants.acme]                      # all optional (docs/tenants.md)
 keys = ["sha256:..."]               # lines of `scorpio hash-key`
@@ -68,6 +70,7 @@ from scorpio.settings import Problem, ScorpioSettings, SettingsError, problems
 
 MOST_BYTES = 16 << 20  # of the file
 MOST_KEYS = 65_536  # API keys of all tenants
+ONLY_FLEETS = "no effect on one engine; the front of a fleet with --fallback-model goes by it"
 KEYS = (
     "classes",
     "default_class",

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from scorpio.models.resolve import embedded_names
+from scorpio.server.launch.typed import values_of
 from scorpio.versions import installed_vllm, minor
 
 FLAGS = Path(__file__).parent / "vllm_flags.json"  # `python -m tests.server.flags` writes it
@@ -29,6 +30,7 @@ OWN = (
     ),
     *("--replicas", "--router", "--ray-address"),
     *("--max-replicas", "--min-replicas", "--target-attainment"),
+    *("--fallback-model", "--fallback-replicas", "--fallback-name", "--fallback-option"),
 )
 DEFAULT_PORT = 8000
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -112,13 +114,3 @@ def _check_address(argv: Sequence[str]) -> None:
             else:
                 said = error.strerror or str(error)
             raise ServeError(f"{place}: {said}") from None
-
-
-def values_of(argv: Sequence[str]) -> dict[str, str]:
-    """Of options with a value, `--name value` or `--name=value`; the last one counts."""
-    found: dict[str, str] = {}
-    for arg, following in zip(argv, [*argv[1:], ""], strict=False):
-        if arg.startswith("--"):
-            name, equals, value = arg.partition("=")
-            found[name.replace("_", "-")] = value if equals else following
-    return found

@@ -21,7 +21,7 @@ from predictors.length.shipped import SHIPPED, open_model
 from scorpio import channel
 from scorpio.models import resolve_model
 from scorpio.models.cache import cache_dir
-from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import ONLY_FLEETS, read_slo_config
 from scorpio.server.launch.auto_profile import AUTO, OFF, auto_profile
 from scorpio.server.launch.follow import follow_parent
 from scorpio.server.launch.mistakes import ServeError, check_early
@@ -80,7 +80,7 @@ def serve(
         follow_parent()
         cpu = is_cpu_build()
         try:
-            scorpio, model_path = _told_engine(slo_config), str(resolve_model(model))
+            scorpio, model_path = _told_engine(slo_config, tell), str(resolve_model(model))
             scorpio |= {name: value for name, value in settings.items() if value not in (None, {})}
             scorpio |= _length(length_model, model, tell)
             measured = _profile(latency, model, model_path, tell)
@@ -115,11 +115,13 @@ def _tell_defaults(chosen: str, tell: Say) -> None:
         tell(f"defaults for this machine: {chosen}")
 
 
-def _told_engine(path: Path | None) -> dict[str, Any]:
+def _told_engine(path: Path | None, tell: Say) -> dict[str, Any]:
     """Of the SLO file: all but its tenants, whose keys no other process and no log needs."""
     if path is None:
         return {}
     table = read_slo_config(path)
+    if falling := [name for name, entry in table.get("classes", {}).items() if "fallback" in entry]:
+        tell(f"fallback of {', '.join(falling)}: {ONLY_FLEETS}")
     shown = {name: value for name, value in table.items() if name != "tenants"}
     return {**shown, "slo_config": str(path.resolve())}
 
