@@ -20,7 +20,10 @@ from scorpio.cli.parse import (
 )
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
+POLICIES = (
+    "edf, fairbatching, fcfs, mooncake, qoserve, qoserve+reject, scorpio, scorpio-paper, sjf,"
+    " slidingserve"
+)
 FLEET = "Several engines"
 Shadow = Annotated[
     str | None, typer.Option(help="a policy that watches and is not obeyed (docs/shadow.md)")

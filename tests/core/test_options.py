@@ -10,9 +10,11 @@ import pytest
 
 from scorpio.core.options import Options, option
 from scorpio.core.policies.paper.options import PaperOptions
+from scorpio.core.policies.rivals.fairbatching.policy import FairBatchingOptions
 from scorpio.core.policies.rivals.mooncake.policy import MooncakeOptions
-from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions
+from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions, RefusingOptions
 from scorpio.core.policies.rivals.sjf import SjfOptions
+from scorpio.core.policies.rivals.slidingserve.policy import SlidingServeOptions
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.registry import check_policy, policy_names
 
@@ -23,6 +25,9 @@ DEFAULTS = {
         "sjf": SjfOptions(),
         "mooncake": MooncakeOptions(),
         "qoserve": QoserveOptions(),
+        "qoserve+reject": RefusingOptions(),
+        "fairbatching": FairBatchingOptions(),
+        "slidingserve": SlidingServeOptions(),
         "scorpio-paper": PaperOptions(),
     }.items()
 }
