@@ -20,7 +20,10 @@ from scorpio.cli.parse import (
 )
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-POLICIES = "edf, fcfs, mooncake, qoserve, scorpio, scorpio-paper, sjf"
+POLICIES = (
+    "edf, fairbatching, fcfs, mooncake, qoserve, qoserve+reject, scorpio, scorpio-paper, sjf,"
+    " slidingserve"
+)
 FLEET = "Several engines"
 PolicyOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME=NUMBER", help="an option of the policy")

@@ -11,10 +11,12 @@ from scorpio.core.options import Options
 from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.policies.paper.policy import ScorpioPaper
 from scorpio.core.policies.rivals.edf import Edf
+from scorpio.core.policies.rivals.fairbatching.policy import FairBatching, FairBatchingOptions
 from scorpio.core.policies.rivals.fcfs import Fcfs
 from scorpio.core.policies.rivals.mooncake.policy import Mooncake, MooncakeOptions
-from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions
+from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions, RefusingOptions
 from scorpio.core.policies.rivals.sjf import Sjf, SjfOptions
+from scorpio.core.policies.rivals.slidingserve.policy import SlidingServe, SlidingServeOptions
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
@@ -56,15 +58,24 @@ class Offer:
 
 
 _BUILT_IN: dict[str, PolicyKind] = {
+    "fairbatching": PolicyKind(
+        FairBatchingOptions, lambda given, options: FairBatching(given.profile, options)
+    ),
     "fcfs": PolicyKind(Options, lambda given, options: Fcfs()),
     "mooncake": PolicyKind(
         MooncakeOptions, lambda given, o: Mooncake(given.profile, given.limits, o)
     ),
     "edf": PolicyKind(Options, lambda given, options: Edf()),
     "qoserve": PolicyKind(QoserveOptions, lambda given, options: Qoserve(given.profile, options)),
+    "qoserve+reject": PolicyKind(
+        RefusingOptions, lambda given, options: Qoserve(given.profile, options, refuses=True)
+    ),
     "scorpio": PolicyKind(ScorpioOptions, lambda given, o: Scorpio(given.profile, given.limits, o)),
     "scorpio-paper": PolicyKind(
         PaperOptions, lambda given, o: ScorpioPaper(given.profile, given.limits, o)
+    ),
+    "slidingserve": PolicyKind(
+        SlidingServeOptions, lambda given, options: SlidingServe(given.profile, options)
     ),
     "sjf": PolicyKind(SjfOptions, lambda given, options: Sjf(options)),
 }

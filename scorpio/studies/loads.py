@@ -34,7 +34,9 @@ from workloads.results.policy_order import policy_order
 
 BEST_RIVAL = "qoserve"
 MAIN = (STOCK, TUNED, "scorpio-paper", BEST_RIVAL, OURS)
-OTHERS = ("fcfs+queue-cap", "fcfs+adaptive-long-prefill", "priority-edf", "sjf", "mooncake")
+NEWEST = ("qoserve+reject", "fairbatching", "slidingserve")
+OTHERS = ("fcfs+queue-cap", "fcfs+adaptive-long-prefill", "priority-edf", "sjf", "mooncake",
+          *NEWEST)  # fmt: skip
 SWEEP = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)
 SHOWN = (0.8, 1.2, 1.6, 2.4)  # in tables; all systems are run at these
 SEEDS = (0, 1, 2)  # at the loads shown; elsewhere the first, and others have two

@@ -14,8 +14,8 @@ import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import StepSample
+from scorpio.core.speed.follow import EngineSpeed
 from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
     OURS,

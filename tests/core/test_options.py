@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from scorpio.core.options import Options, option
 from scorpio.core.policies.paper.options import PaperOptions
+from scorpio.core.policies.rivals.fairbatching.policy import FairBatchingOptions
 from scorpio.core.policies.rivals.mooncake.policy import MooncakeOptions
-from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions
+from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions, RefusingOptions
 from scorpio.core.policies.rivals.sjf import SjfOptions
+from scorpio.core.policies.rivals.slidingserve.policy import SlidingServeOptions
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.registry import check_policy, policy_names
 
@@ -23,6 +26,9 @@ DEFAULTS = {
         "sjf": SjfOptions(),
         "mooncake": MooncakeOptions(),
         "qoserve": QoserveOptions(),
+        "qoserve+reject": RefusingOptions(),
+        "fairbatching": FairBatchingOptions(),
+        "slidingserve": SlidingServeOptions(),
         "scorpio-paper": PaperOptions(),
     }.items()
 }
@@ -88,7 +94,7 @@ def test_a_switch_is_on_or_off(policy: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", policy_names())
 def test_a_policy_without_options_says_so(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} has no option no_such"):
+    with pytest.raises(ValueError, match=f"{re.escape(name)} has no option no_such"):
         check_policy(name, {"no_such": 1.0})
 
 

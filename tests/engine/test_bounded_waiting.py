@@ -8,8 +8,8 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.deficit import SHARE
-from scorpio.core.policies.scorpio.work import full_step_s
 from scorpio.core.snapshot import EngineLimits
+from scorpio.core.work import full_step_s
 from scorpio.engine.virtual.build import EngineSpec
 from scorpio.engine.virtual.requests import AsyncScheduler
 from tests.engine.driver import VirtualScheduler

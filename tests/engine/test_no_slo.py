@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine.timed import Timed, settings
 
-REFUSING = ["scorpio", "scorpio-paper", "mooncake", "qoserve"]
+REFUSING = ["scorpio", "scorpio-paper", "mooncake", "qoserve", "qoserve+reject"]
 
 
 @pytest.mark.parametrize("policy", REFUSING)

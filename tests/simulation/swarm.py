@@ -16,7 +16,8 @@ from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, pr
 from scorpio.engine.virtual.build import EngineSpec
 
 # In an order of its own: a seed means the same for as long as names are only added at the end.
-POLICIES = ("fcfs", "mooncake", "edf", "qoserve", "scorpio", "scorpio-paper", "sjf")
+POLICIES = ("fcfs", "mooncake", "edf", "qoserve", "scorpio", "scorpio-paper", "sjf",
+            "slidingserve", "fairbatching", "qoserve+reject")  # fmt: skip
 # What can be switched on; the share of seeds that have it.
 FEATURES = {
     "slo": 0.8,  # requests state TTFT and TPOT SLOs

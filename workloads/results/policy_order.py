@@ -30,6 +30,9 @@ _KNOWN = {
     "sjf": ("#009E73", "X", "mixed"),
     "mooncake": ("#56B4E9", "D", "dashed"),
     "qoserve": ("#0072B2", "^", "solid"),
+    "qoserve+reject": ("#0072B2", "v", "dashed"),
+    "fairbatching": ("#5e3c99", "<", "solid"),
+    "slidingserve": ("#1b7837", ">", "solid"),
     "scorpio-paper": ("#E69F00", "s", "solid"),
     "scorpio": ("#D55E00", "o", "solid"),
 }

@@ -23,8 +23,8 @@ from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import Snapshot
+from scorpio.core.speed.follow import EngineSpeed
 
 Patch = tuple[object, str, object]
 

@@ -20,10 +20,10 @@ from scorpio.core.policies.scorpio.deficit import Deficit
 from scorpio.core.policies.scorpio.fair_share import TenantShares
 from scorpio.core.policies.scorpio.idle_engine import IdleEngine
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.shared_work import SharedWork
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
+from scorpio.core.speed.follow import EngineSpeed
 from scorpio.engine.caps import Caps
 from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.record.faults import Breaker

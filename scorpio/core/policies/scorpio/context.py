@@ -9,8 +9,8 @@ from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
-from scorpio.core.policies.scorpio.supply import PrefillSupply
 from scorpio.core.snapshot import Snapshot
+from scorpio.core.supply import PrefillSupply
 
 _USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
 

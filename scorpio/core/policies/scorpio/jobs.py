@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.latency import StepModel
+from scorpio.core.on_time import to_shed
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.on_time import to_shed
 from scorpio.core.policies.scorpio.shared_work import shared_work
-from scorpio.core.policies.scorpio.supply import PrefillSupply
-from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss
+from scorpio.core.supply import PrefillSupply
+from scorpio.core.work import decode_work_s, prefill_work_s
 
 Column = TypeVar("Column", FloatArray, IntArray, BoolArray)
 _TURNS = 64  # looked at together

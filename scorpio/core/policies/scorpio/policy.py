@@ -28,7 +28,6 @@ from scorpio.core.policies.scorpio.idle_engine import IdleEngine, out_of_reach
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, prefill_jobs
 from scorpio.core.policies.scorpio.learn.kv_price import KvPrice
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.packing import Packed, pack
 from scorpio.core.policies.scorpio.refusals import (
@@ -44,12 +43,13 @@ from scorpio.core.policies.scorpio.shed import Competition, Outcome, over_share,
 from scorpio.core.policies.scorpio.step_decodes import step_decodes
 from scorpio.core.policies.scorpio.step_length import step_limit_s
 from scorpio.core.policies.scorpio.stock_step import StockStep, light_step
-from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.request import RequestView
 from scorpio.core.slack import step_start_s
 from scorpio.core.snapshot import EngineLimits, Snapshot, StepSample
+from scorpio.core.speed.follow import EngineSpeed
 from scorpio.core.waiting import WaitingTable
+from scorpio.core.work import decode_work_s, prefill_work_s
 
 
 class Scorpio:

@@ -17,11 +17,11 @@ from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.kv_room import KvRoom
 from scorpio.core.policies.scorpio.retry_after import Told
 from scorpio.core.policies.scorpio.shed import Competition, Outcome
-from scorpio.core.policies.scorpio.supply import PrefillSupply
-from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
+from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
+from scorpio.core.work import decode_work_s, prefill_work_s
 
 _MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common

@@ -9,14 +9,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.class_shares import ClassShares
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import PrefillJobs
-from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.seats import Seats
-from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
 
 Column = TypeVar("Column", BoolArray, IntArray)

@@ -11,9 +11,9 @@ from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.decodes import Decodes
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.draft_choice import choose_drafts
-from scorpio.core.policies.scorpio.work import full_step_s
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
+from scorpio.core.work import full_step_s
 
 _SHORTEST_S = 1e-3  # a step takes longer on any engine; the model of an unmeasured one says 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scorpio.core.policies.rivals.qoserve.prefill_order import Job, PrefillOrder
+from scorpio.core.policies.rivals.backlog import Backlog, Job
+from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
@@ -51,7 +52,8 @@ def jobs(
         table.add(view, view.deadline_s, place < started)
     limits = EngineLimits(seats, 256, 8000, 16, 4096)
     seen = Snapshot(running_batch(running), table, limits, 8000)
-    return list(ORDER.jobs(seen, NOW_S, token_s))
+    backlog = Backlog.of(seen)
+    return list(backlog.jobs(ORDER.order(backlog, NOW_S, token_s)))
 
 
 def test_deadlines_and_lengths_decide_together() -> None:

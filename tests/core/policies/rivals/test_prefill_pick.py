@@ -1,4 +1,4 @@
-"""Does a plan of QoServe say what vLLM then does? Chunks, deferrals and who may overtake."""
+"""Does a plan of a rival say what vLLM then does? Chunks, deferrals and who may overtake."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from scorpio.core.latency import StepModel
 from scorpio.core.plan import StepPlan
-from scorpio.core.policies.rivals.qoserve.prefill_order import Job
-from scorpio.core.policies.rivals.qoserve.prefill_pick import Picker
+from scorpio.core.policies.rivals.backlog import Job
+from scorpio.core.policies.rivals.prefill_pick import Picker
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot

@@ -50,14 +50,17 @@ def test_chunk_by_slack_by_hand() -> None:
     # Token 10 of r1 is due at t_first + 9 * 50 ms, and t_first was 8 * 50 ms ago: in 50 ms.
     # Decode alone: 11.6 + 0.03 + 500 * 8e-5 = 11.67 ms. Up to the knee 95 * 0.03 = 2.85 ms more,
     # then (50 - 14.52) / 0.053 = 669.4: 95 + 669 tokens of prefill, and the decode.
-    answer = plan(ask("r2", prompt=5000), running=(decode("r1", 0, Slo(1.0, 0.05)),))
+    answer = plan(
+        ask("r2", prompt=5000), running=(decode("r1", 0, Slo(1.0, 0.05)),), slack_share=1.0
+    )
     assert answer.admit == ["r2"]
     assert answer.token_budget == 1 + 95 + 669
 
 
 def test_a_step_that_executes_still_takes_from_the_slack() -> None:
-    now = plan(ask("r2", prompt=5000), running=(decode("r1", 0, Slo(1.0, 0.05)),))
-    policy = make_policy("qoserve", PolicyInputs(PROFILES["a100"], LIMITS, {}))
+    all_of_it = {"slack_share": 1.0}
+    now = plan(ask("r2", prompt=5000), running=(decode("r1", 0, Slo(1.0, 0.05)),), **all_of_it)
+    policy = make_policy("qoserve", PolicyInputs(PROFILES["a100"], LIMITS, all_of_it))
     first = Scene(LIMITS, (decode("r1", 0, Slo(1.0, 0.05)),), ())
     policy.plan(NOW_S, snapshot(policy, first))  # planned: 11.67 ms
     waiting = ((ask("r2", prompt=5000), False),)
@@ -74,7 +77,7 @@ def test_no_slack_no_prefill() -> None:
         view = ask("r1", Slo(1.0, tpot_s), 100, 0.1)
         return Row(view, 0, False, 500, 100, 1)
 
-    some = plan(ask("r2"), running=(decoding(0.01201),))
+    some = plan(ask("r2"), running=(decoding(0.01201),), slack_share=1.0)
     assert (some.admit, some.token_budget) == (["r2"], 1 + 11)
     none = plan(ask("r2"), running=(decoding(0.0116), prefill("r3", 1, 50)))
     assert (none.admit, none.token_budget, none.defer_prefill) == ([], 1, [1])

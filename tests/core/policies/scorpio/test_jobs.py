@@ -12,12 +12,12 @@ from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.jobs import PrefillJobs, Turn, _between, prefill_jobs
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.options import ScorpioOptions
-from scorpio.core.policies.scorpio.supply import PrefillSupply
-from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import OnMiss, Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
+from scorpio.core.work import decode_work_s, prefill_work_s
 from tests.conformance.snapshots import Row, running_batch
 from tests.core.policies.scorpio.step_scenes import step_of
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.slo import OnMiss
 from scorpio.core.snapshot import StepSample
+from scorpio.core.speed.follow import EngineSpeed
 from tests.conformance.snapshots import NOW_S, Scene, proven, snapshot
 from tests.core.policies.scorpio.hand import LIMITS, PROFILE, STEP, decode, plan, view
 

@@ -18,12 +18,12 @@ from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.policies.scorpio.refusals import crowded
 from scorpio.core.policies.scorpio.retry_after import Crowd, Told
 from scorpio.core.policies.scorpio.shed import QUOTED_WEIGHT, Competition, Outcome, weighed
-from scorpio.core.policies.scorpio.supply import PrefillSupply
-from scorpio.core.policies.scorpio.work import decode_work_s, prefill_work_s
 from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
+from scorpio.core.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
+from scorpio.core.work import decode_work_s, prefill_work_s
 from tests.conformance.snapshots import Row, running_batch
 from tests.core.policies.scorpio.step_scenes import START_S, step_of
 

@@ -7,24 +7,22 @@ those that can no longer make it; see docs/policies/qoserve.md.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scorpio.core.decodes import Decodes
 from scorpio.core.latency import LatencyProfile
 from scorpio.core.options import Options, option
 from scorpio.core.plan import STOCK_STEP, StepPlan
+from scorpio.core.policies.rivals.backlog import Backlog
+from scorpio.core.policies.rivals.prefill_pick import Picker
+from scorpio.core.policies.rivals.prefill_rate import PrefillRate
 from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
-from scorpio.core.policies.rivals.qoserve.prefill_pick import Picker
+from scorpio.core.policies.rivals.right_to_refuse import NONE_REFUSED, refuse
+from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.request import RequestView
-from scorpio.core.slack import decode_slack_s, least_slack_s, step_start_s
+from scorpio.core.slack import step_start_s
 from scorpio.core.snapshot import Snapshot, StepSample
+from scorpio.core.speed.follow import EngineSpeed
 from scorpio.core.step_fill import StepFill
-
-# Of a step of decodes alone; with less slack than that a token is late whatever the step does.
-_HOPELESS = 0.5
-_RATE_WEIGHT = 0.1  # of a new sample in the measured prefill rate
-_LEAST_SAMPLE_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +34,29 @@ class QoserveOptions(Options):
     alpha_low_ms: float = option(1.0, 0.0, 1000.0)
     alpha_high_ms: float = option(8.0, 0.0, 1000.0)
     full_load_s: float = option(30.0, 0.01, 3600.0)
-    slack_share: float = option(1.0, 0.1, 1.0)
+    slack_share: float = option(0.9, 0.1, 1.0)
     preempt: float = option(1.0, 0.0, 1.0)
 
 
-class Qoserve:
-    """State: the measured seconds per prefill token, and the predicted time of the last plan."""
+@dataclass(frozen=True, slots=True)
+class RefusingOptions(QoserveOptions):
+    """Of `qoserve+reject`. What it does not refuse can all be in time, but by deadline only."""
 
-    name = "qoserve"
+    alpha_low_ms: float = option(0.0, 0.0, 1000.0)
+    alpha_high_ms: float = option(0.0, 0.0, 1000.0)
+
+
+class Qoserve:
+    """State: speed of engine and prefill, and the predicted time of the last plan. refuses: it has
+    the right to refuse (`qoserve+reject`)."""
+
     passive = False
 
-    def __init__(self, profile: LatencyProfile, options: QoserveOptions) -> None:
-        self._model = profile.step
+    def __init__(
+        self, profile: LatencyProfile, options: QoserveOptions, refuses: bool = False
+    ) -> None:
+        self.name = "qoserve+reject" if refuses else "qoserve"
+        self._refuses = refuses
         self._slack_share = options.slack_share
         self._preempt = options.preempt > 0.0
         self._order = PrefillOrder(
@@ -55,7 +64,8 @@ class Qoserve:
             options.alpha_high_ms / 1000.0,
             options.full_load_s,
         )
-        self.prefill_token_s = profile.step.high_token_s
+        self._speed = EngineSpeed(profile.step)
+        self._rate = PrefillRate(profile.step)
         self._planned_s = 0.0
 
     def queue_key(self, view: RequestView) -> float:
@@ -63,31 +73,26 @@ class Qoserve:
         return view.deadline_s
 
     def observe(self, sample: StepSample) -> None:
-        """Prefill speed as it is beside the decodes: whole step time per prefill token."""
-        if sample.prefill_tokens >= _LEAST_SAMPLE_TOKENS:
-            rate_s = sample.duration_s / sample.prefill_tokens
-            self.prefill_token_s += _RATE_WEIGHT * (rate_s - self.prefill_token_s)
+        """Follow the engine's speed, and that of prefill beside the decodes."""
+        self._speed.observe(sample)
+        self._rate.observe(sample)
 
     def plan(self, now_s: float, snapshot: Snapshot) -> StepPlan:
+        model, token_s = self._speed.model(), self._rate.token_s
         start_s = step_start_s(now_s, snapshot.executing_since_s, self._planned_s)
-        running = snapshot.running
-        decodes = Decodes.of(self._model, running)
+        step = StepTime.of(model, snapshot, start_s)
+        decodes = step.decodes
         self._planned_s = decodes.alone_s
-        if decodes.count == len(running) and not len(snapshot.waiting):
+        if decodes.count == len(snapshot.running) and not len(snapshot.waiting):
             return STOCK_STEP
-        slack_s = decode_slack_s(running, decodes.rows, running.tpot_slo_s[decodes.rows], start_s)
-        limit_s = math.inf
-        if decodes.count:
-            limit_s = self._slack_share * least_slack_s(slack_s, _HOPELESS * decodes.alone_s)
+        limit_s = self._slack_share * step.limit_s
+        refused = refuse(model, snapshot, step, limit_s) if self._refuses else NONE_REFUSED
         fill = StepFill(
-            self._model,
-            limit_s,
-            snapshot.limits.token_budget,
-            decodes.count,
-            decodes.context_tokens,
+            model, limit_s, snapshot.limits.token_budget, decodes.count, decodes.context_tokens
         )
-        jobs = self._order.jobs(snapshot, start_s + decodes.alone_s, self.prefill_token_s)
-        picked = Picker(snapshot, fill, slack_s, self._preempt)
-        plan = picked.plan(jobs, limit_s + decodes.alone_s)
+        backlog = Backlog.of(snapshot, refused.without)
+        order = self._order.order(backlog, start_s + decodes.alone_s, token_s)
+        picker = Picker(snapshot, fill, step.slack_s, self._preempt)
+        plan = picker.plan(backlog.jobs(order), limit_s + decodes.alone_s)
         self._planned_s = fill.time_s
-        return plan
+        return replace(plan, reject=refused.reject)

@@ -14,7 +14,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.plan import StepPlan
-from scorpio.core.policies.rivals.qoserve.prefill_order import Job
+from scorpio.core.policies.rivals.backlog import Job
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.step_fill import StepFill
 

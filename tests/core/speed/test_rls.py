@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.policies.scorpio.learn.rls import LEAST, MOST, MultiplierRls
+from scorpio.core.speed.rls import LEAST, MOST, MultiplierRls
 
 
 def taught(

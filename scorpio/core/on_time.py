@@ -15,7 +15,7 @@ import numpy as np
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 
 # Refusals cost O(queue) each; the rest of a flood is refused in the following steps. That many at
-# 20 ms a step (plan_budget.py).
+# 20 ms a step.
 MAX_DROPS_PER_STEP = 64
 _BLOCK = 256  # rows looked at together for the first late one
 

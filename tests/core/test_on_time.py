@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scorpio.core.policies.scorpio.on_time import MAX_DROPS_PER_STEP, to_shed
-from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.on_time import MAX_DROPS_PER_STEP, to_shed
+from scorpio.core.supply import PrefillSupply
 
 jobs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=8).map(
     sorted

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.policies.scorpio.learn.margin import COVERAGE, StepErrors
+from scorpio.core.speed.margin import COVERAGE, StepErrors
 
 SIGMA = 0.03
 

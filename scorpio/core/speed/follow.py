@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections import deque
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.learn.margin import StepErrors
-from scorpio.core.policies.scorpio.learn.rls import LEAST, MOST, MultiplierRls
 from scorpio.core.snapshot import StepSample
+from scorpio.core.speed.margin import StepErrors
+from scorpio.core.speed.rls import LEAST, MOST, MultiplierRls
 
 _WEIGHT = 0.02  # of one step in the factor and in the errors
 _PROFILE = 10.0  # steps: so much is the profile worth beside those that are seen

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scorpio.core.latency import StepModel
-from scorpio.core.policies.scorpio.learn.rls import LEAST, MOST
-from scorpio.core.policies.scorpio.learn.speed import EngineSpeed
 from scorpio.core.snapshot import StepSample
+from scorpio.core.speed.follow import EngineSpeed
+from scorpio.core.speed.rls import LEAST, MOST
 
 MODEL = StepModel(0.01, 2e-5, 8e-5, 256.0, 1e-9, 1e-9, 2e-8)
 NOISE = 0.03

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scorpio.core.policies.scorpio.supply import PrefillSupply
+from scorpio.core.supply import PrefillSupply
 
 # The coming step may take 140 ms; later ones keep a target of 100 ms.
 SUPPLY = PrefillSupply(50.0, 0.140, 0.040, 0.100)
