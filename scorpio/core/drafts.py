@@ -34,18 +34,21 @@ class DraftView:
     tokens_per_step: float
 
     def tokens(self) -> FloatArray:
-        """What can be counted on in a step of each row with 0, 1, ... `most` drafts, [B, most + 1].
-
-        Each row rises, or stays where a draft brings nothing."""
-        return self._yielded(self.chance)
+        """That a step yields each row with 0, 1, ... `most` drafts, on average, [B, most + 1]."""
+        return _yielded(self.chance, self.most)
 
     @property
     def usual_tokens(self) -> float:
-        """The same of a request not yet seen, with all drafts."""
-        return float(self._yielded(np.array([self.usual]))[0, -1])
+        """That a request not yet seen can count on in each step, with all drafts."""
+        return float(counted_on(_yielded(np.array([self.usual]), self.most))[0, -1])
 
-    def _yielded(self, chance: FloatArray) -> FloatArray:
-        accepted: FloatArray = SURE * chance[:, None] ** np.arange(self.most + 1)
-        accepted[:, 0] = 1.0
-        yielded: FloatArray = np.cumsum(accepted, axis=1)
-        return yielded
+
+def counted_on(tokens: FloatArray) -> FloatArray:
+    """Of tokens that a step yields on average, those that a promise may build on."""
+    sure: FloatArray = 1.0 + SURE * (tokens - 1.0)
+    return sure
+
+
+def _yielded(chance: FloatArray, most: int) -> FloatArray:
+    yielded: FloatArray = np.cumsum(chance[:, None] ** np.arange(most + 1), axis=1)
+    return yielded

@@ -20,6 +20,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray, IntArray
 from scorpio.core.decodes import Decodes
+from scorpio.core.drafts import counted_on
 from scorpio.core.latency import StepModel
 from scorpio.core.snapshot import Snapshot
 
@@ -52,7 +53,7 @@ def choose_drafts(
         return None
     rows = decodes.rows
     yielded, at_hand = seen.tokens()[rows], seen.at_hand[rows]
-    every_s = target_s[:, None] * yielded  # with 0, 1, ... drafts, [count, most + 1]
+    every_s = target_s[:, None] * counted_on(yielded)  # with 0, 1, ... drafts, [count, most + 1]
     context_s = model.context_token_s * snapshot.running.context_tokens[rows]
     # One that is out of reach even with all its drafts paces none.
     paces = every_s[:, -1] > decodes.alone_s
