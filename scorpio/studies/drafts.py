@@ -205,7 +205,7 @@ def _page(rows: Rows) -> Page:
     text = f"""\
 In the twin: vLLM's real scheduler in virtual time, Llama-3.1-8B on the A100 model with a drafter
 beside it. Its cost is arithmetic, from the sizes of EAGLE's head ({DRAFTER.source}): each draft
-makes the fixed part of a step {100 * DRAFTER.pass_share:.1f} % longer, whether it is verified or not,
+makes the fixed part of a step {100 * DRAFTER.pass_share:.1f} % longer, verified or not,
 and each token takes {100 * DRAFTER.token_share:.0f} % longer. A draft is accepted with a chance of
 {DRAFTER.chance:g}, with a standard deviation of {DRAFTER.spread:g} between requests.
 Policies are told none of these: the latency profile is taken with the drafter, and acceptance is
