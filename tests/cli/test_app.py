@@ -48,15 +48,15 @@ def run(*arguments: str) -> tuple[int, str]:
         ((*TWIN, "--trace", "cpu-demo", "--gpu", "nope"), "valid: a100-llama-3.1-8b"),
         (("compare", "--trace", "cpu-demo", "--policy", "fcfs"), "--gpu: name one of a100"),
         ((*TWIN, "--trace", "cpu-demo", "--engine", "x"), "unknown engine 'x'; valid: both, "),
-        ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         ((*LIVE, "--policy", "fcfs", "--mix", "nope"), "valid: artefact-3, cpu"),
-        ((*PLAN, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        ((*PLAN, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         ((*PLAN, "--target", "1.5"), "target '1.5' must be a share in (0, 1), as 0.95, or a"),
         ((*PLAN, "--rate-scale", "1,2"), "a plan is for one rate scale"),
         ((*PLAN, "--max-replicas", "0"), "max_replicas must be >= 1"),
         (("figures", "nope"), "unknown figure 'nope'; valid: cumulative, guards, load, overhead"),
         (("figures", "--seed", "x"), "seed 'x' is not valid"),
-        (("demo", "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        (("demo", "--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         (("demo", "--policy", "fcfs,fcfs"), "policy is named twice"),
     ],
 )
@@ -78,7 +78,7 @@ def test_wrong_names(tmp_path: Path, arguments: tuple[str, ...], reason: str) ->
         (("--gpu", "nope"), "nope"),
         (
             ("--policy", "nope"),
-            "valid: edf, fcfs, fcfs+adaptive-long-prefill",
+            "valid: edf, fairbatching, fcfs, fcfs+adaptive-long-prefill",
         ),
         (("--lengths", "nope"), "--lengths: length hint 'nope'"),
         (("--out", "/proc/nowhere"), "--out: /proc cannot be written"),
@@ -104,7 +104,10 @@ def test_what_is_wrong_is_told_before_vllm_is_loaded(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("serve", "tiny", "--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        (
+            ("serve", "tiny", "--policy", "nope"),
+            "unknown policy 'nope'; valid: edf, fairbatching, fcfs",
+        ),
         (("serve", "tiny", "--policy-option", "kappa"), "'kappa' must be NAME=NUMBER"),
         ((*OPTION, "patience=1"), "scorpio has no option patience; valid: light_share"),
         ((*OPTION, "patience_s=-1"), "scorpio option patience_s must be in [0"),

@@ -128,7 +128,7 @@ def test_other_traffic_another_gpu_and_policy(yesterday: Path, tmp_path: Path) -
         (("--add-class", "a:rps=1"), "add-class 'a': needs rps, and one of ttft, tpot, e2el"),
         (("--add-class", "t2-p30:rps=1,ttft=9"), "'t2-p30' is there already; --tighten changes"),
         (("--gpu", "nope"), "unknown GPU (no such latency file, nor name) 'nope'; valid: a100"),
-        (("--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        (("--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         (("--rate", "2", "--trace", "nope"), "unknown trace or file 'nope'"),
         (("--engine-option", "x=1"), "unknown engine option 'x'; valid: enable_chunked_prefill"),
         (("--engine-option", "max_num_seqs=4096"), "max_num_batched_tokens (2048) is below"),
@@ -146,7 +146,7 @@ def test_a_wrong_word_of_a_what_if(yesterday: Path, words: tuple[str, ...], said
     ("words", "said"),
     [
         (("--policy", "fcfs"), "--policy: 'fcfs' is the policy that served; name another one"),
-        (("--policy", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        (("--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         (("--policy", "edf", "--policy-option", "x=1"), "--policy-option: edf has no option x"),
         (("--policy-option", "x=1"), "--policy-option: only with --policy"),
         (("--engine-option", "x=1"), "unknown engine option 'x'"),

@@ -20,7 +20,7 @@ def run(*words: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--shadow", "nope"), "unknown policy 'nope'; valid: edf, fcfs"),
+        (("--shadow", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         (("--shadow", "scorpio"), "--shadow: shadow 'scorpio' is the policy that serves"),
         (("--policy", "edf", "--shadow", "edf"), "shadow 'edf' is the policy that serves"),
         (("--shadow", "fcfs"), "'fcfs' refuses and holds none"),

@@ -76,7 +76,7 @@ def test_summary_does_not_depend_on_the_number_of_workers(spec: CompareSpec) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: edf, fcfs, "),
+        ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: edf, fairbatching, fcfs, "),
         ({"gpu": "h200"}, "'h200'; valid: a100-llama"),
         ({"mix": "seven"}, "unknown mix 'seven'; valid: "),
         ({"trace": "nowhere"}, "'nowhere'; valid: agents-synth, azure-conv"),

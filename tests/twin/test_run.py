@@ -195,7 +195,7 @@ def test_a_policy_that_raises_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_unknown_policy_lists_the_names() -> None:
-    valid = r"unknown policy 'lifo'; valid: edf, fcfs, .*scorpio-paper"
+    valid = r"unknown policy 'lifo'; valid: edf, fairbatching, fcfs, .*scorpio-paper"
     with pytest.raises(ValueError, match=valid):
         run_twin(toy_config(), _crowd(2), "lifo")
 
