@@ -56,7 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
         *(sys.executable, "-m", "scorpio", "serve", "tiny", "--latency", str(latency)),
         *("--run-dir", str(directory / "run"), "--max-model-len", str(MAX_MODEL_LEN)),
         *("--max-num-seqs", "8", "--max-num-batched-tokens", "64"),  # prompts take several steps
-        *UNTIMED,
+        # It plans every step, however slowly requests come.
+        *("--policy", "scorpio", "--policy-option", "light_share=0", *UNTIMED),
         *("--enable-lora", "--max-loras", "1", "--max-lora-rank", "8"),
         *("--distributed-executor-backend", "uni", "--lora-modules", *modules),
     ]
