@@ -142,7 +142,7 @@ def drain(server: EngineServer) -> Seen:
     threads = [Thread(target=patient) for _ in range(_UNDER_WAY)]
     for thread in threads:
         thread.start()
-    server.wait_for(lambda: bool(server.status().get("unfinished")), "work")
+    server.wait_for(lambda: bool(got or server.status().get("unfinished")), "work")
     os.kill(server.process.pid, signal.SIGTERM)
     server.wait_for(lambda: ask(server) == 503, "the drain")
     code, headers, _ = server.call("POST", "/v1/completions", BODY)
