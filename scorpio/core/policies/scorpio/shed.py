@@ -88,7 +88,9 @@ def _without_seat(
         return weighed(step, between, tokens) * (1.0 + 1e-9 * np.arange(len(tokens)))
 
     free_s = seats.free_s(np.arange(np.count_nonzero(takes) + 1, dtype=np.float64))
-    soonest_s = step.start_s + _HOPE * (free_s - step.start_s)
+    # Hope lets the line grow: one that was told when to come would stand behind too many.
+    hope = 1.0 if between.crowd.some_back else _HOPE
+    soonest_s = step.start_s + hope * (free_s - step.start_s)
 
     def found_s(place: FloatArray) -> FloatArray:
         at: FloatArray = soonest_s[place.astype(np.int64)]
