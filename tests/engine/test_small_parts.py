@@ -76,7 +76,9 @@ def test_the_operator_is_told_that_nothing_is_timed(
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="vllm.scorpio"):
         Engine(scorpio=settings)
-    assert sum("No latency profile" in record.message for record in caplog.records) == told
+    # By another logger's handlers a record may be seen twice.
+    messages = {record.message for record in caplog.records}
+    assert sum("No latency profile" in message for message in messages) == told
 
 
 def test_a_cap_that_fails_turns_none_away_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
