@@ -59,8 +59,12 @@ class StepContext:
         """A step of these decodes and as much prefill as of late."""
         return usual_step_s(self.decodes.alone_s, self.prefill_share)
 
+    def likely_s(self, later_s: float) -> float:
+        """What steps that may take so long will take at most, as a rule."""
+        return min(later_s, _USUAL_STEP * self.model.step_s(1, 0.0))
+
     def supply(self, step_s: float, later_s: float) -> PrefillSupply:
         """Of prefill, when this step takes `step_s` and later ones `later_s`."""
         # A first token comes out at the end of a step: half of one later, on average.
-        out_s = self.start_s + 0.5 * min(later_s, _USUAL_STEP * self.model.step_s(1, 0.0))
+        out_s = self.start_s + 0.5 * self.likely_s(later_s)
         return PrefillSupply(out_s, step_s, self.decodes.alone_s, later_s)

@@ -125,7 +125,7 @@ def refusals(
     from_now_s = done_s - now_s
     ttft_s = crowd.offered.times * from_now_s
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
-    first_s = crowd.later.times * (own_s / supply.share + supply.later_step_s)
+    first_s = crowd.later.times * (own_s / supply.share + step.likely_s(supply.later_step_s))
     views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
     retry_s = np.maximum(crowd.later.times * from_now_s - slo_s, LEAST_RETRY_S)

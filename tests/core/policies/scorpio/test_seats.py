@@ -10,6 +10,8 @@ import pytest
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.jobs import prefill_jobs
+from scorpio.core.policies.scorpio.options import ScorpioOptions
+from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.seats import Seats, seats
 from scorpio.core.policies.scorpio.shed import Competition, shed
@@ -17,12 +19,14 @@ from scorpio.core.request import RequestView
 from scorpio.core.slo import Slo
 from scorpio.core.snapshot import EngineLimits, Snapshot
 from scorpio.core.waiting import WaitingTable
+from scorpio.core.work import full_step_s
 from tests.conformance.snapshots import (
     NOW_S,
     PROFILES,
     Row,
     limits,
     policy_for,
+    profile,
     proven,
     running_batch,
 )
@@ -104,3 +108,21 @@ def test_of_equal_ones_the_last_goes() -> None:
     jobs = prefill_jobs(step, None, lambda view: view.deadline_s)
     found = shed(step, Competition(jobs, None, Crowd(), seats(step)), step.supply(0.1, 0.1))
     assert found.shed_jobs.tolist() == [3]
+
+
+def test_a_time_is_told_though_the_longest_step_is_longer_than_the_slo() -> None:
+    """Without a TPOT SLO a step may take seconds, but prompts are short, and so are steps."""
+    slow, engine = profile(0.010, 5e-3, 5e-3, 0.0), limits(max_num_seqs=8)
+    running = [
+        Row(RequestView(f"d{n}", n, NOW_S - 1.0, 2, 20, Slo(5.0)), n, False, 12, 2, 10)
+        for n in range(8)
+    ]
+    table = WaitingTable()
+    for number in range(40):
+        view = RequestView(f"w{number}", 10 + number, NOW_S, 2, 20, Slo(2.0))
+        table.add(view, view.deadline_s)
+    seen = Snapshot(running_batch(running), table, engine, 100_000)
+    assert 2.0 * full_step_s(slow.step, engine) > 2.0  # of which twice is asked at first
+    made = proven(Scorpio(slow, engine, ScorpioOptions()), slow).plan(NOW_S, seen)
+    assert made.reject
+    assert all(refusal.retry_after_s is not None for refusal in made.reject[:4])
