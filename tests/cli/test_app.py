@@ -104,10 +104,7 @@ def test_what_is_wrong_is_told_before_vllm_is_loaded(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (
-            ("serve", "tiny", "--policy", "nope"),
-            "unknown policy 'nope'; valid: edf, fairbatching, fcfs",
-        ),
+        (("serve", "tiny", "--policy", "nope"), "unknown policy 'nope'; valid: edf, fairb"),
         (("serve", "tiny", "--policy-option", "kappa"), "'kappa' must be NAME=NUMBER"),
         ((*OPTION, "patience=1"), "scorpio has no option patience; valid: light_share"),
         ((*OPTION, "patience_s=-1"), "scorpio option patience_s must be in [0"),
