@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from scorpio.core.snapshot import RunningBatch, StepSample
+from scorpio.engine.view.drafts import verified
 
 _FADE = 0.99  # of the longest step, for each one since
 
@@ -100,13 +101,5 @@ def _features(output: SchedulerOutput, batch: RunningBatch) -> StepSample:
         num_decodes=decodes,
         decode_context_tokens=context,
         duration_s=0.0,
-        draft_tokens=_drafts(output),
+        draft_tokens=verified(output),
     )
-
-
-def _drafts(output: SchedulerOutput) -> int:
-    """Verified in this step; what fills up the first step of a request counts as its prompt."""
-    first = {new.req_id for new in output.scheduled_new_reqs}
-    first |= output.scheduled_cached_reqs.resumed_req_ids
-    drafted = output.scheduled_spec_decode_tokens.items()
-    return sum(len(tokens) for request_id, tokens in drafted if request_id not in first)

@@ -94,9 +94,7 @@ class Drafts:
         """Of each decode that had drafts. Where it should have had some and there were none (no
         match in its text), the first counts as not accepted. A first step may be filled up with
         drafts that are none (:1372)."""
-        first = {new.req_id for new in step.scheduled_new_reqs}
-        first |= step.scheduled_cached_reqs.resumed_req_ids
-        drafted = step.scheduled_spec_decode_tokens
+        first, drafted = _first_steps(step), step.scheduled_spec_decode_tokens
         always = self._scheduler.scheduler_config.async_scheduling
         self._seen.fade()
         for request_id, count in counts.items():
@@ -170,6 +168,21 @@ class _Acceptance:
         self.accepted *= keep
         self.tried *= keep
         self.accepted += _FORGOTTEN * (_START * self.tried - self.accepted)
+
+
+def verified(step: SchedulerOutput) -> int:
+    """Drafts in this step; what fills up the first step of a request counts as its prompt."""
+    drafted = step.scheduled_spec_decode_tokens
+    if not drafted:
+        return 0
+    first = _first_steps(step)
+    return sum(len(tokens) for request_id, tokens in drafted.items() if request_id not in first)
+
+
+def _first_steps(step: SchedulerOutput) -> set[str]:
+    """Requests that start in it, or resume."""
+    starting = {new.req_id for new in step.scheduled_new_reqs}
+    return starting | step.scheduled_cached_reqs.resumed_req_ids
 
 
 def _tokens(running: Iterable[Request]) -> int:

@@ -20,10 +20,7 @@ from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
-from scorpio.core.work import decode_work_s, full_step_s, prefill_work_s
-
-_USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
-_SHORTEST_S = 1e-3  # a step takes longer on any engine; the model of an unmeasured one says 0
+from scorpio.core.work import decode_work_s, longest_step_s, prefill_work_s, usually_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +59,12 @@ def refuse(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float)
 def _supply(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float) -> PrefillSupply:
     """Of prefill: this step, then steps as often as the tightest TPOT SLO asks for them."""
     running, alone_s = snapshot.running, step.decodes.alone_s
-    most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
+    most_s = longest_step_s(model, snapshot.limits, alone_s)
     targets_s = running.tpot_slo_s if len(running) else snapshot.waiting.tpot_slo_s
     possible_s = targets_s[targets_s >= max(alone_s, model.step_s(1, 0.0))]
     later_s = float(possible_s.min(initial=most_s))
     # A first token comes out at the end of a step: half of one later, on average.
-    out_s = step.start_s + 0.5 * min(later_s, _USUAL_STEP * model.step_s(1, 0.0))
+    out_s = step.start_s + 0.5 * usually_s(model, later_s)
     return PrefillSupply(out_s, min(max(limit_s, alone_s), most_s), alone_s, later_s)
 
 

@@ -25,6 +25,11 @@ class StepTime:
     helpable: BoolArray
     limit_s: float
 
+    @property
+    def ready_s(self) -> float:
+        """When a prompt of no tokens would be done."""
+        return self.start_s + self.decodes.alone_s
+
     @classmethod
     def of(cls, model: StepModel, snapshot: Snapshot, start_s: float) -> StepTime:
         """By the token time-line of each decode (core/slack.py)."""

@@ -11,9 +11,7 @@ from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.supply import PrefillSupply
-
-_USUAL_STEP = 8.0  # steps of one decode: without a tight target a step is not longer, on average
-
+from scorpio.core.work import usually_s
 
 _MOST_SHARE = 0.7  # of prefill in usual steps: beyond it they are taken as that
 
@@ -59,12 +57,8 @@ class StepContext:
         """A step of these decodes and as much prefill as of late."""
         return usual_step_s(self.decodes.alone_s, self.prefill_share)
 
-    def likely_s(self, later_s: float) -> float:
-        """What steps that may take so long will take at most, as a rule."""
-        return min(later_s, _USUAL_STEP * self.model.step_s(1, 0.0))
-
     def supply(self, step_s: float, later_s: float) -> PrefillSupply:
         """Of prefill, when this step takes `step_s` and later ones `later_s`."""
         # A first token comes out at the end of a step: half of one later, on average.
-        out_s = self.start_s + 0.5 * self.likely_s(later_s)
+        out_s = self.start_s + 0.5 * usually_s(self.model, later_s)
         return PrefillSupply(out_s, step_s, self.decodes.alone_s, later_s)

@@ -80,6 +80,12 @@ class PrefillJobs:
     start_s: float
     patience_s: float
 
+    @property
+    def in_line(self) -> BoolArray:
+        """Those that wait for a seat, and do not stand behind all others."""
+        in_line: BoolArray = ~(self.running | self.behind)
+        return in_line
+
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that shedding each saves, for one unit of value: its prefill and the
         decodes it leads to; without a refusal it is served later, so its decodes are not saved."""

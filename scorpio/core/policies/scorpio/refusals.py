@@ -21,7 +21,7 @@ from scorpio.core.request import RequestView
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
-from scorpio.core.work import decode_work_s, prefill_work_s
+from scorpio.core.work import decode_work_s, prefill_work_s, usually_s
 
 _MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common
@@ -117,7 +117,7 @@ def refusals(
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     room_s = _kv_s(step, jobs, shed_jobs, own_s)
     if between.seats is not None:
-        before = np.count_nonzero(stays * ~(jobs.running | jobs.behind)) + crowd.booked
+        before = np.count_nonzero(stays * jobs.in_line) + crowd.booked
         place = before + np.arange(1.0, len(shed_jobs) + 1.0)
         room_s = np.maximum(room_s, between.seats.free_s(place))
     done_s = np.maximum(done_s, room_s + own_s / supply.share)
@@ -125,7 +125,8 @@ def refusals(
     from_now_s = done_s - now_s
     ttft_s = crowd.offered.times * from_now_s
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
-    first_s = crowd.later.times * (own_s / supply.share + step.likely_s(supply.later_step_s))
+    own_step_s = usually_s(step.model, supply.later_step_s)
+    first_s = crowd.later.times * (own_s / supply.share + own_step_s)
     views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
     retry_s = np.maximum(crowd.later.times * from_now_s - slo_s, LEAST_RETRY_S)

@@ -78,7 +78,7 @@ def _without_seat(
     """Of the others those to shed so that the rest find a seat in time. A request holds its seat
     for as long as its answer lasts, so here it costs by its length; of equal ones the last goes."""
     jobs = between.jobs
-    takes = ~(jobs.running | jobs.behind)
+    takes = jobs.in_line
     takes[gone] = False
     own_s = supply.decode_s + jobs.work_s / supply.share
     deadline_s = np.where(takes, jobs.deadline_s - own_s, np.inf)

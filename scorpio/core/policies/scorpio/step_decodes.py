@@ -13,9 +13,7 @@ from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.draft_choice import choose_drafts
 from scorpio.core.slack import binding_target_s, decode_slack_s
 from scorpio.core.snapshot import Snapshot
-from scorpio.core.work import full_step_s
-
-_SHORTEST_S = 1e-3  # a step takes longer on any engine; the model of an unmeasured one says 0
+from scorpio.core.work import longest_step_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def step_decodes(
     target_s = binding_target_s(running, start_s)
     if given_up is not None:
         target_s = np.where(given_up, math.inf, target_s)
-    most_s = max(full_step_s(model, snapshot.limits), alone_s, _SHORTEST_S)
+    most_s = longest_step_s(model, snapshot.limits, alone_s)
     slack_s = decode_slack_s(running, rows, target_s[rows], start_s)
     every_s, whole_s = snapshot.between_steps_s(target_s), math.inf
     tokens, verified = decodes.count, None
