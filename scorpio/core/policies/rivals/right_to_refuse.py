@@ -56,6 +56,27 @@ def refuse(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float)
     return Refused(reject, without | _held(model, snapshot, context_s))
 
 
+def refuse_lost(model: StepModel, snapshot: Snapshot, step: StepTime, token_s: float) -> Refused:
+    """TTFT: those that are late even as the next ones."""
+    waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
+    context_s = model.context_token_s * waiting.prompt_tokens
+    kv_tokens, too_fast = snapshot.limits.kv_tokens, waiting.tpot_slo_s < alone_s + context_s
+    unservable, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
+    without = np.zeros(len(waiting), dtype=np.bool_) if unservable is None else unservable
+    done_s = step.ready_s + waiting.prefill_tokens * token_s
+    late = (done_s > waiting.deadline_s) & waiting.rejectable & ~without
+    kept = float(snapshot.running.prefill_left.sum() + waiting.prefill_tokens[~(late | without)].sum())
+    for row in np.flatnonzero(late).tolist():
+        view = waiting[row]
+        # Told as if nothing of its prompt were cached: that may be another tenant's.
+        done = step.ready_s + (kept + view.prompt_tokens) * token_s
+        ttft_s = max(done - view.arrival_s, 0.0)
+        again_s = max(done - view.deadline_s, LEAST_RETRY_S)
+        reject.append(Rejection(view.request_id, RejectReason.TTFT_INFEASIBLE, ttft_s, again_s))
+    without |= late
+    return Refused(reject, without | _held(model, snapshot, context_s))
+
+
 def _supply(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float) -> PrefillSupply:
     """Of prefill: this step, then steps as often as the tightest TPOT SLO asks for them."""
     running, alone_s = snapshot.running, step.decodes.alone_s

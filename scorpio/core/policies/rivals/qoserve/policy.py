@@ -16,7 +16,7 @@ from scorpio.core.policies.rivals.backlog import Backlog
 from scorpio.core.policies.rivals.paced import PacedPolicy
 from scorpio.core.policies.rivals.prefill_pick import Picker
 from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
-from scorpio.core.policies.rivals.right_to_refuse import NONE_REFUSED, refuse
+from scorpio.core.policies.rivals.right_to_refuse import NONE_REFUSED, refuse, refuse_lost
 from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.step_fill import StepFill
@@ -63,7 +63,11 @@ class Qoserve(PacedPolicy):
         self, model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float
     ) -> tuple[StepPlan, float]:
         decodes, budget = step.decodes, snapshot.limits.token_budget
-        refused = refuse(model, snapshot, step, limit_s) if self._refuses else NONE_REFUSED
+        import os
+        if os.environ.get("QL"):
+            refused = refuse_lost(model, snapshot, step, self._rate.token_s) if self._refuses else NONE_REFUSED
+        else:
+            refused = refuse(model, snapshot, step, limit_s) if self._refuses else NONE_REFUSED
         fill = StepFill(model, limit_s, budget, decodes.count, decodes.context_tokens)
         backlog = Backlog.of(snapshot, refused.without)
         order = self._order.order(backlog, step.ready_s, self._rate.token_s)
