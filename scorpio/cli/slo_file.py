@@ -70,6 +70,7 @@ def _value(value: object) -> str:
 
 def reload(
     url: Annotated[str, typer.Option(help="the server")] = "http://localhost:8000",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change")] = False,
 ) -> None:
     """Let a server read its SLO file again; SCORPIO_ADMIN_TOKEN is its token."""
     from scorpio.live.control.admin import Admin
@@ -78,8 +79,9 @@ def reload(
     with one_line_errors():
         if not (token := os.environ.get(TOKEN_VARIABLE, "")):
             raise UsageError(f"{TOKEN_VARIABLE} is not set: it is the server's token")
-        told = Admin(url.rstrip("/"), token).reload()
-        print(f"changed: {', '.join(told.get('changed', [])) or 'nothing'}")
+        told = Admin(url.rstrip("/"), token).reload(dry_run)
+        what = "would change" if dry_run else "changed"
+        print(f"{what}: {', '.join(told.get('changed', [])) or 'nothing'}")
         if later := told.get("needs_restart"):
             print(f"in force after a restart: {', '.join(later)}")
 

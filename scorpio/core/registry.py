@@ -14,7 +14,7 @@ from scorpio.core.policies.rivals.edf import Edf
 from scorpio.core.policies.rivals.fairbatching.policy import FairBatching, FairBatchingOptions
 from scorpio.core.policies.rivals.fcfs import Fcfs
 from scorpio.core.policies.rivals.mooncake.policy import Mooncake, MooncakeOptions
-from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions, RefusingOptions
+from scorpio.core.policies.rivals.qoserve.policy import Qoserve, QoserveOptions
 from scorpio.core.policies.rivals.sjf import Sjf, SjfOptions
 from scorpio.core.policies.rivals.slidingserve.policy import SlidingServe, SlidingServeOptions
 from scorpio.core.policies.scorpio.options import ScorpioOptions
@@ -68,7 +68,7 @@ _BUILT_IN: dict[str, PolicyKind] = {
     "edf": PolicyKind(Options, lambda given, options: Edf()),
     "qoserve": PolicyKind(QoserveOptions, lambda given, options: Qoserve(given.profile, options)),
     "qoserve+reject": PolicyKind(
-        RefusingOptions, lambda given, options: Qoserve(given.profile, options, refuses=True)
+        QoserveOptions, lambda given, options: Qoserve(given.profile, options, refuses=True)
     ),
     "scorpio": PolicyKind(ScorpioOptions, lambda given, o: Scorpio(given.profile, given.limits, o)),
     "scorpio-paper": PolicyKind(

@@ -14,12 +14,13 @@ from starlette.types import Scope
 
 from scorpio.core.routing.fallback import Deployments
 from scorpio.fleet.exchange import Outgoing, target
-from scorpio.fleet.members import Member, Members
+from scorpio.fleet.members import Member, Members, State
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.request.endpoints import route_path
 from scorpio.server.state.merged_status import merged
 
 logger = logging.getLogger("scorpio.fleet")
+MODELS_PATH = "/v1/models"
 ASK_S = 5.0
 ACT_S = 60.0
 # Adapters are of the first deployment's model.
@@ -121,6 +122,22 @@ async def act_on_each(
     return json_answer(worst.status, content | {"replicas": said}, worst.headers)
 
 
+async def fleet_models(session: ClientSession, members: Members, scope: Scope) -> Answer:
+    """What may be named as `model`: of one replica of each deployment, the first one's first."""
+    able = {m.fallback: m for m in members.by_name.values() if m.state is State.OK}
+    asked = [able[fallback] for fallback in sorted(able)]
+    if not asked:
+        return error_answer(503, "no replica is there yet")
+    answers = await asyncio.gather(*(_act(session, m, Outgoing(scope, b"")) for m in asked))
+    for answer in answers:
+        if answer.status != 200 or not isinstance(answer.content, dict):
+            return json_answer(answer.status, answer.content, answer.headers)
+    entries = [entry for answer in answers for entry in answer.content.get("data", [])]
+    by_name = {entry["id"]: entry for entry in reversed(entries)}
+    data = [by_name.pop(entry["id"]) for entry in entries if entry["id"] in by_name]
+    return json_answer(200, {**answers[0].content, "data": data})
+
+
 async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]) -> None:
     """Tell a replica that joins what was told the others. One that does not take it is told of in
     the log, and joins: it is asked no more."""
@@ -129,6 +146,11 @@ async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]
         if acted.status >= 400:
             path = act.scope["path"]
             logger.error("replica %s: %s: %s %s", member.name, path, acted.status, acted.content)
+
+
+def dry_run(scope: Scope) -> Scope:
+    """The same act, which is to be tried only."""
+    return {**scope, "query_string": b"dry_run=true"}
 
 
 def concerns(path: str, member: Member) -> bool:

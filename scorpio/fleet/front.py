@@ -22,7 +22,16 @@ from scorpio.core.slo import NO_SLO
 from scorpio.core.wire import RejectionNotice
 from scorpio.fleet.counts import Counts
 from scorpio.fleet.dispatch import Dispatcher
-from scorpio.fleet.everyone import ACTS, act_on_each, fleet_metrics, fleet_status, greet
+from scorpio.fleet.everyone import (
+    ACTS,
+    MODELS_PATH,
+    act_on_each,
+    dry_run,
+    fleet_metrics,
+    fleet_models,
+    fleet_status,
+    greet,
+)
 from scorpio.fleet.exchange import Outgoing
 from scorpio.fleet.members import Member, Members
 from scorpio.fleet.page import FleetPage
@@ -47,8 +56,7 @@ from scorpio.server.page.routes import PAGE_PATHS
 from scorpio.server.quote.route import QUOTE_PATH
 from scorpio.server.request.endpoints import ENDPOINTS, Endpoint, route_path, routed
 from scorpio.server.request.rejection import refusal_answer
-from scorpio.server.request.slo_headers import first_headers
-from scorpio.server.state.admin import CONFIG_PATH, STATUS_PATH
+from scorpio.server.state.admin import CONFIG_PATH, STATUS_PATH, is_dry_run
 from scorpio.server.state.health import HEALTH_PATH
 from scorpio.server.state.metrics import METRICS_PATH
 from scorpio.settings import ScorpioSettings, SettingsError
@@ -75,6 +83,7 @@ class Front:
         self._use(told)
         self._counts = Counts()
         self._standing = StandingActs()
+        self._terms: frozenset[str] = frozenset()
         self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
         self._meeting: asyncio.Task[None] | None = None
@@ -82,19 +91,36 @@ class Front:
     def _use(self, told: ScorpioSettings) -> None:
         """These count for requests that come from now on."""
         self._status = told.rejection_status
-        names, default = self._settings.names, told.default_class or ""
-        self._reader = Reader(make_terms(told, told).rules, default, names)
+        self._reader = Reader(make_terms(told, told), self._settings.names)
         self._shares = fallback_shares(told)
         if self._members is not None:
             self._members.deployments.allow(self._shares)
         self._in_flight.caps = _caps(told)
 
-    def _read_again(self) -> None:
-        """The replicas have read the SLO file again; to route by it, this front does, too."""
+    def _follow(self, terms: frozenset[str]) -> None:
+        """Replicas that go by another SLO file than before have read it again, on the word of
+        another front perhaps; to route by it, this one does, too."""
+        if terms == self._terms:
+            return
+        self._terms = terms
         try:
             self._use(self._settings.scorpio())
         except SettingsError as error:  # another file on this node: the old one stays
             logger.error("the SLO file was not taken by this front: %s", error)
+
+    async def _reload(self, session: ClientSession, scope: Scope, body: bytes) -> Answer:
+        """Every replica and this front try the file before one takes it."""
+        tried = await act_on_each(session, self.members, dry_run(scope), body)
+        if tried.status != 200 or is_dry_run(scope):
+            return tried
+        try:
+            told = self._settings.scorpio()
+        except SettingsError as error:
+            return error_answer(400, str(error), kind="BadRequestError")
+        answer = await act_on_each(session, self.members, scope, body)
+        if answer.status == 200:
+            self._use(told)
+        return answer
 
     @property
     def members(self) -> Members:
@@ -165,6 +191,7 @@ class Front:
             try:
                 self.members.meet(await self._replicas())
                 self._wanted.look(self.members.view, self._now_s())
+                self._follow(self.members.terms)
             except Exception as error:  # then those that are known stay known
                 logger.warning("the list of replicas cannot be read: %r", error)
             await asyncio.sleep(MEET_S)
@@ -216,23 +243,26 @@ class Front:
         self, scope: Scope, path: str, endpoint: Endpoint | None, body: bytes, send: Send
     ) -> None:
         if path in ACTS and self._session is not None:
-            answer = await act_on_each(self._session, self.members, scope, body)
-            if answer.status == 200:
-                self._standing.done(path, Outgoing(scope, body))
-                if path == CONFIG_PATH:
-                    self._read_again()
-            await send_answer(send, answer)
+            act = self._reload if path == CONFIG_PATH else self._act
+            await send_answer(send, await act(self._session, scope, body))
+        elif path == MODELS_PATH and self._settings.fallback is not None and self._session:
+            await send_answer(send, await fleet_models(self._session, self.members, scope))
         elif path == QUOTE_PATH and scope["method"] == "POST":
             request = self._reader.asked(body, self._now_s())
             await self._dispatcher.quote(request, Outgoing(scope, body), send)
         elif endpoint is None:
             await self._dispatcher.pass_on(scope, body, send)
         else:
-            headers = first_headers(scope["headers"])
-            request = self._reader.read(body, headers, endpoint, self._now_s())
+            request = self._reader.read(body, scope, endpoint, self._now_s())
             asked = self._wanted.asked(self.members.view, request)
             outgoing = Outgoing(scope, body, endpoint.anthropic_errors)
             await self._dispatcher.generate(request, outgoing, send, asked)
+
+    async def _act(self, session: ClientSession, scope: Scope, body: bytes) -> Answer:
+        answer = await act_on_each(session, self.members, scope, body)
+        if answer.status == 200:
+            self._standing.done(route_path(scope), Outgoing(scope, body))
+        return answer
 
     def _full(self, anthropic: bool) -> Answer:
         notice = RejectionNotice(RejectReason.QUEUE_FULL, self._in_flight.retry_after_ms(), None)

@@ -91,6 +91,12 @@ class Members:
         """What the router believes of those of the first deployment."""
         return self.deployments.router(False).view
 
+    @property
+    def terms(self) -> frozenset[str]:
+        """Which SLO files those that take requests go by."""
+        able = (m for m in self.by_name.values() if m.state is State.OK)
+        return frozenset(str(m.told.get("terms", "")) for m in able)
+
     def meet(self, there: Mapping[str, Address]) -> None:
         """These are there, and no others."""
         for name, (url, fallback) in there.items():

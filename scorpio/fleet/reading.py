@@ -14,13 +14,16 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from starlette.types import Scope
+
 from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
 from scorpio.core.slo import NO_SLO, Slo, SloError, parse_ms
+from scorpio.server.accounts.terms import Terms
 from scorpio.server.quote.route import MOST_TOKENS
 from scorpio.server.request.choices import cannot_be_refused
 from scorpio.server.request.endpoints import Endpoint
 from scorpio.server.request.request_body import parsed
-from scorpio.server.request.slo_headers import SloRules, Stated, resolve
+from scorpio.server.request.slo_headers import SloRules, Stated, first_headers, resolve
 
 TOKEN_CHARS: Final = 4
 BLOCK_TOKENS: Final = 512  # that a prefix is remembered by
@@ -33,27 +36,26 @@ _PROMPTS = ("system", "instructions", "tools", "messages", "prompt", "input")
 
 
 class Reader:
-    """Reads the requests of one front. default_class: of a request that names none. names: of the
-    model that the fleet is for."""
+    """Reads the requests of one front. names: of the model that the fleet is for."""
 
-    def __init__(
-        self, rules: SloRules, default_class: str = "", names: Collection[str] = ()
-    ) -> None:
-        self._rules, self._default_class, self._names = rules, default_class, names
+    def __init__(self, terms: Terms, names: Collection[str] = ()) -> None:
+        self._terms, self._names = terms, names
         self._numbers = itertools.count()
 
-    def read(
-        self, raw: bytes, headers: dict[str, str], endpoint: Endpoint, now_s: float
-    ) -> RoutedRequest:
-        """A request that came now."""
+    def read(self, raw: bytes, scope: Scope, endpoint: Endpoint, now_s: float) -> RoutedRequest:
+        """A request that came now. Its key says whose it is; a replica checks whether it may."""
         body: Mapping[str, Any] = {}
-        slo, slo_class = self._rules.book.default, ""
+        headers, terms = first_headers(scope["headers"]), self._terms
+        account = "" if terms.keys is None else terms.keys.account(scope) or ""
+        rules = terms.rules_of(terms.tenants.get(account))
+        slo, slo_class = rules.book.default, ""
         try:
             if (found := parsed(raw, headers, endpoint)) is not None:
                 body, holder = found
                 given = holder.get((endpoint.xargs_path or ("",))[-1])
-                stated = self._stated(headers, body, given)
-                slo, slo_class = stated.slo, stated.slo_class or self._default_class
+                stated = _stated(headers, body, given, rules, account)
+                slo = stated.slo
+                slo_class = stated.slo_class or terms.settings.default_class or ""
         except SloError:
             slo = NO_SLO
         read = self._request(body, slo, None if body else len(raw) // TOKEN_CHARS, now_s)
@@ -88,13 +90,16 @@ class Reader:
             prefix_block_tokens=BLOCK_TOKENS,
         )
 
-    def _stated(self, headers: dict[str, str], body: Mapping[str, Any], given: object) -> Stated:
-        xargs = given if isinstance(given, dict) else {}
-        return resolve(headers, body, xargs, self._rules, "", cannot_be_refused(body))
-
     def _model(self, body: Mapping[str, Any]) -> str:
         named = body.get("model")
         return named if isinstance(named, str) and named not in self._names else ""
+
+
+def _stated(
+    headers: dict[str, str], body: Mapping[str, Any], given: object, rules: SloRules, account: str
+) -> Stated:
+    xargs = given if isinstance(given, dict) else {}
+    return resolve(headers, body, xargs, rules, account, cannot_be_refused(body))
 
 
 def _length(body: Mapping[str, Any]) -> float:

@@ -187,7 +187,7 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
     """Done, and written down; None when its client has left."""
     before = _state(server, path)
     if path == admin.CONFIG_PATH:
-        answer: Answer | None = await admin.reload_config(server)
+        answer: Answer | None = await admin.reload_config(server, admin.is_dry_run(scope))
     elif path == OFF_PATH:
         answer = await asyncio.to_thread(turn, server, scope["method"] == "PUT")
     else:

@@ -131,10 +131,10 @@ def test_a_key_of_ones_own_comes_by_stdin() -> None:
 
 def test_reload_says_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {"changed": ["tenants"], "needs_restart": ["ledger_mib"]}
-    asked: list[Admin] = []
+    asked: list[tuple[Admin, bool]] = []
 
-    def reload(self: Admin) -> dict[str, Any]:
-        asked.append(self)
+    def reload(self: Admin, dry_run: bool = False) -> dict[str, Any]:
+        asked.append((self, dry_run))
         return told
 
     monkeypatch.setattr(Admin, "reload", reload)
@@ -142,7 +142,9 @@ def test_reload_says_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run("reload", "--url", "http://host:1/")
     assert (code, err) == (0, "")
     assert out == "changed: tenants\nin force after a restart: ledger_mib\n"
-    assert asked == [Admin("http://host:1", "sesame")]
+    assert asked == [(Admin("http://host:1", "sesame"), False)]
+    assert run("reload", "--dry-run")[1].startswith("would change: tenants\n")
+    assert asked[-1][1]
     told.clear()
     assert run("reload")[1] == "changed: nothing\n"
 
@@ -152,7 +154,7 @@ def test_reload_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = run("reload")
     assert (code, "SCORPIO_ADMIN_TOKEN is not set" in err) == (2, True)
 
-    def reload(self: Admin) -> dict[str, Any]:
+    def reload(self: Admin, dry_run: bool = False) -> dict[str, Any]:
         raise AdminError("PUT /scorpio/config: HTTP 400: slo.toml: line 2")
 
     monkeypatch.setattr(Admin, "reload", reload)

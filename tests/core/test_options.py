@@ -13,7 +13,7 @@ from scorpio.core.options import Options, option
 from scorpio.core.policies.paper.options import PaperOptions
 from scorpio.core.policies.rivals.fairbatching.policy import FairBatchingOptions
 from scorpio.core.policies.rivals.mooncake.policy import MooncakeOptions
-from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions, RefusingOptions
+from scorpio.core.policies.rivals.qoserve.policy import QoserveOptions
 from scorpio.core.policies.rivals.sjf import SjfOptions
 from scorpio.core.policies.rivals.slidingserve.policy import SlidingServeOptions
 from scorpio.core.policies.scorpio.options import ScorpioOptions
@@ -26,7 +26,7 @@ DEFAULTS = {
         "sjf": SjfOptions(),
         "mooncake": MooncakeOptions(),
         "qoserve": QoserveOptions(),
-        "qoserve+reject": RefusingOptions(),
+        "qoserve+reject": QoserveOptions(),
         "fairbatching": FairBatchingOptions(),
         "slidingserve": SlidingServeOptions(),
         "scorpio-paper": PaperOptions(),

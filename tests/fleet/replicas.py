@@ -107,6 +107,7 @@ class FakeReplica:
     load: ReplicaLoad = field(default_factory=lambda: ReplicaLoad(0.0))
     facts: Replica = field(default_factory=lambda: Replica(MIDDLING, 2048, 256, 100_000))
     mute: bool = False
+    terms: str = ""
     fallback: bool = False
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     left: int = 0
@@ -127,7 +128,8 @@ class FakeReplica:
         if self.mute:
             await asyncio.sleep(60)
         engine = {"age_s": 0.0, "replica": self.facts.to_dict(), "load": self.load.to_dict()}
-        return web.json_response({"state": self.state, "engines": [engine]})
+        told = {"state": self.state, "terms": self.terms, "engines": [engine]}
+        return web.json_response(told)
 
     async def _status(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"policy": "scorpio", "running": 2, "policies": ["a", "b"]})

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tests.fleet.replicas import FakeReplica, Fleet, answers, fleet_of, refuses, says
+from tests.fleet.replicas import FakeReplica, Fleet, Handler, answers, fleet_of, refuses, says
 
 pytestmark = pytest.mark.asyncio
 NAME = "tiny-fp8"
@@ -29,6 +30,16 @@ def slo(tmp_path: Path, share: str = "") -> Path:
     file = tmp_path / "slo.toml"
     file.write_text(SLO.replace("SHARE", share))
     return file
+
+
+def lists(*names: str) -> Handler:
+    """The models that a replica has."""
+
+    async def handler(replica: FakeReplica, _: web.Request) -> web.StreamResponse:
+        data = [{"id": name, "by": replica.name} for name in names]
+        return web.json_response({"object": "list", "data": data})
+
+    return handler
 
 
 def replicas() -> tuple[FakeReplica, FakeReplica]:
@@ -158,3 +169,49 @@ async def test_a_reload_changes_who_may(tmp_path: Path) -> None:
         first.handler = BUSY
         assert (await fleet.post(**CHAT))[0] == 429
         assert (await fleet.get("/scorpio/status"))[1]["fallback"]["classes"] == {}
+
+
+async def test_a_reload_that_names_no_deployment_is_taken_by_none(tmp_path: Path) -> None:
+    first, cheap = replicas()
+    file = slo(tmp_path)
+    async with fleet_of(first, cheap, slo_config=file, fallback=FALLBACK) as fleet:
+        first.handler = answers
+        file.write_text('[classes.chat]\nttft_ms = 500\nfallback = "another"\n')
+        async with fleet.session.put(fleet.url + "/scorpio/config") as answer:
+            said = (await answer.json())["error"]["message"]
+            assert (answer.status, "'another'" in said, NAME in said) == (400, True, True)
+        tried = ["/scorpio/config?dry_run=true"]
+        assert (first.paths(), cheap.paths()) == (tried, tried)
+        assert list((await fleet.get("/scorpio/status"))[1]["fallback"]["classes"]) == ["chat"]
+
+
+async def test_a_reload_that_one_replica_cannot_take_is_taken_by_none(tmp_path: Path) -> None:
+    first, cheap = FakeReplica("first"), FakeReplica("cheap", says(400), fallback=True)
+    file = slo(tmp_path)
+    async with fleet_of(first, cheap, slo_config=file, fallback=FALLBACK) as fleet:
+        async with fleet.session.put(fleet.url + "/scorpio/config") as answer:
+            assert answer.status == 400
+            assert (await answer.json())["replicas"] == {"first": 200, "cheap": 400}
+        assert first.paths() == ["/scorpio/config?dry_run=true"]
+
+
+async def test_what_another_front_has_let_them_read_this_one_reads_too(tmp_path: Path) -> None:
+    first, cheap = replicas()
+    file = slo(tmp_path)
+    async with fleet_of(first, cheap, slo_config=file, fallback=FALLBACK) as fleet:
+        assert (await fleet.post(**CHAT))[0] == 200
+        file.write_text("[classes.chat]\nttft_ms = 500\n")
+        first.terms = cheap.terms = "another"
+        await fleet.until(lambda: not fleet.front.members.deployments.ceilings)
+        assert (await fleet.post(**CHAT))[0] == 429
+
+
+async def test_all_that_may_be_named_is_listed(tmp_path: Path) -> None:
+    first, cheap = FakeReplica("first", lists("tiny")), FakeReplica("cheap", lists(NAME, "tiny"))
+    cheap.fallback = True
+    async with fleet_of(first, cheap, slo_config=slo(tmp_path), fallback=FALLBACK) as fleet:
+        status, told = await fleet.get("/v1/models")
+        assert (status, told["object"]) == (200, "list")
+        assert told["data"] == [{"id": "tiny", "by": "first"}, {"id": NAME, "by": "cheap"}]
+        first.handler = says(401)
+        assert (await fleet.get("/v1/models"))[0] == 401

@@ -141,7 +141,7 @@ async def test_the_slo_file_is_read_again_by_every_replica_and_by_the_front(
 ) -> None:
     file, a, b = tmp_path / "slo.toml", FakeReplica("a"), FakeReplica("b")
     file.write_text("[classes.old]\nttft_ms = 500\n")
-    ask = {"x-llm-d-inference-objective": "new"}
+    asked = ((b"x-llm-d-inference-objective", b"new"), (b"content-type", b"application/json"))
     async with fleet_of(a, b, slo_config=file) as fleet:
 
         async def put() -> int:
@@ -150,18 +150,20 @@ async def test_the_slo_file_is_read_again_by_every_replica_and_by_the_front(
 
         def seen() -> float:
             endpoint = ENDPOINTS["/v1/completions"]
-            json_type = {"content-type": "application/json"}
-            read = fleet.front._reader.read(b"{}", ask | json_type, endpoint, 0.0)
+            scope = {"type": "http", "path": "/v1/completions", "headers": asked}
+            read = fleet.front._reader.read(b"{}", scope, endpoint, 0.0)
             return read.slo.ttft_s
 
         file.write_text("[classes.new]\nttft_ms = 700\n")
         b.handler = says(400)
-        assert (await put(), seen()) == (400, math.inf)  # half of them: not by the front
+        assert (await put(), seen()) == (400, math.inf)  # one cannot: none does
         b.handler = answers
         assert (await put(), seen()) == (200, 0.7)
-        assert a.paths() == b.paths() == ["/scorpio/config"] * 2
+        tried = "/scorpio/config?dry_run=true"
+        assert a.paths() == b.paths() == [tried, tried, "/scorpio/config"]
         file.write_text("broken")  # on this node alone
-        assert (await put(), seen()) == (200, 0.7)
+        assert (await put(), seen()) == (400, 0.7)
+        assert a.paths()[3:] == [tried]
 
 
 async def test_other_routes_are_any_replicas() -> None:

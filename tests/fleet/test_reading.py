@@ -12,20 +12,48 @@ from hypothesis import strategies as st
 
 from scorpio.core.routing.load import UNKNOWN_LENGTH, RoutedRequest
 from scorpio.fleet.reading import BLOCK_CHARS, MOST_BLOCKS, Reader
+from scorpio.server.accounts.terms import make_terms
 from scorpio.server.request.endpoints import ENDPOINTS
-from scorpio.server.request.slo_headers import SloRules
 from scorpio.settings import CONFIG_KEY, load_settings
+from scorpio.tenant_settings import key_line
 
 JSON = {"content-type": "application/json"}
-CLASSES = {"classes": {"fast": {"ttft_ms": 500, "tpot_ms": 30}}, "default_class": None}
+KEY = "sk-of-the-tenant-team"
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
+CLASSES = {
+    "classes": {"fast": {"ttft_ms": 500, "tpot_ms": 30}, "slow": {"ttft_ms": 9000}},
+    "tenants": {"team": {"keys": [key_line(KEY)], "default_class": "slow"}},
+}
 
 
-def read(body: object, path: str = "/v1/completions", **headers: str) -> RoutedRequest:
-    settings = load_settings({CONFIG_KEY: CLASSES})
-    reader = Reader(SloRules(settings.slo_book(), settings.service_tiers))
+def read(
+    body: object, path: str = "/v1/completions", default: str | None = None, **headers: str
+) -> RoutedRequest:
+    settings = load_settings({CONFIG_KEY: CLASSES | {"default_class": default}})
+    reader = Reader(make_terms(settings, settings))
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return reader.read(raw, JSON | given, ENDPOINTS[path], 5.0)
+    sent = [(n.encode(), v.encode()) for n, v in (JSON | given).items()]
+    scope = {"type": "http", "path": path, "headers": sent}
+    return reader.read(raw, scope, ENDPOINTS[path], 5.0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "default", "slo_class", "ttft_s"),
+    [
+        (WITH_KEY, None, "slow", 9.0),
+        (WITH_KEY, "fast", "slow", 9.0),
+        (WITH_KEY | {"x_llm_d_inference_objective": "fast"}, None, "fast", 0.5),
+        ({"authorization": "Bearer another"}, "fast", "fast", 0.5),
+        ({}, "fast", "fast", 0.5),
+        ({}, None, "", math.inf),
+    ],
+)
+def test_what_it_does_not_say_is_its_tenants_class_or_the_servers(
+    headers: dict[str, str], default: str | None, slo_class: str, ttft_s: float
+) -> None:
+    said = read({"prompt": "x"}, default=default, **headers)
+    assert (said.slo_class, said.slo.ttft_s) == (slo_class, ttft_s)
 
 
 def test_its_slo_is_what_a_server_would_read() -> None:

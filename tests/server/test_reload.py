@@ -48,6 +48,25 @@ async def test_a_new_file_is_in_force_at_once(tmp_path: Path, method: str) -> No
     assert after["file"] == str(keyed.file)
 
 
+async def test_a_dry_run_says_what_would_change_and_changes_nothing(tmp_path: Path) -> None:
+    keyed = Keyed(tmp_path, slo_file())
+    before = await status(keyed)
+    keyed.file.write_text(slo_file('classes = ["batch"]\ndefault_class = "batch"'))
+    told = (await keyed.call("PUT", "/scorpio/config?dry_run=true", headers=ADMIN)).json()
+    assert (told["changed"], told["dry_run"]) == (["tenants"], True)
+    assert told["sha256"] != before["slo_config"]["sha256"]
+    assert await status(keyed) == before
+    assert (await keyed.call("PUT", "/scorpio/config?dry_run=true")).status == 401
+    keyed.file.write_text("classes = [\n")
+    reply = await keyed.call("PUT", "/scorpio/config?dry_run=true", headers=ADMIN)
+    assert (reply.status, "not TOML" in reply.json()["error"]["message"]) == (400, True)
+    after = await status(keyed)
+    assert "not TOML" in after["slo_config"].pop("error")
+    assert before["slo_config"].pop("error") == ""
+    assert after == before
+    assert (await keyed.chat(vllm_xargs={"slo_class": "interactive"})).status == 200
+
+
 async def test_a_key_that_was_taken_out_opens_nothing(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, slo_file())
     keyed.file.write_text(slo_file().replace("[tenants.beta]", "[tenants.gamma]"))

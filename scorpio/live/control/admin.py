@@ -38,9 +38,10 @@ class Admin:
         """The name of the served model."""
         return str(self._call("GET", "/v1/models")["data"][0]["id"])
 
-    def reload(self) -> dict[str, Any]:
-        """PUT /scorpio/config: what is in force now. Raises AdminError with what is wrong."""
-        return self._call("PUT", "/scorpio/config")
+    def reload(self, dry_run: bool = False) -> dict[str, Any]:
+        """PUT /scorpio/config: what is in force now; dry_run: what would be, and nothing changes.
+        Raises AdminError with what is wrong."""
+        return self._call("PUT", "/scorpio/config" + "?dry_run=true" * dry_run)
 
     def switch(self, policy: str, options: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Put `policy` in force on a drained engine; returns the status that proves it.

@@ -25,19 +25,24 @@ logger = logging.getLogger("vllm.scorpio")
 PERIOD_S = 1.0
 
 
+async def try_file(server: ServerContext) -> Mapping[str, Any]:
+    """Read the SLO file and change nothing. Returns what a reload would change.
+
+    Raises:
+        SettingsError: the file is bad.
+    """
+    terms = await _read(server)
+    would = {"sha256": terms.digest, "needs_restart": list(terms.needs_restart)}
+    return {**state(server), **would, "changed": changed(server.terms, terms), "dry_run": True}
+
+
 async def reload_file(server: ServerContext, tell_others: bool = True) -> Mapping[str, Any]:
     """Read the SLO file again. Returns what is in force now.
 
     Raises:
         SettingsError: the file is bad; what was in force stays.
     """
-    before = server.terms
-    try:
-        terms = await asyncio.to_thread(server.source.read)
-    except SettingsError as error:
-        server.reload_error = str(error)
-        logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", error)
-        raise
+    before, terms = server.terms, await _read(server)
     server.use(terms, time.time())
     logger.info("Scorpio: SLO file read, sha256 %s", terms.digest[:12])
     if terms.needs_restart:
@@ -48,6 +53,16 @@ async def reload_file(server: ServerContext, tell_others: bool = True) -> Mappin
         **state(server),
         "changed": changed(before, terms),
     }
+
+
+async def _read(server: ServerContext) -> Terms:
+    """Where it is bad, the next start would fail: that is told even if it was only tried."""
+    try:
+        return await asyncio.to_thread(server.source.read)
+    except SettingsError as error:
+        server.reload_error = str(error)
+        logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", error)
+        raise
 
 
 def state(server: ServerContext) -> dict[str, Any]:

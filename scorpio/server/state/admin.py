@@ -12,11 +12,14 @@ import json
 import math
 from typing import Any
 
+from starlette.datastructures import QueryParams
+from starlette.types import Scope
+
 from scorpio import channel
 from scorpio.core.registry import check_policy, policy_names
 from scorpio.server.accounts.kill_switch import METHODS as OFF_METHODS
 from scorpio.server.accounts.kill_switch import OFF_PATH, is_off
-from scorpio.server.accounts.reload import reload_file, state
+from scorpio.server.accounts.reload import reload_file, state, try_file
 from scorpio.server.answers import Answer, error_answer, json_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.state.budgets import budgets
@@ -76,12 +79,17 @@ def tenants(server: ServerContext) -> dict[str, Any]:
     return {n: {"in_flight": in_flight[n], **use} for n, use in server.uses.state().items()}
 
 
-async def reload_config(server: ServerContext) -> Answer:
+def is_dry_run(scope: Scope) -> bool:
+    """`?dry_run=true`: say what would change, and change nothing."""
+    return QueryParams(scope.get("query_string", b"")).get("dry_run") == "true"
+
+
+async def reload_config(server: ServerContext, dry_run: bool) -> Answer:
     """PUT or POST /scorpio/config: read the SLO file again."""
     if server.settings.slo_config is None:
         return error_answer(409, "no SLO file: start with --slo-config FILE")
     try:
-        return json_answer(200, await reload_file(server))
+        return json_answer(200, await (try_file if dry_run else reload_file)(server))
     except SettingsError as error:
         return error_answer(400, str(error), kind="BadRequestError")
 

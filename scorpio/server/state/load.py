@@ -14,18 +14,25 @@ from scorpio.server.context import ServerContext
 from scorpio.server.state.health import health_state
 
 LOAD_PATH = "/scorpio/load"
+DIGEST_CHARS = 12
 
 
 def load_answer(server: ServerContext) -> Answer:
-    """`state` as in /scorpio/health; of each engine what it is (`replica`), what it has to do
-    (`load`, as `ReplicaLoad.to_dict` writes it) and how many seconds ago that was."""
+    """`state` as in /scorpio/health; `terms`: which SLO file is in force; of each engine what it is
+    (`replica`), what it has to do (`load`, as `ReplicaLoad.to_dict` writes it) and how many seconds
+    ago that was."""
     now_s = time.time()
     engines = [
         {"age_s": _age_s(server, state, now_s), "replica": state["replica"], "load": state["load"]}
         for state in server.status.by_engine().values()
         if "load" in state
     ]
-    content = {"state": health_state(server), "policy": server.policy, "engines": engines}
+    content = {
+        "state": health_state(server),
+        "policy": server.policy,
+        "terms": server.terms.digest[:DIGEST_CHARS],
+        "engines": engines,
+    }
     return json_answer(200, content)
 
 

@@ -1,13 +1,15 @@
-"""What would a rival that never refuses do with the right to? The tests are those of `scorpio`.
+"""What would a rival that never refuses do with the right to?
 
-TTFT: as long as not all that wait can be on time beside decodes that keep their TPOT, the requests
-that cost most engine time are refused (core/on_time.py, core/supply.py). TPOT: one that could not
-have its own even alone is refused; one whose own the batch would not keep waits, until its TTFT is
-lost too.
+TTFT, one of two tests. `refuse_lost`: a request that would be late even as the next one.
+`refuse_dearest`, as in `scorpio`: as long as not all that wait can be on time beside decodes that
+keep their TPOT, the requests that cost most engine time (core/on_time.py, core/supply.py). TPOT:
+one that could not have its own even alone is refused; one whose own the batch would not keep waits,
+until its TTFT is lost too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
+from scorpio.core.waiting import WaitingTable
 from scorpio.core.work import decode_work_s, longest_step_s, prefill_work_s, usually_s
 
 
@@ -35,46 +38,60 @@ class Refused:
 NONE_REFUSED = Refused([], None)
 
 
-def refuse(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float) -> Refused:
+def refuse_lost(model: StepModel, snapshot: Snapshot, step: StepTime, token_s: float) -> Refused:
+    """Which of those that wait are refused now? token_s: time per prompt token."""
+    waiting, running = snapshot.waiting, snapshot.running
+    reject, without = _unservable(model, snapshot)
+    done_s = step.ready_s + waiting.prefill_tokens * token_s
+    late = (done_s > waiting.deadline_s) & waiting.rejectable & ~without
+    kept = waiting.prefill_tokens[~(late | without)].sum() + running.prefill_left.sum()
+
+    def behind_s(prompt_tokens: float) -> float:
+        return step.ready_s + (float(kept) + prompt_tokens) * token_s
+
+    reject += _told(waiting, np.flatnonzero(late), behind_s)
+    return Refused(reject, without | late | _held(model, snapshot))
+
+
+def refuse_dearest(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float) -> Refused:
     """Which of those that wait are refused now? limit_s: how long the coming step may take."""
-    waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
-    context_s = model.context_token_s * waiting.prompt_tokens
-    kv_tokens, too_fast = snapshot.limits.kv_tokens, waiting.tpot_slo_s < alone_s + context_s
-    unservable, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
-    without = np.zeros(len(waiting), dtype=np.bool_) if unservable is None else unservable
+    reject, without = _unservable(model, snapshot)
     supply = _supply(model, snapshot, step, limit_s)
     late, kept_s = _late(model, snapshot, supply, ~without)
+
+    def behind_s(prompt_tokens: float) -> float:
+        work_s = kept_s + prefill_work_s(model, prompt_tokens, 0.0)
+        return float(supply.done_s(np.array([work_s]))[0])
+
+    reject += _told(snapshot.waiting, late, behind_s)
+    without[late] = True
+    return Refused(reject, without | _held(model, snapshot))
+
+
+def _unservable(model: StepModel, snapshot: Snapshot) -> tuple[list[Rejection], BoolArray]:
+    """What even an idle engine could not serve: refusals, and rows of those that wait."""
+    waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
+    too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * waiting.prompt_tokens
+    kv_tokens = snapshot.limits.kv_tokens
+    found, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
+    without = np.zeros(len(waiting), dtype=np.bool_) if found is None else found
+    return reject, without
+
+
+def _told(
+    waiting: WaitingTable, late: IntArray, behind_s: Callable[[float], float]
+) -> list[Rejection]:
+    """behind_s: when a prompt of so many tokens would be done, behind all that stay."""
+    refused = []
     for row in late.tolist():
         view = waiting[row]
         # Told as if nothing of its prompt were cached: that may be another tenant's.
-        whole_s = kept_s + prefill_work_s(model, float(view.prompt_tokens), 0.0)
-        done_s = float(supply.done_s(np.array([whole_s]))[0])
+        done_s = behind_s(float(view.prompt_tokens))
         ttft_s = max(done_s - view.arrival_s, 0.0)
         again_s = max(done_s - view.deadline_s, LEAST_RETRY_S)
-        reject.append(Rejection(view.request_id, RejectReason.TTFT_INFEASIBLE, ttft_s, again_s))
-    without[late] = True
-    return Refused(reject, without | _held(model, snapshot, context_s))
-
-
-def refuse_lost(model: StepModel, snapshot: Snapshot, step: StepTime, token_s: float) -> Refused:
-    """TTFT: those that are late even as the next ones."""
-    waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
-    context_s = model.context_token_s * waiting.prompt_tokens
-    kv_tokens, too_fast = snapshot.limits.kv_tokens, waiting.tpot_slo_s < alone_s + context_s
-    unservable, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
-    without = np.zeros(len(waiting), dtype=np.bool_) if unservable is None else unservable
-    done_s = step.ready_s + waiting.prefill_tokens * token_s
-    late = (done_s > waiting.deadline_s) & waiting.rejectable & ~without
-    kept = float(snapshot.running.prefill_left.sum() + waiting.prefill_tokens[~(late | without)].sum())
-    for row in np.flatnonzero(late).tolist():
-        view = waiting[row]
-        # Told as if nothing of its prompt were cached: that may be another tenant's.
-        done = step.ready_s + (kept + view.prompt_tokens) * token_s
-        ttft_s = max(done - view.arrival_s, 0.0)
-        again_s = max(done - view.deadline_s, LEAST_RETRY_S)
-        reject.append(Rejection(view.request_id, RejectReason.TTFT_INFEASIBLE, ttft_s, again_s))
-    without |= late
-    return Refused(reject, without | _held(model, snapshot, context_s))
+        reason = RejectReason.TTFT_INFEASIBLE
+        refused.append(Rejection(view.request_id, reason, ttft_s, again_s))
+    return refused
 
 
 def _supply(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float) -> PrefillSupply:
@@ -122,12 +139,13 @@ def _late(
     return late, float(work_s.sum() - work_s[dropped].sum())
 
 
-def _held(model: StepModel, snapshot: Snapshot, context_s: FloatArray) -> BoolArray:
+def _held(model: StepModel, snapshot: Snapshot) -> BoolArray:
     """Waiting rows whose own TPOT SLO a step of all decodes, with its own, would not keep."""
     running, waiting = snapshot.running, snapshot.waiting
     if not len(running):
         return np.zeros(len(waiting), dtype=np.bool_)
     grown_s = model.step_s(len(running) + 1, float(running.context_tokens.sum()))
-    half_s = 0.5 * model.context_token_s * waiting.expected_output_tokens
-    held: BoolArray = (waiting.tpot_slo_s < grown_s + context_s + half_s) & waiting.rejectable
+    tokens = waiting.prompt_tokens + 0.5 * waiting.expected_output_tokens
+    held: BoolArray = waiting.tpot_slo_s < grown_s + model.context_token_s * tokens
+    held &= waiting.rejectable
     return held

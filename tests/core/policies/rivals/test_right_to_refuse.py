@@ -1,4 +1,7 @@
-"""`qoserve+reject`: who is refused, who is held, and what is told, case by case."""
+"""The right to refuse of rivals: which are refused, which are held, and what is told, by case.
+
+`qoserve+reject` refuses what is lost, `fairbatching` the dearest.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,10 @@ def decodes(count: int, tpot_s: float, context: int = 500) -> tuple[Row, ...]:
     )
 
 
-def plan(*waiting: RequestView, running: tuple[Row, ...] = ()) -> StepPlan:
-    policy = make_policy("qoserve+reject", PolicyInputs(PROFILES["a100"], LIMITS, {}))
+def plan(
+    *waiting: RequestView, running: tuple[Row, ...] = (), name: str = "qoserve+reject"
+) -> StepPlan:
+    policy = make_policy(name, PolicyInputs(PROFILES["a100"], LIMITS, {}))
     scene = Scene(LIMITS, running, tuple((v, False) for v in waiting), NOW_S)
     return policy.plan(NOW_S, snapshot(policy, scene))
 
@@ -42,10 +47,24 @@ def test_as_long_as_all_are_in_time_none_is_refused() -> None:
     assert next(iter(answer.admit or ())) == "r41"
 
 
-def test_the_dearest_is_refused_for_the_others() -> None:
-    # 5.3e-5 s a token: 8000 tokens take 0.42 s, and then the three short ones cannot be in time.
+def test_what_is_late_even_as_the_next_one_is_refused() -> None:
+    # 5.3e-5 s a token: 8000 tokens take 0.42 s.
+    answer = plan(ask("r40", Slo(0.4), 8000), ask("r41", Slo(0.45), 1500))
+    assert refused(answer) == {"r40": RejectReason.TTFT_INFEASIBLE}
+    assert answer.reject[0].attainable_ttft_s == pytest.approx(9_500 * 5.3e-5, abs=0.1)
+    assert (answer.reject[0].retry_after_s or 0.0) >= 1.0
+    assert answer.admit == ["r41"]
+
+
+def test_what_could_be_the_next_one_is_not_refused_for_others() -> None:
     short = [ask(f"r{n}", Slo(0.45), 1500) for n in range(41, 44)]
-    answer = plan(ask("r40", Slo(0.44), 8000), *short)
+    assert not plan(ask("r40", Slo(0.5), 8000), *short).reject
+
+
+def test_the_dearest_is_refused_for_the_others() -> None:
+    # 8000 tokens take 0.42 s, and then the three short ones cannot be in time.
+    short = [ask(f"r{n}", Slo(0.45), 1500) for n in range(41, 44)]
+    answer = plan(ask("r40", Slo(0.44), 8000), *short, name="fairbatching")
     assert refused(answer) == {"r40": RejectReason.TTFT_INFEASIBLE}
     assert answer.reject[0].attainable_ttft_s == pytest.approx(12_500 * 5.3e-5, abs=0.15)
     assert (answer.reject[0].retry_after_s or 0.0) >= 1.0
@@ -77,6 +96,6 @@ def test_a_tpot_that_the_batch_would_not_keep_waits() -> None:
 
 def test_an_unfinished_prefill_counts_and_is_not_refused() -> None:
     begun = Row(ask("r1", Slo(0.3), 5000), 0, False, 0, 5000, 0)
-    answer = plan(ask("r40", Slo(0.35), 3000), running=(begun,))
+    answer = plan(ask("r40", Slo(0.35), 3000), running=(begun,), name="fairbatching")
     assert list(refused(answer)) == ["r40"]
-    assert list(plan(ask("r40", Slo(0.35), 3000)).reject) == []
+    assert list(plan(ask("r40", Slo(0.35), 3000), name="fairbatching").reject) == []

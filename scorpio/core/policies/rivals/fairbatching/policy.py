@@ -20,7 +20,7 @@ from scorpio.core.policies.rivals.backlog import Backlog, smallest
 from scorpio.core.policies.rivals.fairbatching.batch import Shifts
 from scorpio.core.policies.rivals.paced import PacedPolicy
 from scorpio.core.policies.rivals.prefill_pick import Picker
-from scorpio.core.policies.rivals.right_to_refuse import refuse, refuse_lost
+from scorpio.core.policies.rivals.right_to_refuse import refuse_dearest
 from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.snapshot import Snapshot
 
@@ -47,11 +47,7 @@ class FairBatching(PacedPolicy):
         self, model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float
     ) -> tuple[StepPlan, float]:
         budget = snapshot.limits.token_budget
-        import os
-        if os.environ.get("FL"):
-            refused = refuse_lost(model, snapshot, step, self._rate.token_s)
-        else:
-            refused = refuse(model, snapshot, step, limit_s)
+        refused = refuse_dearest(model, snapshot, step, limit_s)
         backlog = Backlog.of(snapshot, refused.without)
         ready = step.ready_s, self._rate.token_s
         spare_tokens = self._spare_tokens if backlog.at_risk(*ready) else math.inf

@@ -16,7 +16,7 @@ from scorpio.core.policies.rivals.backlog import Backlog
 from scorpio.core.policies.rivals.paced import PacedPolicy
 from scorpio.core.policies.rivals.prefill_pick import Picker
 from scorpio.core.policies.rivals.qoserve.prefill_order import PrefillOrder
-from scorpio.core.policies.rivals.right_to_refuse import NONE_REFUSED, refuse, refuse_lost
+from scorpio.core.policies.rivals.right_to_refuse import NONE_REFUSED, refuse_lost
 from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.snapshot import Snapshot
 from scorpio.core.step_fill import StepFill
@@ -33,14 +33,6 @@ class QoserveOptions(Options):
     full_load_s: float = option(30.0, 0.01, 3600.0)
     slack_share: float = option(0.9, 0.1, 1.0)
     preempt: float = option(1.0, 0.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class RefusingOptions(QoserveOptions):
-    """Of `qoserve+reject`. What it does not refuse can all be in time, but by deadline only."""
-
-    alpha_low_ms: float = option(0.0, 0.0, 1000.0)
-    alpha_high_ms: float = option(0.0, 0.0, 1000.0)
 
 
 class Qoserve(PacedPolicy):
@@ -63,11 +55,9 @@ class Qoserve(PacedPolicy):
         self, model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float
     ) -> tuple[StepPlan, float]:
         decodes, budget = step.decodes, snapshot.limits.token_budget
-        import os
-        if os.environ.get("QL"):
-            refused = refuse_lost(model, snapshot, step, self._rate.token_s) if self._refuses else NONE_REFUSED
-        else:
-            refused = refuse(model, snapshot, step, limit_s) if self._refuses else NONE_REFUSED
+        refused = NONE_REFUSED
+        if self._refuses:
+            refused = refuse_lost(model, snapshot, step, self._rate.token_s)
         fill = StepFill(model, limit_s, budget, decodes.count, decodes.context_tokens)
         backlog = Backlog.of(snapshot, refused.without)
         order = self._order.order(backlog, step.ready_s, self._rate.token_s)
