@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from scorpio.core.demand import Demand
 from scorpio.core.routing.autoscale import Autoscaler
 from scorpio.core.routing.carried import FluidKept
-from scorpio.core.routing.demand import Demand
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.load import RoutedRequest
 from scorpio.fleet.settings import FleetSettings
@@ -54,7 +54,7 @@ class Wanted:
         self, view: FleetView, request: RoutedRequest, new_tokens: float, now_s: float
     ) -> None:
         self._asked_s += view.work_s(request, new_tokens)
-        self._mix.note(view, request, new_tokens, now_s)
+        self._mix.note(now_s, request.slo.tpot_s, view.work_s(request, new_tokens))
 
     def look(self, view: FleetView, now_s: float) -> None:
         """Asked twice a second; decides when it is time, first when one such time has passed since

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorpio.core.arrays import FloatArray
+from scorpio.core.demand import Level
 from scorpio.core.latency import StepModel
 from scorpio.core.routing.carried import FluidKept
-from scorpio.core.routing.demand import Level
 from scorpio.core.routing.fleet_view import work_s
 from scorpio.studies.study import engine
 from scorpio.twin.run import policy_profile

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.routing.demand import Level
-from scorpio.core.routing.sides import LEAST_BEND, ROOM
+from scorpio.core.demand import Level
+from scorpio.core.fluid import LEAST_BEND, ROOM
 
 LEAST_ROOM = 0.02  # of a target that is hardly in reach, a replica still serves something
 _NONE = 1e-12
@@ -41,7 +41,7 @@ class FluidKept:
         self._replicas_per_load = asked / total if total > 0.0 else 0.0
 
     def __call__(self, load: FloatArray, replicas: int) -> FloatArray:
-        """As `Kept`; `served_share` of sides.py, for arrays. replicas: 1 or more."""
+        """As `Kept`; `served_share` of fluid.py, for arrays. replicas: 1 or more."""
         full = np.asarray(load) * self._replicas_per_load / max(replicas, 1)
         bend = LEAST_BEND + replicas
         # for full > 1 the same with 1 / full: a large power of a large load is no number

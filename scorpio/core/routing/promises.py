@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.routing.demand import Demand
+from scorpio.core.demand import Demand
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.forecast import drain_s
 from scorpio.core.routing.load import RoutedRequest
@@ -34,7 +34,7 @@ class Promises:
     def costs(self, view: FleetView, request: RoutedRequest, now_s: float) -> FloatArray:
         """[N]: when the work there would be done; a replica of another side is the last resort."""
         new = view.new_tokens(request)
-        self._demand.note(view, request, float(new.min()), now_s)
+        self._demand.note(now_s, request.slo.tpot_s, view.work_s(request, float(new.min())))
         if now_s >= self._next_s or not np.array_equal(self._alive, view.alive):
             self._choose_sides(view, now_s)
         fits = self._floor_s <= request.slo.tpot_s

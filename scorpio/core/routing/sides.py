@@ -13,13 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.routing.demand import Level
+from scorpio.core.demand import Level
+from scorpio.core.fluid import LEAST_BEND, ROOM, served_share
 from scorpio.core.routing.fleet_view import FleetView
 
-# How sharp the bend is where load reaches the room of a side: a side of more replicas loses less by
-# chance. LEAST_BEND and ROOM were fitted in the fleet twin (docs/results/fleet.md).
-LEAST_BEND = 2.0
-ROOM = 1.4  # of a fluid: steps outlast a TPOT target while decodes have slack
 FEW = 2_000  # splits that are all tried; of larger fleets those near the present one
 BETTER = 1.01  # a new split keeps this much more, or nothing moves
 
@@ -62,13 +59,6 @@ def best_split(
     if known and value(tried) < BETTER * value(present):
         return levels, list(present)
     return levels, list(tried)
-
-
-def served_share(load: float, bend: float) -> float:
-    """Of a load relative to the room for it: 1 when it is small, 1 / load when it is large."""
-    if load > 1.0:  # a large power of a large load is no number
-        return float((1.0 + load**-bend) ** (-1.0 / bend) / load)
-    return float((1.0 + load**bend) ** (-1.0 / bend))
 
 
 def by_speed(view: FleetView) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

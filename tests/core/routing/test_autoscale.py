@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scorpio.core.arrays import FloatArray
+from scorpio.core.demand import Level
+from scorpio.core.fluid import LEAST_BEND, served_share
 from scorpio.core.routing.autoscale import AutoscaleOptions, Autoscaler
 from scorpio.core.routing.carried import FluidKept
-from scorpio.core.routing.demand import Level
 from scorpio.core.routing.load_forecast import (
     FEW,
     GUESS,
     ForecastOptions,
     LoadForecast,
 )
-from scorpio.core.routing.sides import LEAST_BEND, served_share
 
 EVERY_S = 30.0
 FLUID = FluidKept({0.05: Level.of(np.ones(10), 1.0), 0.2: Level.of(np.ones(10), 1.0)}, 0.01)

@@ -8,8 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from scorpio.core.demand import MEMORY_S, Demand, Level
+from scorpio.core.fluid import served_share
 from scorpio.core.routing import sides
-from scorpio.core.routing.demand import MEMORY_S, Demand, Level
 from scorpio.core.routing.fleet_view import FleetView
 from scorpio.core.routing.promises import Promises
 from scorpio.core.routing.router import Router
@@ -26,7 +27,8 @@ def test_demand_is_what_came_in_the_last_half_minute() -> None:
     fleet, demand = view(1), Demand()
     assert demand.levels(0.0) == {}
     for seq in range(100):  # from time 0 on: two a second
-        demand.note(fleet, request(seq, tpot_s=(0.03, 0.05)[seq % 2]), 1000, 0.5 * seq)
+        tpot_s = (0.03, 0.05)[seq % 2]
+        demand.note(0.5 * seq, tpot_s, fleet.work_s(request(seq, tpot_s=tpot_s), 1000))
     found = demand.levels(49.5)
     assert list(found) == [0.03, 0.05]
     span_s = 49.5 - (49.5 - MEMORY_S)
@@ -38,8 +40,8 @@ def test_demand_is_what_came_in_the_last_half_minute() -> None:
 
 def test_the_first_request_may_come_at_time_zero() -> None:
     demand, fleet = Demand(), view(1)
-    demand.note(fleet, request(), 1000, 0.0)
-    demand.note(fleet, request(), 1000, 10.0)
+    for when_s in (0.0, 10.0):
+        demand.note(when_s, request().slo.tpot_s, fleet.work_s(request(), 1000))
     assert demand.levels(10.0)[0.05].per_s == pytest.approx(0.2)
 
 
@@ -97,10 +99,10 @@ def test_a_large_fleet_moves_step_by_step_to_the_same_share() -> None:
 def test_of_a_small_load_all_is_served_and_of_a_large_one_what_there_is_room_for(
     bend: float,
 ) -> None:
-    assert sides.served_share(1e-6, bend) == pytest.approx(1.0)
-    assert sides.served_share(50.0, bend) == pytest.approx(1.0 / 50.0, rel=1e-3)
-    assert sides.served_share(1e9, bend) == pytest.approx(1e-9)
-    assert sides.served_share(1.0, bend) == pytest.approx(0.5 ** (1.0 / bend))
+    assert served_share(1e-6, bend) == pytest.approx(1.0)
+    assert served_share(50.0, bend) == pytest.approx(1.0 / 50.0, rel=1e-3)
+    assert served_share(1e9, bend) == pytest.approx(1e-9)
+    assert served_share(1.0, bend) == pytest.approx(0.5 ** (1.0 / bend))
 
 
 def test_a_target_below_the_fixed_part_of_a_step_asks_for_no_replicas_of_a_large_fleet() -> None:

@@ -25,7 +25,7 @@ from scorpio.core.waiting import WaitingTable
 def wasteful(step: StepContext, target_s: float, tightest_s: float) -> bool:
     """Would this TPOT target, tighter than the batch's, spend too much of the engine on the fixed
     part of steps? A request that asks for it does not join the others."""
-    return target_s < tightest_s and step.fixed_s > step.options.fixed_share * target_s
+    return target_s < tightest_s and target_s < step.least_target_s
 
 
 class Admission:

@@ -27,7 +27,7 @@ class StepContext:
 
     model: the engine at today's speed. start_s: when the step begins to execute, `now_s` or later.
     lengths: what is believed of answers. prefill_share: of prefill in the step time of the last
-    seconds. fixed_s: of each step, whatever it computes. promised: requests with a deadline were
+    seconds. least_target_s: see tight_targets.py. promised: requests with a deadline were
     seen lately. kv_price: learn/kv_price.py.
     """
 
@@ -39,7 +39,7 @@ class StepContext:
     decodes: StepDecodes
     lengths: LengthBelief
     prefill_share: float
-    fixed_s: float
+    least_target_s: float
     promised: bool
     kv_price: float = math.inf
 

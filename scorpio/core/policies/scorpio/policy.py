@@ -43,6 +43,7 @@ from scorpio.core.policies.scorpio.shed import Competition, Outcome, over_share,
 from scorpio.core.policies.scorpio.step_decodes import step_decodes
 from scorpio.core.policies.scorpio.step_length import step_limit_s
 from scorpio.core.policies.scorpio.stock_step import StockStep, light_step
+from scorpio.core.policies.scorpio.tight_targets import TightTargets
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.request import RequestView
 from scorpio.core.slack import step_start_s
@@ -73,6 +74,7 @@ class Scorpio:
         self._kv_price = KvPrice(limits.kv_tokens)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._deficit, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
+        self._targets = TightTargets(options.fixed_share)
         self._tenants = ClassShares(options.tenant_share, self._request_s)
 
     def queue_key(self, view: RequestView) -> float:
@@ -119,7 +121,9 @@ class Scorpio:
         promised = start_s - self._promised_s <= options.patience_s
         given_up = self._given_up.follow(snapshot.running)
         decodes = step_decodes(model, snapshot, start_s, given_up)
-        fixed_s = self._fixed_s(model)
+        self._targets.follow(now_s, snapshot.waiting, model, self._lengths)
+        fixed_s = self._fixed_s(model) / snapshot.between_steps_s(1.0)
+        least_target_s = snapshot.between_steps_s(self._targets.least_s(now_s, fixed_s))
         share = self._prefill_share.value
         usual_s = usual_step_s(decodes.alone_s, share)
         self._kv_price.follow(start_s, snapshot.waiting, self._lengths, usual_s)
@@ -132,7 +136,7 @@ class Scorpio:
             decodes,
             self._lengths,
             share,
-            fixed_s,
+            least_target_s,
             promised,
             self._kv_price.price,
         )

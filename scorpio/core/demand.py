@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
-from scorpio.core.routing.fleet_view import FleetView
-from scorpio.core.routing.load import RoutedRequest
 
 MEMORY_S = 30.0
 MOST = 4_096  # requests remembered; of a larger fleet they came in less than MEMORY_S
@@ -49,21 +47,26 @@ class Demand:
     def __init__(self) -> None:
         self._came: deque[tuple[float, float, float]] = deque(maxlen=MOST)
 
-    def note(
-        self, view: FleetView, request: RoutedRequest, new_tokens: float, now_s: float
-    ) -> None:
-        """A request came. new_tokens: of its prompt, those to be computed."""
+    def note(self, now_s: float, tpot_s: float, work_s: float) -> None:
+        """A request came, with this TPOT SLO; engine time that it takes."""
         while self._came and self._came[0][0] < now_s - MEMORY_S:
             self._came.popleft()
-        work_s = view.work_s(request, new_tokens)
-        self._came.append((now_s, request.slo.tpot_s, work_s))
+        self._came.append((now_s, tpot_s, work_s))
+
+    def came(self, now_s: float) -> tuple[FloatArray, FloatArray, float]:
+        """TPOT SLO and engine time of each that came, [n] both, and in how many seconds."""
+        columns = np.array(self._came, dtype=np.float64).reshape(-1, 3)
+        return columns[:, 1], columns[:, 2], self._span_s(now_s)
 
     def levels(self, now_s: float) -> dict[float, Level]:
         """By TPOT SLO, the tightest first."""
         found: dict[float, list[float]] = defaultdict(list)
         for _, tpot_s, work_s in self._came:
             found[tpot_s].append(work_s)
-        span_s = max(now_s - self._came[0][0], LEAST_S) if self._came else LEAST_S
+        span_s = self._span_s(now_s)
         return {
             tpot_s: Level.of(found[tpot_s], len(found[tpot_s]) / span_s) for tpot_s in sorted(found)
         }
+
+    def _span_s(self, now_s: float) -> float:
+        return max(now_s - self._came[0][0], LEAST_S) if self._came else LEAST_S
