@@ -107,6 +107,11 @@ FEATURES: tuple[Feature, ...] = (
         Support.VIRTUAL,
         "tests/engine/test_waves.py",
     ),
+    _supported(
+        "several API processes (`--api-server-count`)",
+        Support.LIVE,
+        "tests/server/test_several_api_processes.py",
+    ),
     _supported("structured outputs", Support.VIRTUAL, "tests/engine/test_startable.py"),
     _supported("sessions with streamed input", Support.VIRTUAL, "tests/engine/test_sessions.py"),
     _supported("async scheduling", Support.VIRTUAL, "tests/engine/test_vllm_base.py"),

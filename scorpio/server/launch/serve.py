@@ -100,10 +100,14 @@ def serve(
         if measured is None and profile == AUTO:
             _measure(args, directory if run_dir is None else run_dir, model, tell)
         _tell_defaults(describe_defaults(args, env, cpu), tell)
-        if api_processes(args) == 1:
-            run_openai_server(args)
-        else:
-            run_several(args, directory, reloads=slo_config is not None)
+        _run(args, directory, reloads=slo_config is not None)
+
+
+def _run(args: Any, run_dir: Path, reloads: bool) -> None:
+    if api_processes(args) == 1:
+        run_openai_server(args)
+    else:
+        run_several(args, run_dir, reloads)
 
 
 def _measure(args: Any, run_dir: Path, model: str, tell: Say) -> None:

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from scorpio.server.launch.follow import follow
+from scorpio.server.launch.starting import kill_descendants
 from scorpio.server.vllm_api import (
     EngineDiedError,
     Processes,
@@ -39,10 +40,14 @@ def run_several(args: Any, run_dir: Path, reloads: bool) -> None:
     Raises:
         EngineDiedError: a process ended and was not told to.
     """
-    with _metrics_dir(run_dir), several_api_processes(args, run) as processes:
-        parent = Parent(processes)
-        with parent.taking_signals(reloads):
-            parent.wait()
+    try:
+        with _metrics_dir(run_dir), several_api_processes(args, run) as processes:
+            parent = Parent(processes)
+            with parent.taking_signals(reloads):
+                parent.wait()
+    except BaseException:  # also when they do not come up: Python would wait for each of them
+        kill_descendants(os.getpid())
+        raise
 
 
 def run(*args: Any) -> None:
