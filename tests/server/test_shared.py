@@ -141,7 +141,7 @@ async def test_tight_requests_are_of_both_together(tmp_path: Path) -> None:
     text = slo_file("most_tight = 1", top="tight_ttft_ms = 1000")
     first, second = two(tmp_path, text)
     first.engine.hold = asyncio.Event()
-    tight = {"vllm_xargs": {"slo_class": "interactive"}}
+    tight: Any = {"vllm_xargs": {"slo_class": "interactive"}}
     held = asyncio.create_task(first.chat(ACME, **tight))
     while not first.engine.params:
         await asyncio.sleep(0)
