@@ -28,6 +28,7 @@ LEDGER_OLD = "ledger.old.jsonl"
 LEDGER_SALT = "ledger.salt"
 OFF = "off"  # while it is there the policy is off
 RELOAD = "reload.json"  # written when one API process has read the SLO file again
+SHARED = "api.shared"  # numbers of several API processes (scorpio/server/shared.py)
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 # Why the policy is off, `policy_off` in the status: by itself for a while, or by the file OFF.
@@ -121,13 +122,14 @@ def read_status(run_dir: str | os.PathLike[str], engine: int = 0) -> dict[str, A
 
 
 def write_reload(run_dir: str | os.PathLike[str], digest: str) -> None:
-    """Tell the other API processes of this server to read the SLO file. Raises OSError."""
+    """Tell the other API processes of this server to read the SLO file. digest: of what was read,
+    "" when it was bad. Raises OSError."""
     _replace(Path(run_dir) / RELOAD, {"sha256": digest})
 
 
 def forget(run_dir: str | os.PathLike[str]) -> None:
     """Remove what engines that are gone have left behind: their states, and the last wish."""
-    for pattern in (CONTROL, RELOAD, STATUS, of_engine(STATUS, 1).replace("1", "*")):
+    for pattern in (CONTROL, RELOAD, SHARED, STATUS, of_engine(STATUS, 1).replace("1", "*")):
         for stale in Path(run_dir).glob(pattern):
             stale.unlink(missing_ok=True)
 

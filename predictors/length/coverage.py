@@ -14,6 +14,7 @@ NEEDED: Final = 64  # outcomes before any verdict
 TOLERANCE: Final = 0.10  # of coverage: smaller misses cost less than giving the model up
 DEVIATIONS: Final = 4.0  # of the binomial: chance alone demotes once in 16,000 windows
 _WATCHED = tuple(LEVELS.index(level) for level in (0.1, 0.5, 0.9))
+WATCHED: Final = tuple(f"q{LEVELS[column]:g}" for column in _WATCHED)
 _ROUNDING: Final = 0.01  # tokens: log(1 + 512) and back is a hair less than 512
 Count = tuple[int, int]  # (counted, covered) of one level: (0, 0), (1, 0) or (1, 1)
 
@@ -42,8 +43,8 @@ class CoverageMonitor:
     def coverage(self) -> dict[str, float]:
         """Share of outcomes at or below each watched quantile that any of them counted for."""
         return {
-            f"q{LEVELS[c]:g}": covered / counted
-            for c, (counted, covered) in zip(_WATCHED, self._sums, strict=True)
+            name: covered / counted
+            for name, (counted, covered) in zip(WATCHED, self._sums, strict=True)
             if counted
         }
 

@@ -102,6 +102,16 @@ FEATURES: tuple[Feature, ...] = (
         ("tests/server/test_data_parallel.py", "tests/engine/test_vllm_base.py"),
         but={"0.33": Support.VIRTUAL},  # its CPU workers start only where each rank has cores
     ),
+    _supported(
+        "data parallelism of a mixture-of-experts model",
+        Support.VIRTUAL,
+        "tests/engine/test_waves.py",
+    ),
+    _supported(
+        "several API processes (`--api-server-count`)",
+        Support.LIVE,
+        "tests/server/test_several_api_processes.py",
+    ),
     _supported("structured outputs", Support.VIRTUAL, "tests/engine/test_startable.py"),
     _supported("sessions with streamed input", Support.VIRTUAL, "tests/engine/test_sessions.py"),
     _supported("async scheduling", Support.VIRTUAL, "tests/engine/test_vllm_base.py"),
@@ -150,10 +160,6 @@ FEATURES: tuple[Feature, ...] = (
     _passed_through(
         "pipeline parallelism (`--pipeline-parallel-size` > 1)",
         lambda config: config.parallel_config.pipeline_parallel_size > 1,
-    ),
-    _passed_through(
-        "data parallelism of a mixture-of-experts model (`--data-parallel-size` > 1)",
-        lambda config: config.parallel_config.data_parallel_size > 1,
     ),
     _passed_through(
         "context parallelism (`--decode-context-parallel-size`, `--prefill-context-parallel-size`)",

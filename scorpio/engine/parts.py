@@ -29,6 +29,7 @@ from scorpio.engine.gated_queue import GatedQueue
 from scorpio.engine.images import Images
 from scorpio.engine.ledger.book import Ledger
 from scorpio.engine.ledger.facts import engine_facts
+from scorpio.engine.lockstep import LockstepScheduler, steps_together
 from scorpio.engine.parent_watch import follow_server
 from scorpio.engine.policy_off import PolicyOff
 from scorpio.engine.record.crash_dump import withhold_client_text
@@ -60,7 +61,7 @@ _PASSTHROUGH = (
 T = TypeVar("T")
 
 
-class SchedulerWithParts(AsyncScheduler):
+class SchedulerWithParts(LockstepScheduler):
     """Raises at construction (the server does not start): SettingsError, UnsupportedConfigError,
     IncompatibleVllmError.
 
@@ -111,7 +112,8 @@ class SchedulerWithParts(AsyncScheduler):
         self._look_breaker = Breaker(1, window_s, quiet_s)
         build = None if self._passthrough else self._switch.build
         self._shadow = Shadow(settings, build, self._telemetry.faults, lambda: self.now_s())
-        self._timer, self._encoder, self._images = StepTimer(), EncoderTime(), Images()
+        self._timer = StepTimer(steps_together(self))
+        self._encoder, self._images = EncoderTime(), Images()
         self._clock = ServingClock(lambda: self.now_s())
         self._drafts = Drafts(self)
         self._tracker = Tracker(self.max_num_running_reqs, self._drafts.on)

@@ -75,6 +75,11 @@ class Refusals:
             said |= {"error": error, "finish_reason": FinishReason.ERROR}
         return said
 
+    @property
+    def unanswered(self) -> bool:
+        """Is there an answer that is still to be sent?"""
+        return bool(self._answers)
+
     def send(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Add them to what goes out to the clients now."""
         for client_index, output in self._answers:

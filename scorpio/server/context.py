@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Scope
 
 from scorpio import channel
+from scorpio.engine.ledger.salt import ledger_salt
 from scorpio.server.accounts.in_flight import Caps, InFlight
 from scorpio.server.accounts.tenant_use import TenantUses
 from scorpio.server.accounts.terms import Terms, TermsSource
@@ -21,11 +22,13 @@ from scorpio.server.quote.desk import QuoteDesk
 from scorpio.server.request.flights import Flights
 from scorpio.server.request.lengths import LengthService, length_service
 from scorpio.server.request.ticket import attach_watch
+from scorpio.server.shared import Shared
 from scorpio.server.state.history import History
 from scorpio.server.state.merged_status import merged
 from scorpio.server.state.silence import Silence
 from scorpio.server.vllm_api import (
     Authenticator,
+    api_process,
     api_tokens,
     authenticator,
     engine_facts,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from scorpio.server.state.tracing import Traces
 
 _MIB = 1 << 20
+_LOADED, _SILENT, _UNFINISHED = "loaded_unix_s", "silent_s", "unfinished"
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
     force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
     tokens: vLLM's own API keys. own_key: of what this server starts itself. http_server: uvicorn's.
-    traces: where vLLM traces."""
+    traces: where vLLM traces. shared: with the other API processes of this server."""
 
     source: TermsSource
     terms: Terms
@@ -94,6 +98,7 @@ class ServerContext:
     flights: Flights = field(default_factory=Flights)
     silence: Silence = field(default_factory=Silence)
     uses: TenantUses = field(default_factory=TenantUses)
+    shared: Shared = field(default_factory=Shared)
     auth: Authenticator | None = None
     http_server: Any = None
     own_key: str = ""
@@ -106,7 +111,9 @@ class ServerContext:
     quotes: QuoteDesk = field(init=False)
 
     def __post_init__(self) -> None:
-        self.quotes = QuoteDesk(lambda: self.status.by_engine(), self.status.run_dir)
+        self.quotes = QuoteDesk(
+            lambda: self.status.by_engine(), self.status.run_dir, shared=self.shared
+        )
         self.history = History(lambda: self.status.by_engine().values())
 
     @property
@@ -122,6 +129,7 @@ class ServerContext:
     def use(self, terms: Terms, at_unix_s: float) -> None:
         """These count for requests that come from now on."""
         self.terms, self.loaded_unix_s, self.reload_error = terms, at_unix_s, ""
+        self.shared.put(_LOADED, at_unix_s)
         self.in_flight.caps = caps_of(terms.settings)
         self.uses.follow(terms.tenants)
 
@@ -142,9 +150,34 @@ class ServerContext:
         return "" if latency is None else str(latency.get("source", "given"))
 
     @property
+    def last_loaded_unix_s(self) -> float:
+        """When the last API process has read what is in force."""
+        return max(self.loaded_unix_s, *self.shared.each(_LOADED), 0.0)
+
+    def tell_others(self) -> None:
+        """The other API processes: one without requests of its own hears no silence."""
+        if self.shared.count == 1:
+            return
+        self.lengths.share()
+        self.shared.put(_SILENT, self.silence.silent_s)
+        self.shared.put(_UNFINISHED, self.engine.get_num_unfinished_requests())
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the engine has said nothing although it has work; of several API processes
+        the one that has waited longest."""
+        return max(self.silence.silent_s, *self.shared.each(_SILENT), 0.0)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests in the engine, of all API processes."""
+        own = int(self.engine.get_num_unfinished_requests())
+        return own + int(self.shared.others(_UNFINISHED))
+
+    @property
     def stalled(self) -> bool:
         """True when the engine has work and has made no progress for too long."""
-        return self.silence.silent_s >= self.settings.stall_s
+        return self.silent_s >= self.settings.stall_s
 
     def may_pass(self, scope: Scope) -> bool:
         """False when vLLM is going to answer 401: then nothing about SLOs is said either."""
@@ -185,7 +218,10 @@ def attach_server(app: Any) -> ServerContext:
     settings = terms.settings
     names = state.vllm_config.model_config.served_model_name
     model_name = names[0] if isinstance(names, list) else str(names)
-    lengths = length_service(settings, model_name)
+    shared = Shared(settings.run_dir, *api_process(state.vllm_config))
+    if shared.count > 1 and settings.run_dir is not None:
+        ledger_salt(settings.run_dir)  # a quote of one process is known to all
+    lengths = length_service(settings, model_name, shared)
     flights = Flights()
     attach_watch(state, lengths, flights.heard, engine.isolate_cache)
     server = ServerContext(
@@ -194,10 +230,12 @@ def attach_server(app: Any) -> ServerContext:
         status=StatusReader(settings.run_dir, engine_indexes(state.vllm_config)),
         model_name=model_name,
         lengths=lengths,
-        in_flight=InFlight(caps_of(settings)),
+        in_flight=InFlight(caps_of(settings), shared),
         engine=state.engine_client,
         facts=engine_facts(state.vllm_config),
         flights=flights,
+        uses=TenantUses(shared=shared),
+        shared=shared,
         auth=authenticator(state.args),
         http_server=getattr(state, "server", None),
         own_key=own_key(state.args),

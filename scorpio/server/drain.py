@@ -2,7 +2,8 @@
 
 SIGTERM or SIGINT: new requests are told 503, those in work go on until their last byte, then the
 engine and the server end (exit code 0). vLLM's own `--shutdown-timeout` says for how long; what is
-left by then is cut. A second signal cuts at once.
+left by then is cut. A second signal cuts at once. Of several API processes each drains, when their
+parent tells it to (SIGTERM): Ctrl-C, which a terminal sends to all, is the parent's alone.
 
 vLLM's drain stops the tokeniser and the engine first and looks after the responses later, so
 requests in between fail and a response may lose its end. Here the engine stays whole until the
@@ -21,11 +22,11 @@ from scorpio.server.answers import Answer
 from scorpio.server.context import ServerContext
 from scorpio.server.state.engine_watch import END_S, end_requests, unavailable
 from scorpio.server.state.metrics import count_answered
+from scorpio.server.vllm_api import ENGINE_S
 
 logger = logging.getLogger("vllm.scorpio")
 DRAINING = "draining"
 _POLL_S = 0.05
-ENGINE_S = 10.0  # for an engine without work to leave by itself; then it is killed
 
 
 class Drain:
@@ -41,8 +42,9 @@ class Drain:
     def take_signals(self) -> None:
         """Takes the place of vLLM's handlers."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.begin)
+        loop.add_signal_handler(signal.SIGTERM, self.begin)
+        alone = self._server.shared.count == 1
+        loop.add_signal_handler(signal.SIGINT, self.begin if alone else _pass)
 
     def begin(self) -> None:
         """The first signal begins it, any further one ends the patience."""
@@ -81,6 +83,10 @@ class Drain:
         logger.warning("Scorpio: cutting %d requests that did not end in time", len(gates))
         answer = partial(unavailable, "the server is shutting down", DRAINING)
         await end_requests(self._server, gates, answer)
+
+
+def _pass() -> None:
+    """It is not for this process."""
 
 
 def draining_answer(server: ServerContext) -> Answer:

@@ -134,7 +134,7 @@ class ScorpioMiddleware:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        for line in told(in_force(server)):
+        for line in told(in_force(server)) if server.shared.rank == 0 else ():
             logger.info("Scorpio: %s", line)
         state = scope["app"].state
         drains = (timeout_s := state.vllm_config.shutdown_timeout) > 0  # 0: vLLM cuts at once

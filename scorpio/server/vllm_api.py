@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.types import Scope
 
 from scorpio.server.request.endpoints import route_path
 
+ENGINE_S = 10.0  # for an engine without work to leave by itself; then it is killed
 _CLI_ARGS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.common.cli_args")
 _STARTUP = ("vllm.entrypoints.serve.utils.api_utils", "vllm.entrypoints.common.startup")
 
@@ -111,6 +114,13 @@ def engine_indexes(vllm_config: Any) -> Sequence[int]:
     return range(first, first + parallel.data_parallel_size_local)
 
 
+def api_process(vllm_config: Any) -> tuple[int, int]:
+    """Which of how many API processes of one server is this one? The first is 0."""
+    parallel = vllm_config.parallel_config
+    rank = getattr(parallel, "_api_process_rank", 0)
+    return max(int(rank), 0), int(getattr(parallel, "_api_process_count", 1))
+
+
 def engine_facts(vllm_config: Any) -> dict[str, object]:
     """What the speed of this engine hangs on: its model and how it is run (names and numbers).
 
@@ -182,14 +192,81 @@ def run_openai_server(args: Any) -> None:
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server_worker
     from vllm.entrypoints.launchers.launcher import setup_server
-    from vllm.logger import configure_logging_from_args
     from vllm.utils.system_utils import decorate_logs
 
-    _either(*_STARTUP, "cli_env_setup")()
-    configure_logging_from_args(args)
-    _either(*_CLI_ARGS, "validate_parsed_serve_args")(args)
+    _check(args)
     decorate_logs("APIServer", skip_if_decorated=True)
     listen_address, sock = setup_server(args, reuse_port=False)
     uvloop.run(run_server_worker(listen_address, sock, args))
     if getattr(args, "scorpio_engine_died", False):
         raise EngineDiedError("the engine died; its last words are above")
+
+
+def _check(args: Any) -> None:
+    from vllm.logger import configure_logging_from_args
+
+    _either(*_STARTUP, "cli_env_setup")()
+    configure_logging_from_args(args)
+    _either(*_CLI_ARGS, "validate_parsed_serve_args")(args)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Of one server: `api` answer requests, `engines` are engines and what coordinates them. Each
+    is one of multiprocessing's."""
+
+    api: Sequence[Any]
+    engines: Sequence[Any]
+
+
+@contextmanager
+def several_api_processes(args: Any, run: Callable[..., None]) -> Iterator[Processes]:
+    """vLLM's OpenAI server in `args.api_server_count` processes, whose engines are up; in the end
+    none of them is left. Same steps as `run_multi_api_server` in vllm/entrypoints/cli/serve.py, but
+    for the signals, which are the caller's (scorpio/server/launch/several.py). run: what an API
+    process does, in place of `api_process_main`, which it calls."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.launcher import setup_server
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
+    from vllm.v1.executor import Executor
+    from vllm.v1.utils import APIServerProcessManager
+
+    _check(args)
+    address, sock = setup_server(args, reuse_port=True)
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    _either(*_CLI_ARGS, "propagate_flash_late_interaction")(args, engine_args)
+    engine_args._api_process_count, engine_args._api_process_rank = args.api_server_count, -1
+    config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    listeners = bind_engine_zmq_listeners(config, args.api_server_count)
+    kind, log_stats = Executor.get_class(config), not engine_args.disable_log_stats
+    with launch_core_engines(config, kind, log_stats, listeners.addresses) as launched:
+        coordinator, engines = launched.coordinator, launched.engine_manager
+        manager = APIServerProcessManager(
+            listen_address=address,
+            sock=sock,
+            args=args,
+            num_servers=args.api_server_count,
+            input_listeners=listeners.inputs,
+            output_listeners=listeners.outputs,
+            target_server_fn=run,
+            stats_update_address=coordinator and coordinator.get_stats_publish_address(),
+            tensor_queue=launched.tensor_queue,
+        )
+        launched.watched_frontend_processes = manager.processes
+    sock.close()  # each API process has its own: when the last one is gone the port is free
+    watched = list(getattr(engines, "processes", []))  # none where Ray starts engines
+    watched += [coordinator.proc] if coordinator else []
+    try:
+        yield Processes(manager.processes, watched)
+    finally:
+        for part in (manager, engines, coordinator):
+            if part is not None:
+                part.shutdown(timeout=ENGINE_S)
+
+
+def api_process_main(*args: Any) -> None:
+    """What vLLM's manager runs in each API process, with its arguments."""
+    from vllm.v1.utils import run_api_server_worker_proc
+
+    run_api_server_worker_proc(*args)

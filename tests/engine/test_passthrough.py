@@ -30,7 +30,6 @@ SWITCHED_ON = [
     ("", "kv_transfer_config", HISPARSE, "HiSparse"),
     ("", "ec_transfer_config", object(), "encoder-cache connectors"),
     ("parallel_config", "pipeline_parallel_size", 2, "pipeline parallelism"),
-    ("parallel_config", "data_parallel_size", 2, "mixture-of-experts"),
     ("parallel_config", "decode_context_parallel_size", 2, "context parallelism"),
     ("parallel_config", "prefill_context_parallel_size", 2, "context parallelism"),
     ("parallel_config", "enable_elastic_ep", True, "elastic expert parallelism"),

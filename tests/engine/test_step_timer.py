@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from scorpio.engine.record.step_timer import StepTimer
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.engine.virtual.requests import abort
+from scorpio.engine.virtual.requests import SchedulerOutput, abort
+from tests.conformance.snapshots import running_batch
 from tests.engine.driver import STEP_S, Engine, Scripted
 
 
@@ -48,3 +52,17 @@ def test_rest_after_the_last_client_left_is_not() -> None:
     engine.add("b", output=1)
     engine.step()
     assert durations(policy)[-1] == pytest.approx(STEP_S)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_dummy_batch_between_two_steps_is_not_where_ranks_step_together(together: bool) -> None:
+    """vLLM computes it when a step had nothing to compute, and the next one begins behind it."""
+    timer, batch = StepTimer(together), running_batch([])
+    duration_s = []
+    for begun_s, ended_s, tokens in ((0.0, 1.0, 5), (1.0, 1.0, 0), (1.8, 2.0, 5), (2.0, 2.3, 5)):
+        step: Any = SchedulerOutput.make_empty()
+        step.total_num_scheduled_tokens = tokens
+        timer.scheduled(step, begun_s, batch)
+        sample = timer.finished(step, ended_s)
+        duration_s.append(None if sample is None else sample.duration_s)
+    assert duration_s[2:] == pytest.approx([0.2 if together else 1.0, 0.3])

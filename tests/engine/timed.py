@@ -8,7 +8,11 @@ from typing import Any
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.core.wire import RejectionNotice, decode_rejection
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.engine.virtual.requests import AsyncScheduler, SchedulerOutput
+from scorpio.engine.virtual.requests import (
+    AsyncScheduler,
+    ModelRunnerOutput,
+    SchedulerOutput,
+)
 from tests.engine.driver import Engine, VirtualScheduler
 
 STEP = StepModel(0.010, 0.0, 1e-4, 0.0, 0.0, 0.0, 1e-7)
@@ -40,6 +44,7 @@ class Timed(Engine):
         self.time_s = 0.0
         self.born_s: dict[str, float] = {}
         self.first_s: dict[str, float] = {}
+        self.last_s: dict[str, float] = {}
 
     def add(self, request_id: str, *args: Any, **kwargs: Any) -> None:
         self.born_s[request_id] = self.time_s
@@ -51,12 +56,17 @@ class Timed(Engine):
         work, answer = self.runner.execute(scheduled)
         busy = scheduled.total_num_scheduled_tokens > 0
         self.wait(seconds + (work.step_s(self.true) if busy else IDLE_NAP_S))
+        self.received(scheduled, answer)
+        return scheduled
+
+    def received(self, scheduled: SchedulerOutput, answer: ModelRunnerOutput) -> None:
+        """The output of a step."""
         for batch in self.scheduler.update_from_output(scheduled, answer).values():
             for output in batch.outputs:
                 if output.new_token_ids:
                     self.first_s.setdefault(output.request_id, self.time_s)
+                    self.last_s[output.request_id] = self.time_s
                 self.outputs[output.request_id].append(output)
-        return scheduled
 
     def wait(self, seconds: float) -> None:
         """Time passes, the engine does nothing."""

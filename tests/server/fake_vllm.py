@@ -153,6 +153,7 @@ class FakeServer:
     scopes: list[Scope] = field(default_factory=list)
     behave: Any = None
     engines: int = 1
+    api_process: tuple[int, int] = (0, 1)  # its rank, out of how many
 
     def __post_init__(self) -> None:
         self.state = State()
@@ -170,7 +171,10 @@ class FakeServer:
             ),
             cache_config=SimpleNamespace(cache_dtype="auto"),
             parallel_config=SimpleNamespace(
-                local_engines_only=False, data_parallel_size=self.engines
+                local_engines_only=False,
+                data_parallel_size=self.engines,
+                _api_process_rank=self.api_process[0],
+                _api_process_count=self.api_process[1],
             ),
         )
 

@@ -27,9 +27,14 @@ class _InFlight:
 
 
 class StepTimer:
-    """Pairs each scheduled step with its output; FIFO, as vLLM delivers."""
+    """Pairs each scheduled step with its output; FIFO, as vLLM delivers. together: the engine is
+    one of ranks that step together (lockstep.py). Its steps last as long as the slowest rank's, and
+    where it had nothing to compute it has computed with them, a dummy batch: that is no part of the
+    step behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: bool = False) -> None:
+        self._together = together
+        self._empty = False  # the last step that came back
         self._in_flight: deque[_InFlight] = deque()
         self._last_output_s = float("-inf")
         self._woken_s = float("-inf")
@@ -68,7 +73,10 @@ class StepTimer:
             return None
         woken = self._woken_s > self._last_output_s
         started_s = max(self._last_output_s, self._woken_s)
+        if self._together and self._empty:
+            started_s = max(started_s, step.scheduled_s)
         self._last_output_s = now_s
+        self._empty = not output.total_num_scheduled_tokens
         if step.sample is None or not now_s > started_s:
             return None
         self.longest_s = max(now_s - started_s, _FADE * self.longest_s)

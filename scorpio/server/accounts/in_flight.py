@@ -16,6 +16,7 @@ from typing import Final
 from starlette.types import Receive, Scope
 
 from scorpio.engine.caps import spread_ms
+from scorpio.server.shared import Shared
 
 BETWEEN_PARTS_S: Final = 30.0  # of a body: a client that says nothing for so long is gone
 LEAST_BYTES_PER_S: Final = 1024.0  # of a body that takes longer than that
@@ -69,9 +70,11 @@ class Slot:
 
 @dataclass(slots=True)
 class InFlight:
-    """What is in this API process now."""
+    """What is in this API process now. shared: with the other ones of its server, which count for
+    caps on engine requests; bytes are of each process, as its memory is."""
 
     caps: Caps
+    shared: Shared = field(default_factory=Shared)
     requests: int = 0
     held_bytes: int = 0
     by_account: Counter[str] = field(default_factory=Counter)
@@ -84,11 +87,8 @@ class InFlight:
         try:
             yield slot
         finally:
-            self.requests -= slot.requests
             self.held_bytes -= slot.held_bytes
-            self.by_account[account] -= slot.requests
-            if not self.by_account[account]:
-                del self.by_account[account]
+            self._count(account, -slot.requests)
 
     def most(self, slot: Slot) -> int:
         """Engine requests that its account may ever have in flight."""
@@ -99,15 +99,34 @@ class InFlight:
         """`requests` in all for this slot. Raises QueueFullError or OverQuotaError, and takes
         nothing."""
         more = requests - slot.requests
-        theirs = self.by_account[slot.account] + more
+        self._count(slot.account, more)  # before it is looked at: the others see it
+        try:
+            self._check(slot)
+        except QueueFullError:
+            self._count(slot.account, -more)
+            raise
+        slot.requests = requests
+
+    def of_account(self, account: str) -> int:
+        """Engine requests in flight, in all API processes."""
+        return self.by_account[account] + int(self.shared.others(_name(account)))
+
+    def _check(self, slot: Slot) -> None:
+        theirs = self.of_account(slot.account)
         if slot.most is not None and theirs > slot.most:
             raise OverQuotaError(slot.most)
         own = slot.most or self.caps.per_key
-        if self.requests + more > self.caps.requests or (slot.account and theirs > own):
+        all_requests = self.requests + self.shared.others(_ALL)
+        if all_requests > self.caps.requests or (slot.account and theirs > own):
             raise QueueFullError
+
+    def _count(self, account: str, more: int) -> None:
         self.requests += more
-        self.by_account[slot.account] = theirs
-        slot.requests = requests
+        self.by_account[account] += more
+        self.shared.put(_ALL, self.requests)
+        self.shared.put(_name(account), self.by_account[account])
+        if not self.by_account[account]:
+            del self.by_account[account]
 
     def retry_after_ms(self) -> int:
         """When to come back, spread out: those turned away together must not return together."""
@@ -120,6 +139,13 @@ class InFlight:
             raise QueueFullError
         slot.held_bytes += count
         self.held_bytes += count
+
+
+_ALL = "in_flight"
+
+
+def _name(account: str) -> str:
+    return f"{_ALL} {account}"
 
 
 async def read_body(

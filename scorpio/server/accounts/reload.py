@@ -31,7 +31,7 @@ async def try_file(server: ServerContext) -> Mapping[str, Any]:
     Raises:
         SettingsError: the file is bad.
     """
-    terms = await _read(server)
+    terms = await _read(server, tell_others=False)  # they might take it
     would = {"sha256": terms.digest, "needs_restart": list(terms.needs_restart)}
     return {**state(server), **would, "changed": changed(server.terms, terms), "dry_run": True}
 
@@ -42,26 +42,28 @@ async def reload_file(server: ServerContext, tell_others: bool = True) -> Mappin
     Raises:
         SettingsError: the file is bad; what was in force stays.
     """
-    before, terms = server.terms, await _read(server)
+    before, terms = server.terms, await _read(server, tell_others)
     server.use(terms, time.time())
     logger.info("Scorpio: SLO file read, sha256 %s", terms.digest[:12])
     if terms.needs_restart:
         logger.warning("Scorpio: in force after a restart: %s", ", ".join(terms.needs_restart))
-    if tell_others and (run_dir := server.settings.run_dir) is not None:
-        await asyncio.to_thread(_tell, server, run_dir, terms)
+    if tell_others:
+        await _tell(server, terms.digest)
     return {
         **state(server),
         "changed": changed(before, terms),
     }
 
 
-async def _read(server: ServerContext) -> Terms:
+async def _read(server: ServerContext, tell_others: bool) -> Terms:
     """Where it is bad, the next start would fail: that is told even if it was only tried."""
     try:
         return await asyncio.to_thread(server.source.read)
     except SettingsError as error:
         server.reload_error = str(error)
         logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", error)
+        if tell_others:
+            await _tell(server, "")  # they would take it no more than we have
         raise
 
 
@@ -70,7 +72,7 @@ def state(server: ServerContext) -> dict[str, Any]:
     return {
         "file": server.settings.slo_config,
         "sha256": server.terms.digest,
-        "loaded_unix_s": round(server.loaded_unix_s, 3),
+        "loaded_unix_s": round(server.last_loaded_unix_s, 3),
         "error": server.reload_error,
         "needs_restart": list(server.terms.needs_restart),
     }
@@ -128,9 +130,13 @@ class Reloader:
             logger.exception("Scorpio: the SLO file could not be read")
 
 
-def _tell(server: ServerContext, run_dir: str, terms: Terms) -> None:
+async def _tell(server: ServerContext, digest: str) -> None:
+    """The other API processes: read it, too."""
+    run_dir = server.settings.run_dir
+    if run_dir is None:
+        return
     try:
-        channel.write_reload(run_dir, terms.digest)
+        await asyncio.to_thread(channel.write_reload, run_dir, digest)
         server.reload_stamp = channel.stamp(run_dir, channel.RELOAD)
     except OSError as error:
         logger.warning("Scorpio: other API processes were not told: %s", error.strerror)

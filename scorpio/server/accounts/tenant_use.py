@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scorpio.core.token_bucket import TokenBucket
 from scorpio.server.accounts.terms import Tenant
+from scorpio.server.shared import Shared
 
 BYTES_A_TOKEN: Final = 4  # of a body that is not tokenised yet
 
@@ -36,12 +37,72 @@ class OverTightError(Exception):
 
 @dataclass(slots=True)
 class TenantUse:
-    """bucket: None without a rate. tight: engine requests in flight. *_tokens: so far."""
+    """In this API process. bucket: None without a rate; what the others have charged is taken out
+    of it, too. tight: engine requests in flight. *_tokens: so far."""
 
+    name: str = ""
+    shared: Shared = field(default_factory=Shared)
     bucket: TokenBucket | None = None
     tight: int = 0
     prompt_tokens: float = 0.0
     output_tokens: int = 0
+    _charged: float = 0.0
+    _seen: float = 0.0  # of what the others have charged
+
+    def charge(self, tokens: float, now_s: float) -> None:
+        """So many tokens were used here."""
+        if self.bucket is not None:
+            self.bucket.charge(tokens, now_s)
+            self._charged += tokens
+            self._share("charged", self._charged)
+
+    def follow(self, now_s: float) -> None:
+        """What the other API processes have charged since."""
+        if self.bucket is not None:
+            charged = self.shared.others(self._key("charged"))
+            if charged != self._seen:
+                self.bucket.charge(charged - self._seen, now_s)
+                self._seen = charged
+
+    def begin(self, bucket: TokenBucket) -> None:
+        """It has a rate from now on."""
+        self.bucket, self._seen = bucket, self.shared.others(self._key("charged"))
+
+    def take_tight(self, more: int) -> None:
+        """So many tight requests more, or less."""
+        self.tight += more
+        self._share("tight", self.tight)
+
+    def produced(self, prompt_tokens: float = 0.0, output_tokens: int = 0) -> None:
+        """Prompts that were served, and what was answered."""
+        self.prompt_tokens += prompt_tokens
+        self.output_tokens += output_tokens
+        self._share("prompt", self.prompt_tokens)
+        self._share("output", self.output_tokens)
+
+    def totals(self) -> Totals:
+        """Of all API processes."""
+        others = (self.shared.others(self._key(what)) for what in ("tight", "prompt", "output"))
+        tight, prompt_tokens, output_tokens = others
+        return Totals(
+            self.tight + int(tight),
+            self.prompt_tokens + prompt_tokens,
+            self.output_tokens + int(output_tokens),
+        )
+
+    def _share(self, what: str, number: float) -> None:
+        self.shared.put(self._key(what), number)
+
+    def _key(self, what: str) -> str:
+        return f"{what} {self.name}"
+
+
+class Totals(NamedTuple):
+    """As in TenantUse."""
+
+    tight: int
+    prompt_tokens: float
+    output_tokens: int
 
 
 @dataclass(slots=True)
@@ -58,11 +119,13 @@ class Visit:
         use = self.use
         if use is None:
             return
+        use.follow(self.now_s())
         if use.bucket is not None and (wait_s := use.bucket.wait_s(self.now_s())) > 0.0:
             raise OverRateError(wait_s)
-        if most_tight is not None and tight_parts and use.tight + tight_parts > most_tight:
+        use.take_tight(tight_parts)  # before it is looked at: the others see it
+        if most_tight is not None and tight_parts and use.totals().tight > most_tight:
+            use.take_tight(-tight_parts)
             raise OverTightError(most_tight)
-        use.tight += tight_parts
         self._tight = tight_parts
         self._reserved = float(body_bytes // BYTES_A_TOKEN)
         self._charge(self._reserved)
@@ -81,33 +144,34 @@ class Visit:
     def began(self, cost: float) -> None:
         """It was: its first token is there."""
         if self.use is not None:
-            self.use.prompt_tokens += cost
+            self.use.produced(prompt_tokens=cost)
 
     def output(self, tokens: int) -> None:
         """So many were produced."""
         self._charge(tokens)
         if self.use is not None:
-            self.use.output_tokens += tokens
+            self.use.produced(output_tokens=tokens)
 
     def leave(self) -> None:
         """The response is complete. What never came to the engine is not paid for."""
         self._charge(-self._reserved)
         self._reserved = 0.0
         if self.use is not None:
-            self.use.tight -= self._tight
+            self.use.take_tight(-self._tight)
         self._tight = 0
 
     def _charge(self, tokens: float) -> None:
-        if tokens and self.use is not None and self.use.bucket is not None:
-            self.use.bucket.charge(tokens, self.now_s())
+        if tokens and self.use is not None:
+            self.use.charge(tokens, self.now_s())
 
 
 @dataclass(slots=True)
 class TenantUses:
-    """Of all tenants of the SLO file, in this API process."""
+    """Of all tenants of the SLO file, in this API process. shared: with the others."""
 
     by_name: dict[str, TenantUse] = field(default_factory=dict)
     now_s: Callable[[], float] = time.monotonic
+    shared: Shared = field(default_factory=Shared)
 
     @contextmanager
     def visit(self, tenant: Tenant | None) -> Iterator[Visit]:
@@ -123,22 +187,25 @@ class TenantUses:
         """Other tenants or other limits from now on; what was used stays used."""
         now_s = self.now_s()
         self.by_name = {
-            name: _retuned(self.by_name.get(name, TenantUse()), tenant, now_s)
+            name: _retuned(self.by_name.get(name) or TenantUse(name, self.shared), tenant, now_s)
             for name, tenant in tenants.items()
         }
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """For the status."""
+        """For the status: of all API processes."""
         now_s = self.now_s()
-        return {
-            name: {
-                "tight": use.tight,
-                "prompt_tokens": round(use.prompt_tokens),
-                "output_tokens": use.output_tokens,
-                "bucket_tokens": None if use.bucket is None else round(use.bucket.tokens(now_s)),
-            }
-            for name, use in self.by_name.items()
-        }
+        return {name: _state(use, now_s) for name, use in self.by_name.items()}
+
+
+def _state(use: TenantUse, now_s: float) -> dict[str, Any]:
+    use.follow(now_s)
+    totals = use.totals()
+    return {
+        "tight": totals.tight,
+        "prompt_tokens": round(totals.prompt_tokens),
+        "output_tokens": totals.output_tokens,
+        "bucket_tokens": None if use.bucket is None else round(use.bucket.tokens(now_s)),
+    }
 
 
 def _retuned(use: TenantUse, tenant: Tenant, now_s: float) -> TenantUse:
@@ -146,7 +213,7 @@ def _retuned(use: TenantUse, tenant: Tenant, now_s: float) -> TenantUse:
     if rate is None:
         use.bucket = None
     elif use.bucket is None:
-        use.bucket = TokenBucket(rate, burst, now_s)
+        use.begin(TokenBucket(rate, burst, now_s))
     else:
         use.bucket.retune(rate, burst, now_s)
     return use

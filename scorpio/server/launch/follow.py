@@ -24,9 +24,12 @@ GRACE_S = 8.0  # then nothing is waited for
 def follow_parent() -> None:
     """From now on, when VARIABLE says so."""
     wanted = os.environ.get(VARIABLE, "")
-    if not wanted.isdigit():
-        return
-    parent = int(wanted)
+    if wanted.isdigit():
+        follow(int(wanted))
+
+
+def follow(parent: int) -> None:
+    """From now on, this process ends with its parent, which has this pid."""
     handle = os.pidfd_open(parent) if os.getppid() == parent else None
     threading.Thread(target=_watch, args=(handle,), daemon=True, name="scorpio-follow").start()
 

@@ -27,11 +27,13 @@ from scorpio.server.launch.follow import follow_parent
 from scorpio.server.launch.mistakes import ServeError, check_early
 from scorpio.server.launch.profile_check import PROFILE_SETTINGS, REFUSE, ChosenProfile
 from scorpio.server.launch.serve_args import (
+    api_processes,
     build_args,
     default_env,
     describe_defaults,
     is_cpu_build,
 )
+from scorpio.server.launch.several import run_several
 from scorpio.server.launch.starting import ending_at_once
 from scorpio.server.vllm_api import run_openai_server
 from scorpio.settings import CONFIG_KEY, SettingsError
@@ -54,7 +56,7 @@ def serve(
     say: Say | None = None,
     **settings: Any,
 ) -> None:
-    """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its engine child.
+    """Serve `model` until SIGINT or SIGTERM; everything runs in this process and its children.
 
     The caller's main module must be guarded by `if __name__ == "__main__"`: vLLM spawns.
     model: "smollm2", "tiny", a directory, or a Hugging Face id; also the served model name.
@@ -98,7 +100,14 @@ def serve(
         if measured is None and profile == AUTO:
             _measure(args, directory if run_dir is None else run_dir, model, tell)
         _tell_defaults(describe_defaults(args, env, cpu), tell)
+        _run(args, directory, reloads=slo_config is not None)
+
+
+def _run(args: Any, run_dir: Path, reloads: bool) -> None:
+    if api_processes(args) == 1:
         run_openai_server(args)
+    else:
+        run_several(args, run_dir, reloads)
 
 
 def _measure(args: Any, run_dir: Path, model: str, tell: Say) -> None:

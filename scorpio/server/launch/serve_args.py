@@ -6,6 +6,7 @@ YAML, in any of its spellings) is seen as the user's and wins or is refused by n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,29 @@ def build_args(
     for flag, value in (("--headless", args.headless), ("--grpc", args.grpc)):
         if value:
             raise ServeError(f"{flag}: `scorpio serve` starts one HTTP server; use plain vLLM")
-    if (args.api_server_count or 1) > 1:
-        raise ServeError("--api-server-count: `scorpio serve` runs one; use plain vLLM for more")
+    _check_api_processes(args)
     args.scheduler_cls = SCHEDULER
     args.middleware = [m for m in args.middleware if m != MIDDLEWARE] + [MIDDLEWARE]
     args.additional_config = _merge(args.additional_config, scorpio)
     return args
+
+
+def api_processes(args: Any) -> int:
+    """How many; one, unless the user says more, also with several data-parallel engines."""
+    return 1 if args.api_server_count is None else int(args.api_server_count)
+
+
+def _check_api_processes(args: Any) -> None:
+    count, flag = api_processes(args), "--api-server-count"
+    if count < 1:
+        raise ServeError(f"{flag} {count}: must be 1 or more")
+    if count == 1:
+        return
+    # As vLLM does, which says it later or goes on with one.
+    if args.enable_elastic_ep:
+        raise ServeError(f"{flag} {count}: --enable-elastic-ep works with one")
+    if os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "0") not in ("", "0", "false", "False"):
+        raise ServeError(f"{flag} {count}: VLLM_ALLOW_RUNTIME_LORA_UPDATING works with one")
 
 
 def describe_defaults(args: Any, env: Mapping[str, str], cpu: bool) -> str:

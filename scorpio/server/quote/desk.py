@@ -1,5 +1,5 @@
 """What was quoted, to whose request, and did it hold? Quotes are signed, so that each API process
-of a server knows those of the others and keeps none.
+of a server knows those of the others and keeps none; which were taken they tell each other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scorpio.core.routing.load import Replica, ReplicaLoad, RoutedRequest
 from scorpio.core.routing.quote import Quote, Quotes, Span
 from scorpio.core.slo import Slo
 from scorpio.ledger.files import read_salt
+from scorpio.server.shared import Shared
 
 VALID_S = 10.0
 _MOST_TAKEN = 4096  # remembered, so that a quote is taken once; the oldest is forgotten first
@@ -35,6 +36,7 @@ class QuoteDesk:
     engines: Engines
     run_dir: str | None
     now_s: Callable[[], float] = time.time
+    shared: Shared = field(default_factory=Shared)
     quotes: Quotes = field(default_factory=Quotes)
     given: int = 0
     kept: int = 0
@@ -50,6 +52,7 @@ class QuoteDesk:
         self._asked_s = self.now_s()
         found = self.quotes.quote(prompt_tokens, output_tokens, self._asked_s, tpot_slo_s)
         self.given += found is not None
+        self._tell()
         return found
 
     def token(self, quote: Quote, account: str) -> str:
@@ -77,6 +80,8 @@ class QuoteDesk:
         self._taken[signature] = None
         if len(self._taken) > _MOST_TAKEN:
             self._taken.popitem(last=False)
+        if not self.shared.first(signature):
+            return None
         ttft, tpot = Span(low_ms / 1e3, high_ms / 1e3), Span(alone_ms / 1e3, longest_ms / 1e3)
         return Quote(prompt_tokens, ttft, tpot, 0)
 
@@ -95,10 +100,21 @@ class QuoteDesk:
         held = quote.ttft.low_s <= ttft_s <= quote.ttft.high_s
         self.kept += held
         self.broken += not held
+        self._tell()
 
     def state(self) -> dict[str, int]:
-        """For the status: of this API process."""
+        """For the status: of all API processes."""
+        return {
+            name: own + int(self.shared.others(f"quotes {name}"))
+            for name, own in self._counts().items()
+        }
+
+    def _counts(self) -> dict[str, int]:
         return {"given": self.given, "kept": self.kept, "broken": self.broken}
+
+    def _tell(self) -> None:
+        for name, own in self._counts().items():
+            self.shared.put(f"quotes {name}", own)
 
     def _look(self) -> None:
         """What engines have told since. A line that cannot be read is as none."""

@@ -9,23 +9,34 @@ goes on without a prediction (the engine then reckons with max_tokens).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
 from predictors.length.artifact import LengthArtifactError
+from predictors.length.coverage import WATCHED
 from predictors.length.ladder import LengthLadder, LengthPrediction, Source
 from predictors.length.quantiles import LEVELS
 from predictors.length.request import LengthRequest
 from predictors.length.shipped import open_model
 from scorpio.core.slo import XARG_PREDICTED, XARG_QUANTILES, XARG_TENANT
 from scorpio.server.request.prompt_text import NO_TEXT, PromptText
+from scorpio.server.shared import Shared
 from scorpio.server.vllm_api import is_delta
 from scorpio.settings import ScorpioSettings, SettingsError
 from scorpio.window import Window
 
 WIRED: Final = tuple(LEVELS.index(level) for level in (0.1, 0.5, 0.9))
+# Of several API processes: the worst, and for all else the sum.
+_TOGETHER: Final[Mapping[str, Callable[[list[float]], float]]] = {
+    "trained": max,
+    "demoted": max,
+    "broken": max,
+    "histograms": max,
+    "prediction_s": max,
+}
+_COVERAGE: Final = "lengths coverage"
 _ENDED: Final = ("stop", "length")  # by itself or at its limit: only these tell a length
 
 
@@ -39,12 +50,18 @@ class Asked:
 
 
 class LengthService:
-    """One per API process; `tell` and `watch` are its two ends."""
+    """One per API process, which learns from its own requests; `tell` and `watch` are its two
+    ends."""
 
     def __init__(
-        self, ladder: LengthLadder, model: str, clock: Callable[[], float] = time.perf_counter
+        self,
+        ladder: LengthLadder,
+        model: str,
+        clock: Callable[[], float] = time.perf_counter,
+        shared: Shared | None = None,
     ) -> None:
         self._ladder = ladder
+        self._shared = shared or Shared()
         self._model = model
         self._clock = clock
         self._seconds = Window()
@@ -115,7 +132,18 @@ class LengthService:
                 self._ladder.observe(asked.request, asked.prediction, counts[choice.index])
 
     def state(self) -> dict[str, Any]:
-        """What a metrics page shows: the ladder's state, our failures, seconds per prediction."""
+        """What a metrics page shows: the ladder's state, our failures, seconds per prediction; of
+        all API processes."""
+        own = self._own_state()
+        self._put(own)
+        found = {key: self._together(key, value) for key, value in own.items()}
+        return found | {"coverage": self._coverage(own["coverage"])}
+
+    def share(self) -> None:
+        """Tell the other API processes."""
+        self._put(self._own_state())
+
+    def _own_state(self) -> dict[str, Any]:
         seconds = self._seconds.quantiles(digits=12)
         return self._ladder.state() | {
             "server_failures": self._failures,
@@ -123,20 +151,43 @@ class LengthService:
             "prediction_s": {"0.5": seconds["p50"], "0.99": seconds["p99"]},
         }
 
+    def _put(self, own: dict[str, Any]) -> None:
+        for key, value in own.items():
+            named = value if isinstance(value, dict) else {"": value}
+            for name, number in named.items():
+                self._shared.put(f"lengths {key} {name}", float(number))
 
-def length_service(settings: ScorpioSettings, model: str) -> LengthService:
-    """The service of a server; without a configured model it starts with empty histograms.
+    def _together(self, key: str, own: Any, name: str = "") -> Any:
+        if isinstance(own, dict):
+            return {name: self._together(key, number, name) for name, number in own.items()}
+        others = self._shared.each(f"lengths {key} {name}")
+        return _TOGETHER.get(key, sum)([own, *others]) if others else own
+
+    def _coverage(self, own: dict[str, float]) -> dict[str, float]:
+        """The least of those processes that know any."""
+        known = {
+            name: [*([own[name]] if name in own else ()), *self._shared.each(f"{_COVERAGE} {name}")]
+            for name in WATCHED
+        }
+        return {name: min(shares) for name, shares in known.items() if shares}
+
+
+def length_service(
+    settings: ScorpioSettings, model: str, shared: Shared | None = None
+) -> LengthService:
+    """The service of a server; without a configured model it starts with empty histograms. shared:
+    with its other API processes.
 
     Raises:
         SettingsError: the configured model cannot be used.
     """
     if settings.length_model is None:
-        return LengthService(LengthLadder(), model)
+        return LengthService(LengthLadder(), model, shared=shared)
     try:
         trained = open_model(settings.length_model)
     except LengthArtifactError as error:
         raise SettingsError(f"scorpio.length_model: {error}") from None
-    return LengthService(LengthLadder(trained), model)
+    return LengthService(LengthLadder(trained), model, shared=shared)
 
 
 def prompt_count(prompt: Any) -> int:

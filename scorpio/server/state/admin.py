@@ -74,9 +74,9 @@ def status_answer(server: ServerContext) -> Answer:
 
 
 def tenants(server: ServerContext) -> dict[str, Any]:
-    """Of those in the SLO file: what they use in this API process."""
-    in_flight = server.in_flight.by_account
-    return {n: {"in_flight": in_flight[n], **use} for n, use in server.uses.state().items()}
+    """Of those in the SLO file: what they use, in all API processes."""
+    in_flight = server.in_flight.of_account
+    return {n: {"in_flight": in_flight(n), **use} for n, use in server.uses.state().items()}
 
 
 def is_dry_run(scope: Scope) -> bool:

@@ -61,6 +61,7 @@ class EngineWatch:
         # clients left, are still its work.
         busy = self._has_work() or silence.silent_s >= LEAST_SILENCE_S
         silence.look(now_s, busy, sign)
+        server.tell_others()
         if not busy or silence.silent_s < LEAST_SILENCE_S or server.engine.errored:
             return
         unanswered = self._question is not None and not self._question.done()
@@ -151,7 +152,7 @@ def refused_at_once(server: ServerContext, *, anthropic: bool) -> Answer | None:
     if not server.stalled or server.policy == "fcfs":
         return None
     count_answered(server, 503, FROZEN)
-    said = f"the engine has said nothing for {server.silence.silent_s:.0f} s"
+    said = f"the engine has said nothing for {server.silent_s:.0f} s"
     return unavailable(said, FROZEN, anthropic=anthropic)
 
 

@@ -17,8 +17,8 @@ def health_answer(server: ServerContext) -> Answer:
     state = health_state(server)
     content = {
         "status": state,
-        "unfinished": server.engine.get_num_unfinished_requests(),
-        "silent_s": round(server.silence.silent_s, 1),
+        "unfinished": server.unfinished,
+        "silent_s": round(server.silent_s, 1),
     }
     return json_answer(200 if state == "ok" else 503, content)
 

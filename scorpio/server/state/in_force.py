@@ -26,6 +26,7 @@ def in_force(server: ServerContext) -> dict[str, object]:
         "model": server.model_name,
         "engine": dict(server.facts),
         "engines": len(server.status.engines),
+        "api_processes": server.shared.count,
         "policy": settings.policy,
         "policy_options": policy_options(settings.policy, settings.policy_options),
         "shadow": settings.shadow or "none",

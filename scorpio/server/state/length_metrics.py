@@ -1,4 +1,4 @@
-"""What does Prometheus see of the length predictor? This API process's ladder, at each scrape."""
+"""What does Prometheus see of the length predictor? The ladders of all API processes."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class BudgetCollector(Collector):
 
 
 class TenantCollector(Collector):
-    """Tokens and requests of each tenant in this API process; how the SLO file fares."""
+    """Tokens and requests of each tenant, in all API processes; how the SLO file fares."""
 
     def __init__(self, server: ServerContext, labels: Mapping[str, str]) -> None:
         self._server, self._labels = server, labels
@@ -73,15 +73,16 @@ class TenantCollector(Collector):
             labels=[*names, "tenant"],
         )
         for name, use in self._server.uses.by_name.items():
-            tokens.add_metric([*values, name, "prompt"], use.prompt_tokens)
-            tokens.add_metric([*values, name, "output"], use.output_tokens)
-            in_flight.add_metric([*values, name], self._server.in_flight.by_account[name])
+            totals = use.totals()
+            tokens.add_metric([*values, name, "prompt"], totals.prompt_tokens)
+            tokens.add_metric([*values, name, "output"], totals.output_tokens)
+            in_flight.add_metric([*values, name], self._server.in_flight.of_account(name))
         yield from (tokens, in_flight)
         for metric, text, value in (
             (
                 "scorpio_config_load_timestamp_seconds",
                 "When the settings in force were read.",
-                self._server.loaded_unix_s,
+                self._server.last_loaded_unix_s,
             ),
             (
                 "scorpio_config_error",

@@ -1,0 +1,222 @@
+"""Two API processes of one server, without a vLLM: limits hold over both, and both say the same."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorpio import channel
+from scorpio.core.routing.quote import Quote, Span
+from scorpio.core.slo import Slo
+from scorpio.server import shared as module
+from scorpio.server.accounts.in_flight import Caps, InFlight, OverQuotaError, QueueFullError
+from scorpio.server.accounts.reload import Reloader
+from scorpio.server.quote.desk import QuoteDesk
+from scorpio.server.shared import Shared
+from tests.server.keyed import ACME, Keyed, bearer, slo_file
+from tests.server.test_tenant_limits import chat_of, clock
+
+QUOTE, SLO = Quote(100, Span(0.1, 0.2), Span(0.01, 0.02), 0), Slo(0.2, 0.02)
+BOTH = ((0, 2), (1, 2))
+ADMIN = bearer("sesame")
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORPIO_ADMIN_TOKEN", "sesame")
+
+
+def two(tmp_path: Path, text: str = "", **more: Any) -> tuple[Keyed, Keyed]:
+    """With one SLO file and one run directory."""
+    first, second = (Keyed(tmp_path, text or slo_file(), api_process=at, **more) for at in BOTH)
+    assert first.context.shared.rank + 1 == second.context.shared.rank
+    return first, second
+
+
+async def status(keyed: Keyed) -> Any:
+    return (await keyed.call("GET", "/scorpio/status")).json()
+
+
+def test_numbers_of_the_others(tmp_path: Path) -> None:
+    rows = [Shared(str(tmp_path), rank, 3) for rank in range(3)]
+    for row, number in zip(rows, (1.0, 20.0, 300.0), strict=True):
+        assert row.others("n") == sum(r for r in (1.0, 20.0) if r < number)
+        row.put("n", number)
+        row.put("another", -1.0)
+    assert [row.others("n") for row in rows] == [320.0, 301.0, 21.0]
+    assert rows[0].each("n") == [20.0, 300.0]
+    rows[1].put("n", 0.5)
+    assert rows[0].each("n") == [0.5, 300.0]
+    assert rows[0].each("none") == []
+    assert (tmp_path / channel.SHARED).stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_was_here_before_counts_for_nothing(tmp_path: Path) -> None:
+    old = [Shared(str(tmp_path), rank, 2) for rank in range(2)]
+    for row in old:
+        row.put("n", 5.0)
+        row.first("a mark")
+    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
+    assert (first.others("n"), second.others("n")) == (0.0, 0.0)
+    assert second.first("a mark")
+
+
+def test_one_process_is_alone(tmp_path: Path) -> None:
+    alone = Shared(str(tmp_path))
+    alone.put("n", 5.0)
+    assert (alone.others("n"), alone.each("n"), alone.first("a")) == (0.0, [], True)
+    assert alone.first("a")  # it remembers its own by itself
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_place_each_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module.logger, "warning", lambda text, *_: said.append(text))
+    lost = Shared(str(tmp_path / "gone"), 0, 2)
+    lost.put("n", 1.0)
+    assert lost.others("n") == 0.0
+    assert "each API process alone" in said[0]
+    assert Shared(None, 0, 2).others("n") == 0.0
+
+
+def test_names_without_end_are_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NAMES", 3)
+    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
+    for name in range(5):
+        first.put(str(name), 1.0)
+    assert [second.others(str(name)) for name in range(5)] == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_mark_is_set_once(tmp_path: Path) -> None:
+    rows = [Shared(str(tmp_path), rank, 2) for rank in range(2)]
+    assert [row.first("quote") for row in rows] == [True, False]
+    assert rows[1].first("another")
+
+
+def test_slots_are_counted_over_both(tmp_path: Path) -> None:
+    caps = Caps(5, 3, 1000, 1000)
+    first, second = (InFlight(caps, Shared(str(tmp_path), *at)) for at in BOTH)
+    with first.slot("key-0") as a, second.slot("key-0") as b, second.slot("t", 1) as c:
+        first.take(a, 2)
+        second.take(b, 1)
+        with pytest.raises(QueueFullError):  # of the key
+            second.take(b, 2)
+        assert first.of_account("key-0") == second.of_account("key-0") == 3
+        second.take(c, 1)
+        with first.slot("t", 1) as d, pytest.raises(OverQuotaError):
+            first.take(d, 1)
+        with first.slot("") as e:
+            first.take(e, 1)
+            with pytest.raises(QueueFullError):  # of all
+                first.take(e, 2)
+    assert first.of_account("key-0") == second.of_account("t") == 0
+    assert (first.requests, second.requests, dict(first.by_account)) == (0, 0, {})
+
+
+async def test_a_rate_is_of_both_together(tmp_path: Path) -> None:
+    text = slo_file("rate_tokens_per_s = 10\nburst_tokens = 100")
+    first, second = two(tmp_path, text, length=30)
+    clocks = [clock(keyed) for keyed in (first, second)]
+    assert (await chat_of(first, 50)).status == 200
+    assert (await chat_of(second, 50)).status == 200
+    for keyed in (first, second):
+        refused = await chat_of(keyed, 50)
+        assert refused.headers["x-scorpio-reject-reason"] == "over_rate"
+        assert refused.headers["retry-after-ms"] == "6100"
+    shown = [await status(keyed) for keyed in (first, second)]
+    assert shown[0]["tenants"] == shown[1]["tenants"]
+    assert shown[0]["tenants"]["acme"] == {
+        **{"in_flight": 0, "tight": 0, "prompt_tokens": 100, "output_tokens": 60},
+        "bucket_tokens": -60,
+    }
+    for now in clocks:
+        now[0] = 6.2
+    assert (await chat_of(second, 50)).status == 200
+
+
+async def test_tight_requests_are_of_both_together(tmp_path: Path) -> None:
+    text = slo_file("most_tight = 1", top="tight_ttft_ms = 1000")
+    first, second = two(tmp_path, text)
+    first.engine.hold = asyncio.Event()
+    tight: Any = {"vllm_xargs": {"slo_class": "interactive"}}
+    held = asyncio.create_task(first.chat(ACME, **tight))
+    while not first.engine.params:
+        await asyncio.sleep(0)
+    assert (await second.chat(ACME, **tight)).status == 429
+    assert (await second.chat(ACME, vllm_xargs={"slo_class": "batch"})).status == 200
+    shown = [(await status(keyed))["tenants"]["acme"] for keyed in (first, second)]
+    assert shown[0] == shown[1]
+    assert (shown[0]["tight"], shown[0]["in_flight"]) == (1, 1)
+    first.engine.hold.set()
+    assert (await held).status == 200
+    assert (await second.chat(ACME, **tight)).status == 200
+
+
+async def test_a_reload_reaches_both_and_so_does_why_not(tmp_path: Path) -> None:
+    first, second = two(tmp_path)
+    file, good = first.file, first.file.read_text()
+    follows = asyncio.create_task(Reloader(second.context).run())
+    for text, code in (("[classes.late]\nttft_ms = 9000\n", 200), ("[classes", 400), (good, 200)):
+        file.write_text(text)
+        before = second.context.reload_stamp
+        assert (await first.call("PUT", "/scorpio/config", headers=ADMIN)).status == code
+        while second.context.reload_stamp == before:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)  # it is read on a thread
+        shown = [(await status(keyed))["slo_config"] for keyed in (first, second)]
+        assert shown[0] == shown[1]
+        assert bool(shown[0]["error"]) == (code != 200)
+    follows.cancel()
+
+
+async def test_a_silence_that_one_hears_is_told_by_both(tmp_path: Path) -> None:
+    first, second = two(tmp_path)
+    first.engine.unfinished, second.engine.unfinished = 2, 1
+    first.context.silence.silent_s = 999.5
+    for keyed in (first, second):
+        keyed.context.tell_others()
+    replies = [await keyed.call("GET", "/scorpio/health") for keyed in (first, second)]
+    assert [reply.status for reply in replies] == [503, 503]
+    assert replies[0].json() == replies[1].json()
+    assert replies[0].json() == {"status": "stalled", "unfinished": 3, "silent_s": 999.5}
+
+
+async def test_lengths_are_told_together(tmp_path: Path) -> None:
+    first, second = two(tmp_path, length=2)
+    for keyed, count in ((first, 3), (second, 1)):
+        for _ in range(count):
+            assert (await chat_of(keyed, 5)).status == 200
+        keyed.context.tell_others()
+    shown = [keyed.context.lengths.state() for keyed in (first, second)]
+    assert shown[0].pop("prediction_s").keys() == shown[1].pop("prediction_s").keys()
+    assert shown[0] == shown[1]
+    assert (shown[0]["observed"], shown[0]["predictions"]) == (4, 4)
+    assert sum(shown[0]["answers"].values()) == 4
+
+
+def test_a_quote_is_taken_once(tmp_path: Path) -> None:
+    (tmp_path / channel.LEDGER_SALT).write_text("00" * 32)
+    desks = [
+        QuoteDesk(dict, str(tmp_path), lambda: 1000.0, Shared(str(tmp_path), *at)) for at in BOTH
+    ]
+    token = desks[0].token(QUOTE, "acme")
+    assert desks[1].taken(token, "acme", SLO) is not None
+    assert desks[0].taken(token, "acme", SLO) is None
+    desks[1].came(QUOTE, 0.0)
+    assert desks[0].state() == desks[1].state()
+    assert sum(desks[0].state().values()) == 1
+
+
+def test_quotes_of_both_have_one_secret(tmp_path: Path) -> None:
+    two(tmp_path, config={"ledger_mib": 0})
+    assert (tmp_path / "run" / channel.LEDGER_SALT).exists()
+
+
+def test_one_process_makes_no_file(tmp_path: Path) -> None:
+    keyed = Keyed(tmp_path, slo_file())
+    assert keyed.context.shared.count == 1
+    assert list(keyed.run_dir.iterdir()) == []
+    assert keyed.context.uses.state().keys() == {"acme", "beta"}
