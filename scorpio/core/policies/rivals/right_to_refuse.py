@@ -39,8 +39,8 @@ def refuse(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float)
     """Which of those that wait are refused now? limit_s: how long the coming step may take."""
     waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
     context_s = model.context_token_s * waiting.prompt_tokens
-    kv_tokens, too_fast = snapshot.limits.kv_tokens, waiting.tpot_slo_s < alone_s + context_s
-    unservable, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
+    limits, too_fast = snapshot.limits, waiting.tpot_slo_s < alone_s + context_s
+    unservable, reject = sweep_unservable(waiting, limits, too_fast, lambda view: False)
     without = np.zeros(len(waiting), dtype=np.bool_) if unservable is None else unservable
     supply = _supply(model, snapshot, step, limit_s)
     late, kept_s = _late(model, snapshot, supply, ~without)
