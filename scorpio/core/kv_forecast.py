@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
+from scorpio.core.kv_need import FULL_ATTENTION, KvNeed
 
 # Steps from now at which KV is looked at: near ones, and as far as answers last.
 MOMENTS: FloatArray = np.array([0.0, *(round(16.0 * 1.5**k) for k in range(14))])
@@ -20,10 +21,22 @@ _CAUTION = 1.5  # standard deviations above what is expected
 class KvForecast:
     """KV at each of `MOMENTS`, M of them: its expected tokens, and their variance."""
 
-    def __init__(self, context_tokens: FloatArray, alive: FloatArray, shared_tokens: float) -> None:
+    def __init__(
+        self,
+        context_tokens: FloatArray,
+        alive: FloatArray,
+        shared_tokens: float,
+        need: KvNeed = FULL_ATTENTION,
+    ) -> None:
         """context_tokens, [B]: of each answer once its prompt is computed. alive, [B, M]: chance
         that it still runs. shared_tokens: counted in several contexts, and there once."""
         unsure = alive * (1.0 - alive)
+        self._need = need
+        if need.groups:
+            held = need.of(context_tokens[:, None] + MOMENTS)
+            self._expected = (held * alive).sum(axis=0) - shared_tokens
+            self._variance = (held**2 * unsure).sum(axis=0)
+            return
         once, alone = alive.sum(axis=0), unsure.sum(axis=0)
         self._expected = context_tokens @ alive + MOMENTS * once - shared_tokens
         self._variance = (context_tokens**2) @ unsure + MOMENTS * (
@@ -36,7 +49,7 @@ class KvForecast:
 
     def peak_with(self, context: float, alive: FloatArray) -> float:
         """The same with one more answer: tokens of its prompt, and its chances, [M]."""
-        more, variance = _one_more(context, alive)
+        more, variance = self._one_more(context, alive)
         return float(_likely(self._expected + more, self._variance + variance).max())
 
     def steps_until(self, need: FloatArray, pool_tokens: float) -> FloatArray:
@@ -50,15 +63,14 @@ class KvForecast:
 
     def add(self, context: float, alive: FloatArray) -> None:
         """It runs."""
-        more, variance = _one_more(context, alive)
+        more, variance = self._one_more(context, alive)
         self._expected = self._expected + more
         self._variance = self._variance + variance
 
-
-def _one_more(context: float, alive: FloatArray) -> tuple[FloatArray, FloatArray]:
-    held = context + MOMENTS
-    expected: FloatArray = held * alive
-    return expected, expected * held * (1.0 - alive)
+    def _one_more(self, context: float, alive: FloatArray) -> tuple[FloatArray, FloatArray]:
+        held = self._need.of(context + MOMENTS)
+        expected: FloatArray = held * alive
+        return expected, expected * held * (1.0 - alive)
 
 
 def _likely(expected: FloatArray, variance: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
 from scorpio.core.drafts import DraftView
+from scorpio.core.kv_need import FULL_ATTENTION, KvNeed
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
 
@@ -52,6 +53,9 @@ class EngineLimits:
     max_adapters: different LoRA adapters per step (vLLM's max_loras); 0 = LoRA is off.
     long_prompt_tokens: of one prompt, the most per step (vLLM's long_prefill_token_threshold);
         0 = as many as fit.
+    chunk_block: a chunk of a prompt ends at multiples of this (core/chunks.py); 0 = anywhere.
+    tail_apart: what a prompt has behind the last of them is a chunk of its own.
+    kv_need: what a request of so many tokens holds of the KV pool.
     """
 
     max_num_seqs: int
@@ -61,6 +65,14 @@ class EngineLimits:
     max_model_len: int
     max_adapters: int = 0
     long_prompt_tokens: int = 0
+    chunk_block: int = 0
+    tail_apart: bool = False
+    kv_need: KvNeed = FULL_ATTENTION
+
+    def never_fits(self, prompt_tokens: Real) -> BoolArray | bool:
+        """Is a prompt too long for the whole pool? Its first token needs room too."""
+        fills: BoolArray | bool = self.kv_need.of(prompt_tokens + 1) > self.kv_tokens
+        return fills
 
 
 @dataclass(slots=True)

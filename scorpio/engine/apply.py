@@ -18,6 +18,7 @@ from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.view.drafts import Drafts
 from scorpio.engine.view.remote_kv import returning, tokens_left
 from scorpio.engine.view.running_table import Tracked
+from scorpio.engine.whole_blocks import budget_in_blocks
 
 
 def apply_plan(
@@ -42,6 +43,7 @@ def apply_plan(
         )
         drafts.skipped(request)
     drafts.cut(plan.drafts)
+    most = scheduler.max_num_scheduled_tokens
     if plan.token_budget is not None:
         budget = plan.token_budget
         if scheduler.connector is not None:  # their place in the step is none of the plan's
@@ -52,9 +54,13 @@ def apply_plan(
             whole = _first_prompt_tokens(scheduler, queue, starting)
             budget = max(budget, whole + len(scheduler.running) if whole else 0)
         budget += drafts.beside(plan, starting, tracked)
-        scheduler.max_num_scheduled_tokens = min(budget, scheduler.max_num_scheduled_tokens)
+        scheduler.max_num_scheduled_tokens = min(budget, most)
     if plan.prefill_order or plan.defer_prefill:
         _order_running(scheduler, plan, snapshot)
+    if plan.token_budget is not None and scheduler.need_mamba_block_aligned_split:
+        scheduler.max_num_scheduled_tokens = budget_in_blocks(
+            scheduler, queue, starting, tracked, most
+        )
     if starting is not None:
         queue.open_for(starting)
 

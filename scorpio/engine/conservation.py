@@ -19,6 +19,7 @@ from scorpio.core.plan import StepPlan
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.gated_queue import MOST_SCANNED, GatedQueue
 from scorpio.engine.view.encoder import EncoderRoom
+from scorpio.engine.view.kv_groups import fits
 from scorpio.engine.view.remote_kv import remote_tokens, returning
 from scorpio.engine.view.startable import can_continue
 
@@ -49,9 +50,9 @@ def filled(
     seats = snapshot.limits.max_num_seqs - len(scheduler.running)
     if seats > 0:
         heads = queue.startable() if starting is None else starting
-        if heads and _fits(queue, heads[0], snapshot):
+        if heads and _fits(scheduler, queue, heads[0], snapshot):
             return None
-        others = _others(queue, plan, snapshot)
+        others = _others(scheduler, queue, plan, snapshot)
     else:
         others = []
     return StepPlan(admit=others) if idle or others else None
@@ -80,7 +81,7 @@ def with_others_behind(
         moves = can_continue(request, scheduler.current_step, scheduler.max_model_len)
         if moves and row not in sits_out:
             return starting
-    return [*starting, *_others(queue, plan, snapshot, starting)]
+    return [*starting, *_others(scheduler, queue, plan, snapshot, starting)]
 
 
 def _is_given(room: EncoderRoom, request: Request, snapshot: Snapshot) -> bool:
@@ -105,7 +106,11 @@ def with_a_decode(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot)
 
 
 def _others(
-    queue: GatedQueue, plan: StepPlan, snapshot: Snapshot, planned: Sequence[str] = ()
+    scheduler: AsyncScheduler,
+    queue: GatedQueue,
+    plan: StepPlan,
+    snapshot: Snapshot,
+    planned: Sequence[str] = (),
 ) -> list[str]:
     """Waiting requests that vLLM would start behind the planned ones, in the policy's order; none
     that is to be refused."""
@@ -113,15 +118,18 @@ def _others(
     able = (
         view
         for view in islice(queue.table, MOST_SCANNED)
-        if view.request_id not in passed and _fits(queue, view.request_id, snapshot)
+        if view.request_id not in passed and _fits(scheduler, queue, view.request_id, snapshot)
     )
     places = AdapterPlaces(snapshot)
     places.of(queue.view(request_id) for request_id in planned)
     return [view.request_id for view in places.of(able)]
 
 
-def _fits(queue: GatedQueue, request_id: str, snapshot: Snapshot) -> bool:
+def _fits(
+    scheduler: AsyncScheduler, queue: GatedQueue, request_id: str, snapshot: Snapshot
+) -> bool:
     """vLLM starts a request when its whole prompt finds room, and gives up at the first that does
     not. (Blocks shared with running ones need no room: where that decides, it says no too often.)
     """
-    return queue.get(request_id).num_tokens <= snapshot.kv_free_tokens
+    tokens, need = queue.get(request_id).num_tokens, snapshot.limits.kv_need
+    return fits(scheduler, tokens, snapshot.kv_free_tokens, need)

@@ -91,7 +91,22 @@ def _with_images(name: str, on: Callable[[Any], bool]) -> Feature:
 FEATURES: tuple[Feature, ...] = (
     _supported("text models with full attention", Support.LIVE, "tests/server/test_real_server.py"),
     _supported(
-        "text models with sliding windows", Support.VIRTUAL, "tests/engine/test_sliding_windows.py"
+        "text models with sliding windows (gpt-oss, Gemma)",
+        Support.LIVE,
+        "tests/server/test_real_layers.py",
+        "tests/engine/test_sliding_windows.py",
+    ),
+    _supported(
+        "hybrid models (attention beside Mamba layers: Qwen3-Next, Granite 4, Falcon H1)",
+        Support.LIVE,
+        "tests/server/test_real_layers.py",
+        "tests/engine/test_mamba.py",
+    ),
+    _supported(
+        "models without attention (Mamba)",
+        Support.LIVE,
+        "tests/server/test_real_layers.py",
+        "tests/engine/test_mamba.py",
     ),
     _supported("several prompts, `n`", Support.LIVE, "tests/server/test_several_and_tenants.py"),
     _supported("prefix caching", Support.LIVE, "tests/server/test_real_server.py"),
@@ -152,6 +167,13 @@ FEATURES: tuple[Feature, ...] = (
         "tests/engine/test_remote_kv.py",
         "tests/engine/test_remote_kv_crowd.py",
     ),
+    # A state is not loaded block by block, and neither is a chunk of what is left known then.
+    _passed_through(
+        "Mamba layers together with KV connectors (`--kv-transfer-config`)",
+        lambda config: (
+            config.kv_transfer_config is not None and config.model_config.has_inner_state
+        ),
+    ),
     _passed_through("KV connector HiSparse (a pool on the host)", _has_host_pool),
     _passed_through(
         "encoder-cache connectors (`--ec-transfer-config`)",
@@ -189,16 +211,6 @@ FEATURES: tuple[Feature, ...] = (
     _passed_through("pooling models", lambda config: config.model_config.runner_type == "pooling"),
     _passed_through(
         "encoder-decoder models", lambda config: bool(config.model_config.is_encoder_decoder)
-    ),
-    _passed_through("hybrid (Mamba) models", lambda config: bool(config.model_config.is_hybrid)),
-    _passed_through(
-        "models with an inner state (Mamba)",
-        lambda config: bool(
-            config.model_config.has_inner_state and not config.model_config.is_hybrid
-        ),
-    ),
-    _passed_through(
-        "models without attention", lambda config: bool(config.model_config.is_attention_free)
     ),
     Feature(
         "models that compute the end of a cached prefix again (prefix replay)",

@@ -175,7 +175,8 @@ class Images:
         now = {*ids, *queue.no_room}
         late = (i for i, since in self._since.items() if step - since > _PATIENCE and i in now)
         found = min(late, key=lambda i: self._since[i], default=None)
-        fits = found is not None and queue.get(found).num_tokens <= snapshot.kv_free_tokens
+        need = snapshot.limits.kv_need
+        fits = found is not None and need.of(queue.get(found).num_tokens) <= snapshot.kv_free_tokens
         return found if fits else None
 
 
@@ -233,7 +234,7 @@ def _start(
 ) -> None:
     """first: no other with images starts."""
     seats = snapshot.limits.max_num_seqs - len(snapshot.running)
-    free = snapshot.kv_free_tokens
+    free = float(snapshot.kv_free_tokens)
     for request in waiting:
         if walk.left <= 0:
             return
@@ -242,10 +243,11 @@ def _start(
         if other and has_images_left(request, computed):
             walk.blocked.append(request.request_id)
             continue
-        fits = seats > 0 and request.num_tokens <= free
+        held = snapshot.limits.kv_need.of(request.num_tokens)
+        fits = seats > 0 and held <= free
         if walk.gives(request, computed, request.num_tokens - computed, fits):
             seats -= 1
-            free -= request.num_tokens
+            free -= held
         else:
             walk.blocked.append(request.request_id)
 

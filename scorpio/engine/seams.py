@@ -35,6 +35,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "update_from_output": ("self", "scheduler_output", "model_runner_output"),  # :2026
     "add_request": ("self", "request"),  # :2616
     "finish_requests": ("self", "request_ids", "finished_status"),  # :2649
+    "_mamba_block_aligned_split": (  # :443, asked of a step that is only thought of
+        "self",
+        "request",
+        "num_new_tokens",
+        "num_new_local_computed_tokens",
+        "num_external_computed_tokens",
+    ),
     "set_pause_state": ("self", "pause_state"),
     "has_unfinished_requests": ("self",),
     "_update_request_as_session": ("self", "session", "update"),  # :1640
@@ -67,6 +74,8 @@ ATTRIBUTES = (
     "encoder_cache_manager",
     "max_num_encoder_input_tokens",  # 0: no encoder
     "num_prefill_lookahead",
+    "need_mamba_block_aligned_split",  # :377
+    "mamba_has_prefill_checkpoint_blocks",  # :390
     "connector",
     "finished_recving_kv_req_ids",  # :286, their KV is there
 )
@@ -147,7 +156,9 @@ def check_scheduler(scheduler: Any) -> None:
     groups = _follow(manager, "coordinator.single_type_managers") or (None,)
     if not hasattr(manager, "watermark_blocks"):
         problems.append("KVCacheManager.watermark_blocks")
-    if not hasattr(manager, "enable_caching") or not hasattr(groups[0], "block_size"):
+    wanted = ("block_size", "kv_cache_spec", "max_admission_blocks_per_request")
+    known = all(hasattr(groups[0], name) for name in wanted)
+    if not hasattr(manager, "enable_caching") or not known:
         problems.append("KVCacheManager.enable_caching / coordinator.single_type_managers")
     _raise_if(problems)
 

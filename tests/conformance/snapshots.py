@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
 
 from scorpio.core.drafts import DraftView
+from scorpio.core.kv_need import KvGroup, KvNeed
 from scorpio.core.latency import (
     LatencyProfile,
     StepModel,
@@ -74,6 +75,13 @@ PROFILES = {
 
 def limits(max_num_seqs: int = 8, token_budget: int = 256, kv_tokens: int = 8192) -> EngineLimits:
     return EngineLimits(max_num_seqs, token_budget, kv_tokens, 16, MAX_MODEL_LEN)
+
+
+def mamba_beside_attention(engine: EngineLimits) -> EngineLimits:
+    """The same with blocks of 32 tokens, and a state for each request in the same pool."""
+    groups = (KvGroup(32), KvGroup(32, 1))
+    need = KvNeed(groups, engine.kv_tokens, engine.kv_tokens // 32)
+    return replace(engine, block_tokens=32, chunk_block=32, tail_apart=True, kv_need=need)
 
 
 def policy_for(name: str, engine: EngineLimits, speed: LatencyProfile = PROFILES["a100"]) -> Policy:
@@ -165,6 +173,7 @@ def scenes(draw: st.DrawFn, most_waiting: int = 30) -> Scene:
         token_budget=draw(st.sampled_from([64, 256, 2048])),
         kv_tokens=draw(st.sampled_from([64, 2048, 200_000])),
     )
+    engine = draw(st.sampled_from([engine, engine, mamba_beside_attention(engine)]))
     n_running = draw(st.integers(0, engine.max_num_seqs))
     slots = draw(st.permutations(range(engine.max_num_seqs)))
     running = tuple(

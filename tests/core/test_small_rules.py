@@ -54,14 +54,17 @@ def test_a_plan_for_an_endless_step_ends() -> None:
 
 def test_one_that_joins_is_told_when_its_prompt_is_done() -> None:
     joining = [view("a", 9.0), view("b", 9.5)]
-    assert forecasts(joining, 10.0, 0.05) == [Forecast("a", 1.0, 0.05), Forecast("b", 0.5, 0.05)]
-    assert forecasts([view("c", 11.0)], 10.0, 0.05) == [Forecast("c", 0.0, 0.05)]
-    assert forecasts([], 10.0, 0.05, 1.0) == []
+    assert forecasts(joining, 10.0, 0.05, {}) == [
+        Forecast("a", 1.0, 0.05),
+        Forecast("b", 0.5, 0.05),
+    ]
+    assert forecasts([view("c", 11.0)], 10.0, 0.05, {}) == [Forecast("c", 0.0, 0.05)]
+    assert forecasts([], 10.0, 0.05, {"a": 1.0}) == []
 
 
 def test_the_last_one_is_done_later_when_its_prompt_does_not_fit() -> None:
     joining = [view("a", 9.0), view("b", 9.5)]
-    told = forecasts(joining, 10.0, 0.05, 0.25)
+    told = forecasts(joining, 10.0, 0.05, {joining[-1].request_id: 0.25})
     assert told == [Forecast("a", 1.0, 0.05), Forecast("b", 0.75, 0.05)]
 
 

@@ -40,9 +40,7 @@ SWITCHED_ON = [
     ("", "is_mm_encoder_only", True, "--mm-encoder-only"),
     ("model_config", "runner_type", "pooling", "pooling models"),
     ("model_config", "is_encoder_decoder", True, "encoder-decoder models"),
-    ("model_config", "is_hybrid", True, "hybrid"),
-    ("model_config", "has_inner_state", True, "inner state"),
-    ("model_config", "is_attention_free", True, "without attention"),
+    ("inner state", "kv_transfer_config", NIXL, "Mamba layers together with KV connectors"),
     ("model_config", "is_diffusion", True, "diffusion models"),
     ("images", "lora_config", object(), "multimodal inputs together with LoRA"),
     ("images", "kv_transfer_config", NIXL, "multimodal inputs together with KV connectors"),
@@ -63,6 +61,9 @@ def switch_on(monkeypatch: pytest.MonkeyPatch, part: str, field: str, value: obj
     assert unsupported_features(scheduler, "refuse") == ()
     scheduler.max_num_encoder_input_tokens = int(part.startswith("images"))
     assert unsupported_features(scheduler, "refuse") == ()
+    if part == "inner state":
+        monkeypatch.setattr(type(config.model_config), "has_inner_state", True)
+        assert unsupported_features(scheduler, "refuse") == ()
     owner: Any = scheduler if part.endswith("scheduler") else config
     if part.endswith("_config"):
         owner = getattr(config, part)

@@ -40,6 +40,20 @@ def test_free_tokens_are_counted_like_the_pool() -> None:
     assert policy.seen.kv_free_tokens < policy.seen.limits.kv_tokens
 
 
+@pytest.mark.parametrize(("prompt", "blocks"), [(10, 2), (40, 6), (60, 10), (160, 16), (400, 31)])
+def test_a_request_holds_what_is_in_its_window(prompt: int, blocks: int) -> None:
+    """Of a short one both groups hold all; of a long one the window's holds five blocks at most."""
+    engine = Engine(SPEC)
+    engine.add("a", prompt=prompt, output=8)
+    for _ in range(6):
+        engine.step()
+    held = 100 - engine.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    limits = engine_limits(engine.scheduler)
+    said = limits.kv_need.of(prompt + 6.0) * 100 / limits.kv_tokens
+    assert said == pytest.approx(blocks)
+    assert said - 1 <= held <= said
+
+
 @pytest.mark.parametrize("caching", [False, True])
 @pytest.mark.parametrize("policy", ["scorpio", "edf", "qoserve", "mooncake", "scorpio-paper"])
 def test_every_request_gets_its_tokens(policy: str, caching: bool) -> None:

@@ -8,23 +8,29 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from scorpio.core.snapshot import EngineLimits, RunningBatch, Snapshot
 from scorpio.core.waiting import WaitingTable
+from scorpio.engine.view.kv_groups import chunk_block, is_plain, kv_need
 from scorpio.engine.view.remote_kv import returning
 
 
 def engine_limits(scheduler: AsyncScheduler) -> EngineLimits:
     """Of a constructed scheduler."""
-    # One block is vLLM's null block; where layers differ (sliding windows) a token takes a place
-    # in several groups of blocks, and vLLM's own count is less.
-    whole = _blocks(scheduler) * scheduler.block_size
-    lora = scheduler.lora_config
+    # One block is vLLM's null block; where layers differ (sliding windows, Mamba) a token takes a
+    # place in several groups of blocks, or in none, and vLLM's own count is what counts.
+    blocks, stated = _blocks(scheduler), scheduler.cache_config.kv_cache_size_tokens
+    whole = blocks * scheduler.block_size
+    kv_tokens = min(whole, stated or whole) if is_plain(scheduler) else stated or whole
+    lora, block = scheduler.lora_config, chunk_block(scheduler)
     return EngineLimits(
         max_num_seqs=scheduler.max_num_active_reqs,
         token_budget=scheduler.max_num_scheduled_tokens,
-        kv_tokens=min(whole, scheduler.cache_config.kv_cache_size_tokens or whole),
+        kv_tokens=kv_tokens,
         block_tokens=scheduler.block_size,
         max_model_len=scheduler.max_model_len,
         max_adapters=0 if lora is None else lora.max_loras,
         long_prompt_tokens=scheduler.scheduler_config.long_prefill_token_threshold,
+        chunk_block=block,
+        tail_apart=block > 0 and not scheduler.mamba_has_prefill_checkpoint_blocks,
+        kv_need=kv_need(scheduler, kv_tokens, blocks),
     )
 
 

@@ -31,12 +31,17 @@ from vllm.config import (  # noqa: E402
     SpeculativeConfig,
     VllmConfig,
 )
-from vllm.v1.core.kv_cache_utils import update_kv_cache_capacity  # noqa: E402
+from vllm.v1.core.kv_cache_utils import (  # noqa: E402
+    resolve_kv_cache_block_sizes,
+    update_kv_cache_capacity,
+)
 from vllm.v1.core.sched.scheduler import Scheduler  # noqa: E402
 from vllm.v1.kv_cache_interface import (  # noqa: E402
     FullAttentionSpec,
     KVCacheConfig,
     KVCacheGroupSpec,
+    KVCacheSpec,
+    MambaSpec,
     SlidingWindowSpec,
 )
 from vllm.v1.structured_output import StructuredOutputManager  # noqa: E402
@@ -98,7 +103,9 @@ def _vllm_config(spec: EngineSpec) -> VllmConfig:
                 async_scheduling=spec.pipeline_depth == 2 and not spec.num_speculative_tokens,
             ),
             cache_config=CacheConfig(
-                block_size=spec.block_size, enable_prefix_caching=spec.enable_prefix_caching
+                block_size=spec.block_size,
+                enable_prefix_caching=spec.enable_prefix_caching,
+                mamba_cache_mode=spec.mamba_cache_mode,
             ),
             device_config=DeviceConfig(device="cpu"),
             speculative_config=_drafts(spec, model),
@@ -134,19 +141,42 @@ def build_scheduler(
     config = build_vllm_config(spec, scorpio)
     if kv_transfer is not None:
         config.kv_transfer_config = KVTransferConfig(**kv_transfer)
-    shape = {"block_size": spec.block_size, "num_kv_heads": 1, "head_size": 64}
-    groups = [KVCacheGroupSpec(["layer"], FullAttentionSpec(**shape, dtype=torch.float32))]
-    if spec.sliding_window:
-        window = SlidingWindowSpec(**shape, dtype=torch.float32, sliding_window=spec.sliding_window)
-        groups.append(KVCacheGroupSpec(["other layer"], window))
+    groups = _groups(spec)
     kv_cache = KVCacheConfig(
         num_blocks=spec.num_blocks, kv_cache_tensors=[], kv_cache_groups=groups
     )
-    if spec.sliding_window:
+    if spec.sliding_window or spec.mamba_groups:
         update_kv_cache_capacity(config, kv_cache)
+    config.cache_config.block_size = min(group.kv_cache_spec.block_size for group in groups)
+    block_size, hash_block_size = resolve_kv_cache_block_sizes(kv_cache, config)
     scheduler = scheduler_cls(
-        config, kv_cache, StructuredOutputManager(config), block_size=spec.block_size
+        config,
+        kv_cache,
+        StructuredOutputManager(config),
+        block_size=block_size,
+        hash_block_size=hash_block_size,
     )
     # vLLM derives this from Triton and the GPU; here it is a stated choice.
     scheduler.use_v2_model_runner = spec.model_runner == "v2"
     return scheduler
+
+
+def _groups(spec: EngineSpec) -> list[KVCacheGroupSpec]:
+    """Of layers, as vLLM puts them together: a block of each has the same bytes."""
+    shape = {"block_size": spec.block_size, "num_kv_heads": 1, "head_size": 64}
+    kinds: list[KVCacheSpec] = []
+    if spec.attention:
+        kinds.append(FullAttentionSpec(**shape, dtype=torch.float32))
+    if spec.sliding_window:
+        kinds.append(
+            SlidingWindowSpec(**shape, dtype=torch.float32, sliding_window=spec.sliding_window)
+        )
+    whole = spec.mamba_cache_mode == "none"  # then a state is all of a request that is kept
+    state = MambaSpec(
+        block_size=spec.effective_max_model_len if whole else spec.block_size,
+        shapes=((2 * 64 * spec.block_size,),),
+        dtypes=(torch.float32,),
+        mamba_cache_mode=spec.mamba_cache_mode,
+    )
+    kinds += [state] * spec.mamba_groups
+    return [KVCacheGroupSpec([f"layer {row}"], kind) for row, kind in enumerate(kinds)]

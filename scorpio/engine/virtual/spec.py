@@ -15,6 +15,8 @@ class EngineSpec:
     front door applies the same rule. model_runner: which runner's bookkeeping the scheduler uses.
     max_loras: adapters per batch; 0 = LoRA is off. num_speculative_tokens: drafts per decode.
     sliding_window: > 0: half of the layers look no further back, and the two kinds share one pool.
+    mamba_groups: of layers with a state, beside the others, in the same pool; mamba_cache_mode: how
+    prefix caching treats them. attention: False = they are all there is.
     """
 
     max_num_seqs: int = 256
@@ -36,6 +38,9 @@ class EngineSpec:
     max_loras: int = 0
     num_speculative_tokens: int = 0
     sliding_window: int = 0
+    mamba_groups: int = 0
+    mamba_cache_mode: Literal["none", "align"] = "none"
+    attention: bool = True
 
     @property
     def kv_tokens(self) -> int:

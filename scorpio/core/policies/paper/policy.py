@@ -109,7 +109,7 @@ class ScorpioPaper:
         feasible_s = self._tpot.feasible_s(float(prompts.max()), float(outputs.max()))
         if self._options.tpot_guard and waiting.tpot_slo_s.min() < feasible_s:
             too_fast = self._tpot.infeasible(waiting.tpot_slo_s, prompts, outputs)
-        return sweep_unservable(waiting, self._limits.kv_tokens, too_fast, lambda view: True)
+        return sweep_unservable(waiting, self._limits, too_fast, lambda view: True)
 
     def _missing(
         self,

@@ -37,6 +37,7 @@ class Picker:
         waiting, limits = snapshot.waiting, snapshot.limits
         self._started = int(np.count_nonzero(waiting.started))
         self._seats = limits.max_num_seqs - len(snapshot.running)
+        self._kv_need = limits.kv_need
         self._kv_free = snapshot.kv_free_tokens - _KV_RESERVE * limits.kv_tokens
         self._admit: list[str] = []
         self._chosen: set[int] = set()
@@ -78,11 +79,14 @@ class Picker:
         if self._seats <= 0:
             return False
         overtakes = partial > len(self._chosen)
-        return not overtakes or (self._preempt and job.tokens + job.prefix_tokens <= self._kv_free)
+        return not overtakes or (self._preempt and self._takes(job) <= self._kv_free)
 
     def _start(self, job: Job) -> None:
         self._seats -= 1
-        self._kv_free -= job.tokens + job.prefix_tokens  # blocks hit are taken too
+        self._kv_free -= self._takes(job)
         self._overtaken = True
         if job.row >= self._started:  # the engine readmits preempted ones by itself
             self._admit.append(self._snapshot.waiting[job.row].request_id)
+
+    def _takes(self, job: Job) -> float:
+        return self._kv_need.of(job.tokens + job.prefix_tokens)  # blocks hit are taken too

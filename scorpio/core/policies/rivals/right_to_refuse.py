@@ -72,8 +72,7 @@ def _unservable(model: StepModel, snapshot: Snapshot) -> tuple[list[Rejection], 
     """What even an idle engine could not serve: refusals, and rows of those that wait."""
     waiting, alone_s = snapshot.waiting, model.step_s(1, 0.0)
     too_fast = waiting.tpot_slo_s < alone_s + model.context_token_s * waiting.prompt_tokens
-    kv_tokens = snapshot.limits.kv_tokens
-    found, reject = sweep_unservable(waiting, kv_tokens, too_fast, lambda view: False)
+    found, reject = sweep_unservable(waiting, snapshot.limits, too_fast, lambda view: False)
     without = np.zeros(len(waiting), dtype=np.bool_) if found is None else found
     return reject, without
 

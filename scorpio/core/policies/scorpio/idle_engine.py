@@ -65,7 +65,7 @@ class IdleEngine:
         self._only_refused += 1
         stubborn = None
         for row, view in enumerate(islice(waiting, _MOST_LOOKED_AT)):
-            if view.prompt_tokens >= self._limits.kv_tokens or view.deadline_s <= step.start_s:
+            if self._limits.never_fits(view.prompt_tokens) or view.deadline_s <= step.start_s:
                 continue
             if not self.unservable(step, view, times):
                 return row

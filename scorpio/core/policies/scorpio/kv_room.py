@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray
+from scorpio.core.arrays import FloatArray, IntArray
 from scorpio.core.kv_forecast import KvForecast
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.learn.kv_price import kv_held
@@ -28,15 +28,17 @@ class KvRoom:
 
     def __init__(self, step: StepContext) -> None:
         self._step = step
-        self._pool = step.snapshot.limits.kv_tokens
+        limits, running = step.snapshot.limits, step.snapshot.running
+        self._pool, self._need = limits.kv_tokens, limits.kv_need
         self._joined: list[RequestView] = []
-        prefill_left = float(step.snapshot.running.prefill_left.sum())
-        self.free_tokens = step.snapshot.kv_free_tokens - prefill_left
+        context, left = _floats(running.context_tokens), _floats(running.prefill_left)
+        to_come = self._need.grows(context, left)
+        self.free_tokens = step.snapshot.kv_free_tokens - float(to_come.sum())
         self.first: RequestView | None = None
 
     def join(self, view: RequestView) -> None:
         """It takes its part."""
-        self.free_tokens -= _new_tokens(view)
+        self.free_tokens -= self.takes(view)
         self._joined.append(view)
         if "_forecast" in vars(self):
             self._forecast.add(_new_tokens(view), self._alive(view))
@@ -46,12 +48,16 @@ class KvRoom:
     def lacks(self, view: RequestView) -> bool:
         """Is there too little for it, beside what is kept for the one that comes first? While no
         request has a deadline only prompts count, as in stock vLLM: a preemption breaks nothing."""
-        kept = 0 if self.first in (None, view) else self.first.prompt_tokens
-        if _new_tokens(view) >= self.free_tokens - kept:
+        kept = 0.0 if self.first in (None, view) else self._need.of(self.first.prompt_tokens)
+        if self.takes(view) >= self.free_tokens - kept:
             return True
         if view is self.first or not self._step.promised:
             return False
         return self._peak_with(view) + kept > self._step.options.kv_share * self._pool
+
+    def takes(self, view: RequestView) -> float:
+        """Of the pool, to begin with."""
+        return self._need.of(_new_tokens(view))
 
     def dear(self, view: RequestView) -> bool:
         """Would it hold so much for so long that several others are lost for it? While KV is what
@@ -59,7 +65,7 @@ class KvRoom:
         if self._step.kv_price == math.inf or view is self.first or not self._step.promised:
             return False
         output = self._step.lengths.expected(np.array([view.predicted_output_tokens]))
-        held = float(kv_held(np.array([float(view.prompt_tokens)]), output)[0])
+        held = float(kv_held(np.array([float(view.prompt_tokens)]), output, self._need)[0])
         if held <= self._step.kv_price * view.slo.value:
             return False
         return self._peak_with(view) > self._step.options.kv_dear_share * self._pool
@@ -87,9 +93,9 @@ class KvRoom:
         the batch hold together counts once."""
         running = self._step.snapshot.running
         used = self._pool - self._step.snapshot.kv_free_tokens
-        shared = max(float(running.context_tokens.sum()) - used, 0.0)
-        context = (running.context_tokens + running.prefill_left).astype(np.float64)
-        forecast = KvForecast(context, self._step.lengths.alive(running), shared)
+        shared = max(float(self._need.of(_floats(running.context_tokens)).sum()) - used, 0.0)
+        context = _floats(running.context_tokens + running.prefill_left)
+        forecast = KvForecast(context, self._step.lengths.alive(running), shared, self._need)
         for view in self._joined:
             forecast.add(_new_tokens(view), self._alive(view))
         return forecast
@@ -104,3 +110,7 @@ class KvRoom:
 def _new_tokens(view: RequestView) -> int:
     """Of its prompt, those that no running request holds already."""
     return view.prompt_tokens - view.held_tokens
+
+
+def _floats(column: IntArray) -> FloatArray:
+    return column.astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from scorpio.core.chunks import chunk_in_blocks, rounded
 from scorpio.core.plan import Forecast, Rejection, StepPlan
 from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.context import StepContext
@@ -20,7 +21,10 @@ class Packed:
     """joining: waiting requests that start. order: rows of running prefills, as they are to be
     served. left, prefix: what the last of those that start still needs after this step, and the
     tokens it has in the KV cache by then. behind_s: of the step, for those that stand behind.
-    unbound: ids of those that start without a claim to their TPOT SLO. fill: the whole step.
+    unbound: ids of those that start without a claim to their TPOT SLO. cut: of those that start
+    and end their prompts in a step of its own (core/chunks.py), by id: tokens left, and those in
+    the KV cache by then. fill: the whole step.
+    full: there is more to compute than fits.
     drafts_all: it is one of decodes alone, and has all of their drafts verified."""
 
     fill: StepFill
@@ -30,6 +34,8 @@ class Packed:
     prefix: int = 0
     behind_s: float = 0.0
     unbound: list[str] = field(default_factory=list)
+    cut: dict[str, tuple[int, int]] = field(default_factory=dict)
+    full: bool = False
     drafts_all: bool = False
 
     def plan(
@@ -60,6 +66,7 @@ def pack(step: StepContext, turns: Iterable[Turn], limit_s: float, batch: Admiss
     packing = _Packing(step, limit_s, batch)
     for turn in turns:
         if not packing.take(turn):
+            packing.packed.full = True
             break
     packed = packing.packed
     if not packed.fill.prefill_tokens and step.decodes.whole_s <= limit_s:
@@ -79,6 +86,7 @@ class _Packing:
         self._waiting, self._batch = snapshot.waiting, batch
         self._partials = len(snapshot.running) - decodes.count
         self._most = limits.long_prompt_tokens or most  # of one prompt
+        self._block, self._tail_apart, self._room = limits.chunk_block, limits.tail_apart, most
         self._leads = _leaders(snapshot)
         self._begun: set[int] = set()  # beginnings that are computed in this step
         scans = within(int(step.options.scan_requests), fill.time_s)
@@ -105,10 +113,22 @@ class _Packing:
             return False
         if turn.running and chunk < wanted and packed.joining:
             return False
+        part = self._in_blocks(turn, max(chunk, 1)) if self._block else max(chunk, 1)
+        if not part:
+            return False
         if not self._starts(turn):
             return True
-        self._compute(turn, max(chunk, 1))
+        self._compute(turn, part)
         return chunk >= wanted
+
+    def _in_blocks(self, turn: Turn, chunk: int) -> int:
+        """What vLLM makes of that; the first chunk of a step is never cut to nothing."""
+        fill, block = self.packed.fill, self._block
+        given = turn.prefix, turn.tokens, chunk, fill.tokens, block
+        part = chunk_in_blocks(*given, self._tail_apart)
+        if part or fill.prefill_tokens:
+            return part
+        return rounded(*given, self._room - fill.tokens)
 
     def _starts(self, turn: Turn) -> bool:
         """It is running, or joins the batch; False: it may not, and is passed over."""
@@ -139,6 +159,8 @@ class _Packing:
         packed.fill.add(part, turn.prefix)
         packed.behind_s += turn.behind * (packed.fill.time_s - before_s)
         rest = turn.tokens - part
+        if self._block and rest > 0 and not turn.running:
+            packed.cut[self._waiting[turn.row].request_id] = rest, turn.prefix + part
         packed.left, packed.prefix = (rest, turn.prefix + part) if rest > 0 else (0, 0)
 
 

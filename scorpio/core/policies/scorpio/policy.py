@@ -42,7 +42,7 @@ from scorpio.core.policies.scorpio.seats import seats
 from scorpio.core.policies.scorpio.shed import Competition, Outcome, over_share, shed
 from scorpio.core.policies.scorpio.step_decodes import step_decodes
 from scorpio.core.policies.scorpio.step_length import step_limit_s
-from scorpio.core.policies.scorpio.stock_step import StockStep, light_step
+from scorpio.core.policies.scorpio.stock_step import StockStep, ends_later, light_step
 from scorpio.core.policies.scorpio.tight_targets import TightTargets
 from scorpio.core.prefill_share import PrefillShare
 from scorpio.core.request import RequestView
@@ -71,7 +71,7 @@ class Scorpio:
         self._idle = IdleEngine(profile.step, limits)
         self._crowd = Crowd()
         self._lengths = LengthBelief(limits.max_num_seqs)
-        self._kv_price = KvPrice(limits.kv_tokens)
+        self._kv_price = KvPrice(limits.kv_tokens, limits.kv_need)
         self._promised_s = -math.inf  # when a request with a deadline was last seen
         self._deficit, self._given_up = Deficit(), GivenUp(limits.max_num_seqs)
         self._targets = TightTargets(options.fixed_share)
@@ -169,7 +169,9 @@ class Scorpio:
             return STOCK_STEP
         batch = Admission.of_all(step)
         joining = [waiting[row] for row in (~waiting.started).nonzero()[0].tolist()]
-        late_s = stock.all_s - stock.step_s
+        late_s = dict.fromkeys(
+            (view.request_id for view in ends_later(step, joining)), stock.late_s
+        )
         told = forecasts(joining, step.start_s + stock.step_s, batch.tpot_s(), late_s)
         return StepPlan(stock=True, forecasts=told)
 
@@ -216,10 +218,13 @@ class Scorpio:
     ) -> list[Forecast]:
         if not packed.joining:
             return []
-        late_s = 0.0  # of the last to join: its prompt may need more steps
-        if packed.left:
-            left_s = prefill_work_s(step.model, packed.left, packed.prefix)
-            late_s = found.supply.later_s(left_s)
+        left_s = {i: prefill_work_s(step.model, *left) for i, left in packed.cut.items()}
+        if packed.left:  # the last to join: its prompt may need more steps
+            last = packed.joining[-1].request_id
+            left_s[last] = prefill_work_s(step.model, packed.left, packed.prefix)
+        late_s = {i: found.supply.later_s(work_s) for i, work_s in left_s.items()}
+        if packed.cut and not packed.full:  # the next step has their ends, and nothing else
+            late_s = dict.fromkeys(left_s, step.decodes.alone_s + sum(left_s.values()))
         first_token_s = step.start_s + packed.fill.time_s
         return forecasts(packed.joining, first_token_s, batch.tpot_s(), late_s)
 

@@ -54,7 +54,7 @@ def unservable(
     def never(view: RequestView) -> bool:
         return never_could(view.uncached)
 
-    return sweep_unservable(waiting, step.snapshot.limits.kv_tokens, too_fast, never)
+    return sweep_unservable(waiting, step.snapshot.limits, too_fast, never)
 
 
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArray:
@@ -155,9 +155,10 @@ def _kv_s(
     several hold in common counts once, as far as it does in `own_s`."""
     stay = ~jobs.running
     stay[shed_jobs] = False
-    others = float(jobs.tokens[stay].sum())  # what is in the prefix cache is there
+    need = step.snapshot.limits.kv_need
+    others = float(need.of(jobs.tokens[stay]).sum())  # what is in the prefix cache is there
     whole_s = np.maximum(jobs.whole_s(step.model, shed_jobs), 1e-9)
-    own = (jobs.tokens + jobs.prefix)[shed_jobs] * np.minimum(own_s / whole_s, 1.0)
+    own = need.of((jobs.tokens + jobs.prefix)[shed_jobs]) * np.minimum(own_s / whole_s, 1.0)
     return KvRoom(step).free_s(others + np.cumsum(own))
 
 

@@ -7,12 +7,14 @@ TPOT target, or when it makes a decode so late that the answer may end before it
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.admission import Admission
 from scorpio.core.policies.scorpio.context import StepContext
 from scorpio.core.policies.scorpio.step_decodes import StepDecodes
+from scorpio.core.request import RequestView
 from scorpio.core.slack import likely_late
 
 _CALM = 0.8  # of the engine's time is spoken for: up to here a late decode surely recovers
@@ -23,6 +25,11 @@ class StockStep(NamedTuple):
 
     step_s: float
     all_s: float
+
+    @property
+    def late_s(self) -> float:
+        """Of a prompt that is not read to its end in this step."""
+        return self.all_s - self.step_s
 
 
 def stock_step(
@@ -51,7 +58,7 @@ def light_step(step: StepContext) -> StockStep | None:
     share, start_s, mean_tokens = options.light_share, step.start_s, step.lengths.mean_tokens
     if not share or len(running) + len(waiting) > limits.max_num_seqs:
         return None  # one without a seat is a queue, whose order matters
-    if float(waiting.prompt_tokens.sum()) >= limits.kv_tokens:
+    if float(limits.kv_need.of(waiting.prompt_tokens).sum()) >= limits.kv_tokens:
         return None  # hits are no work, but they need their blocks
     waited_s = start_s - float(waiting.arrival_s.min(initial=math.inf))
     if limits.max_adapters and waited_s > options.patience_s:
@@ -60,6 +67,8 @@ def light_step(step: StepContext) -> StockStep | None:
     backlog = float(running.prefill_left.sum()) + float(work.sum())
     prefix = float((work * cached).sum())
     stock = stock_step(model, decodes, backlog, prefix, limits.token_budget)
+    if limits.tail_apart and _longest(step) > limits.chunk_block:
+        stock = stock._replace(all_s=stock.all_s + decodes.alone_s)  # its end has its own step
     if (waiting.rejectable & (waiting.deadline_s < start_s + share * stock.all_s)).any():
         return None  # one cannot be served in time, and its client would rather know
     members = len(running) + len(waiting)
@@ -79,3 +88,22 @@ def light_step(step: StepContext) -> StockStep | None:
     if len(waiting) and not Admission.of_all(step).kv.lasts:
         return None
     return stock
+
+
+def ends_later(step: StepContext, joining: Sequence[RequestView]) -> list[RequestView]:
+    """Those that are not read to their end in the stock step: the last, when there are too many
+    tokens for one step, and those that reach beyond a boundary at which a chunk ends."""
+    limits, last = step.snapshot.limits, list(joining[-1:])
+    if not limits.tail_apart:
+        return last
+    return [view for view in joining if _ends_beyond(view, limits.chunk_block)] or last
+
+
+def _ends_beyond(view: RequestView, block: int) -> bool:
+    return (view.prompt_tokens - 1) // block * block > view.cached_tokens
+
+
+def _longest(step: StepContext) -> float:
+    running, waiting = step.snapshot.running, step.snapshot.waiting
+    longest = float(waiting.prefill_tokens.max(initial=0.0))
+    return max(longest, float(running.prefill_left.max(initial=0)))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scorpio.core.arrays import FloatArray
+from scorpio.core.kv_need import FULL_ATTENTION, KvNeed
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.waiting import WaitingTable
 
@@ -29,18 +30,20 @@ class _Asked(NamedTuple):
     value: float
 
 
-def kv_held(prompt_tokens: FloatArray, output_tokens: FloatArray) -> FloatArray:
+def kv_held(
+    prompt_tokens: FloatArray, output_tokens: FloatArray, need: KvNeed = FULL_ATTENTION
+) -> FloatArray:
     """Token-steps of KV that requests hold, shape [n]."""
-    held: FloatArray = (prompt_tokens + 0.5 * output_tokens) * output_tokens
+    held: FloatArray = need.of(prompt_tokens + 0.5 * output_tokens) * output_tokens
     return held
 
 
 class KvPrice:
     """price: token-steps of KV for one unit of value; inf while there is enough for all."""
 
-    def __init__(self, kv_tokens: int) -> None:
+    def __init__(self, kv_tokens: int, need: KvNeed = FULL_ATTENTION) -> None:
         self.price = math.inf
-        self._kv_tokens = kv_tokens
+        self._kv_tokens, self._need = kv_tokens, need
         self._asked: deque[_Asked] = deque(maxlen=_MOST)
         self._last_seq = -1
 
@@ -62,7 +65,8 @@ class KvPrice:
         rows = (waiting.seqs() > self._last_seq).nonzero()[0][-_MOST:]
         self._last_seq = waiting.newest_seq
         output = lengths.expected(waiting.predicted_output_tokens[rows])
-        held, value = kv_held(waiting.prompt_tokens[rows], output), waiting.value[rows]
+        held = kv_held(waiting.prompt_tokens[rows], output, self._need)
+        value = waiting.value[rows]
         asked = (waiting.arrival_s[rows].tolist(), held.tolist(), value.tolist())
         self._asked.extend(_Asked(*one) for one in zip(*asked, strict=True))
 
