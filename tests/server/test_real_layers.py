@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scorpio.versions import installed_vllm, minor
 from tests.engine_server import ENGINE_MARKS, UNTIMED, EngineServer, running, write_inputs
 from tests.tiny_kinds import write_kind
 
@@ -19,10 +20,12 @@ pytestmark = ENGINE_MARKS
 # Of the hybrid one a block has 256 tokens: prompts of several, and chunks of little more than one.
 SIZES = (5, 40, 200, 260, 300, 520, 700, 900)
 OUTPUT_TOKENS = 12
+NEW = minor((installed_vllm() or ("", ""))[1]) != "0.32"
+NO_PREFIX_CACHING = "--disable-prefix-caching" if NEW else "--no-enable-prefix-caching"
 FLAGS = {
     "windows": ("--dtype", "float32"),
     "hybrid": ("--dtype", "bfloat16", "--enable-prefix-caching"),
-    "mamba": ("--dtype", "float32", "--no-enable-prefix-caching"),
+    "mamba": ("--dtype", "float32", NO_PREFIX_CACHING),
 }
 # By how much the best token must lead where answers are compared: noise between batches is less.
 SAFE_LEAD = {"windows": 1e-3, "hybrid": 0.1, "mamba": 1e-3}
