@@ -16,10 +16,7 @@ from scorpio.studies.study import OURS, Cells, Found, Page, Rows, Study, table
 from workloads.load import LoadKey
 from workloads.named import load_workload
 
-RIVALS = (
-    *("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf"),
-    *("qoserve+reject", "fairbatching", "slidingserve"),
-)
+RIVALS = ("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf")
 WINDOWS = {
     "azure-conv": "12000:12600",  # not the window of the other pages
     "mooncake": "1000:1200",

@@ -26,5 +26,5 @@ def step_of(
     decodes = step_decodes(model, seen, start_s)
     if tightest_s is not None:
         decodes = replace(decodes, tightest_s=tightest_s)
-    known = {"prefill_share": 0.0, "fixed_s": 0.0, "promised": False} | facts
+    known = {"prefill_share": 0.0, "least_target_s": 0.0, "promised": False} | facts
     return StepContext(options, model, seen, start_s, start_s, decodes, lengths, **known)
