@@ -86,9 +86,12 @@ def test_one_that_still_waits_came_once() -> None:
 
 def test_of_as_many_targets_as_requests_a_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(
-        tight_targets, "served_share", lambda load, bend: (asked.append(load), 0.5)[1]
-    )
+
+    def half(load: float, _bend: float) -> float:
+        asked.append(load)
+        return 0.5
+
+    monkeypatch.setattr(tight_targets, "served_share", half)
     targets, lengths = TightTargets(0.5), LengthBelief(8)
     views = [ask(n, 0.0, FIXED_S + 1e-6 * (n + 1)) for n in range(6000)]
     show(targets, 0.0, views, lengths)
