@@ -32,7 +32,7 @@ class PaperOracle:
         )
         refused: dict[str, RejectReason] = {}
         for view in queue:
-            if view.prompt_tokens + 1 > scene.limits.kv_tokens:
+            if scene.limits.never_fits(view.prompt_tokens):
                 refused[view.request_id] = RejectReason.KV_INFEASIBLE
             elif view.slo.on_miss is OnMiss.REJECT and self.impossible(view):
                 refused[view.request_id] = RejectReason.TPOT_INFEASIBLE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scorpio.core.policies.scorpio.options import ScorpioOptions
 from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.slo import OnMiss
@@ -23,6 +25,7 @@ def test_one_that_joins_must_be_able_to_keep_its_own_target() -> None:
     assert list(plan(*running, waiting=waiting, light_share=0.0).admit or ()) == ["loose"]
 
 
+@pytest.mark.usefixtures("turned_away")
 def test_no_request_sets_a_target_that_wastes_half_of_the_engine() -> None:
     # The fixed part of a step is 10.1 ms: more than half of 20 ms, less than half of 20.3 ms.
     waiting = (view("tight", 20, 5.0, 0.0200, seq=1), view("loose", 20, 5.0, 0.0203, seq=2))
@@ -47,6 +50,7 @@ def test_one_whose_first_token_is_overdue_joins_without_a_target() -> None:
     assert list(made.admit or ()) == ["w"]
 
 
+@pytest.mark.usefixtures("turned_away")
 def test_one_that_cannot_join_does_not_hold_up_the_next() -> None:
     waiting = (view("tight", 400, 5.0, 0.0102, seq=1), view("loose", 400, 6.0, 0.05, seq=2))
     assert list(plan(decode("d", 0.030), waiting=waiting).admit or ()) == ["loose"]

@@ -70,6 +70,7 @@ def test_the_look_down_the_queue_is_not_spent_on_those_the_batch_cannot_keep() -
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["last"]
 
 
+@pytest.mark.usefixtures("turned_away")
 def test_one_that_is_refused_for_its_tpot_does_not_join_in_the_same_plan() -> None:
     """Its target wastes most of the engine, until one joins that was preempted and is tighter."""
     old_s = NOW_S - 100.0

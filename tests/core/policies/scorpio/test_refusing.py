@@ -87,6 +87,7 @@ def test_one_that_does_not_want_a_refusal_gets_none(on_miss: OnMiss) -> None:
     assert "long" not in refused
 
 
+@pytest.mark.usefixtures("turned_away")
 def test_a_target_alone_is_refused_once_no_other_can_wait_any_longer() -> None:
     # The batch's steps have a fixed part of more than half of 18 ms.
     for waited_s, refused in ((59.0, []), (61.0, ["tight"])):
@@ -108,6 +109,7 @@ def test_no_class_is_turned_away_for_a_slow_minute() -> None:
     assert list(policy.plan(NOW_S, snapshot(policy, scene)).admit or ()) == ["w"]
 
 
+@pytest.mark.usefixtures("turned_away")
 def test_one_that_wanted_such_a_target_is_told_so_when_its_time_is_up() -> None:
     tight = view("tight", 20, 5.0, 0.0200, arrival_s=NOW_S - 4.999)
     for running, reason in (
