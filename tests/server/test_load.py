@@ -30,7 +30,7 @@ async def ask(world: World) -> dict[str, Any]:
 
 async def test_before_the_engine_has_said_anything_there_is_none(tmp_path: Path) -> None:
     assert await ask(World(run_dir=str(tmp_path))) == {
-        "state": "ok", "policy": "scorpio", "engines": [],
+        "state": "ok", "policy": "scorpio", "terms": "", "engines": [],
     }  # fmt: skip
 
 

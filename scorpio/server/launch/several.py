@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
@@ -31,7 +30,7 @@ from scorpio.server.vllm_api import (
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client: one file for each process
 _METRICS = "metrics"
 _TO_ALL = (signal.SIGTERM, signal.SIGINT)
-_CUT_S = 5.0  # for clients to hear that their requests are cut
+_CUT_S = (0.2, 2.0, 3.0)  # for clients to hear that their requests are cut
 
 
 def run_several(args: Any, run_dir: Path, reloads: bool) -> None:
@@ -105,11 +104,12 @@ class Parent:
             os.kill(process.pid, number)
 
     def _cut(self) -> None:
-        """Nothing comes of what is in work any more: clients are told, and not waited for."""
-        for _ in range(2):
+        """Nothing comes of what is in work any more: clients are told, and not waited for. A signal
+        that comes before the last one was heard is lost, so after a while another one follows."""
+        for patience_s in _CUT_S:
             self._stop(signal.SIGTERM, None)
-            time.sleep(0.2)
-        connection.wait([process.sentinel for process in self._alive()], _CUT_S)
+            for process in self._alive():
+                process.join(patience_s)
 
 
 @contextmanager
