@@ -83,7 +83,7 @@ class Front:
         self._use(told)
         self._counts = Counts()
         self._standing = StandingActs()
-        self._terms: frozenset[str] = frozenset()
+        self._terms = settings.file_digest()
         self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
         self._meeting: asyncio.Task[None] | None = None
@@ -98,15 +98,16 @@ class Front:
         self._in_flight.caps = _caps(told)
 
     def _follow(self, terms: frozenset[str]) -> None:
-        """Replicas that go by another SLO file than before have read it again, on the word of
-        another front perhaps; to route by it, this one does, too."""
-        if terms == self._terms:
+        """Replicas that go by another SLO file have read it again, on the word of another front
+        perhaps; to route by it this one does, too, as soon as its node has the same file."""
+        if not terms or self._terms in terms:
             return
-        self._terms = terms
-        try:
-            self._use(self._settings.scorpio())
-        except SettingsError as error:  # another file on this node: the old one stays
-            logger.error("the SLO file was not taken by this front: %s", error)
+        if (found := self._settings.file_digest()) in terms:
+            try:
+                self._use(self._settings.scorpio())
+            except SettingsError as error:  # it is for a fleet with another fallback
+                logger.error("the SLO file was not taken by this front: %s", error)
+            self._terms = found
 
     async def _reload(self, session: ClientSession, scope: Scope, body: bytes) -> Answer:
         """Every replica and this front try the file before one takes it."""
@@ -120,6 +121,7 @@ class Front:
         answer = await act_on_each(session, self.members, scope, body)
         if answer.status == 200:
             self._use(told)
+            self._terms = self._settings.file_digest()
         return answer
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.core.routing.registry import ROUTERS
 from scorpio.server.accounts.slo_config import read_slo_config
 from scorpio.server.launch.typed import values_after, without
+from scorpio.server.state.load import DIGEST_CHARS
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
 
 DEFAULT_ROUTER = "promises"
@@ -166,6 +168,15 @@ class FleetSettings(BaseModel):
     def extra(self) -> int:
         """Replicas of the fallback."""
         return 0 if self.fallback is None else self.fallback.replicas
+
+    def file_digest(self) -> str:
+        """Which SLO file is on this node, as replicas tell theirs (server/state/load.py); "": none
+        that can be read."""
+        try:
+            raw = b"" if self.slo_config is None else self.slo_config.read_bytes()
+        except OSError:
+            return ""
+        return hashlib.sha256(raw).hexdigest()[:DIGEST_CHARS] if raw else ""
 
     def scorpio(self) -> ScorpioSettings:
         """What a replica is told of SLOs. Raises SettingsError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,10 @@ async def test_what_another_front_has_let_them_read_this_one_reads_too(tmp_path:
     async with fleet_of(first, cheap, slo_config=file, fallback=FALLBACK) as fleet:
         assert (await fleet.post(**CHAT))[0] == 200
         file.write_text("[classes.chat]\nttft_ms = 500\n")
-        first.terms = cheap.terms = "another"
+        first.terms = cheap.terms = "of a file that has not come to this node"
+        await asyncio.sleep(1.0)
+        assert fleet.front.members.deployments.ceilings
+        first.terms = cheap.terms = fleet.front._settings.file_digest()
         await fleet.until(lambda: not fleet.front.members.deployments.ceilings)
         assert (await fleet.post(**CHAT))[0] == 429
 

@@ -32,7 +32,7 @@ async def try_file(server: ServerContext) -> Mapping[str, Any]:
         SettingsError: the file is bad.
     """
     terms = await _read(server, tell_others=False)  # they might take it
-    would = {"sha256": terms.digest, "needs_restart": list(terms.needs_restart)}
+    would = {"error": "", "sha256": terms.digest, "needs_restart": list(terms.needs_restart)}
     return {**state(server), **would, "changed": changed(server.terms, terms), "dry_run": True}
 
 
