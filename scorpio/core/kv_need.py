@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray
-
-Number = TypeVar("Number", float, FloatArray)
+from scorpio.core.arrays import FloatArray, Number
 
 
 @dataclass(frozen=True, slots=True)

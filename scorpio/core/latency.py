@@ -10,14 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TypeVar
 
 import numpy as np
 
-from scorpio.core.arrays import FloatArray
+from scorpio.core.arrays import FloatArray, Number
 from scorpio.core.snapshot import StepSample
-
-Number = TypeVar("Number", float, FloatArray)  # one request, or a column of them
 
 
 def _check_finite(obj: object) -> None:

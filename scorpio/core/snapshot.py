@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from scorpio.core.arrays import BoolArray, FloatArray, IntArray
+from scorpio.core.arrays import BoolArray, FloatArray, IntArray, Number
 from scorpio.core.drafts import DraftView
 from scorpio.core.kv_need import FULL_ATTENTION, KvNeed
 from scorpio.core.request import RequestView
 from scorpio.core.waiting import WaitingTable
-
-Real = TypeVar("Real", float, FloatArray)
 
 
 @dataclass(slots=True)
@@ -69,7 +66,7 @@ class EngineLimits:
     tail_apart: bool = False
     kv_need: KvNeed = FULL_ATTENTION
 
-    def never_fits(self, prompt_tokens: Real) -> BoolArray | bool:
+    def never_fits(self, prompt_tokens: Number) -> BoolArray | bool:
         """Is a prompt too long for the whole pool? Its first token needs room too."""
         fills: BoolArray | bool = self.kv_need.of(prompt_tokens + 1) > self.kv_tokens
         return fills
@@ -94,7 +91,7 @@ class Snapshot:
     computing: Mapping[int, str] = field(default_factory=dict)
     drafts: DraftView | None = None
 
-    def between_steps_s(self, tpot_slo_s: Real) -> Real:
+    def between_steps_s(self, tpot_slo_s: Number) -> Number:
         """How often does this TPOT SLO of a request that comes ask for a step? Drafts that are
         accepted save steps."""
         return tpot_slo_s if self.drafts is None else tpot_slo_s * self.drafts.usual_tokens

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scorpio.core.latency import Number, StepModel
+from scorpio.core.arrays import Number
+from scorpio.core.latency import StepModel
 from scorpio.core.snapshot import EngineLimits
 
 

@@ -132,10 +132,11 @@ async def fleet_models(session: ClientSession, members: Members, scope: Scope) -
     for answer in answers:
         if answer.status != 200 or not isinstance(answer.content, dict):
             return json_answer(answer.status, answer.content, answer.headers)
-    entries = [entry for answer in answers for entry in answer.content.get("data", [])]
-    by_name = {entry["id"]: entry for entry in reversed(entries)}
-    data = [by_name.pop(entry["id"]) for entry in entries if entry["id"] in by_name]
-    return json_answer(200, {**answers[0].content, "data": data})
+    by_name: dict[str, Any] = {}
+    for answer in answers:
+        for entry in answer.content.get("data", []):
+            by_name.setdefault(entry["id"], entry)  # the fallback has the first one's names, too
+    return json_answer(200, {**answers[0].content, "data": list(by_name.values())})
 
 
 async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]) -> None:

@@ -19,8 +19,8 @@ from pydantic import (
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.core.routing.registry import ROUTERS
 from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.accounts.terms import DIGEST_CHARS
 from scorpio.server.launch.typed import values_after, without
-from scorpio.server.state.load import DIGEST_CHARS
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
 
 DEFAULT_ROUTER = "promises"
@@ -172,11 +172,13 @@ class FleetSettings(BaseModel):
     def file_digest(self) -> str:
         """Which SLO file is on this node, as replicas tell theirs (server/state/load.py); "": none
         that can be read."""
+        if self.slo_config is None:
+            return ""
         try:
-            raw = b"" if self.slo_config is None else self.slo_config.read_bytes()
+            raw = self.slo_config.read_bytes()
         except OSError:
             return ""
-        return hashlib.sha256(raw).hexdigest()[:DIGEST_CHARS] if raw else ""
+        return hashlib.sha256(raw).hexdigest()[:DIGEST_CHARS]
 
     def scorpio(self) -> ScorpioSettings:
         """What a replica is told of SLOs. Raises SettingsError."""

@@ -203,7 +203,7 @@ async def _act(server: ServerContext, path: str, scope: Scope, receive: Receive)
 def _state(server: ServerContext, path: str) -> str:
     if path == OFF_PATH:
         return off_or_on(server)
-    return server.terms.digest[:12] if path == admin.CONFIG_PATH else server.policy
+    return server.terms.short_digest if path == admin.CONFIG_PATH else server.policy
 
 
 async def _put(server: ServerContext, scope: Scope, receive: Receive) -> Answer | None:

@@ -36,17 +36,23 @@ def scripted(spec: EngineSpec, **plan: Any) -> tuple[Engine, Scripted]:
     return engine, policy
 
 
+def long_beside(decodes: int, chunk: int, prompt: int) -> Engine:
+    """So many decodes run, and a plan leaves `chunk` tokens of the step to a prompt that waits."""
+    engine, policy = scripted(HYBRID, token_budget=1000)
+    for number in range(decodes):
+        engine.add(f"d{number}", prompt=1, output=400)
+    engine.step()
+    policy.answer = StepPlan(token_budget=decodes + chunk)
+    engine.add("long", prompt=prompt, output=2)
+    return engine
+
+
 @pytest.mark.parametrize("beside", [0, 1, 20])
 @pytest.mark.parametrize("chunk", [1, 5, 63, 64, 65, 100, 127])
 def test_a_chunk_is_never_cut_to_nothing(chunk: int, beside: int) -> None:
     """Whatever a plan leaves a prompt beside decodes, some of it is computed in each step: what it
     was given or less, or what it lacks to the next boundary."""
-    engine, policy = scripted(HYBRID, token_budget=1000)
-    for number in range(beside):
-        engine.add(f"d{number}", prompt=1, output=400)
-    engine.step()
-    policy.answer = StepPlan(token_budget=beside + chunk)
-    engine.add("long", prompt=300, output=2)
+    engine = long_beside(beside, chunk, prompt=300)
     long, computed = engine.scheduler.requests["long"], 0
     for _ in range(300):
         step = engine.step()
@@ -65,12 +71,7 @@ def test_without_it_a_prompt_gets_nothing_for_ever(monkeypatch: pytest.MonkeyPat
         "scorpio.engine.apply.budget_in_blocks",
         lambda scheduler, *_: scheduler.max_num_scheduled_tokens,
     )
-    engine, policy = scripted(HYBRID, token_budget=1000)
-    for number in range(20):
-        engine.add(f"d{number}", prompt=1, output=400)
-    engine.step()
-    policy.answer = StepPlan(token_budget=20 + 50)
-    engine.add("long", prompt=600, output=2)
+    engine = long_beside(20, 50, prompt=600)
     assert all("long" not in engine.step().num_scheduled_tokens for _ in range(100))
 
 
@@ -91,12 +92,7 @@ def test_a_budget_below_a_block_is_what_is_computed() -> None:
     ],
 )
 def test_what_is_given_instead(beside: int, chunk: int, part: int) -> None:
-    engine, policy = scripted(HYBRID, token_budget=1000)
-    for number in range(beside):
-        engine.add(f"d{number}", prompt=1, output=400)
-    engine.step()
-    policy.answer = StepPlan(token_budget=beside + chunk)
-    engine.add("long", prompt=600, output=2)
+    engine = long_beside(beside, chunk, prompt=600)
     assert engine.step().num_scheduled_tokens["long"] == part
 
 

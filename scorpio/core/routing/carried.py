@@ -15,7 +15,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.demand import Level
-from scorpio.core.fluid import LEAST_BEND, ROOM
+from scorpio.core.fluid import LEAST_BEND, room_for_work
 
 LEAST_ROOM = 0.02  # of a target that is hardly in reach, a replica still serves something
 _NONE = 1e-12
@@ -37,7 +37,7 @@ class FluidKept:
     def __init__(self, demand: Mapping[float, Level], base_s: float) -> None:
         able = [(tpot_s, level.load) for tpot_s, level in demand.items() if tpot_s > base_s]
         total = sum(load for _, load in able)
-        asked = sum(load / max(ROOM * (1.0 - base_s / tpot_s), LEAST_ROOM) for tpot_s, load in able)
+        asked = sum(load / max(room_for_work(base_s, tpot_s), LEAST_ROOM) for tpot_s, load in able)
         self._replicas_per_load = asked / total if total > 0.0 else 0.0
 
     def __call__(self, load: FloatArray, replicas: int) -> FloatArray:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 
-from scorpio.core.arrays import BoolArray, FloatArray
+from scorpio.core.arrays import BoolArray, FloatArray, Number
 from scorpio.core.routing.load import DUE_S, Replica, ReplicaLoad, RoutedRequest, due_bucket
 from scorpio.core.routing.prefixes import PrefixIndex
-
-Number = TypeVar("Number", float, FloatArray)
 
 
 def work_s(

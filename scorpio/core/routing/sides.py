@@ -14,7 +14,7 @@ import numpy as np
 
 from scorpio.core.arrays import FloatArray
 from scorpio.core.demand import Level
-from scorpio.core.fluid import LEAST_BEND, ROOM, served_share
+from scorpio.core.fluid import LEAST_BEND, room_for_work, served_share
 from scorpio.core.routing.fleet_view import FleetView
 
 FEW = 2_000  # splits that are all tried; of larger fleets those near the present one
@@ -34,7 +34,7 @@ def best_split(
     if not levels or not len(rows):
         return levels, []
     load = [demand[s].load for s in levels]
-    share = np.array([ROOM * np.maximum(1.0 - view.base_s[rows] / s, 0.0) for s in levels])
+    share = np.array([np.maximum(room_for_work(view.base_s[rows], s), 0.0) for s in levels])
     # cum[l, n]: capacity of the first n replicas with floor l
     cum = np.concatenate([np.zeros((len(levels), 1)), np.cumsum(share, axis=1)], axis=1)
 

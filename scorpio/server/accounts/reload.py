@@ -44,7 +44,7 @@ async def reload_file(server: ServerContext, tell_others: bool = True) -> Mappin
     """
     before, terms = server.terms, await _read(server, tell_others)
     server.use(terms, time.time())
-    logger.info("Scorpio: SLO file read, sha256 %s", terms.digest[:12])
+    logger.info("Scorpio: SLO file read, sha256 %s", terms.short_digest)
     if terms.needs_restart:
         logger.warning("Scorpio: in force after a restart: %s", ", ".join(terms.needs_restart))
     if tell_others:
@@ -116,9 +116,9 @@ class Reloader:
         task.add_done_callback(self._tasks.discard)
 
     async def _signalled(self) -> None:
-        before = self._server.terms.digest
+        before = self._server.terms.short_digest
         await self._quietly(tell_others=True)
-        act = Act("config", before[:12], self._server.terms.digest[:12], "SIGHUP")
+        act = Act("config", before, self._server.terms.short_digest, "SIGHUP")
         await asyncio.to_thread(note, self._server.settings.run_dir, act)
 
     async def _quietly(self, tell_others: bool) -> None:

@@ -27,6 +27,8 @@ AT_START = (
     "isolate_cache",
 )
 
+DIGEST_CHARS = 12  # tell two SLO files apart
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
@@ -51,6 +53,11 @@ class Terms:
     tells_slo: bool = False
     needs_restart: Sequence[str] = ()
     digest: str = ""
+
+    @property
+    def short_digest(self) -> str:
+        """For logs, and for those that only ask whether two are the same."""
+        return self.digest[:DIGEST_CHARS]
 
     def rules_of(self, tenant: Tenant | None) -> SloRules:
         """How its requests are read."""

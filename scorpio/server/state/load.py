@@ -14,7 +14,6 @@ from scorpio.server.context import ServerContext
 from scorpio.server.state.health import health_state
 
 LOAD_PATH = "/scorpio/load"
-DIGEST_CHARS = 12
 
 
 def load_answer(server: ServerContext) -> Answer:
@@ -30,7 +29,7 @@ def load_answer(server: ServerContext) -> Answer:
     content = {
         "state": health_state(server),
         "policy": server.policy,
-        "terms": server.terms.digest[:DIGEST_CHARS],
+        "terms": server.terms.short_digest,
         "engines": engines,
     }
     return json_answer(200, content)

@@ -54,7 +54,7 @@ def test_the_cheapest_are_kept_first() -> None:
 
 
 def test_the_tight_get_as_many_as_their_work_needs() -> None:
-    # ROOM x 2/3 of a replica's time is for work at 30 ms, ROOM x 9/10 at 100 ms.
+    # 1.4 x 2/3 of a replica's time is for work at 30 ms, 1.4 x 9/10 at 100 ms.
     fleet = view(8)
     for tight, loose, expected in ((0.7, 8.0, 1), (2.4, 6.0, 3), (4.5, 3.7, 5)):
         levels, split = best_split(fleet, {0.03: level(tight), 0.1: level(loose)}, [])

@@ -142,10 +142,8 @@ class Admission:
     def _leaves_room(self, view: RequestView) -> bool:
         """Of seats, free KV and the tightest target, for those to come whose promise can be kept?
         Those behind always may be their share of the batch, and one at a time all of the KV."""
-        most, kv_left = (
-            self._limits.max_num_seqs,
-            self.kv.free_tokens - self._limits.kv_need.of(view.prompt_tokens),
-        )
+        most = self._limits.max_num_seqs
+        kv_left = self.kv.free_tokens - self._limits.kv_need.of(view.prompt_tokens)
         if view is not self.kv.first and kv_left < SHARE * self._limits.kv_tokens:
             return False
         if self._behind < SHARE * self._members:

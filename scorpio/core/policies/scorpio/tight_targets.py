@@ -13,14 +13,15 @@ import math
 import numpy as np
 
 from scorpio.core.demand import Demand
-from scorpio.core.fluid import LEAST_BEND, ROOM, served_share
+from scorpio.core.fluid import LEAST_BEND, room_for_work, served_share
 from scorpio.core.latency import StepModel
 from scorpio.core.policies.scorpio.learn.lengths import LengthBelief
 from scorpio.core.waiting import WaitingTable
 from scorpio.core.work import decode_work_s, prefill_work_s
 
 _LOOK_S = 2.0  # between two looks at what came
-# More promises are kept without a target that is turned away: the fluid is no more exact.
+# So many times the promises are kept without a target that is turned away. Near 1, for both ways of
+# being wrong cost alike; above it, for the fluid is not exact.
 _CLEARLY = 1.03
 _MOST_TRIED = 16  # targets; clients may state as many as they like
 _BEND = LEAST_BEND + 1.0  # of one engine
@@ -74,7 +75,7 @@ class TightTargets:
             done_s = np.cumsum(work_s[served])
             if not len(done_s):
                 return 0
-            room = ROOM * (1.0 - fixed_s / float(tpot_s[served].min()))
+            room = room_for_work(fixed_s, float(tpot_s[served].min()))
             share = served_share(float(done_s[-1]) / span_s / room, _BEND)
             return int(done_s.searchsorted(share * done_s[-1], side="right"))
 
