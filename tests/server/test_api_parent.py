@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,31 +59,29 @@ class Family:
         return [note.read_text().split() for note in self.notes]
 
     def later(self, *acts: Callable[[], object]) -> None:
-        """In this order, while the parent waits: by a timer, for signals are the main thread's."""
-        todo = list(acts)
+        """In this order, while the parent waits."""
 
-        def due(_number: int, _frame: object) -> None:
-            todo.pop(0)()
-            if todo:
-                signal.setitimer(signal.ITIMER_REAL, 0.3)
+        def do() -> None:
+            for act in acts:
+                time.sleep(0.3)
+                act()
 
-        signal.signal(signal.SIGALRM, due)
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        threading.Thread(target=do, daemon=True).start()
 
 
 def tell(number: signal.Signals) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
+    """The parent, whose signals are the main thread's."""
+    main = threading.main_thread().ident
+    assert main is not None
+    return lambda: signal.pthread_kill(main, number)
 
 
 @pytest.fixture
 def family(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Family]:
-    alarm = signal.getsignal(signal.SIGALRM)
     made = Family(tmp_path, getattr(request, "param", 0.2))
     try:
         yield made
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, alarm)
         for process in (*made.api, made.engine):
             process.kill()
             process.join()
@@ -128,6 +127,26 @@ def test_when_one_dies_the_others_end(family: Family, who: str) -> None:
         family.parent.wait()
     assert not family.api[1].is_alive()
     assert family.heard()[1] == ["SIGTERM"] * 2
+
+
+@pytest.mark.parametrize("family", [600.0], indirect=True)
+@pytest.mark.parametrize("who", ["an API process", "the engine", "all API processes"])
+def test_one_that_died_before_it_waits_ends_it_too(family: Family, who: str) -> None:
+    victims = {"an API process": family.api[:1], "the engine": [family.engine]}.get(who, family.api)
+    for victim in victims:
+        victim.kill()
+        victim.join()
+    with pytest.raises(EngineDiedError, match=victims[0].name):
+        family.parent.wait()
+    assert not any(process.is_alive() for process in family.api)
+
+
+@pytest.mark.parametrize("family", [1.0], indirect=True)
+def test_one_that_dies_of_what_ends_it_leaves_the_others(family: Family) -> None:
+    with family.parent.taking_signals(reloads=False):
+        family.later(tell(signal.SIGTERM), family.api[0].kill)
+        family.parent.wait()
+    assert [process.exitcode for process in family.api] == [-signal.SIGKILL, 0]
 
 
 def test_one_that_was_told_alone_leaves_the_others(family: Family) -> None:

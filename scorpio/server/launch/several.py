@@ -78,20 +78,25 @@ class Parent:
 
     def wait(self) -> None:
         """Until all API processes have ended. Raises EngineDiedError."""
-        while alive := self._alive():
-            engines = self._processes.engines
-            connection.wait([process.sentinel for process in (*alive, *engines)])
-            api = self._processes.api
-            died = [p for p in engines if not p.is_alive()]
-            died += [p for p in api if not p.is_alive() and p.exitcode]
-            if died and not self._told:
+        while True:
+            alive = self._alive()
+            # After `alive`: one that is in neither list would never be heard of.
+            engines, api = self._died()
+            if (engines or api) and not self._told:
                 self._cut()
-                raise EngineDiedError(f"{died[0].name} died; its last words are above")
-            if died:
-                return  # told to stop before it could listen
+                raise EngineDiedError(f"{[*engines, *api][0].name} died; its last words are above")
+            if not alive or engines:
+                return
+            waits = (*alive, *self._processes.engines)
+            connection.wait([process.sentinel for process in waits])
 
     def _alive(self) -> Sequence[Any]:
         return [process for process in self._processes.api if process.is_alive()]
+
+    def _died(self) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Engines, which do not end by themselves, and API processes."""
+        engines = [p for p in self._processes.engines if not p.is_alive()]
+        return engines, [p for p in self._processes.api if not p.is_alive() and p.exitcode]
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         """They drain; a further signal ends their patience."""
