@@ -1,89 +1,144 @@
-"""Is Scorpio ever worse than a rival? Other traces and mixes, none of them looked at while tuning.
+"""Is Scorpio ever worse than a rival? Other traces, families of load, engines and mixes, none of
+them looked at while tuning.
 
-Every trace x mix x load, each system on the same requests. Attainment of Scorpio beside the best of
+Every place x load x mix, each system on the same requests. Attainment of Scorpio beside the best of
 the rivals, whichever that is.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.scores import Score, percent_good
-from scorpio.studies.study import OURS, Cells, Found, Page, Rows, Study, table
+from scorpio.studies.study import CARD, GPU, OURS, Cells, Found, Page, Rows, Study, table
 from workloads.load import LoadKey
 from workloads.named import load_workload
 
-RIVALS = ("fcfs", "fcfs-tuned", "qoserve", "mooncake", "priority-edf")
-WINDOWS = {
-    "azure-conv": "12000:12600",  # not the window of the other pages
-    "mooncake": "1000:1200",
-    "servegen-r1": "1000:1800",  # answers last 25 s: a shorter window is all start-up
-    "sharegpt-poisson": "0:600",
-    "gamma-cv5": "0:600",
-}
+PACED = ("qoserve", "qoserve+reject", "fairbatching", "slidingserve")
+RIVALS = ("fcfs", "fcfs-tuned", "mooncake", "priority-edf", *PACED)
+H100 = "h100-llama-3.1-8b"
 MIXES = ("six", "product")
-LOADS = (1.6,)
 TOLERANCE = 0.5  # points
+KNEE = 90.0  # percent: where no rival keeps that many, it is past the knee
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is asked of which engine. says: of its load, for people."""
+
+    says: str
+    trace: str
+    rows: str
+    loads: tuple[float, ...] = (1.6,)
+    gpu: str = GPU
+    mixes: tuple[str, ...] = MIXES
+    caching: bool = False
+    rivals: tuple[str, ...] = RIVALS
+
+    def scores(self) -> Iterator[Score]:
+        """A run of each system under each load."""
+        for mix in self.mixes:
+            for scale in self.loads:
+                load = LoadKey(self.trace, self.rows, mix, scale, 0)
+                for system in (OURS, *self.rivals):
+                    yield Score(system, load, self.gpu, caching=self.caching)
+
+
+PLACES = (
+    Place("conversations", "azure-conv", "12000:12600"),  # not the window of the other pages
+    Place("very long prompts", "mooncake", "1000:1200"),
+    # answers last 25 s: a shorter window is all start-up
+    Place("reasoning", "servegen-r1", "1000:1800"),
+    Place("short chats", "sharegpt-poisson", "0:600", (4.0,)),
+    Place("bursts", "gamma-cv5", "0:600"),
+    Place("code, in bursts", "azure-code-synth", "0:800", (2.0, 5.0)),
+    Place("agents and tools", "toolagent-synth", "0:400", (0.2, 0.4), caching=True),
+    Place("conversations", "azure-conv", "9000:9600", (0.4, 0.8), CARD),
+    Place("reasoning", "servegen-r1", "1000:1400", (0.6, 1.0), CARD),
+    Place("conversations", "azure-conv", "12000:12600", (3.2,), H100),
+    Place("agents and tools", "toolagent-synth", "0:400", (0.8,), H100, caching=True),
+    # seven thousand requests, so not all rivals and one mix
+    Place("a day of two hours", "azure-day", "0:7200", (0.18,), CARD, ("product",), rivals=PACED),
+)
 
 
 def _cells(quick: bool) -> Cells:
     if quick:
-        return [Score(s, LoadKey("gamma-cv5", "0:60", "six", 1.6, 0)) for s in (OURS, *RIVALS)]
+        return list(Place("bursts", "gamma-cv5", "0:60", mixes=("six",)).scores())
     load_workload("servegen-r1", "0:1")  # raises where the published traces are not
-    return [
-        Score(system, LoadKey(trace, rows, mix, scale, 0))
-        for trace, rows in WINDOWS.items()
-        for mix in MIXES
-        for scale in LOADS
-        for system in (OURS, *RIVALS)
-    ]
+    return [score for place in PLACES for score in place.scores()]
 
 
 def _rows(found: Found) -> Rows:
-    cells: dict[tuple[str, str, float], dict[str, float]] = defaultdict(dict)
+    cells: dict[tuple[LoadKey, str], dict[str, float]] = defaultdict(dict)
+    broken: dict[tuple[LoadKey, str], float] = {}
     for score, made in found:
         assert isinstance(score, Score)
-        load = score.load
-        attained = round(float(np.mean(percent_good(made))), 2)
-        cells[load.trace, load.mix, load.rate_scale][score.system] = attained
+        at = score.load, score.gpu
+        cells[at][score.system] = round(float(np.mean(percent_good(made))), 2)
+        if score.system == OURS:
+            admitted = len(made["good"]) - made["refused"]
+            kept = sum(map(int, made["good"]))
+            broken[at] = round(100.0 * (admitted - kept) / max(admitted, 1), 2)
     rows: Rows = []
-    for (trace, mix, scale), shares in cells.items():
+    for (load, gpu), shares in cells.items():
         best = max((share, system) for system, share in shares.items() if system != OURS)
         rows.append(
             {
-                "trace": trace,
-                "mix": mix,
-                "load": scale,
+                "trace": load.trace,
+                "mix": load.mix,
+                "load": load.rate_scale,
+                "gpu": gpu,
                 "ours": shares[OURS],
                 "rival": best[1],
                 "rivals": best[0],
                 "margin": round(shares[OURS] - best[0], 2),
+                "broken": broken[load, gpu],
             }
         )
     return rows
 
 
 def _page(rows: Rows) -> Page:
+    says = {(place.trace, place.gpu): place.says for place in PLACES}
     margins = [row["margin"] for row in rows]
     worse = sum(margin < -TOLERANCE for margin in margins)
+    past = [row for row in rows if row["rivals"] < KNEE]
+    ratio = (
+        f"the mean of Scorpio is {np.mean([r['ours'] for r in past]):.1f} %, that of the best"
+        f" rivals {np.mean([r['rivals'] for r in past]):.1f} %:"
+        f" {np.sum([r['ours'] for r in past]) / np.sum([r['rivals'] for r in past]):.2f} times"
+        if past
+        else "there is no such cell here"
+    )
     lines = [
         [
-            row["trace"], row["mix"], f"x{row['load']:g}", f"{row['ours']:.1f}",
+            f"{says.get((row['trace'], row['gpu']), '')} (`{row['trace']}`)",
+            row["gpu"].split("-")[0], row["mix"], f"x{row['load']:g}", f"{row['ours']:.1f}",
             f"{row['rivals']:.1f} (`{row['rival']}`)", f"{row['margin']:+.1f}",
+            f"{row['broken']:.1f}",
         ]
         for row in rows
     ]  # fmt: skip
+    heading = ["load", "GPU", "mix", "rate", "Scorpio", "best rival", "difference", "broken"]
     return Page(f"""\
 {len(rows)} cells: in {worse} of them Scorpio is more than {TOLERANCE:g} points behind the best
 rival of that very cell. The difference is {min(margins):+.1f} points at least,
 {np.median(margins):+.1f} in the middle, {max(margins):+.1f} at most. One seed for each cell, 200
-to 800 requests: a point or two is chance. Rivals: {", ".join(f"`{name}`" for name in RIVALS)}.
-Attainment in %, A100 model.
+to 800 requests: a point or two is chance. In {len(past)} cells no rival keeps {KNEE:g} %: there
+{ratio}.
 
-{table(["trace", "mix", "load", "Scorpio", "best rival", "difference"], lines)}""")
+Attainment in %, Llama-3.1-8B. Broken: of the requests that Scorpio let in, in %, those that were
+late. Rivals: {", ".join(f"`{name}`" for name in RIVALS)};
+for the day only {", ".join(f"`{name}`" for name in PACED)}.
+What the loads are: workloads/catalog.
+
+{table(heading, lines)}""")
 
 
 STUDY = Study("grid", QUESTIONS["grid"], _cells, _rows, _page)

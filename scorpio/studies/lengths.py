@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from scorpio.core.latency import StepModel
 from scorpio.studies.questions import QUESTIONS
 from scorpio.studies.study import (
+    CARD,
     GPU,
     OURS,
     Cells,
@@ -31,7 +31,6 @@ from scorpio.studies.study import (
     table,
 )
 from scorpio.twin.config import TwinConfig
-from scorpio.twin.gpu.step_models import GpuModel
 from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.run import run_twin
 from workloads.load import LoadKey
@@ -47,15 +46,6 @@ USUAL = "0.6"  # what all other pages tell
 _NO_KV_RULE = {"kv_share": 10.0, "kv_dear_share": 10.0}
 _SEEDS = (100, 101)
 
-# Fitted to a vLLM log of a 24 GB card that serves Llama-3.1-8B in BF16, with the pool it had.
-CARD = GpuModel(
-    "24 GB card",
-    StepModel(22.368e-3, 5.0260e-5, 8.2846e-5, 384, 1.11455e-9, 9.9444e-10, 3.38738e-8),
-    "Llama-3.1-8B in BF16 on a 24 GB card, vLLM 0.19",
-    gap_s=0.0,
-    kv_blocks=2588,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -67,13 +57,11 @@ class Place:
     mix: str
     loads: tuple[float, ...]
     blocks: int = 0  # of KV; 0: as many as the GPU has
-    gpu: GpuModel | None = None  # None: the A100
+    gpu: str = GPU
 
     def config(self, hint: str, options: Mapping[str, float]) -> TwinConfig:
         """The engine, what policies are told, and the options of ours."""
-        config = engine(GPU)
-        if self.gpu is not None:
-            config = replace(config, gpu=self.gpu)
+        config = engine(self.gpu)
         blocks = self.blocks or config.gpu.kv_blocks
         return replace(
             config,

@@ -38,7 +38,7 @@ _PLACES = (
     ("azure-conv", "2000:4400", "six", 2.0),
     ("azure-conv", "9000:9600", "product", 1.0),
     ("servegen-r1", "1000:1800", "product", 1.0),
-    ("agents-synth", "0:500", "product", 1.6),
+    ("toolagent-synth", "0:500", "product", 0.2),
 )
 _QUICK = (("azure-conv-synth", "0:120", "six", 2.0),)
 

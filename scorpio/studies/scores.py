@@ -14,26 +14,33 @@ from workloads.load import LoadKey
 @dataclass(frozen=True, slots=True)
 class Score:
     """One run of the twin. times: per-request times too, for pairs of runs. options: of the
-    policy, by name."""
+    policy, by name. caching: prompts that begin alike share KV."""
 
     system: str
     load: LoadKey
     gpu: str = GPU
     times: bool = False
     options: tuple[tuple[str, float], ...] = ()
+    caching: bool = False
 
     @property
     def label(self) -> str:
         """What runs on what, for progress and for its file."""
-        times = ", times" if self.times else ""
+        more = ", prefix caching" if self.caching else ""
+        more += ", times" if self.times else ""
         own = "".join(f", {name} {value:g}" for name, value in self.options)
-        return f"{self.system}{own} on {self.load.label}, {self.gpu}{times}"
+        return f"{self.system}{own} on {self.load.label}, {self.gpu}{more}"
 
     def run(self) -> dict[str, Any]:
         """good: one 0 or 1 per request, in order of arrival."""
         requests = self.load.requests()
-        own = replace(engine(self.gpu), policy_options={self.system: dict(self.options)})
-        made = run_twin(own, requests, self.system, self.load.seed)
+        config = engine(self.gpu)
+        config = replace(
+            config,
+            engine=replace(config.engine, enable_prefix_caching=self.caching),
+            policy_options={self.system: dict(self.options)},
+        )
+        made = run_twin(config, requests, self.system, self.load.seed)
         records = sorted(made.records, key=lambda record: record.index)
         found: dict[str, Any] = {
             "good": flags(record.good for record in records),

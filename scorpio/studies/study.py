@@ -20,6 +20,7 @@ from workloads.load import LoadKey
 from workloads.results.intervals import mean_interval
 
 GPU = "a100-llama-3.1-8b"
+CARD = "24gb-llama-3.1-8b"  # little memory, and most of a step is fixed cost
 OURS, STOCK, TUNED = "scorpio", "fcfs", "fcfs-tuned"
 Cells = Sequence[Task[Any]]  # each label says all of its run; runs return JSON values
 Found = Sequence[tuple[Task[Any], Any]]  # each run with what it returned

@@ -34,11 +34,11 @@ def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((*REPLAY, "--trace", "nope"), "valid: agents-synth, azure-conv"),
+        ((*REPLAY, "--trace", "nope"), "valid: azure-code-synth, azure-conv"),
         ((*REPLAY, "--trace", "cpu-demo", "--mix", "nope"), "valid: artefact-3, cpu"),
         ((*REPLAY, "--trace", "cpu-demo", "--rate-scale", "0"), "rate scale must be"),
         ((*REPLAY, "--trace", "cpu-demo", "--rows", "9:2"), "rows must be A:B"),
-        ((*TWIN, "--trace", "nope"), "valid: agents-synth, azure-conv"),
+        ((*TWIN, "--trace", "nope"), "valid: azure-code-synth, azure-conv"),
         ((*TWIN, "--trace", "cpu-demo", "--mix", "nope"), "valid: artefact-3, cpu"),
         ((*TWIN, "--trace", "cpu-demo", "--rate-scale", "1,x"), "rate scale 'x' is not valid"),
         ((*TWIN, "--trace", "cpu-demo", "--rate-scale", "1,1"), "rate scale is named twice"),

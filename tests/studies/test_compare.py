@@ -79,7 +79,7 @@ def test_summary_does_not_depend_on_the_number_of_workers(spec: CompareSpec) -> 
         ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: edf, fairbatching, fcfs, "),
         ({"gpu": "h200"}, "'h200'; valid: a100-llama"),
         ({"mix": "seven"}, "unknown mix 'seven'; valid: "),
-        ({"trace": "nowhere"}, "'nowhere'; valid: agents-synth, azure-conv"),
+        ({"trace": "nowhere"}, "'nowhere'; valid: azure-code-synth, azure-conv"),
         ({"rows": "50:70"}, "rows 50:70"),
         ({"rate_scales": (1.0, 0.0)}, "rate scale"),
         ({"seeds": (1, 1)}, "seeds: at least one, and none twice"),

@@ -18,7 +18,7 @@ from workloads.load import LoadKey
 LOADS = (
     LoadKey("azure-conv-synth", "0:300", "six", 1.1, 0),
     LoadKey("azure-conv-synth", "0:300", "six", 2.4, 1),
-    LoadKey("agents-synth", "0:200", "six", 2.0, 2),
+    LoadKey("toolagent-synth", "0:200", "six", 0.3, 2),
 )
 
 

@@ -16,8 +16,10 @@ from workloads.synthetic.arrivals import (
     FloatArray,
     burst,
     constant,
+    day,
     gamma,
     generate,
+    pauses,
     poisson,
     ramp,
 )
@@ -28,6 +30,8 @@ MAKERS: dict[str, Callable[..., FloatArray]] = {
     "constant": lambda seed, **kw: constant(3.0, seed, **kw),
     "burst": lambda seed, **kw: burst(3.0, 10.0, 5.0, 2.0, seed, **kw),
     "ramp": lambda seed, **kw: ramp(1.0, 9.0, 20.0, seed, **kw),
+    "pauses": lambda seed, **kw: pauses(9.0, 2.0, 5.0, 8.0, seed, **kw),
+    "day": lambda seed, **kw: day(1.0, 9.0, 40.0, seed, **kw),
 }
 
 
@@ -100,6 +104,37 @@ def test_a_flat_ramp_is_poisson() -> None:
     assert ramp(3.0, 3.0, 5.0, 9, n=50) == pytest.approx(poisson(3.0, 9, n=50))
 
 
+def test_pauses_stand_between_bursts_of_their_rate() -> None:
+    gaps = np.diff(pauses(10.0, 1.0, 20.0, 60.0, seed=3, n=200_000))
+    long = gaps[gaps > 5.0]  # one pause in twelve is shorter, a gap within a burst never as long
+    assert long.mean() == pytest.approx(65.0, rel=0.1)
+    assert gaps[gaps <= 5.0].mean() == pytest.approx(0.1, rel=0.05)
+    assert len(long) == pytest.approx(200_000 / 200 * math.exp(-5.0 / 60.0), rel=0.1)
+    # of an interrupted Poisson process: 1 + 2 r b (p / (b + p))^2
+    cv = math.sqrt(1.0 + 2.0 * 10.0 * 20.0 * (60.0 / 80.0) ** 2)
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.1)
+
+
+def test_pauses_of_no_length_are_gamma() -> None:
+    assert pauses(3.0, 4.0, 5.0, 1e-12, 9, n=50) == pytest.approx(gamma(3.0, 4.0, 9, n=50))
+
+
+def test_a_day_swings_between_its_rates() -> None:
+    counts = np.zeros(4)
+    for seed in range(200):
+        counts += np.histogram(day(2.0, 10.0, 40.0, seed, duration_s=80.0), np.arange(0, 81, 20))[0]
+    for count in counts:  # twenty seconds up, twenty down, twice
+        assert abs(count - 200 * 20 * 6.0) < 4.0 * math.sqrt(200 * 20 * 6.0)
+    noon = np.concatenate([day(2.0, 10.0, 40.0, seed, duration_s=22.0) for seed in range(200)])
+    middle = ((noon > 18.0) & (noon < 22.0)).sum()
+    expected = 200 * (4.0 * 6.0 + 4.0 * 4.0 * math.sin(0.1 * math.pi) / (0.1 * math.pi))
+    assert abs(middle - expected) < 4.0 * math.sqrt(expected)
+
+
+def test_a_flat_day_is_poisson() -> None:
+    assert day(3.0, 3.0, 5.0, 9, n=50) == pytest.approx(poisson(3.0, 9, n=50))
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 def test_parameters_out_of_range_are_named(bad: float) -> None:
     for call, name in (
@@ -109,6 +144,10 @@ def test_parameters_out_of_range_are_named(bad: float) -> None:
         (lambda: burst(1.0, bad, 0.0, 1.0, 0, n=1), "multiplier"),
         (lambda: burst(1.0, 2.0, 0.0, bad, 0, n=1), "length_s"),
         (lambda: ramp(1.0, 2.0, bad, 0, n=1), "ramp_s"),
+        (lambda: pauses(1.0, 1.0, bad, 1.0, 0, n=1), "burst_s"),
+        (lambda: pauses(1.0, 1.0, 1.0, bad, 0, n=1), "pause_s"),
+        (lambda: day(bad, 1.0, 1.0, 0, n=1), "low_rps"),
+        (lambda: day(1.0, 1.0, bad, 0, n=1), "day_s"),
         (lambda: poisson(1.0, 0, duration_s=bad), "duration_s"),
     ):
         with pytest.raises(WorkloadError, match=name):

@@ -18,13 +18,15 @@ from workloads.traces.row import TraceRow, with_unique_hash_ids
 from workloads.traces.trace import read_trace, write_trace
 
 SYNTHETIC = [
-    "agents-synth",
+    "azure-code-synth",
     "azure-conv-synth",
+    "azure-day",
     "cpu-demo",
     "gamma-cv5",
     "mooncake-synth",
     "servegen-r1-synth",
     "sharegpt-poisson",
+    "toolagent-synth",
 ]
 EXTERNAL = ["azure-conv", "mooncake", "mooncake-prefix", "servegen-r1"]
 
@@ -107,7 +109,7 @@ def test_the_reference_point() -> None:
     [
         (
             {"name_or_path": "azure"},
-            "unknown trace or file 'azure'; valid: agents-synth, azure-conv, azure-",
+            "unknown trace or file 'azure'; valid: azure-code-synth, azure-conv, ",
         ),
         ({"name_or_path": "/no/such.jsonl"}, "unknown trace or file '/no/such.jsonl'; valid: "),
         ({"name_or_path": "mixes"}, "unknown trace or file 'mixes'"),

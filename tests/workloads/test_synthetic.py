@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,13 +67,21 @@ def test_tenants_follow_their_weights() -> None:
 
 def test_prefixes_by_hand() -> None:
     always = PrefixModel(system_blocks=1, continue_share=1.0, window=1)
-    first, second, third, short = share_prefixes([1024, 2048, 1500, 100], always, 0)
+    at = np.arange(4.0)
+    first, second, third, short = share_prefixes([1024, 2048, 1500, 100], at, always, 0)
     assert first == (0, 1)
     assert second == (0, 2, 3, 4)  # the parent's last block is not shared, the system block is
     assert third == (0, 2, 5)  # two whole blocks fit 1500 tokens; the third is its own
     assert short == (6,)  # shorter than a block: nothing to share
     never = PrefixModel(system_blocks=0, continue_share=0.0, window=1)
-    assert share_prefixes([600, 600], never, 0) == [(0, 1), (2, 3)]
+    assert share_prefixes([600, 600], at[:2], never, 0) == [(0, 1), (2, 3)]
+
+
+def test_a_turn_comes_after_the_one_it_follows() -> None:
+    """The third may follow the first, which came two seconds before it, not the second."""
+    after = PrefixModel(system_blocks=0, continue_share=1.0, window=1, pause_s=2.0)
+    made = share_prefixes([1024, 1024, 1500, 1024], np.array([0.0, 0.5, 2.0, 2.0]), after, 0)
+    assert made == [(0, 1), (2, 3), (0, 4, 5), (0, 6)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,7 +94,8 @@ def test_prefixes_by_hand() -> None:
 def test_prefixes_cover_the_prompt(
     lengths: list[int], system: int, share: float, seed: int
 ) -> None:
-    ids = share_prefixes(lengths, PrefixModel(system, share, 8), seed)
+    at = np.arange(float(len(lengths)))
+    ids = share_prefixes(lengths, at, PrefixModel(system, share, 8, pause_s=3.0), seed)
     assert [len(x) for x in ids] == [block_count(n) for n in lengths]
     for row in ids:
         assert len(set(row)) == len(row)
@@ -101,6 +111,24 @@ def test_mooncake_prefix_hits_are_as_published() -> None:
     assert sum(ratios) / 3 == pytest.approx(0.366, abs=0.01)
 
 
+def test_tools_and_agents_are_as_published() -> None:
+    spec = read_entry("toolagent-synth")
+    assert isinstance(spec, Synthetic)
+    rows = [row for seed in range(3) for row in synthetic_rows(spec, 23_608, seed)]
+    assert np.mean([row.prompt_tokens for row in rows]) == pytest.approx(8596, rel=0.01)
+    assert np.mean([row.output_tokens for row in rows]) == pytest.approx(182, rel=0.01)
+    ratios = [prefix_hit_ratio(synthetic_rows(spec, 23_608, seed)) for seed in range(3)]
+    assert sum(ratios) / 3 == pytest.approx(0.59, abs=0.015)
+
+
+def test_code_comes_in_bursts_as_published() -> None:
+    spec = read_entry("azure-code-synth")
+    assert isinstance(spec, Synthetic)
+    gaps = np.diff(spec.arrival_times(seed=0, n=400_000))
+    assert gaps.std() / gaps.mean() == pytest.approx(13.15, rel=0.1)
+    assert 1.0 / gaps.mean() == pytest.approx(2.57, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -114,6 +142,10 @@ def test_mooncake_prefix_hits_are_as_published() -> None:
         ({"prompt_tokens": {"p": [0, 1], "tokens": [1, 2], "max": 3}}, "max"),
         ({"output_tokens": 5}, "must be a mapping"),
         ({"prefix": {"system_blocks": 1, "continue_share": 2, "window": 1}}, "continue_share"),
+        (
+            {"prefix": {"system_blocks": 1, "continue_share": 1, "window": 1, "pause_s": -1.0}},
+            "pause_s",
+        ),
         ({"tenants": {"a": 0.0}}, "weights"),
         ({"rank_grid": [[1, 2]]}, "square"),
     ],

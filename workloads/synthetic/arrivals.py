@@ -19,6 +19,7 @@ from workloads.errors import UnknownName, WorkloadError
 FloatArray = NDArray[np.float64]
 MAX_REQUESTS = 10_000_000
 _CHUNK = 1024
+_DAY_POINTS = 10_001  # between them a rate is constant
 
 
 def poisson(
@@ -96,12 +97,61 @@ def ramp(
     return _renewal(1.0, seed, bend, n, duration_s)
 
 
+def pauses(
+    rate_rps: float,
+    cv: float,
+    burst_s: float,
+    pause_s: float,
+    seed: int,
+    *,
+    n: int | None = None,
+    duration_s: float | None = None,
+) -> FloatArray:
+    """Bursts with nothing between them, exponential in length, of means `burst_s` and `pause_s`;
+    in a burst Gamma gaps of mean 1/rate and that `cv`."""
+    _positive(rate_rps=rate_rps, cv=cv, burst_s=burst_s, pause_s=pause_s)
+
+    def bend(u: FloatArray) -> FloatArray:
+        busy_s = u / rate_rps
+        lengths, gaps = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+        ends_s = np.cumsum(_until(busy_s.max(initial=0.0) / burst_s, lengths)) * burst_s
+        idle_s = np.cumsum([0.0, *gaps.standard_exponential(len(ends_s))]) * pause_s
+        return np.asarray(busy_s + idle_s[np.searchsorted(ends_s, busy_s)])
+
+    return _renewal(cv, seed, bend, n, duration_s)
+
+
+def day(
+    low_rps: float,
+    high_rps: float,
+    day_s: float,
+    seed: int,
+    *,
+    n: int | None = None,
+    duration_s: float | None = None,
+) -> FloatArray:
+    """Poisson whose rate swings as a sine, day after day of `day_s`: low at its start and end, high
+    in its middle."""
+    _positive(low_rps=low_rps, high_rps=high_rps, day_s=day_s)
+    share = np.linspace(0.0, 1.0, _DAY_POINTS)  # of a day
+    half, swing = 0.5 * (low_rps + high_rps), 0.5 * (high_rps - low_rps)
+    sent = day_s * (half * share - swing * np.sin(2.0 * np.pi * share) / (2.0 * np.pi))
+
+    def bend(u: FloatArray) -> FloatArray:
+        days, rest = np.divmod(u, sent[-1])
+        return np.asarray(day_s * (days + np.interp(rest, sent, share)))
+
+    return _renewal(1.0, seed, bend, n, duration_s)
+
+
 PROCESSES: Mapping[str, Callable[..., FloatArray]] = {
     "poisson": poisson,
     "gamma": gamma,
     "constant": constant,
     "burst": burst,
     "ramp": ramp,
+    "pauses": pauses,
+    "day": day,
 }
 
 
@@ -149,6 +199,15 @@ def _gaps(rng: np.random.Generator, cv: float, count: int) -> FloatArray:
     if cv == 1.0:
         return rng.standard_exponential(count)
     return rng.standard_gamma(1.0 / cv**2, count) * cv**2
+
+
+def _until(total: float, rng: np.random.Generator) -> FloatArray:
+    """Exponential draws of mean one whose sum is `total` or more; the first ones are the same
+    whatever it is."""
+    made = np.empty(0)
+    while made.sum() <= total:
+        made = np.concatenate([made, rng.standard_exponential(_CHUNK)])
+    return made
 
 
 def _one_limit(n: int | None, duration_s: float | None) -> None:

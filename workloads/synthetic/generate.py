@@ -28,17 +28,21 @@ class PrefixModel:
     """Which prompts share a beginning, in 512-token blocks.
 
     system_blocks lead every prompt. With probability `continue_share` a request continues one of
-    the last `window` requests: it starts with that prompt's whole blocks, as far as it is long.
+    the last `window` requests that came `pause_s` before it or earlier (its answer, and the tool or
+    the person that reads it, take their time): it starts with that prompt's whole blocks, as far as
+    it is long.
     """
 
     system_blocks: int
     continue_share: float
     window: int
+    pause_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.system_blocks >= 0 and 0 <= self.continue_share <= 1 and self.window >= 1):
+        sound = self.system_blocks >= 0 and 0 <= self.continue_share <= 1 and self.window >= 1
+        if not (sound and 0.0 <= self.pause_s < math.inf):
             raise WorkloadError(
-                "[prefix] needs system_blocks >= 0, continue_share 0..1, window >= 1"
+                "[prefix] needs system_blocks >= 0, continue_share 0..1, window >= 1, pause_s >= 0"
             )
 
 
@@ -103,7 +107,7 @@ def synthetic_rows(spec: Synthetic, n: int, seed: int) -> list[TraceRow]:
     ]
     if spec.prefix is None:
         return with_unique_hash_ids(rows)
-    shared = share_prefixes([row.prompt_tokens for row in rows], spec.prefix, seed)
+    shared = share_prefixes([r.prompt_tokens for r in rows], arrival_s, spec.prefix, seed)
     return [
         TraceRow(row.arrival_s, row.prompt_tokens, row.output_tokens, ids, {}, row.tenant)
         for row, ids in zip(rows, shared, strict=True)
@@ -121,7 +125,7 @@ def draw_tenants(weights: Mapping[str, float], n: int, seed: int) -> list[str]:
 
 
 def share_prefixes(
-    prompt_tokens: Sequence[int], model: PrefixModel, seed: int
+    prompt_tokens: Sequence[int], arrival_s: NDArray[np.float64], model: PrefixModel, seed: int
 ) -> list[tuple[int, ...]]:
     """`hash_ids` of each prompt under the prefix model."""
     draws = np.random.default_rng([seed, _PREFIX_STREAM]).random(
@@ -129,14 +133,15 @@ def share_prefixes(
     )
     system = tuple(range(model.system_blocks))
     next_id = model.system_blocks
+    known_by = np.searchsorted(arrival_s, arrival_s - model.pause_s, side="right")
     made: list[tuple[int, ...]] = []
     for i, tokens in enumerate(prompt_tokens):
         blocks = block_count(tokens)
         whole = tokens // BLOCK_TOKENS
         known = system[:whole]
-        if i and draws[i, 0] < model.continue_share:
-            oldest = max(0, i - model.window)
-            candidates = oldest + (draws[i, 1:] * (i - oldest)).astype(np.int64)
+        if (end := min(i, known_by[i])) and draws[i, 0] < model.continue_share:
+            oldest = max(0, end - model.window)
+            candidates = oldest + (draws[i, 1:] * (end - oldest)).astype(np.int64)
             # A parent's last block may be partial, so it is not shared.
             known = max((made[j][:-1][:whole] for j in candidates), key=len, default=known) or known
         fresh = blocks - len(known)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from scorpio.studies.lengths import CARD
-from scorpio.studies.study import reference
+from scorpio.studies.study import CARD, reference
 from scorpio.twin.config import TwinConfig
+from scorpio.twin.gpu.file import gpu_model
 from scorpio.twin.gpu.noise import NoiseSpec
 from scorpio.twin.length_hint import LengthHint
 from workloads.load import LoadKey
@@ -48,7 +48,8 @@ def _long_steps(config: TwinConfig) -> TwinConfig:
 
 
 def _little_kv(config: TwinConfig) -> TwinConfig:
-    return replace(config, gpu=CARD, engine=replace(config.engine, num_blocks=CARD.kv_blocks))
+    card = gpu_model(CARD)
+    return replace(config, gpu=card, engine=replace(config.engine, num_blocks=card.kv_blocks))
 
 
 SCENES: Mapping[str, Scene] = {
