@@ -24,6 +24,7 @@ import pytest
 from predictors.latency.artifact import ProfileFile, this_machine, write_profile
 from scorpio.core.latency import LatencyProfile, StepModel, decode_from_step, prefill_from_step
 from scorpio.live.host.process import ServerFailedError, ServerProcess, free_port
+from scorpio.versions import installed_vllm, minor
 
 ADMIN_TOKEN = "for-tests-only"
 START_S = 600.0  # 60 s on two free cores, several minutes on busy ones
@@ -32,6 +33,8 @@ MAX_MODEL_LEN = 512
 # The tiny model's steps are about as short as planning one: no breaker may open for that.
 UNTIMED = ("--additional-config.scorpio.most_overhead", "0")
 KV_BLOCKS = 14
+_OLD = minor((installed_vllm() or ("", ""))[1]) == "0.32"
+NO_PREFIX_CACHING = "--no-enable-prefix-caching" if _OLD else "--disable-prefix-caching"
 # xdist_group: with `-n`, all users of the server go to one worker and share it.
 ENGINE_MARKS = [
     pytest.mark.engine,
@@ -98,7 +101,7 @@ class EngineServer:
 
         def active() -> bool:
             self.call(
-                "POST", "/v1/completions", {"model": self.model, "prompt": "a", "max_tokens": 2}
+                "POST", "/v1/completions", {"model": self.model, "prompt": "a a", "max_tokens": 2}
             )
             return int(self.status().get("control_seq", 0)) >= seq
 

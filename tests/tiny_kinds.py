@@ -1,9 +1,11 @@
 """Tiny random models whose layers differ: which of them does the CPU build of vLLM really serve?
 
-`windows`: Gemma 3, half of whose layers look back by 64 tokens. `hybrid`: Qwen3-Next, a gated delta
-net beside attention; its CPU kernel takes bfloat16 alone. `mamba`: Mamba 2, without attention.
-The CPU build has no kernel for Mamba 1, and Mamba 2 (alone, and in Granite 4 and Falcon H1) ends
-with an IndexError where its prefix caching keeps a state in the middle of a chunk.
+`windows`: Gemma 3, half of whose layers look back by 64 tokens. `gpt-oss`: the same with attention
+sinks and experts. `hybrid`: Qwen3-Next, a gated delta net beside attention; its CPU kernel takes
+bfloat16 alone. `mamba`: Mamba 2, without attention. `granite`: Granite 4, Mamba 2 and attention in
+turn. `falcon`: Falcon H1, both in each layer.
+The CPU build has no kernel for Mamba 1, and Mamba 2, in all three, ends with an IndexError where
+its prefix caching keeps a state in the middle of a chunk.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def write_kind(kind: str, directory: Path) -> Path:
     import torch
     import transformers
 
-    config = {"windows": _windows, "hybrid": _hybrid, "mamba": _mamba}[kind](transformers)
+    config = _KINDS[kind](transformers)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).float()
     with torch.no_grad():
@@ -79,3 +81,54 @@ def _mamba(transformers: Any) -> Any:
     return transformers.Mamba2Config(
         **_ALL, num_heads=4, head_dim=64, state_size=16, n_groups=1, expand=2, chunk_size=64
     )
+
+
+def _gpt_oss(transformers: Any) -> Any:
+    return transformers.GptOssConfig(
+        **_ALL,
+        **_ATTENTION,
+        sliding_window=64,
+        layer_types=["sliding_attention", "full_attention"],
+        num_local_experts=2,
+        num_experts_per_tok=1,
+    )
+
+
+def _granite(transformers: Any) -> Any:
+    return transformers.GraniteMoeHybridConfig(
+        **_ALL,
+        **{name: value for name, value in _ATTENTION.items() if name != "head_dim"},
+        layer_types=["mamba", "attention"],
+        num_local_experts=0,
+        shared_intermediate_size=tiny.INTERMEDIATE,
+        mamba_n_heads=4,
+        mamba_d_head=64,
+        mamba_d_state=16,
+        mamba_n_groups=1,
+        mamba_expand=2,
+        mamba_chunk_size=64,
+    )
+
+
+def _falcon(transformers: Any) -> Any:
+    return transformers.FalconH1Config(
+        **_ALL,
+        **_ATTENTION,
+        mamba_n_heads=4,
+        mamba_d_head=64,
+        mamba_d_ssm=256,
+        mamba_d_state=16,
+        mamba_n_groups=1,
+        mamba_expand=2,
+        mamba_chunk_size=64,
+    )
+
+
+_KINDS = {
+    "windows": _windows,
+    "hybrid": _hybrid,
+    "mamba": _mamba,
+    "gpt-oss": _gpt_oss,
+    "granite": _granite,
+    "falcon": _falcon,
+}

@@ -163,7 +163,8 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _supported(
         "KV connectors (`--kv-transfer-config`)",
-        Support.VIRTUAL,
+        Support.LIVE,
+        "tests/server/test_real_connector.py",
         "tests/engine/test_remote_kv.py",
         "tests/engine/test_remote_kv_crowd.py",
     ),

@@ -6,29 +6,37 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from scorpio.versions import installed_vllm, minor
-from tests.engine_server import ENGINE_MARKS, UNTIMED, EngineServer, running, write_inputs
+from tests.engine_server import (
+    ENGINE_MARKS,
+    NO_PREFIX_CACHING,
+    UNTIMED,
+    EngineServer,
+    running,
+    write_inputs,
+)
 from tests.tiny_kinds import write_kind
 
 pytestmark = ENGINE_MARKS
 # Of the hybrid one a block has 256 tokens: prompts of several, and chunks of little more than one.
 SIZES = (5, 40, 200, 260, 300, 520, 700, 900)
 OUTPUT_TOKENS = 12
-NEW = minor((installed_vllm() or ("", ""))[1]) != "0.32"
-NO_PREFIX_CACHING = "--disable-prefix-caching" if NEW else "--no-enable-prefix-caching"
 FLAGS = {
     "windows": ("--dtype", "float32"),
     "hybrid": ("--dtype", "bfloat16", "--enable-prefix-caching"),
     "mamba": ("--dtype", "float32", NO_PREFIX_CACHING),
+    "gpt-oss": ("--dtype", "bfloat16"),
+    "granite": ("--dtype", "float32", NO_PREFIX_CACHING),
+    "falcon": ("--dtype", "float32", NO_PREFIX_CACHING),
 }
 # By how much the best token must lead where answers are compared: noise between batches is less.
-SAFE_LEAD = {"windows": 1e-3, "hybrid": 0.1, "mamba": 1e-3}
+SAFE_LEAD = defaultdict(lambda: 1e-3, {"hybrid": 0.1, "gpt-oss": 0.1})
 SLOS: tuple[dict[str, Any], ...] = (
     {"slo_tpot_ms": 60.0},  # the test profile says 20 ms a step
     {"slo_tpot_ms": 200.0},
