@@ -155,9 +155,11 @@ class ServerContext:
         return max(self.loaded_unix_s, *self.shared.each(_LOADED), 0.0)
 
     def tell_others(self) -> None:
-        """The other API processes: one without requests of its own hears no silence."""
+        """The other API processes, and hear of them: one without requests of its own hears no
+        silence, and nothing of what its tenants use."""
         if self.shared.count == 1:
             return
+        self.uses.look()
         self.lengths.share()
         self.shared.put(_SILENT, self.silence.silent_s)
         self.shared.put(_UNFINISHED, self.engine.get_num_unfinished_requests())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from scorpio.core.routing.quote import Quote, Span
 from scorpio.core.slo import Slo
 from scorpio.server import shared as module
 from scorpio.server.accounts.in_flight import Caps, InFlight, OverQuotaError, QueueFullError
-from scorpio.server.accounts.reload import Reloader
+from scorpio.server.accounts.reload import Reloader, reload_file
 from scorpio.server.quote.desk import QuoteDesk
 from scorpio.server.shared import Shared
 from tests.server.keyed import ACME, Keyed, bearer, slo_file
@@ -64,6 +66,41 @@ def test_a_server_that_was_here_before_counts_for_nothing(tmp_path: Path) -> Non
     assert second.first("a mark")
 
 
+def test_a_row_of_another_server_counts_for_nothing(tmp_path: Path) -> None:
+    """Its own process has not started yet."""
+    old = Shared(str(tmp_path), 1, 2, server="before")
+    old.put("n", 5.0)
+    old.first("a mark")
+    first = Shared(str(tmp_path), 0, 2)
+    assert first.server == Shared().server != "before"
+    assert (first.others("n"), first.first("a mark")) == (0.0, True)
+    second = Shared(str(tmp_path), 1, 2)
+    second.put("another", 1.0)
+    second.put("n", 7.0)
+    assert (first.each("n"), first.each("another")) == ([7.0], [1.0])
+
+
+def test_two_threads_never_share_a_place(tmp_path: Path) -> None:
+    """A status is made on a thread of its own, and the first request of a tenant comes then."""
+    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
+
+    def put(n: int) -> None:
+        for i in range(900):
+            first.put(f"{n} {i}", n)
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=put, args=(n,)) for n in range(1, 5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert {second.others(f"{n} {i}") - n for n in range(1, 5) for i in range(900)} == {0.0}
+
+
 def test_one_process_is_alone(tmp_path: Path) -> None:
     alone = Shared(str(tmp_path))
     alone.put("n", 5.0)
@@ -82,12 +119,15 @@ def test_without_a_place_each_is_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert Shared(None, 0, 2).others("n") == 0.0
 
 
-def test_names_without_end_are_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_without_end_are_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "NAMES", 3)
     first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
     for name in range(5):
         first.put(str(name), 1.0)
     assert [second.others(str(name)) for name in range(5)] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert caplog.text.count("further tenants' limits are of each alone") == 1
 
 
 def test_a_mark_is_set_once(tmp_path: Path) -> None:
@@ -135,6 +175,91 @@ async def test_a_rate_is_of_both_together(tmp_path: Path) -> None:
     for now in clocks:
         now[0] = 6.2
     assert (await chat_of(second, 50)).status == 200
+
+
+async def reloaded(both: tuple[Keyed, Keyed], text: str) -> None:
+    both[0].file.write_text(text)
+    for keyed in both:
+        await reload_file(keyed.context)
+
+
+@pytest.mark.parametrize("tenant_stays", [False, True])
+async def test_what_a_tenant_used_stays_used_when_it_or_its_rate_is_gone_for_a_while(
+    tmp_path: Path, tenant_stays: bool
+) -> None:
+    text = slo_file("rate_tokens_per_s = 10\nburst_tokens = 100")
+    without = slo_file() if tenant_stays else text.replace("[tenants.acme]", "[tenants.gamma]")
+    both = two(tmp_path, text, length=30)
+    clocks = [clock(keyed) for keyed in both]
+    for _ in range(2):
+        assert (await chat_of(both[0], 50)).status == 200
+    for other in (without, text):
+        await reloaded(both, other)
+    shown = [(await status(keyed))["tenants"]["acme"] for keyed in both]
+    use = {"in_flight": 0, "tight": 0, "prompt_tokens": 100, "output_tokens": 60}
+    assert shown == [use | {"bucket_tokens": -60}] * 2
+    for keyed in both:
+        assert (await chat_of(keyed, 50)).headers["retry-after-ms"] == "6100"
+    for now in clocks:
+        now[0] = 6.2
+    assert (await chat_of(both[1], 50)).status == 200
+    shown = [(await status(keyed))["tenants"]["acme"] for keyed in both]
+    use = {"in_flight": 0, "tight": 0, "prompt_tokens": 150, "output_tokens": 90}
+    assert shown == [use | {"bucket_tokens": -78}] * 2
+
+
+async def test_a_tenant_that_comes_back_has_its_requests_in_flight(tmp_path: Path) -> None:
+    text = slo_file("most_tight = 1", top="tight_ttft_ms = 1000")
+    both = two(tmp_path, text)
+    both[0].engine.hold = asyncio.Event()
+    tight: Any = {"vllm_xargs": {"slo_class": "interactive"}}
+    held = asyncio.create_task(both[0].chat(ACME, **tight))
+    while not both[0].engine.params:
+        await asyncio.sleep(0)
+    for other in (text.replace("[tenants.acme]", "[tenants.gamma]"), text):
+        await reloaded(both, other)
+    assert [(await keyed.chat(ACME, **tight)).status for keyed in both] == [429, 429]
+    both[0].engine.hold.set()
+    assert (await held).status == 200
+    assert [(await keyed.chat(ACME, **tight)).status for keyed in both] == [200, 200]
+
+
+async def test_a_rate_counts_for_all_from_the_first_that_knows_it(tmp_path: Path) -> None:
+    """Of two processes one reads a new file up to a second later."""
+    both = two(tmp_path, slo_file())
+    both[0].file.write_text(slo_file("rate_tokens_per_s = 1\nburst_tokens = 100"))
+    await reload_file(both[0].context)
+    clock(both[0])
+    assert (await chat_of(both[0], 150)).status == 200
+    await reload_file(both[1].context)
+    clock(both[1])
+    assert [(await chat_of(keyed, 1)).status for keyed in both] == [429, 429]
+
+
+async def test_what_was_used_elsewhere_over_a_long_time_is_no_debt(tmp_path: Path) -> None:
+    text = slo_file("rate_tokens_per_s = 10\nburst_tokens = 100")
+    both = two(tmp_path, text, answers=201)
+    clocks = [clock(keyed) for keyed in both]
+    for second in range(200):
+        for now in clocks:
+            now[0] = float(second)
+        assert (await chat_of(both[0], 9)).status == 200  # and one of the answer
+        both[1].context.tell_others()  # twice a second, if it has work or not
+    assert (await status(both[1]))["tenants"]["acme"]["bucket_tokens"] == 90
+    assert (await chat_of(both[1], 50)).status == 200
+
+
+async def test_a_status_charges_nothing(tmp_path: Path) -> None:
+    """It is made on another thread: what both threads take for new would be charged twice."""
+    both = two(tmp_path, slo_file("rate_tokens_per_s = 10\nburst_tokens = 100"))
+    for keyed in both:
+        clock(keyed)
+    assert (await chat_of(both[0], 50)).status == 200
+    use = both[1].context.uses.by_name["acme"]
+    assert (await status(both[1]))["tenants"]["acme"]["bucket_tokens"] == 49
+    assert use.bucket.tokens(0.0) == 100.0
+    use.follow(0.0)
+    assert use.bucket.tokens(0.0) == 49.0
 
 
 async def test_tight_requests_are_of_both_together(tmp_path: Path) -> None:
