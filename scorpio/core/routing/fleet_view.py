@@ -116,6 +116,10 @@ class FleetView:
         for now_s, request in since:
             self._add(i, request, now_s)
 
+    def clock_was_set(self, replica: int) -> None:
+        """What was sent before cannot be told any more from what it has seen: it has seen all."""
+        self._since[replica].clear()
+
     def send(self, replica: int, request: RoutedRequest, now_s: float) -> None:
         """It goes there."""
         self.sent[replica] += 1
