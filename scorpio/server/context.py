@@ -166,6 +166,11 @@ class ServerContext:
         self.shared.put(_SILENT, self.silence.silent_s)
         self.shared.put(_UNFINISHED, self.engine.get_num_unfinished_requests())
 
+    def leave(self) -> None:
+        """This process ends; the others may go on, and hear nothing of its engine from it."""
+        for name in (_SILENT, _UNFINISHED):
+            self.shared.put(name, 0.0)
+
     @property
     def silent_s(self) -> float:
         """For how long the engine has said nothing although it has work; of several API processes

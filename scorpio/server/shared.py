@@ -12,7 +12,6 @@ import logging
 import os
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +36,8 @@ _STARTED = 19  # of the fields of /proc/PID/stat behind the name: when it starte
 
 class Shared:
     """rank: of this process, out of `count`. Without a directory each process is alone. server:
-    rows of another one, which was here before, count for nothing."""
+    rows of another one, which was here before, count for nothing. For the thread of the event loop
+    alone, as what it counts is."""
 
     def __init__(
         self, run_dir: str | None = None, rank: int = 0, count: int = 1, server: str | None = None
@@ -45,7 +45,6 @@ class Shared:
         self.rank, self.count = rank, count
         self.server = this_server() if server is None else server
         self._places: dict[str, int] = {}
-        self._new_place = Lock()  # a status is made on another thread
         self._full = False
         self._marked = 0
         self._known: dict[int, dict[int, int]] = {row: {} for row in range(count) if row != rank}
@@ -97,17 +96,16 @@ class Shared:
 
     def _placed(self, name: str) -> int | None:
         """A place for a new name; None: there is none left."""
-        with self._new_place:
-            place = self._places.get(name, len(self._places))
-            if place >= NAMES:
-                if not self._full:
-                    logger.warning("Scorpio: %s: further tenants' limits are of each alone", _FULL)
-                self._full = True
-                return None
-            self._table["names"][self.rank, place] = _digest(name)
-            self._table["used"][self.rank] = place + 1  # from now on the others look at it
-            self._places[name] = place
-            return place
+        place = len(self._places)
+        if place >= NAMES:
+            if not self._full:
+                logger.warning("Scorpio: %s: further tenants' limits are of each alone", _FULL)
+            self._full = True
+            return None
+        self._table["names"][self.rank, place] = _digest(name)
+        self._table["used"][self.rank] = place + 1  # from now on the others look at it
+        self._places[name] = place
+        return place
 
     def _places_of(self, row: int) -> dict[int, int]:
         """Of the names in another row. A name keeps its place for as long as that server lives, so

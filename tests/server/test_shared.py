@@ -6,14 +6,19 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from predictors.length.coverage import CoverageMonitor
+from predictors.length.ladder import LengthLadder
+from predictors.length.quantiles import LEVELS
 from scorpio import channel
 from scorpio.core.routing.quote import Quote, Span
 from scorpio.core.slo import Slo
 from scorpio.server.accounts.in_flight import Caps, InFlight, OverQuotaError, QueueFullError
 from scorpio.server.accounts.reload import follow, reload_file
 from scorpio.server.quote.desk import QuoteDesk
+from scorpio.server.request.lengths import LengthService
 from scorpio.server.shared import Shared
 from tests.server.keyed import ACME, Keyed, bearer, slo_file
 from tests.server.test_tenant_limits import chat_of, clock
@@ -153,7 +158,6 @@ async def test_what_was_used_elsewhere_over_a_long_time_is_no_debt(tmp_path: Pat
 
 
 async def test_a_status_charges_nothing(tmp_path: Path) -> None:
-    """It is made on another thread: what both threads take for new would be charged twice."""
     both = two(tmp_path, slo_file("rate_tokens_per_s = 10\nburst_tokens = 100"))
     for keyed in both:
         clock(keyed)
@@ -193,6 +197,34 @@ async def test_a_silence_that_one_hears_is_told_by_both(tmp_path: Path) -> None:
     assert [reply.status for reply in replies] == [503, 503]
     assert replies[0].json() == replies[1].json()
     assert replies[0].json() == {"status": "stalled", "unfinished": 3, "silent_s": 999.5}
+
+
+async def test_what_one_heard_goes_with_it(tmp_path: Path) -> None:
+    """Told to end alone, while it waited for the engine."""
+    first, second = two(tmp_path)
+    second.engine.unfinished, second.context.silence.silent_s = 1, 999.5
+    second.context.tell_others()
+    assert first.context.stalled
+    second.context.leave()
+    assert (first.context.silent_s, first.context.unfinished) == (0.0, 0)
+
+
+def test_a_coverage_that_begins_anew_is_not_the_old_one(tmp_path: Path) -> None:
+    monitors = [CoverageMonitor(), CoverageMonitor()]
+    services = [
+        LengthService(LengthLadder(None, None, monitor), "m", shared=Shared(str(tmp_path), *at))
+        for monitor, at in zip(monitors, BOTH, strict=True)
+    ]
+    wrong, right = np.full(len(LEVELS), 1.0), np.linspace(1.0, 1000.0, len(LEVELS))
+    monitors[0].add(right, 10, 0)
+    for _ in range(63):
+        monitors[1].add(wrong, 500, 0)
+    services[1].share()
+    assert services[0].state()["coverage"]["q0.9"] == 0.0
+    monitors[1].add(wrong, 500, 0)  # it is demoted: a window of outcomes that is empty
+    services[1].share()
+    states = [service.state()["coverage"] for service in services]
+    assert states[0] == states[1] == monitors[0].coverage()
 
 
 async def test_lengths_are_told_together(tmp_path: Path) -> None:

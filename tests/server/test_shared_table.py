@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -49,27 +47,6 @@ def test_a_row_of_another_server_counts_for_nothing(tmp_path: Path) -> None:
     second.put("another", 1.0)
     second.put("n", 7.0)
     assert (first.each("n"), first.each("another")) == ([7.0], [1.0])
-
-
-def test_two_threads_never_share_a_place(tmp_path: Path) -> None:
-    """A status is made on a thread of its own, and the first request of a tenant comes then."""
-    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
-
-    def put(n: int) -> None:
-        for i in range(900):
-            first.put(f"{n} {i}", n)
-
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=put, args=(n,)) for n in range(1, 5)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval_s)
-    assert {second.others(f"{n} {i}") - n for n in range(1, 5) for i in range(900)} == {0.0}
 
 
 def test_one_process_is_alone(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class TenantUse:
             self._seen += unseen
 
     def bucket_tokens(self, now_s: float) -> float | None:
-        """What is in the bucket. Asked from other threads, so it changes nothing."""
+        """What is in the bucket. To ask changes nothing."""
         return None if self.bucket is None else self.bucket.tokens(now_s) - self._unseen()
 
     def limit(self, rate: float | None, burst: float, now_s: float) -> None:
