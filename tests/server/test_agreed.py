@@ -71,6 +71,18 @@ async def test_a_bad_file_changes_none_even_when_it_is_mended_at_once(tmp_path: 
     assert (shown["classes"], shown["slo_config"]["error"]) == (["new"], "")
 
 
+async def test_a_bad_file_hides_no_word_that_was_not_heard_yet(tmp_path: Path) -> None:
+    both = two(tmp_path)
+    both[0].file.write_text(NEW)
+    assert await put(both[1]) == 200
+    both[0].file.write_text("[classes")
+    assert await put(both[0]) == 400
+    assert "not TOML" in both[0].context.reload_error
+    shown = await told(both)
+    assert shown["classes"] == ["new"]
+    assert "not TOML" in shown["slo_config"]["error"]
+
+
 async def test_a_bad_file_that_was_only_tried_is_told_by_both(tmp_path: Path) -> None:
     both = two(tmp_path)
     both[0].file.write_text("[classes")
@@ -148,6 +160,26 @@ def test_the_word_of_a_server_that_was_here_before_is_none(tmp_path: Path) -> No
     assert (sorted(made.context.settings.classes), made.context.word) == (["new"], 1)
 
 
+async def test_a_word_that_is_removed_or_written_over_takes_nothing_back(tmp_path: Path) -> None:
+    both = two(tmp_path)
+    both[0].file.write_text(NEW)
+    assert await put(both[0]) == 200
+    assert (await told(both))["classes"] == ["new"]
+    word = both[0].run_dir / channel.RELOAD
+    for by_another in (False, True):
+        for text, code in (("[classes", 400), (NEWER, 200), (NEW, 200)):
+            word.unlink()
+            if by_another:
+                foreign = {"server": "another", "number": 900, "text": "", "error": ""}
+                channel.write_reload(both[0].run_dir, foreign)
+            before = (await told(both))["classes"]
+            both[0].file.write_text(text)
+            assert await put(both[0]) == code
+            after = (await told(both))["classes"]
+            wanted = {NEW: ["new"], NEWER: ["newer"]}.get(text, before)
+            assert (before, after) == (["new"] if text != NEW else ["newer"], wanted)
+
+
 async def test_what_the_others_cannot_be_told_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,8 +221,9 @@ async def test_they_follow_by_themselves(tmp_path: Path, monkeypatch: pytest.Mon
             both[0].file.write_text(text)
             assert await put(both[0]) == code
             loaded = both[0].context.loaded_unix_s
+            number = (channel.read_reload(both[0].run_dir) or {})["number"]
             async with asyncio.timeout(10):
-                while both[1].context.word != both[0].context.word:
+                while [keyed.context.word for keyed in both] != [number] * 2:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
             shown = [(await k.call("GET", "/scorpio/status")).json() for k in both]

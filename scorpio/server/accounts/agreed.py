@@ -37,6 +37,7 @@ class Agreement:
         self.several = shared.count > 1 and source.engine.slo_config is not None
         self._run_dir = source.engine.run_dir if self.several else None
         self._stamp: channel.Stamp = None
+        self._known: dict[str, Any] | None = None
 
     def begin(self) -> tuple[Word, Terms]:
         """What counts at the start of this process. Raises SettingsError."""
@@ -109,12 +110,16 @@ class Agreement:
         number, text = last["number"] + 1, last["text"] if terms is None else terms.text
         told = {"server": self._server, "number": number, "text": text, "error": error}
         channel.write_reload(self._run_dir, told)
+        self._known = told
         return Word(number, terms, error)
 
     def _last(self) -> dict[str, Any] | None:
-        """None: no process of this server has said anything."""
+        """None: no process of this server has said anything. A file that is gone (what lies long
+        among temporary files is removed) takes nothing back."""
         told = None if self._run_dir is None else channel.read_reload(self._run_dir)
-        return told if told is not None and told.get("server") == self._server else None
+        if told is not None and told.get("server") == self._server:
+            self._known = told
+        return self._known
 
 
 _UNTOLD = "the other API processes cannot be told, and nothing has changed"

@@ -75,7 +75,8 @@ def _take(server: ServerContext, word: Word) -> None:
 
 
 def _not_taken(server: ServerContext, word: Word) -> SettingsError:
-    _take(server, word)
+    if not 0 < word.number <= server.word:  # it is taken with what counts now, by `follow`
+        server.reload_error = word.error
     logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", word.error)
     return SettingsError(word.error)
 
