@@ -180,6 +180,20 @@ async def test_a_word_that_is_removed_or_written_over_takes_nothing_back(tmp_pat
             assert (before, after) == (["new"] if text != NEW else ["newer"], wanted)
 
 
+@pytest.mark.parametrize("wrong", [{"text": 5}, {"number": "9"}, {"number": True}, {"error": []}])
+async def test_what_makes_no_sense_is_no_word(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    both = two(tmp_path)
+    word = channel.read_reload(both[0].run_dir)
+    assert word is not None
+    channel.write_reload(both[0].run_dir, word | {"number": 9, "text": NEWER} | wrong)
+    assert (await told(both))["classes"] == ["batch", "interactive"]
+    (both[0].run_dir / channel.RELOAD).write_text("[" * 100_000)
+    assert (await told(both))["classes"] == ["batch", "interactive"]
+    both[0].file.write_text(NEW)
+    assert await put(both[0]) == 200
+    assert (await told(both))["classes"] == ["new"]
+
+
 async def test_what_the_others_cannot_be_told_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ take it from there, and so does one that starts. What is wrong with a newer file
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -117,9 +117,14 @@ class Agreement:
         """None: no process of this server has said anything. A file that is gone (what lies long
         among temporary files is removed) takes nothing back."""
         told = None if self._run_dir is None else channel.read_reload(self._run_dir)
-        if told is not None and told.get("server") == self._server:
+        if told is not None and told.get("server") == self._server and _is_word(told):
             self._known = told
         return self._known
+
+
+def _is_word(told: Mapping[str, Any]) -> bool:
+    texts = all(isinstance(told.get(name), str) for name in ("text", "error"))
+    return texts and type(told.get("number")) is int
 
 
 _UNTOLD = "the other API processes cannot be told, and nothing has changed"
