@@ -113,7 +113,7 @@ class Shared:
         known = self._known[row]
         if not self._is_ours(row):
             return known
-        used = int(self._table["used"][row])
+        used = min(int(self._table["used"][row]), NAMES)
         for place in range(len(known), used):
             known[int(self._table["names"][row, place])] = place
         return known

@@ -14,7 +14,7 @@ from scorpio.core.slo import Slo
 from scorpio.core.wire import encode_slo
 from scorpio.server.accounts.api_keys import ApiKeys
 from scorpio.server.accounts.slo_config import SloFile, read_slo_file, slo_file_of
-from scorpio.server.request.slo_headers import SloRules
+from scorpio.server.request.slo_headers import TENANT_HEADERS, SloRules
 from scorpio.settings import ScorpioSettings
 from scorpio.tenant_settings import TenantSettings
 
@@ -59,6 +59,12 @@ class Terms:
     def short_digest(self) -> str:
         """For logs, and for those that only ask whether two are the same."""
         return self.digest[:DIGEST_CHARS]
+
+    def tenant_of(self, account: str, headers: Mapping[str, str]) -> Tenant | None:
+        """The tenant of the SLO file: of the key, else the one that a trusted gateway names."""
+        if not account and self.settings.trust_fairness_id:
+            account = next((headers[name] for name in TENANT_HEADERS if headers.get(name)), "")
+        return self.tenants.get(account)
 
     def rules_of(self, tenant: Tenant | None) -> SloRules:
         """How its requests are read."""
