@@ -27,7 +27,7 @@ LEDGER = "ledger.jsonl"  # of engine 0 too; when it is full it becomes LEDGER_OL
 LEDGER_OLD = "ledger.old.jsonl"
 LEDGER_SALT = "ledger.salt"
 OFF = "off"  # while it is there the policy is off
-RELOAD = "reload.json"  # written when one API process has read the SLO file again
+RELOAD = "reload.json"  # the SLO file that all API processes of one server go by
 SHARED = "api.shared"  # numbers of several API processes (scorpio/server/shared.py)
 # Upper bounds of the buckets of TTFT slack in the status (seconds; negative = late).
 SLACK_BOUNDS_S = (-10.0, -3.0, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -71,7 +71,7 @@ def write_control(
     Raises:
         OSError: the directory is gone or cannot be written.
     """
-    with _turn(Path(run_dir)):
+    with turn(run_dir, CONTROL):
         current = read_control(run_dir)
         seq = 1 if current is None else current.seq + 1
         if latency is None and current is not None:
@@ -121,10 +121,15 @@ def read_status(run_dir: str | os.PathLike[str], engine: int = 0) -> dict[str, A
     return _read(Path(run_dir) / of_engine(STATUS, engine))
 
 
-def write_reload(run_dir: str | os.PathLike[str], digest: str) -> None:
-    """Tell the other API processes of this server to read the SLO file. digest: of what was read,
-    "" when it was bad. Raises OSError."""
-    _replace(Path(run_dir) / RELOAD, {"sha256": digest})
+def write_reload(run_dir: str | os.PathLike[str], told: Mapping[str, Any]) -> None:
+    """Tell the other API processes of this server what to go by (server/accounts/agreed.py). In a
+    `turn` of RELOAD. Raises OSError."""
+    _replace(Path(run_dir) / RELOAD, told)
+
+
+def read_reload(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What was told last, or None."""
+    return _read(Path(run_dir) / RELOAD)
 
 
 def forget(run_dir: str | os.PathLike[str]) -> None:
@@ -152,9 +157,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _turn(run_dir: Path) -> Iterator[None]:
-    """One writer of the control file at a time; the kernel ends a dead writer's turn."""
-    handle = os.open(run_dir / f".{CONTROL}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def turn(run_dir: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """One writer of this file at a time; the kernel ends a dead writer's turn. Raises OSError."""
+    lock = os.path.join(run_dir, f".{name}.lock")
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

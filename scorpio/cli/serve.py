@@ -283,7 +283,7 @@ def _serve_fleet(
     check_early(settings.model, vllm_args)
     if (one := settings.fallback) is not None:
         check_early(one.model, [*vllm_args, *one.serve_args])
-    settings.scorpio()
+    settings.read()
     given = values_of(vllm_args)
     port = int(given.get("--port", DEFAULT_PORT))
     serve_fleet(settings, given.get("--host"), port, ray_address or LOCAL, _say)

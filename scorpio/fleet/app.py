@@ -57,7 +57,7 @@ class FrontDeployment:
 def build_app(args: dict[str, Any]) -> Any:
     """The Serve application. args: of `FleetSettings`. Raises SettingsError."""
     settings = fleet_settings(args)
-    settings.scorpio()
+    settings.read()
     engines = [_engines(REPLICA, settings, _number(settings))]
     if settings.fallback is not None:
         other = settings.of_fallback(settings.fallback)

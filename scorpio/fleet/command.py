@@ -20,11 +20,13 @@ from scorpio.fleet.settings import FleetSettings
 from scorpio.server.launch.mistakes import ServeError
 from scorpio.server.launch.serve_args import is_cpu_build
 from scorpio.server.state.health import HEALTH_PATH
+from scorpio.server.vllm_api import EngineDiedError
 
 Say = Callable[[str], None]
 APP = "scorpio"
 LOCAL = "local"
 MEET_S = 20.0
+LOOK_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Two engines that bind their threads to the same cores wait for each other.
 _CPU_ENV = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -34,10 +36,11 @@ def serve_fleet(wanted: FleetSettings, host: str | None, port: int, address: str
     """Until SIGINT or SIGTERM. address: "local", or of a cluster of Ray's.
 
     Raises:
-        ServeError: it cannot be started as asked. NoRayError.
+        ServeError: it cannot be started as asked. NoRayError. EngineDiedError: Ray died here.
     """
     settings = placed(wanted, address == LOCAL)
     _connect(settings, address)
+    died = False
     try:
         with _until_told():
             all_of_them = settings.replicas + settings.extra
@@ -45,14 +48,27 @@ def serve_fleet(wanted: FleetSettings, host: str | None, port: int, address: str
             say(f"starting {settings.replicas} replicas of {settings.model}{beside}")
             _start(settings, host, port)
             say(f"{all_of_them} replicas at http://{host or '0.0.0.0'}:{port}")
-            threading.Event().wait()
+            if address == LOCAL:
+                _wait_for_the_end()
+                died = True
+            else:
+                threading.Event().wait()
     finally:
-        say("draining")
-        if address == LOCAL:
-            serve().shutdown()
-        else:
-            serve().delete(APP)
+        if not died:
+            say("draining")
+            if address == LOCAL:
+                serve().shutdown()
+            else:
+                serve().delete(APP)
         ray().shutdown()
+    if died:
+        raise EngineDiedError("Ray died on this machine, and with it the fleet")
+
+
+def _wait_for_the_end() -> None:
+    """Of the Ray that was started here. What started it lives on without it, and serves nothing."""
+    while any(node["Alive"] for node in ray().nodes()):
+        time.sleep(LOOK_S)
 
 
 def placed(settings: FleetSettings, local: bool) -> FleetSettings:

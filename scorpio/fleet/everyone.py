@@ -122,13 +122,26 @@ async def act_on_each(
     return json_answer(worst.status, content | {"replicas": said}, worst.headers)
 
 
+async def try_on_each(
+    session: ClientSession, members: Members, scope: Scope, body: bytes
+) -> Answer:
+    """The same act, tried only. In a rolling upgrade some replicas cannot try: then none is asked,
+    and those that start later read the file anyway."""
+    there = [m for m in members.by_name.values() if m.row is not None]
+    if old := [m.name for m in there if not m.tries]:
+        said = f"of an older Scorpio, which cannot try an SLO file: {', '.join(old)}"
+        return error_answer(409, f"{said}; nothing has changed: ask again after the upgrade")
+    return await act_on_each(session, members, {**scope, "query_string": b"dry_run=true"}, body)
+
+
 async def fleet_models(session: ClientSession, members: Members, scope: Scope) -> Answer:
-    """What may be named as `model`: of one replica of each deployment, the first one's first."""
-    able = {m.fallback: m for m in members.by_name.values() if m.state is State.OK}
-    asked = [able[fallback] for fallback in sorted(able)]
+    """What may be named as `model`: of one replica of each deployment that answers, the first one's
+    first."""
+    both = (_models_of(session, members, fallback, scope) for fallback in (False, True))
+    asked = [answer for answer in await asyncio.gather(*both) if answer is not None]
     if not asked:
         return error_answer(503, "no replica is there yet")
-    answers = await asyncio.gather(*(_act(session, m, Outgoing(scope, b"")) for m in asked))
+    answers = [answer for answer in asked if answer.status < 500] or asked
     for answer in answers:
         if answer.status != 200 or not isinstance(answer.content, dict):
             return json_answer(answer.status, answer.content, answer.headers)
@@ -139,6 +152,19 @@ async def fleet_models(session: ClientSession, members: Members, scope: Scope) -
     return json_answer(200, {**answers[0].content, "data": list(by_name.values())})
 
 
+async def _models_of(
+    session: ClientSession, members: Members, fallback: bool, scope: Scope
+) -> _Acted | None:
+    """As its first replica says that can; else how the last one failed. None: it has none."""
+    answer = None
+    for member in list(members.by_name.values()):
+        if member.state is State.OK and member.fallback == fallback:
+            answer = await _act(session, member, Outgoing(scope, b""), ASK_S)
+            if answer.status < 500:
+                break
+    return answer
+
+
 async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]) -> None:
     """Tell a replica that joins what was told the others. One that does not take it is told of in
     the log, and joins: it is asked no more."""
@@ -147,11 +173,6 @@ async def greet(session: ClientSession, member: Member, acts: Iterable[Outgoing]
         if acted.status >= 400:
             path = act.scope["path"]
             logger.error("replica %s: %s: %s %s", member.name, path, acted.status, acted.content)
-
-
-def dry_run(scope: Scope) -> Scope:
-    """The same act, which is to be tried only."""
-    return {**scope, "query_string": b"dry_run=true"}
 
 
 def concerns(path: str, member: Member) -> bool:
@@ -166,14 +187,16 @@ class _Acted:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def _act(session: ClientSession, member: Member, outgoing: Outgoing) -> _Acted:
+async def _act(
+    session: ClientSession, member: Member, outgoing: Outgoing, most_s: float = ACT_S
+) -> _Acted:
     try:
         async with session.request(
             outgoing.scope["method"],
             target(member, outgoing.scope),
             headers=outgoing.headers([]),
             data=outgoing.body or None,
-            timeout=ClientTimeout(total=ACT_S),
+            timeout=ClientTimeout(total=most_s),
         ) as response:
             raw, sent = await response.read(), response.headers
             is_json = "json" in sent.get("content-type", "")

@@ -26,11 +26,11 @@ from scorpio.fleet.everyone import (
     ACTS,
     MODELS_PATH,
     act_on_each,
-    dry_run,
     fleet_metrics,
     fleet_models,
     fleet_status,
     greet,
+    try_on_each,
 )
 from scorpio.fleet.exchange import Outgoing
 from scorpio.fleet.members import Member, Members
@@ -78,12 +78,11 @@ class Front:
     ) -> None:
         self._settings, self._replicas, self._now_s = settings, replicas, now_s
         self._members: Members | None = None
-        told = settings.scorpio()
+        told, self._terms = settings.read()
         self._in_flight = InFlight(_caps(told))
         self._use(told)
         self._counts = Counts()
         self._standing = StandingActs()
-        self._terms = settings.file_digest()
         self._wanted = Wanted(settings)
         self._session: ClientSession | None = None
         self._meeting: asyncio.Task[None] | None = None
@@ -102,26 +101,31 @@ class Front:
         perhaps; to route by it this one does, too, as soon as its node has the same file."""
         if not terms or self._terms in terms:
             return
-        if (found := self._settings.file_digest()) in terms:
-            try:
-                self._use(self._settings.scorpio())
-            except SettingsError as error:  # it is for a fleet with another fallback
-                logger.error("the SLO file was not taken by this front: %s", error)
+        if (found := self._settings.file_digest()) not in terms:
+            return
+        try:
+            told, read = self._settings.read()
+        except SettingsError as error:  # it is for a fleet with another fallback
+            logger.error("the SLO file was not taken by this front: %s", error)
             self._terms = found
+            return
+        if read in terms:  # else it was replaced meanwhile, and they do not go by it
+            self._use(told)
+            self._terms = read
 
     async def _reload(self, session: ClientSession, scope: Scope, body: bytes) -> Answer:
         """Every replica and this front try the file before one takes it."""
-        tried = await act_on_each(session, self.members, dry_run(scope), body)
+        tried = await try_on_each(session, self.members, scope, body)
         if tried.status != 200 or is_dry_run(scope):
             return tried
         try:
-            told = self._settings.scorpio()
+            told, read = self._settings.read()
         except SettingsError as error:
             return error_answer(400, str(error), kind="BadRequestError")
         answer = await act_on_each(session, self.members, scope, body)
         if answer.status == 200:
             self._use(told)
-            self._terms = self._settings.file_digest()
+            self._terms = read
         return answer
 
     @property

@@ -63,6 +63,12 @@ class Member:
         """Where routers know it; None before its first answer."""
         return None if self.row is None else Place(self.fallback, self.row)
 
+    @property
+    def tries(self) -> bool:
+        """Can it be asked what an SLO file would change? To a Scorpio that is too old that is a
+        reload; one that tells its `terms` knows both."""
+        return "terms" in self.told
+
 
 class Members:
     """All replicas, and the routers over those that answer. fallback: name of that deployment."""

@@ -47,7 +47,7 @@ class Reader:
         body: Mapping[str, Any] = {}
         headers, terms = first_headers(scope["headers"]), self._terms
         account = "" if terms.keys is None else terms.keys.account(scope) or ""
-        rules = terms.rules_of(terms.tenants.get(account))
+        rules = terms.rules_of(terms.tenant_of(account, headers))
         slo, slo_class = rules.book.default, ""
         try:
             if (found := parsed(raw, headers, endpoint)) is not None:

@@ -18,7 +18,7 @@ from pydantic import (
 
 from scorpio.core.routing.autoscale import AutoscaleOptions
 from scorpio.core.routing.registry import ROUTERS
-from scorpio.server.accounts.slo_config import read_slo_config
+from scorpio.server.accounts.slo_config import read_slo_file
 from scorpio.server.accounts.terms import DIGEST_CHARS
 from scorpio.server.launch.typed import values_after, without
 from scorpio.settings import CONFIG_KEY, ScorpioSettings, SettingsError, load_settings
@@ -180,10 +180,11 @@ class FleetSettings(BaseModel):
             return ""
         return hashlib.sha256(raw).hexdigest()[:DIGEST_CHARS]
 
-    def scorpio(self) -> ScorpioSettings:
-        """What a replica is told of SLOs. Raises SettingsError."""
-        table = {} if self.slo_config is None else read_slo_config(self.slo_config)
-        told = load_settings({CONFIG_KEY: table})
+    def read(self) -> tuple[ScorpioSettings, str]:
+        """What a replica is told of SLOs, and by which file (as `file_digest`). Raises
+        SettingsError."""
+        file = None if self.slo_config is None else read_slo_file(self.slo_config)
+        told = load_settings({CONFIG_KEY: {} if file is None else dict(file.table)})
         for name, entry in told.classes.items():
             if entry.fallback not in (None, self.fallback_name):
                 valid = self.fallback_name or "none; --fallback-model starts one"
@@ -191,7 +192,7 @@ class FleetSettings(BaseModel):
                     f"{self.slo_config}: classes.{name}.fallback: {entry.fallback!r} is no"
                     f" deployment of this fleet; valid: {valid}"
                 )
-        return told
+        return told, "" if file is None else file.digest[:DIGEST_CHARS]
 
 
 def fallback_shares(told: ScorpioSettings) -> dict[str, float]:

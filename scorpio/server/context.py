@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from scorpio import channel
 from scorpio.engine.ledger.salt import ledger_salt
+from scorpio.server.accounts.agreed import Agreement
 from scorpio.server.accounts.in_flight import Caps, InFlight
 from scorpio.server.accounts.tenant_use import TenantUses
 from scorpio.server.accounts.terms import Terms, TermsSource
@@ -83,11 +84,12 @@ class StatusReader:
 @dataclass(slots=True)
 class ServerContext:
     """One vLLM API server as the middleware sees it. facts: of its engine, for a profile. terms: in
-    force now, from source, since loaded_unix_s; reload_error: why a newer file was not taken.
+    force now, since loaded_unix_s, by the agreement of all API processes; word: the number of the
+    last one; reload_error: why a newer file was not taken.
     tokens: vLLM's own API keys. own_key: of what this server starts itself. http_server: uvicorn's.
     traces: where vLLM traces. shared: with the other API processes of this server."""
 
-    source: TermsSource
+    agreement: Agreement
     terms: Terms
     status: StatusReader
     model_name: str
@@ -105,7 +107,7 @@ class ServerContext:
     traces: Traces | None = None
     loaded_unix_s: float = 0.0
     reload_error: str = ""
-    reload_stamp: channel.Stamp = None
+    word: int = 0
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     history: History = field(init=False)
     quotes: QuoteDesk = field(init=False)
@@ -124,7 +126,7 @@ class ServerContext:
     @property
     def tokens(self) -> Sequence[str]:
         """vLLM's own API keys."""
-        return self.source.tokens
+        return self.agreement.source.tokens
 
     def use(self, terms: Terms, at_unix_s: float) -> None:
         """These count for requests that come from now on."""
@@ -155,12 +157,19 @@ class ServerContext:
         return max(self.loaded_unix_s, *self.shared.each(_LOADED), 0.0)
 
     def tell_others(self) -> None:
-        """The other API processes: one without requests of its own hears no silence."""
+        """The other API processes, and hear of them: one without requests of its own hears no
+        silence, and nothing of what its tenants use."""
         if self.shared.count == 1:
             return
+        self.uses.look()
         self.lengths.share()
         self.shared.put(_SILENT, self.silence.silent_s)
         self.shared.put(_UNFINISHED, self.engine.get_num_unfinished_requests())
+
+    def leave(self) -> None:
+        """This process ends; the others may go on, and hear nothing of its engine from it."""
+        for name in (_SILENT, _UNFINISHED):
+            self.shared.put(name, 0.0)
 
     @property
     def silent_s(self) -> float:
@@ -214,18 +223,19 @@ def attach_server(app: Any) -> ServerContext:
     config = state.vllm_config.additional_config
     engine = load_settings(config)
     source = TermsSource(config.get(CONFIG_KEY, {}), engine, api_tokens(state.args))
-    terms = source.read()
+    shared = Shared(engine.run_dir, *api_process(state.vllm_config))
+    agreement = Agreement(source, shared)
+    word, terms = agreement.begin()
     settings = terms.settings
     names = state.vllm_config.model_config.served_model_name
     model_name = names[0] if isinstance(names, list) else str(names)
-    shared = Shared(settings.run_dir, *api_process(state.vllm_config))
     if shared.count > 1 and settings.run_dir is not None:
         ledger_salt(settings.run_dir)  # a quote of one process is known to all
     lengths = length_service(settings, model_name, shared)
     flights = Flights()
     attach_watch(state, lengths, flights.heard, engine.isolate_cache)
     server = ServerContext(
-        source=source,
+        agreement=agreement,
         terms=terms,
         status=StatusReader(settings.run_dir, engine_indexes(state.vllm_config)),
         model_name=model_name,
@@ -241,7 +251,6 @@ def attach_server(app: Any) -> ServerContext:
         own_key=own_key(state.args),
         traces=_traces(getattr(state.args, "otlp_traces_endpoint", None)),
     )
-    if settings.run_dir is not None:
-        server.reload_stamp = channel.stamp(settings.run_dir, channel.RELOAD)
     server.use(terms, time.time())
+    server.word, server.reload_error = word.number, word.error
     return server

@@ -22,7 +22,7 @@ from scorpio.server.accounts.reload import Reloader
 from scorpio.server.answers import Answer, error_answer, send_answer, slow_body_answer
 from scorpio.server.connections import Connections
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.drain import Drain, draining_answer
+from scorpio.server.drain import Drain, draining_answer, signals_may_come
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
 from scorpio.server.quote.route import QUOTE_PATH, quote_answer
@@ -144,6 +144,7 @@ class ScorpioMiddleware:
         reloader.take_signal()
         off_signal = OffSignal(server)
         off_signal.take()
+        signals_may_come()
         beside = [EngineWatch(server).run(), reloader.run(), server.history.run()]
         if server.http_server is not None:
             connections = Connections(server, server.http_server)
@@ -155,6 +156,7 @@ class ScorpioMiddleware:
         finally:
             for task in tasks:
                 task.cancel()
+            server.leave()
             if drains and server.engine.errored and not server.flights.draining:
                 mark_engine_died(state.args)
 
@@ -175,7 +177,7 @@ class ScorpioMiddleware:
         elif scope["method"] not in admin.METHODS[path]:
             answer = admin.wrong_method(path)
         elif path == admin.STATUS_PATH:
-            answer = await asyncio.to_thread(admin.status_answer, server)
+            answer = admin.status_answer(server)  # on this thread: its numbers change here
         else:
             answer = await _act(server, path, scope, receive)
             if answer is None:

@@ -198,6 +198,10 @@ def run_openai_server(args: Any) -> None:
     decorate_logs("APIServer", skip_if_decorated=True)
     listen_address, sock = setup_server(args, reuse_port=False)
     uvloop.run(run_server_worker(listen_address, sock, args))
+    _raise_if_engine_died(args)
+
+
+def _raise_if_engine_died(args: Any) -> None:
     if getattr(args, "scorpio_engine_died", False):
         raise EngineDiedError("the engine died; its last words are above")
 
@@ -265,8 +269,9 @@ def several_api_processes(args: Any, run: Callable[..., None]) -> Iterator[Proce
                 part.shutdown(timeout=ENGINE_S)
 
 
-def api_process_main(*args: Any) -> None:
-    """What vLLM's manager runs in each API process, with its arguments."""
+def api_process_main(address: Any, sock: Any, args: Any, *more: Any) -> None:
+    """What vLLM's manager runs in each API process, with its arguments. Raises EngineDiedError."""
     from vllm.v1.utils import run_api_server_worker_proc
 
-    run_api_server_worker_proc(*args)
+    run_api_server_worker_proc(address, sock, args, *more)
+    _raise_if_engine_died(args)

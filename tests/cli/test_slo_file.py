@@ -161,3 +161,24 @@ def test_reload_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORPIO_ADMIN_TOKEN", "sesame")
     code, _, err = run("reload")
     assert (code, "line 2" in err) == (1, True)
+
+
+def test_a_server_that_cannot_try_a_file_is_not_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To one of before, a trial is a reload."""
+    asked: list[str] = []
+    load: dict[str, Any] = {"state": "ok"}
+
+    def call(self: Admin, method: str, path: str, body: object = None) -> dict[str, Any]:
+        asked.append(f"{method} {path}")
+        return load if path == "/scorpio/load" else {"changed": ["tenants"]}
+
+    monkeypatch.setattr(Admin, "_call", call)
+    monkeypatch.setenv("SCORPIO_ADMIN_TOKEN", "sesame")
+    with pytest.raises(AdminError, match="older Scorpio"):
+        Admin("http://host:1", "sesame").reload(dry_run=True)
+    code, _, err = run("reload", "--dry-run")
+    assert (code, "older Scorpio" in err) == (1, True)
+    assert asked == ["GET /scorpio/load"] * 2
+    load["terms"] = ""
+    assert run("reload", "--dry-run")[1].startswith("would change: tenants\n")
+    assert asked[-1] == "PUT /scorpio/config?dry_run=true"

@@ -99,7 +99,7 @@ def streams(events: int, then: str = "done", every_s: float = 0.01) -> Handler:
 class FakeReplica:
     """handler: of generating requests. seen: (method, path, headers, body). left: clients that
     did not wait. state: what it says of its health; mute: it does not answer questions. fallback:
-    it is of that deployment."""
+    it is of that deployment. old: it does not know what a trial is."""
 
     name: str
     handler: Handler = answers
@@ -109,6 +109,7 @@ class FakeReplica:
     mute: bool = False
     terms: str = ""
     fallback: bool = False
+    old: bool = False
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     left: int = 0
     url: str = ""
@@ -128,8 +129,8 @@ class FakeReplica:
         if self.mute:
             await asyncio.sleep(60)
         engine = {"age_s": 0.0, "replica": self.facts.to_dict(), "load": self.load.to_dict()}
-        told = {"state": self.state, "terms": self.terms, "engines": [engine]}
-        return web.json_response(told)
+        told = {"state": self.state, "engines": [engine]}
+        return web.json_response(told if self.old else told | {"terms": self.terms})
 
     async def _status(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"policy": "scorpio", "running": 2, "policies": ["a", "b"]})

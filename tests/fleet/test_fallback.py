@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.fleet.replicas import FakeReplica, Fleet, Handler, answers, fleet_of, refuses, says
+from scorpio.fleet.settings import FleetSettings
+from tests.fleet.replicas import (
+    FakeReplica,
+    Fleet,
+    Handler,
+    answers,
+    fleet_of,
+    hangs_up,
+    refuses,
+    says,
+)
 
 pytestmark = pytest.mark.asyncio
 NAME = "tiny-fp8"
@@ -210,6 +220,22 @@ async def test_what_another_front_has_let_them_read_this_one_reads_too(tmp_path:
         assert (await fleet.post(**CHAT))[0] == 429
 
 
+async def test_a_file_that_is_replaced_while_it_is_read_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, cheap = replicas()
+    file = slo(tmp_path)
+    async with fleet_of(first, cheap, slo_config=file, fallback=FALLBACK) as fleet:
+        file.write_text("[classes.chat]\nttft_ms = 500\n")
+        theirs = fleet.front._settings.file_digest()
+        monkeypatch.setattr(FleetSettings, "file_digest", lambda _: theirs)
+        file.write_text("[classes.chat]\nttft_ms = 700\n")
+        first.terms = cheap.terms = theirs
+        await asyncio.sleep(1.5)
+        assert fleet.front.members.terms == {theirs}
+        assert fleet.front.members.deployments.ceilings
+
+
 async def test_all_that_may_be_named_is_listed(tmp_path: Path) -> None:
     first, cheap = FakeReplica("first", lists("tiny")), FakeReplica("cheap", lists(NAME, "tiny"))
     cheap.fallback = True
@@ -219,3 +245,27 @@ async def test_all_that_may_be_named_is_listed(tmp_path: Path) -> None:
         assert told["data"] == [{"id": "tiny", "by": "first"}, {"id": NAME, "by": "cheap"}]
         first.handler = says(401)
         assert (await fleet.get("/v1/models"))[0] == 401
+
+
+@pytest.mark.parametrize("down", ["first-0", "first-1", "cheap-0", "cheap-1"])
+async def test_a_replica_that_is_down_hides_no_model(tmp_path: Path, down: str) -> None:
+    """Before it is known to be."""
+    firsts = [FakeReplica(f"first-{n}", lists("tiny")) for n in range(2)]
+    cheaps = [FakeReplica(f"cheap-{n}", lists(NAME), fallback=True) for n in range(2)]
+    async with fleet_of(*firsts, *cheaps, slo_config=slo(tmp_path), fallback=FALLBACK) as fleet:
+        for replica in (*firsts, *cheaps):
+            if replica.name == down:
+                replica.handler = hangs_up
+        status, told = await fleet.get("/v1/models")
+        assert (status, [one["id"] for one in told["data"]]) == (200, ["tiny", NAME])
+        assert down not in [one["by"] for one in told["data"]]
+
+
+async def test_a_deployment_that_does_not_answer_hides_not_the_other(tmp_path: Path) -> None:
+    first, cheap = FakeReplica("first", lists("tiny")), FakeReplica("cheap", says(503))
+    cheap.fallback = True
+    async with fleet_of(first, cheap, slo_config=slo(tmp_path), fallback=FALLBACK) as fleet:
+        status, told = await fleet.get("/v1/models")
+        assert (status, [one["id"] for one in told["data"]]) == (200, ["tiny"])
+        first.handler = says(503)
+        assert (await fleet.get("/v1/models"))[0] == 503

@@ -166,6 +166,22 @@ async def test_the_slo_file_is_read_again_by_every_replica_and_by_the_front(
         assert a.paths()[3:] == [tried]
 
 
+async def test_what_one_cannot_try_is_taken_by_none(tmp_path: Path) -> None:
+    """In a rolling upgrade: to a replica of before, a trial is a reload."""
+    file, new, old = tmp_path / "slo.toml", FakeReplica("new"), FakeReplica("old", old=True)
+    file.write_text("[classes.a]\nttft_ms = 500\n")
+    async with fleet_of(new, old, slo_config=file) as fleet:
+        for query in ("", "?dry_run=true"):
+            async with fleet.session.put(fleet.url + "/scorpio/config" + query) as answer:
+                said = (await answer.json())["error"]["message"]
+                assert (answer.status, "cannot try an SLO file: old;" in said) == (409, True)
+        assert new.paths() == old.paths() == []
+        old.old = False  # it is upgraded
+        await fleet.until(lambda: fleet.front.members.by_name["old"].tries)
+        async with fleet.session.put(fleet.url + "/scorpio/config") as answer:
+            assert answer.status == 200
+
+
 async def test_other_routes_are_any_replicas() -> None:
     a, b = FakeReplica("a"), FakeReplica("b")
     async with fleet_of(a, b) as fleet:

@@ -29,7 +29,8 @@ CLASSES = {
 def read(
     body: object, path: str = "/v1/completions", default: str | None = None, **headers: str
 ) -> RoutedRequest:
-    settings = load_settings({CONFIG_KEY: CLASSES | {"default_class": default}})
+    trusting = {"trust_fairness_id": True, "default_class": default}
+    settings = load_settings({CONFIG_KEY: CLASSES | trusting})
     reader = Reader(make_terms(settings, settings))
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -43,6 +44,8 @@ def read(
     [
         (WITH_KEY, None, "slow", 9.0),
         (WITH_KEY, "fast", "slow", 9.0),
+        ({"x_llm_d_inference_fairness_id": "team"}, None, "slow", 9.0),
+        ({"x_llm_d_inference_fairness_id": "none"}, "fast", "fast", 0.5),
         (WITH_KEY | {"x_llm_d_inference_objective": "fast"}, None, "fast", 0.5),
         ({"authorization": "Bearer another"}, "fast", "fast", 0.5),
         ({}, "fast", "fast", 0.5),

@@ -100,7 +100,7 @@ def test_a_class_may_only_fall_back_to_what_is_there(tmp_path: Path) -> None:
         build_app(asked)
     with pytest.raises(SettingsError, match=said + "m8$"):
         build_app(asked | {"fallback": {"model": "m8"}})
-    fine = fleet_settings(asked | {"fallback": {"model": "m9"}}).scorpio()
+    fine = fleet_settings(asked | {"fallback": {"model": "m9"}}).read()[0]
     assert fallback_shares(fine) == {"chat": 0.1}
 
 
@@ -125,7 +125,7 @@ def test_a_serve_config_file_finds_the_app(tmp_path: Path) -> None:
     assert settings.slo_config == Path("/etc/scorpio") / file
     classes = tmp_path / file
     classes.write_text(made["ConfigMap"]["data"][file])
-    assert settings.model_copy(update={"slo_config": classes}).scorpio().classes
+    assert settings.model_copy(update={"slo_config": classes}).read()[0].classes
     overrides = {entry["name"] for entry in application.get("deployments", [])}
     assert overrides <= {FRONT, REPLICA}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 
 from scorpio import channel
 from scorpio.core.registry import policy_names
+from scorpio.server.answers import Answer
+from scorpio.server.context import ServerContext
+from scorpio.server.state import admin
 from tests.server.asgi import Reply
 from tests.server.fake_vllm import FakeEngine, FakeServer, client
 
@@ -157,3 +161,19 @@ async def test_generation_answers_name_the_policy(tmp_path: Path) -> None:
     server = FakeServer(FakeEngine([tokens(1)]), {"run_dir": str(tmp_path)})
     reply = await client(server).request("POST", "/v1/completions", b"{}")
     assert reply.headers["x-scorpio-policy"] == "fcfs"
+
+
+async def test_a_status_is_made_on_the_thread_on_which_its_numbers_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another one it would find half of a change, and change things itself (the status that was
+    read last)."""
+    made: list[int] = []
+
+    def noted(server: ServerContext) -> Answer:
+        made.append(threading.get_ident())
+        return Answer(200, b"{}", {})
+
+    monkeypatch.setattr(admin, "status_answer", noted)
+    assert (await call(tmp_path, "GET", "/scorpio/status")).status == 200
+    assert made == [threading.get_ident()]

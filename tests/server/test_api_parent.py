@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scorpio.server import drain
 from scorpio.server.launch import several
 from scorpio.server.launch.several import METRICS_VARIABLE, Parent
 from scorpio.server.vllm_api import EngineDiedError, Processes
@@ -154,6 +155,59 @@ def test_one_that_was_told_alone_leaves_the_others(family: Family) -> None:
         family.later(family.api[0].terminate, tell(signal.SIGTERM))
         family.parent.wait()
     assert family.heard()[1] == ["SIGTERM"]
+
+
+def die_of_the_engine(*_: Any) -> None:
+    raise EngineDiedError("as the middleware has said")
+
+
+def hear(notes: str) -> Callable[..., None]:
+    def started(*_: Any) -> None:
+        heard: list[int] = []
+        Path(notes).touch()
+        while not Path(notes).read_text():
+            time.sleep(0.01)
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, lambda number, _: heard.append(number))
+        drain.signals_may_come()
+        Path(notes).write_text(" ".join(signal.Signals(number).name for number in sorted(heard)))
+
+    return started
+
+
+def run_as(main: str, *given: str) -> None:
+    """An API process in which vLLM's part is another one."""
+    several.__dict__["api_process_main"] = {"dies": die_of_the_engine, "hears": hear(*given)}[main]
+    several.run()
+
+
+def test_an_engine_that_is_no_child_of_the_parent_is_missed_too() -> None:
+    """Of Ray, or on another node: API processes alone notice."""
+    spawn = multiprocessing.get_context("spawn")
+    api: list[Any] = [spawn.Process(target=run_as, args=("dies", ""), name="ApiServer_0")]
+    for process in api:
+        process.start()
+    with pytest.raises(EngineDiedError, match="ApiServer_0"):
+        Parent(Processes(api, [])).wait()
+
+
+def test_an_act_that_comes_during_the_start_waits(tmp_path: Path) -> None:
+    """The parent hands it on as soon as engines are up."""
+    notes = tmp_path / "notes"
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_as, args=("hears", str(notes))
+    )
+    process.start()
+    while not notes.exists():
+        time.sleep(0.01)
+    assert process.pid is not None
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        os.kill(process.pid, number)
+    time.sleep(0.1)
+    notes.write_text("go on")
+    process.join(20)
+    assert process.exitcode == 0
+    assert notes.read_text() == "SIGHUP SIGUSR2"
 
 
 def test_a_place_where_they_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +90,7 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(audit, "MOST_BYTES", 2000)
     for number in range(100):
         audit.note(str(tmp_path), audit.Act("policy", "a", f"{number}" * 900, "::1"))
-    sizes = [file.stat().st_size for file in tmp_path.iterdir()]
+    sizes = [file.stat().st_size for file in tmp_path.glob("audit*")]
     assert len(sizes) == 2
     assert max(sizes) <= 2000
     last = (tmp_path / audit.FILE).read_text().splitlines()[-1]
@@ -107,3 +110,26 @@ def test_where_an_act_came_from() -> None:
     assert audit.remote_of({"client": ("10.0.0.7", 5)}) == "10.0.0.7"
     assert audit.remote_of({"client": None}) == "unknown"
     assert audit.remote_of({}) == "unknown"
+
+
+def test_two_that_find_the_file_full_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two API processes, or two threads of one."""
+    replaced = os.replace
+
+    def slowly(*given: Any) -> None:
+        time.sleep(0.2)
+        replaced(*given)
+
+    monkeypatch.setattr(os, "replace", slowly)
+    (tmp_path / audit.FILE).write_text("x" * audit.MOST_BYTES)
+    acts = [audit.Act("off", "on", "off", f"{n}") for n in range(2)]
+    threads = [threading.Thread(target=audit.note, args=(str(tmp_path), act)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / audit.OLD).stat().st_size == audit.MOST_BYTES
+    found = (tmp_path / audit.FILE).read_text().splitlines()
+    assert {json.loads(line)["remote"] for line in found} == {"0", "1"}

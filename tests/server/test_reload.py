@@ -205,31 +205,6 @@ async def test_sighup_reads_the_file(tmp_path: Path) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_all_api_processes_of_a_server_follow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reloading, "PERIOD_S", 0.01)
-    first = Keyed(tmp_path, slo_file())
-    second = Keyed(tmp_path, slo_file())  # of the same run_dir
-    assert (first.context.terms.digest, first.run_dir) == (
-        second.context.terms.digest,
-        second.run_dir,
-    )
-    tasks = [asyncio.create_task(reloading.Reloader(k.context).run()) for k in (first, second)]
-    try:
-        first.file.write_text("[classes.new]\n")
-        assert (await first.call("PUT", "/scorpio/config", headers=ADMIN)).status == 200
-        loaded = first.context.loaded_unix_s
-        async with asyncio.timeout(10):
-            while "new" not in second.context.settings.classes:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        assert first.context.loaded_unix_s == loaded  # none tells another again
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 async def test_a_bad_file_stops_the_start(tmp_path: Path) -> None:
     keyed = Keyed(tmp_path, "nonsense = 1\n")
     with pytest.raises(ValueError, match="line 1: nonsense: unknown field 'nonsense'; valid"):

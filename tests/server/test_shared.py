@@ -6,15 +6,19 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from predictors.length.coverage import CoverageMonitor
+from predictors.length.ladder import LengthLadder
+from predictors.length.quantiles import LEVELS
 from scorpio import channel
 from scorpio.core.routing.quote import Quote, Span
 from scorpio.core.slo import Slo
-from scorpio.server import shared as module
 from scorpio.server.accounts.in_flight import Caps, InFlight, OverQuotaError, QueueFullError
-from scorpio.server.accounts.reload import Reloader
+from scorpio.server.accounts.reload import follow, reload_file
 from scorpio.server.quote.desk import QuoteDesk
+from scorpio.server.request.lengths import LengthService
 from scorpio.server.shared import Shared
 from tests.server.keyed import ACME, Keyed, bearer, slo_file
 from tests.server.test_tenant_limits import chat_of, clock
@@ -38,62 +42,6 @@ def two(tmp_path: Path, text: str = "", **more: Any) -> tuple[Keyed, Keyed]:
 
 async def status(keyed: Keyed) -> Any:
     return (await keyed.call("GET", "/scorpio/status")).json()
-
-
-def test_numbers_of_the_others(tmp_path: Path) -> None:
-    rows = [Shared(str(tmp_path), rank, 3) for rank in range(3)]
-    for row, number in zip(rows, (1.0, 20.0, 300.0), strict=True):
-        assert row.others("n") == sum(r for r in (1.0, 20.0) if r < number)
-        row.put("n", number)
-        row.put("another", -1.0)
-    assert [row.others("n") for row in rows] == [320.0, 301.0, 21.0]
-    assert rows[0].each("n") == [20.0, 300.0]
-    rows[1].put("n", 0.5)
-    assert rows[0].each("n") == [0.5, 300.0]
-    assert rows[0].each("none") == []
-    assert (tmp_path / channel.SHARED).stat().st_mode & 0o077 == 0
-
-
-def test_a_server_that_was_here_before_counts_for_nothing(tmp_path: Path) -> None:
-    old = [Shared(str(tmp_path), rank, 2) for rank in range(2)]
-    for row in old:
-        row.put("n", 5.0)
-        row.first("a mark")
-    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
-    assert (first.others("n"), second.others("n")) == (0.0, 0.0)
-    assert second.first("a mark")
-
-
-def test_one_process_is_alone(tmp_path: Path) -> None:
-    alone = Shared(str(tmp_path))
-    alone.put("n", 5.0)
-    assert (alone.others("n"), alone.each("n"), alone.first("a")) == (0.0, [], True)
-    assert alone.first("a")  # it remembers its own by itself
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_a_place_each_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(module.logger, "warning", lambda text, *_: said.append(text))
-    lost = Shared(str(tmp_path / "gone"), 0, 2)
-    lost.put("n", 1.0)
-    assert lost.others("n") == 0.0
-    assert "each API process alone" in said[0]
-    assert Shared(None, 0, 2).others("n") == 0.0
-
-
-def test_names_without_end_are_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "NAMES", 3)
-    first, second = (Shared(str(tmp_path), rank, 2) for rank in range(2))
-    for name in range(5):
-        first.put(str(name), 1.0)
-    assert [second.others(str(name)) for name in range(5)] == [1.0, 1.0, 1.0, 0.0, 0.0]
-
-
-def test_a_mark_is_set_once(tmp_path: Path) -> None:
-    rows = [Shared(str(tmp_path), rank, 2) for rank in range(2)]
-    assert [row.first("quote") for row in rows] == [True, False]
-    assert rows[1].first("another")
 
 
 def test_slots_are_counted_over_both(tmp_path: Path) -> None:
@@ -137,6 +85,90 @@ async def test_a_rate_is_of_both_together(tmp_path: Path) -> None:
     assert (await chat_of(second, 50)).status == 200
 
 
+async def reloaded(both: tuple[Keyed, Keyed], text: str) -> None:
+    both[0].file.write_text(text)
+    await reload_file(both[0].context)
+    await follow(both[1].context)
+
+
+@pytest.mark.parametrize("tenant_stays", [False, True])
+async def test_what_a_tenant_used_stays_used_when_it_or_its_rate_is_gone_for_a_while(
+    tmp_path: Path, tenant_stays: bool
+) -> None:
+    text = slo_file("rate_tokens_per_s = 10\nburst_tokens = 100")
+    without = slo_file() if tenant_stays else text.replace("[tenants.acme]", "[tenants.gamma]")
+    both = two(tmp_path, text, length=30)
+    clocks = [clock(keyed) for keyed in both]
+    for _ in range(2):
+        assert (await chat_of(both[0], 50)).status == 200
+    for other in (without, text):
+        await reloaded(both, other)
+    shown = [(await status(keyed))["tenants"]["acme"] for keyed in both]
+    use = {"in_flight": 0, "tight": 0, "prompt_tokens": 100, "output_tokens": 60}
+    assert shown == [use | {"bucket_tokens": -60}] * 2
+    for keyed in both:
+        assert (await chat_of(keyed, 50)).headers["retry-after-ms"] == "6100"
+    for now in clocks:
+        now[0] = 6.2
+    assert (await chat_of(both[1], 50)).status == 200
+    shown = [(await status(keyed))["tenants"]["acme"] for keyed in both]
+    use = {"in_flight": 0, "tight": 0, "prompt_tokens": 150, "output_tokens": 90}
+    assert shown == [use | {"bucket_tokens": -78}] * 2
+
+
+async def test_a_tenant_that_comes_back_has_its_requests_in_flight(tmp_path: Path) -> None:
+    text = slo_file("most_tight = 1", top="tight_ttft_ms = 1000")
+    both = two(tmp_path, text)
+    both[0].engine.hold = asyncio.Event()
+    tight: Any = {"vllm_xargs": {"slo_class": "interactive"}}
+    held = asyncio.create_task(both[0].chat(ACME, **tight))
+    while not both[0].engine.params:
+        await asyncio.sleep(0)
+    for other in (text.replace("[tenants.acme]", "[tenants.gamma]"), text):
+        await reloaded(both, other)
+    assert [(await keyed.chat(ACME, **tight)).status for keyed in both] == [429, 429]
+    both[0].engine.hold.set()
+    assert (await held).status == 200
+    assert [(await keyed.chat(ACME, **tight)).status for keyed in both] == [200, 200]
+
+
+async def test_a_rate_counts_for_all_from_the_first_that_knows_it(tmp_path: Path) -> None:
+    """Of two processes one reads a new file up to a second later."""
+    both = two(tmp_path, slo_file())
+    both[0].file.write_text(slo_file("rate_tokens_per_s = 1\nburst_tokens = 100"))
+    await reload_file(both[0].context)
+    clock(both[0])
+    assert (await chat_of(both[0], 150)).status == 200
+    await follow(both[1].context)
+    clock(both[1])
+    assert [(await chat_of(keyed, 1)).status for keyed in both] == [429, 429]
+
+
+async def test_what_was_used_elsewhere_over_a_long_time_is_no_debt(tmp_path: Path) -> None:
+    text = slo_file("rate_tokens_per_s = 10\nburst_tokens = 100")
+    both = two(tmp_path, text, answers=201)
+    clocks = [clock(keyed) for keyed in both]
+    for second in range(200):
+        for now in clocks:
+            now[0] = float(second)
+        assert (await chat_of(both[0], 9)).status == 200  # and one of the answer
+        both[1].context.tell_others()  # twice a second, if it has work or not
+    assert (await status(both[1]))["tenants"]["acme"]["bucket_tokens"] == 90
+    assert (await chat_of(both[1], 50)).status == 200
+
+
+async def test_a_status_charges_nothing(tmp_path: Path) -> None:
+    both = two(tmp_path, slo_file("rate_tokens_per_s = 10\nburst_tokens = 100"))
+    for keyed in both:
+        clock(keyed)
+    assert (await chat_of(both[0], 50)).status == 200
+    use = both[1].context.uses.by_name["acme"]
+    assert (await status(both[1]))["tenants"]["acme"]["bucket_tokens"] == 49
+    assert use.bucket.tokens(0.0) == 100.0
+    use.follow(0.0)
+    assert use.bucket.tokens(0.0) == 49.0
+
+
 async def test_tight_requests_are_of_both_together(tmp_path: Path) -> None:
     text = slo_file("most_tight = 1", top="tight_ttft_ms = 1000")
     first, second = two(tmp_path, text)
@@ -155,23 +187,6 @@ async def test_tight_requests_are_of_both_together(tmp_path: Path) -> None:
     assert (await second.chat(ACME, **tight)).status == 200
 
 
-async def test_a_reload_reaches_both_and_so_does_why_not(tmp_path: Path) -> None:
-    first, second = two(tmp_path)
-    file, good = first.file, first.file.read_text()
-    follows = asyncio.create_task(Reloader(second.context).run())
-    for text, code in (("[classes.late]\nttft_ms = 9000\n", 200), ("[classes", 400), (good, 200)):
-        file.write_text(text)
-        before = second.context.reload_stamp
-        assert (await first.call("PUT", "/scorpio/config", headers=ADMIN)).status == code
-        while second.context.reload_stamp == before:
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.1)  # it is read on a thread
-        shown = [(await status(keyed))["slo_config"] for keyed in (first, second)]
-        assert shown[0] == shown[1]
-        assert bool(shown[0]["error"]) == (code != 200)
-    follows.cancel()
-
-
 async def test_a_silence_that_one_hears_is_told_by_both(tmp_path: Path) -> None:
     first, second = two(tmp_path)
     first.engine.unfinished, second.engine.unfinished = 2, 1
@@ -182,6 +197,34 @@ async def test_a_silence_that_one_hears_is_told_by_both(tmp_path: Path) -> None:
     assert [reply.status for reply in replies] == [503, 503]
     assert replies[0].json() == replies[1].json()
     assert replies[0].json() == {"status": "stalled", "unfinished": 3, "silent_s": 999.5}
+
+
+async def test_what_one_heard_goes_with_it(tmp_path: Path) -> None:
+    """Told to end alone, while it waited for the engine."""
+    first, second = two(tmp_path)
+    second.engine.unfinished, second.context.silence.silent_s = 1, 999.5
+    second.context.tell_others()
+    assert first.context.stalled
+    second.context.leave()
+    assert (first.context.silent_s, first.context.unfinished) == (0.0, 0)
+
+
+def test_a_coverage_that_begins_anew_is_not_the_old_one(tmp_path: Path) -> None:
+    monitors = [CoverageMonitor(), CoverageMonitor()]
+    services = [
+        LengthService(LengthLadder(None, None, monitor), "m", shared=Shared(str(tmp_path), *at))
+        for monitor, at in zip(monitors, BOTH, strict=True)
+    ]
+    wrong, right = np.full(len(LEVELS), 1.0), np.linspace(1.0, 1000.0, len(LEVELS))
+    monitors[0].add(right, 10, 0)
+    for _ in range(63):
+        monitors[1].add(wrong, 500, 0)
+    services[1].share()
+    assert services[0].state()["coverage"]["q0.9"] == 0.0
+    monitors[1].add(wrong, 500, 0)  # it is demoted: a window of outcomes that is empty
+    services[1].share()
+    states = [service.state()["coverage"] for service in services]
+    assert states[0] == states[1] == monitors[0].coverage()
 
 
 async def test_lengths_are_told_together(tmp_path: Path) -> None:

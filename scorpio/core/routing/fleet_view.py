@@ -15,6 +15,10 @@ from scorpio.core.arrays import BoolArray, FloatArray, Number
 from scorpio.core.routing.load import DUE_S, Replica, ReplicaLoad, RoutedRequest, due_bucket
 from scorpio.core.routing.prefixes import PrefixIndex
 
+# Sent and not told of yet, of one replica. One that hangs tells nothing any more: then the oldest
+# of them are taken for seen.
+MOST_UNSEEN = 16_384
+
 
 def work_s(
     per_token_s: tuple[float, ...], new_tokens: Number, prompt_tokens: Number, length: Number
@@ -82,7 +86,7 @@ class FleetView:
                 setattr(self, name, column)
             column[row] = value
         self.replicas[row:] = [replica, *self.replicas[row + 1 :]]
-        self._since[row:] = [deque(), *self._since[row + 1 :]]
+        self._since[row:] = [deque(maxlen=MOST_UNSEEN), *self._since[row + 1 :]]
         self.prefixes.replicas = len(self)
         columns = (self.token_s, self.decode_s, self.context_token_s)
         self._mean_s = tuple(float(column.mean()) for column in columns)
@@ -115,6 +119,10 @@ class FleetView:
         self.tightest_s[i] = min((target_s for target_s, _ in targets), default=np.inf)
         for now_s, request in since:
             self._add(i, request, now_s)
+
+    def clock_was_set(self, replica: int) -> None:
+        """What was sent before cannot be told any more from what it has seen: it has seen all."""
+        self._since[replica].clear()
 
     def send(self, replica: int, request: RoutedRequest, now_s: float) -> None:
         """It goes there."""

@@ -86,7 +86,9 @@ class Quotes:
 
     def report(self, row: int, load: ReplicaLoad) -> None:
         """What that engine has told; the same report twice is one."""
-        if load.at_s > self._told_s[row]:
+        if load.at_s != self._told_s[row]:
+            if load.at_s < self._told_s[row]:  # the clock was set back
+                self._view.clock_was_set(row)
             self._told_s[row] = load.at_s
             self._view.report(row, load)
 

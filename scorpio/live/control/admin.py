@@ -41,6 +41,10 @@ class Admin:
     def reload(self, dry_run: bool = False) -> dict[str, Any]:
         """PUT /scorpio/config: what is in force now; dry_run: what would be, and nothing changes.
         Raises AdminError with what is wrong."""
+        if dry_run and "terms" not in self._call("GET", "/scorpio/load"):
+            raise AdminError(
+                f"{self.url}: an older Scorpio, which cannot try an SLO file: it would take it"
+            )
         return self._call("PUT", "/scorpio/config" + "?dry_run=true" * dry_run)
 
     def switch(self, policy: str, options: Mapping[str, float] | None = None) -> dict[str, Any]:

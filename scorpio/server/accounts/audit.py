@@ -16,6 +16,7 @@ from typing import Final
 
 from starlette.types import Scope
 
+from scorpio import channel
 from scorpio.files import append_private
 
 logger = logging.getLogger("vllm.scorpio")
@@ -51,9 +52,10 @@ def note(run_dir: str | None, act: Act) -> None:
         return
     try:
         path = Path(run_dir) / FILE
-        if path.exists() and path.stat().st_size + len(line) >= MOST_BYTES:
-            os.replace(path, path.with_name(OLD))
-        with append_private(path) as file:
-            file.write(line.encode() + b"\n")
+        with channel.turn(run_dir, FILE):  # of two that find it full one would lose the old one
+            if path.exists() and path.stat().st_size + len(line) >= MOST_BYTES:
+                os.replace(path, path.with_name(OLD))
+            with append_private(path) as file:
+                file.write(line.encode() + b"\n")
     except OSError as error:
         logger.warning("Scorpio: the audit file was not written: %s", error.strerror)

@@ -6,18 +6,16 @@ requests, the admin token what acts on the engine. Without them vLLM's own check
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hmac import compare_digest
 
 from starlette.types import Receive, Scope, Send
 
 from scorpio.server.accounts.admin_token import deny
 from scorpio.server.accounts.api_keys import presented, with_bearer
-from scorpio.server.accounts.terms import Tenant
 from scorpio.server.answers import Answer, error_answer
 from scorpio.server.context import ServerContext
 from scorpio.server.request.endpoints import ENDPOINTS, route_path
-from scorpio.server.request.slo_headers import TENANT_HEADERS, first_headers
+from scorpio.server.request.slo_headers import first_headers
 
 ACCOUNT = "scorpio_account"  # in the scope of a request whose key was checked here
 _OPEN = ("/health", "/ping", "/version", "/metrics", "/load")
@@ -84,11 +82,3 @@ def account_of(server: ServerContext, scope: Scope) -> str:
     if server.auth is None or not server.auth.guards(scope):
         return ""
     return f"key-{server.auth.place(scope)}"
-
-
-def tenant_of(server: ServerContext, account: str, headers: Mapping[str, str]) -> Tenant | None:
-    """The tenant of the SLO file: of the key, else the one that a trusted gateway names."""
-    tenants = server.terms.tenants
-    if not account and server.settings.trust_fairness_id:
-        account = next((headers[name] for name in TENANT_HEADERS if headers.get(name)), "")
-    return tenants.get(account)

@@ -1,8 +1,8 @@
 """How do new settings come into force while requests are served? The SLO file is read again.
 
 It is checked whole and swapped at once: a request is let in under the old terms or the new ones. A
-bad file changes nothing, and says why. Of several API processes of one server each reads the file:
-the one that was asked tells the others through `run_dir`.
+bad file changes nothing, and says why. Of several API processes of one server the one that was
+asked reads the file, and the others follow it (agreed.py).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from scorpio import channel
+from scorpio.server.accounts.agreed import Word
 from scorpio.server.accounts.audit import Act, note
 from scorpio.server.accounts.terms import Terms
 from scorpio.server.context import ServerContext
@@ -31,40 +31,54 @@ async def try_file(server: ServerContext) -> Mapping[str, Any]:
     Raises:
         SettingsError: the file is bad.
     """
-    terms = await _read(server, tell_others=False)  # they might take it
+    word = await asyncio.to_thread(server.agreement.check)
+    terms = word.terms
+    if terms is None:
+        raise _not_taken(server, word)
     would = {"error": "", "sha256": terms.digest, "needs_restart": list(terms.needs_restart)}
     return {**state(server), **would, "changed": changed(server.terms, terms), "dry_run": True}
 
 
-async def reload_file(server: ServerContext, tell_others: bool = True) -> Mapping[str, Any]:
+async def reload_file(server: ServerContext) -> Mapping[str, Any]:
     """Read the SLO file again. Returns what is in force now.
 
     Raises:
-        SettingsError: the file is bad; what was in force stays.
+        SettingsError: the file is bad, or other API processes cannot be told: what was in force
+            stays.
     """
-    before, terms = server.terms, await _read(server, tell_others)
-    server.use(terms, time.time())
-    logger.info("Scorpio: SLO file read, sha256 %s", terms.short_digest)
-    if terms.needs_restart:
-        logger.warning("Scorpio: in force after a restart: %s", ", ".join(terms.needs_restart))
-    if tell_others:
-        await _tell(server, terms.digest)
-    return {
-        **state(server),
-        "changed": changed(before, terms),
-    }
+    before = server.terms
+    word = await asyncio.to_thread(server.agreement.renew)
+    if word.terms is None:
+        raise _not_taken(server, word)
+    _take(server, word)
+    return {**state(server), "changed": changed(before, server.terms)}
 
 
-async def _read(server: ServerContext, tell_others: bool) -> Terms:
-    """Where it is bad, the next start would fail: that is told even if it was only tried."""
-    try:
-        return await asyncio.to_thread(server.source.read)
-    except SettingsError as error:
-        server.reload_error = str(error)
-        logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", error)
-        if tell_others:
-            await _tell(server, "")  # they would take it no more than we have
-        raise
+async def follow(server: ServerContext) -> None:
+    """What another API process has said since."""
+    word = await asyncio.to_thread(server.agreement.news, server.terms.digest)
+    if word is not None:
+        _take(server, word)
+
+
+def _take(server: ServerContext, word: Word) -> None:
+    """Unless a newer one came first."""
+    if 0 < word.number <= server.word:
+        return
+    server.word = max(server.word, word.number)
+    if (terms := word.terms) is not None:
+        server.use(terms, time.time())
+        logger.info("Scorpio: SLO file read, sha256 %s", terms.short_digest)
+        if terms.needs_restart:
+            logger.warning("Scorpio: in force after a restart: %s", ", ".join(terms.needs_restart))
+    server.reload_error = word.error
+
+
+def _not_taken(server: ServerContext, word: Word) -> SettingsError:
+    if not 0 < word.number <= server.word:  # it is taken with what counts now, by `follow`
+        server.reload_error = word.error
+    logger.error("Scorpio: the SLO file was not taken, the old one stays: %s", word.error)
+    return SettingsError(word.error)
 
 
 def state(server: ServerContext) -> dict[str, Any]:
@@ -100,15 +114,9 @@ class Reloader:
 
     async def run(self) -> None:
         """Follow the other API processes, until cancelled."""
-        server, run_dir = self._server, self._server.settings.run_dir
-        if server.settings.slo_config is None or run_dir is None:
-            return
-        while True:
+        while self._server.agreement.several:
             await asyncio.sleep(PERIOD_S)
-            stamp = channel.stamp(run_dir, channel.RELOAD)
-            if stamp != server.reload_stamp:
-                server.reload_stamp = stamp
-                await self._quietly(tell_others=False)
+            await _quietly(follow(self._server))
 
     def _hung_up(self) -> None:
         task = asyncio.get_running_loop().create_task(self._signalled())
@@ -117,26 +125,15 @@ class Reloader:
 
     async def _signalled(self) -> None:
         before = self._server.terms.short_digest
-        await self._quietly(tell_others=True)
+        await _quietly(reload_file(self._server))
         act = Act("config", before, self._server.terms.short_digest, "SIGHUP")
         await asyncio.to_thread(note, self._server.settings.run_dir, act)
 
-    async def _quietly(self, tell_others: bool) -> None:
-        try:
-            await reload_file(self._server, tell_others)
-        except SettingsError:
-            pass  # told in the log and in the status
-        except Exception:  # reading must never end, nor take the server with it
-            logger.exception("Scorpio: the SLO file could not be read")
 
-
-async def _tell(server: ServerContext, digest: str) -> None:
-    """The other API processes: read it, too."""
-    run_dir = server.settings.run_dir
-    if run_dir is None:
-        return
+async def _quietly(work: Awaitable[object]) -> None:
     try:
-        await asyncio.to_thread(channel.write_reload, run_dir, digest)
-        server.reload_stamp = channel.stamp(run_dir, channel.RELOAD)
-    except OSError as error:
-        logger.warning("Scorpio: other API processes were not told: %s", error.strerror)
+        await work
+    except SettingsError:
+        pass  # told in the log and in the status
+    except Exception:  # reading must never end, nor take the server with it
+        logger.exception("Scorpio: the SLO file could not be read")

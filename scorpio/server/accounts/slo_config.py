@@ -111,6 +111,7 @@ class SloFile:
     """One reading of the file. table: its fields. digest: the SHA-256 of its text."""
 
     path: Path
+    text: str
     table: Mapping[str, Any]
     settings: ScorpioSettings
     digest: str
@@ -131,7 +132,15 @@ def read_slo_file(path: Path, base: Mapping[str, Any] | None = None) -> SloFile:
     Raises:
         SettingsError: as above.
     """
-    raw = _raw(path)
+    return slo_file_of(path, _raw(path), base)
+
+
+def slo_file_of(path: Path, raw: bytes, base: Mapping[str, Any] | None = None) -> SloFile:
+    """What was read from there, or by another process.
+
+    Raises:
+        SettingsError: not TOML, or a wrong field.
+    """
     text = raw.decode(errors="replace")
     try:
         table = tomllib.loads(raw.decode())
@@ -147,7 +156,7 @@ def read_slo_file(path: Path, base: Mapping[str, Any] | None = None) -> SloFile:
         raise SettingsError(_told(path, text, problems(error))) from None
     if wrong := [*_unknown_tiers(table, settings), *_too_many_keys(settings)]:
         raise SettingsError(_told(path, text, wrong))
-    return SloFile(path, table, settings, hashlib.sha256(raw).hexdigest())
+    return SloFile(path, text, table, settings, hashlib.sha256(raw).hexdigest())
 
 
 def _raw(path: Path) -> bytes:

@@ -37,8 +37,8 @@ class OverTightError(Exception):
 
 @dataclass(slots=True)
 class TenantUse:
-    """In this API process. bucket: None without a rate; what the others have charged is taken out
-    of it, too. tight: engine requests in flight. *_tokens: so far."""
+    """In this API process, since its start. bucket: None without a rate; what the others have
+    charged is taken out of it, too. tight: engine requests in flight. *_tokens: so far."""
 
     name: str = ""
     shared: Shared = field(default_factory=Shared)
@@ -46,8 +46,9 @@ class TenantUse:
     tight: int = 0
     prompt_tokens: float = 0.0
     output_tokens: int = 0
+    _resting: TokenBucket | None = None  # while it has no rate
     _charged: float = 0.0
-    _seen: float = 0.0  # of what the others have charged
+    _seen: float = 0.0  # of what the others have charged; each token once, whenever it is seen
 
     def charge(self, tokens: float, now_s: float) -> None:
         """So many tokens were used here."""
@@ -57,16 +58,27 @@ class TenantUse:
             self._share("charged", self._charged)
 
     def follow(self, now_s: float) -> None:
-        """What the other API processes have charged since."""
-        if self.bucket is not None:
-            charged = self.shared.others(self._key("charged"))
-            if charged != self._seen:
-                self.bucket.charge(charged - self._seen, now_s)
-                self._seen = charged
+        """What the other API processes have charged since: often, for it counts as used now."""
+        if self.bucket is not None and (unseen := self._unseen()):
+            self.bucket.charge(unseen, now_s)
+            self._seen += unseen
 
-    def begin(self, bucket: TokenBucket) -> None:
-        """It has a rate from now on."""
-        self.bucket, self._seen = bucket, self.shared.others(self._key("charged"))
+    def bucket_tokens(self, now_s: float) -> float | None:
+        """What is in the bucket. To ask changes nothing."""
+        return None if self.bucket is None else self.bucket.tokens(now_s) - self._unseen()
+
+    def limit(self, rate: float | None, burst: float, now_s: float) -> None:
+        """From now on. A bucket that it once had goes on where it was: to take a rate out of the
+        file and put it back is no way to fill it."""
+        bucket = self.bucket or self._resting
+        if rate is None:
+            self.bucket, self._resting = None, bucket
+            return
+        if bucket is None:
+            bucket = TokenBucket(rate, burst, now_s)
+        else:
+            bucket.retune(rate, burst, now_s)
+        self.bucket, self._resting = bucket, None
 
     def take_tight(self, more: int) -> None:
         """So many tight requests more, or less."""
@@ -89,6 +101,9 @@ class TenantUse:
             self.prompt_tokens + prompt_tokens,
             self.output_tokens + int(output_tokens),
         )
+
+    def _unseen(self) -> float:
+        return self.shared.others(self._key("charged")) - self._seen
 
     def _share(self, what: str, number: float) -> None:
         self.shared.put(self._key(what), number)
@@ -167,9 +182,12 @@ class Visit:
 
 @dataclass(slots=True)
 class TenantUses:
-    """Of all tenants of the SLO file, in this API process. shared: with the others."""
+    """Of all tenants of the SLO file, in this API process. shared: with the others. known: also of
+    those that were taken out of the file since the start, as many as the operator has named: one
+    that comes back has used what it used, and its requests in flight are still counted."""
 
     by_name: dict[str, TenantUse] = field(default_factory=dict)
+    known: dict[str, TenantUse] = field(default_factory=dict)
     now_s: Callable[[], float] = time.monotonic
     shared: Shared = field(default_factory=Shared)
 
@@ -186,10 +204,17 @@ class TenantUses:
     def follow(self, tenants: Mapping[str, Tenant]) -> None:
         """Other tenants or other limits from now on; what was used stays used."""
         now_s = self.now_s()
-        self.by_name = {
-            name: _retuned(self.by_name.get(name) or TenantUse(name, self.shared), tenant, now_s)
-            for name, tenant in tenants.items()
-        }
+        for name, tenant in tenants.items():
+            use = self.known.setdefault(name, TenantUse(name, self.shared))
+            use.limit(tenant.settings.rate_tokens_per_s, tenant.settings.burst, now_s)
+        self.by_name = {name: self.known[name] for name in tenants}
+
+    def look(self) -> None:
+        """What the others have charged; also for tenants without a request here. What is used over
+        an hour fills again meanwhile: taken out at its end it would be a debt of an hour."""
+        now_s = self.now_s()
+        for use in self.known.values():
+            use.follow(now_s)
 
     def state(self) -> dict[str, dict[str, Any]]:
         """For the status: of all API processes."""
@@ -198,22 +223,10 @@ class TenantUses:
 
 
 def _state(use: TenantUse, now_s: float) -> dict[str, Any]:
-    use.follow(now_s)
-    totals = use.totals()
+    totals, bucket_tokens = use.totals(), use.bucket_tokens(now_s)
     return {
         "tight": totals.tight,
         "prompt_tokens": round(totals.prompt_tokens),
         "output_tokens": totals.output_tokens,
-        "bucket_tokens": None if use.bucket is None else round(use.bucket.tokens(now_s)),
+        "bucket_tokens": None if bucket_tokens is None else round(bucket_tokens),
     }
-
-
-def _retuned(use: TenantUse, tenant: Tenant, now_s: float) -> TenantUse:
-    rate, burst = tenant.settings.rate_tokens_per_s, tenant.settings.burst
-    if rate is None:
-        use.bucket = None
-    elif use.bucket is None:
-        use.begin(TokenBucket(rate, burst, now_s))
-    else:
-        use.bucket.retune(rate, burst, now_s)
-    return use

@@ -13,8 +13,8 @@ from typing import Any
 from scorpio.core.slo import Slo
 from scorpio.core.wire import encode_slo
 from scorpio.server.accounts.api_keys import ApiKeys
-from scorpio.server.accounts.slo_config import read_slo_file
-from scorpio.server.request.slo_headers import SloRules
+from scorpio.server.accounts.slo_config import SloFile, read_slo_file, slo_file_of
+from scorpio.server.request.slo_headers import TENANT_HEADERS, SloRules
 from scorpio.settings import ScorpioSettings
 from scorpio.tenant_settings import TenantSettings
 
@@ -43,7 +43,7 @@ class Tenant:
 class Terms:
     """keys: None where only vLLM's own check counts. weighted: a tenant has a weight.
     tells_slo: the engine knows other classes, so each request's SLO is told. needs_restart:
-    settings that are not in force yet. digest: of the SLO file, "" without one."""
+    settings that are not in force yet. text, digest: of the SLO file, "" without one."""
 
     settings: ScorpioSettings
     rules: SloRules
@@ -53,11 +53,18 @@ class Terms:
     tells_slo: bool = False
     needs_restart: Sequence[str] = ()
     digest: str = ""
+    text: str = field(default="", repr=False)
 
     @property
     def short_digest(self) -> str:
         """For logs, and for those that only ask whether two are the same."""
         return self.digest[:DIGEST_CHARS]
+
+    def tenant_of(self, account: str, headers: Mapping[str, str]) -> Tenant | None:
+        """The tenant of the SLO file: of the key, else the one that a trusted gateway names."""
+        if not account and self.settings.trust_fairness_id:
+            account = next((headers[name] for name in TENANT_HEADERS if headers.get(name)), "")
+        return self.tenants.get(account)
 
     def rules_of(self, tenant: Tenant | None) -> SloRules:
         """How its requests are read."""
@@ -97,15 +104,22 @@ class TermsSource:
         """
         if self.engine.slo_config is None:
             return make_terms(self.engine, self.engine, self.tokens)
-        found = read_slo_file(Path(self.engine.slo_config), self.table)
-        return make_terms(found.settings, self.engine, self.tokens, found.digest)
+        return self._of(read_slo_file(Path(self.engine.slo_config), self.table))
+
+    def read_text(self, text: str) -> Terms:
+        """As another process has read the file. Raises SettingsError."""
+        path = Path(self.engine.slo_config or "")
+        return self._of(slo_file_of(path, text.encode(), self.table))
+
+    def _of(self, found: SloFile) -> Terms:
+        made = make_terms(found.settings, self.engine, self.tokens)
+        return replace(made, digest=found.digest, text=found.text)
 
 
 def make_terms(
     settings: ScorpioSettings,
     engine: ScorpioSettings,
     tokens: Sequence[str] = (),
-    digest: str = "",
 ) -> Terms:
     """engine: what the engine was started with. tokens: vLLM's own API keys."""
     rules = SloRules(
@@ -125,7 +139,6 @@ def make_terms(
         any(tenant.weight is not None for tenant in settings.tenants.values()),
         _classes(settings) != _classes(engine),
         [name for name in AT_START if getattr(settings, name) != getattr(engine, name)],
-        digest,
     )
 
 

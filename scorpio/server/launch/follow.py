@@ -12,6 +12,7 @@ import select
 import signal
 import threading
 import time
+from contextlib import suppress
 
 from scorpio.server.launch.starting import kill_descendants
 
@@ -30,7 +31,9 @@ def follow_parent() -> None:
 
 def follow(parent: int) -> None:
     """From now on, this process ends with its parent, which has this pid."""
-    handle = os.pidfd_open(parent) if os.getppid() == parent else None
+    handle = None
+    with suppress(ProcessLookupError):  # it died this moment
+        handle = os.pidfd_open(parent) if os.getppid() == parent else None
     threading.Thread(target=_watch, args=(handle,), daemon=True, name="scorpio-follow").start()
 
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from scorpio.server.drain import hold_signals
 from scorpio.server.launch.follow import follow
 from scorpio.server.launch.starting import kill_descendants
 from scorpio.server.vllm_api import (
@@ -52,9 +54,13 @@ def run_several(args: Any, run_dir: Path, reloads: bool) -> None:
 def run(*args: Any) -> None:
     """An API process: it ends with its parent, whatever becomes of that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent's
+    hold_signals()
     if (parent := parent_process()) is not None and parent.pid is not None:
         follow(parent.pid)
-    api_process_main(*args)
+    try:
+        api_process_main(*args)
+    except EngineDiedError:  # the parent sees it where the engine is no child of its own
+        sys.exit(1)
 
 
 class Parent:
@@ -106,7 +112,8 @@ class Parent:
 
     def _hand_on(self, number: int, _frame: FrameType | None) -> None:
         for process in self._alive()[:1]:
-            os.kill(process.pid, number)
+            with suppress(ProcessLookupError):  # the signal came while its end was being noted
+                os.kill(process.pid, number)
 
     def _cut(self) -> None:
         """Nothing comes of what is in work any more: clients are told, and not waited for. A signal

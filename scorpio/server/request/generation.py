@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from scorpio.core.plan import RejectReason
 from scorpio.core.slo import NO_SLO, Slo, SloError
 from scorpio.core.wire import RejectionNotice
-from scorpio.server.accounts.door import account_of, tenant_of
+from scorpio.server.accounts.door import account_of
 from scorpio.server.accounts.in_flight import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -61,7 +61,8 @@ async def generate(
 ) -> None:
     """Serve one request on a generating route."""
     account, headers = account_of(server, scope), first_headers(scope["headers"])
-    tenant, terms = tenant_of(server, account, headers), server.terms
+    terms = server.terms
+    tenant = terms.tenant_of(account, headers)
     name, most = (
         (account, None) if tenant is None else (tenant.name, tenant.settings.most_in_flight)
     )

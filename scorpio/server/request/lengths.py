@@ -8,6 +8,7 @@ goes on without a prediction (the engine then reckons with max_tokens).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -156,6 +157,8 @@ class LengthService:
             named = value if isinstance(value, dict) else {"": value}
             for name, number in named.items():
                 self._shared.put(f"lengths {key} {name}", float(number))
+        for name in set(WATCHED) - set(own["coverage"]):  # it begins anew
+            self._shared.put(f"{_COVERAGE} {name}", math.nan)
 
     def _together(self, key: str, own: Any, name: str = "") -> Any:
         if isinstance(own, dict):
@@ -169,7 +172,8 @@ class LengthService:
             name: [*([own[name]] if name in own else ()), *self._shared.each(f"{_COVERAGE} {name}")]
             for name in WATCHED
         }
-        return {name: min(shares) for name, shares in known.items() if shares}
+        told = {n: [s for s in shares if not math.isnan(s)] for n, shares in known.items()}
+        return {name: min(shares) for name, shares in told.items() if shares}
 
 
 def length_service(

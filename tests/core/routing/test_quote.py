@@ -97,6 +97,16 @@ def test_in_the_long_run_nine_of_ten_hold(scale: float, spread: float) -> None:
     assert held / total >= HELD
 
 
+def test_a_clock_that_is_set_back_leaves_no_old_load() -> None:
+    made = quotes(ReplicaLoad(9000.0, waiting=1))
+    nothing = middle_s(quotes().quote(100, 10, 10.0))
+    for _ in range(5):
+        made.sent(0, RoutedRequest(0, 9000.1, 500, Slo(0.01)), 9000.1)
+    assert middle_s(made.quote(100, 10, 9000.2)) > nothing + 1.0
+    made.report(0, ReplicaLoad(10.0))
+    assert middle_s(made.quote(100, 10, 10.1)) == pytest.approx(nothing)
+
+
 def test_each_size_of_prompt_has_its_own_interval() -> None:
     made = quotes()
     before = made.quote(100, 10, 1.0)

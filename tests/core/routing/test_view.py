@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from scorpio.core.routing.fleet_view import MOST_UNSEEN
 from scorpio.core.routing.forecast import drain_s, forecasts
 from scorpio.core.routing.load import DUE_S, Replica, ReplicaLoad, by_due, counted
 from scorpio.core.routing.prefixes import PrefixIndex
@@ -158,3 +159,11 @@ def test_a_lost_cache_is_forgotten_and_the_oldest_blocks_too() -> None:
     assert index.hits(request(prefix=(1, 2))).tolist() == [0, 100]
     index.put(0, request(prefix=(7, 8)))
     assert index.hits(request(prefix=(1,))).tolist() == [0, 0]
+
+
+def test_what_a_replica_that_hangs_was_sent_has_a_bound() -> None:
+    made = view(1)
+    for n in range(MOST_UNSEEN + 5):
+        made.send(0, request(n), float(n))
+    made.report(0, ReplicaLoad(-1.0))
+    assert made.waiting[0] == MOST_UNSEEN
