@@ -67,7 +67,7 @@ def test_tenants_follow_their_weights() -> None:
 
 def test_prefixes_by_hand() -> None:
     always = PrefixModel(system_blocks=1, continue_share=1.0, window=1)
-    at = np.arange(4.0)
+    at = np.array([0.0, 1.0, 2.0, 3.0])
     first, second, third, short = share_prefixes([1024, 2048, 1500, 100], at, always, 0)
     assert first == (0, 1)
     assert second == (0, 2, 3, 4)  # the parent's last block is not shared, the system block is
@@ -94,7 +94,7 @@ def test_a_turn_comes_after_the_one_it_follows() -> None:
 def test_prefixes_cover_the_prompt(
     lengths: list[int], system: int, share: float, seed: int
 ) -> None:
-    at = np.arange(float(len(lengths)))
+    at = np.linspace(0.0, 9.0, len(lengths))
     ids = share_prefixes(lengths, at, PrefixModel(system, share, 8, pause_s=3.0), seed)
     assert [len(x) for x in ids] == [block_count(n) for n in lengths]
     for row in ids:
