@@ -93,7 +93,7 @@ def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Pat
     log_of(A100.with_gap(0.004))
     file, out = tmp_path / "own_requests.jsonl", tmp_path / "gpu.json"
     found, (case,) = calibrate_log(read_log(file), out, [A100], "gap", 0.5, 5000)
-    assert case.worst <= 0.03
+    assert all(abs(row.error) <= 0.03 for row in case.rows if row.around is None)
     assert case.title == f"gap {found.gpu.gap_s * 1e3:.2f} ms fitted on 1-18, tested on 19-36"
     kept = gpu_model(str(out))
     assert kept.step.base_s == pytest.approx(A100.step.base_s + found.gpu.gap_s)
@@ -108,7 +108,7 @@ def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Pat
 def test_published_gaps_stand_beside_the_fitted_one(log_of: LogOf, tmp_path: Path) -> None:
     log_of(A100.with_gap(0.002))
     fitted, low, exact = log_fidelity(read_log(tmp_path / "own_requests.jsonl"), A100, 1.0)
-    assert fitted.title.endswith("fitted on all 36: no examination")
+    assert fitted.title.endswith("fitted on all 36, no examination")
     assert low.title == "published gap 1.5 ms, all 36"
     assert exact.worst < 0.01 < low.worst
 

@@ -11,7 +11,7 @@ from scorpio.twin.fidelity.calibrate import Calibration, Tell, calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.replay import replay_log
 from scorpio.twin.fidelity.seen_limits import seen_limits
-from scorpio.twin.fidelity.side_by_side import LogCase, fidelity
+from scorpio.twin.fidelity.side_by_side import SLO_PAIRS, LogCase, crowd_pairs, fidelity
 from scorpio.twin.gpu.file import write_gpu
 from scorpio.twin.gpu.scaling import Free
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
@@ -95,12 +95,13 @@ def examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> LogCase:
     if found.free == "speed":
         f = found.factors
         what = (
-            f"steps x{f.fixed:.2f} fixed, x{f.token:.2f} per token, x{f.prefill:.2f} per token of"
-            f" a long prefill, x{f.context:.2f} per token of context,"
+            f"steps x{f.fixed:.2f} fixed, x{f.token:.2f} token, x{f.prefill:.2f} prefill,"
+            f" x{f.context:.2f} context:"
         )
     dropped = f", {log.dropped} failed ones dropped" if log.dropped else ""
-    if n == total:
-        title = f"{what} fitted on all {n}: no examination{dropped}"
-        return LogCase(title, fidelity(log.real, twin))
-    title = f"{what} fitted on 1-{n}, tested on {n + 1}-{total}{dropped}"
-    return LogCase(title, fidelity(log.real[n:], twin[n:]))
+    unseen = slice(0 if n == total else n, total)
+    on = f"tested on {n + 1}-{total}" if n < total else "no examination"
+    which = f"1-{n}" if n < total else f"all {n}"
+    title = f"{what} fitted on {which}, {on}{dropped}"
+    pairs = (*SLO_PAIRS, *crowd_pairs(log.real[unseen]))
+    return LogCase(title, fidelity(log.real[unseen], twin[unseen], pairs))

@@ -30,6 +30,7 @@ from workloads.results.records import RequestRecord
 Floats = NDArray[np.float64]
 PARTS = 4  # as in `Factors`
 _STEP_COST = 40  # a step of the twin takes this machine as long as so many of its tokens
+_MOST_REQUESTS = 20_000  # of a log; more than a bounded replay comes to
 _LOOK_S = 1.0  # virtual time between two looks at how far it is
 
 
@@ -65,9 +66,9 @@ def replay_steps(
     assert config.profile is not None
     loop = twin_loop(config, log.requests, "fcfs", 0, config.profile)
     loop.log = seen = _Steps()
-    loop.expect(arrivals(log.requests, config, 0))
+    loop.expect(arrivals(log.requests[:_MOST_REQUESTS], config, 0))
     entries = loop.ledger.entries
-    first = log.requests[:wanted]
+    first = log.requests[: min(wanted, _MOST_REQUESTS)]
     until_s = first[0].send_s
     while seen.cost < most_cost:
         until_s = max(until_s, loop.clock.now_s) + _LOOK_S
