@@ -71,7 +71,7 @@ def _by_log(
         found, cases = calibrate_log(
             read, out, built_in(base), free, share, blocks, tell  # type: ignore[arg-type]
         )  # fmt: skip
-    print(f"nearest built-in model: {found.base}; free: {found.free}")
+    print(f"nearest built-in model: {found.base}; free: {found.free}; its steps: {found.factors}")
     _print(cases)
 
 

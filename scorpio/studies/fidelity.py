@@ -47,7 +47,7 @@ class Against:
             **examined(log, found, engine).to_dict(),
             "log": self.log,
             "stated": self.stated,
-            "base": found.base,
+            "model": f"{found.base}, its steps {found.factors}",
             "max_num_seqs": engine.max_num_seqs,
             "fit_cpu_s": round(fit_s, 1),
         }
@@ -121,7 +121,7 @@ def _page(rows: Rows) -> Page:
     for name, log in LOGS.items():
         case = next(c for c in rows if c["log"] == log and c["stated"])
         lines = table(heads, [_line(row) for row in case["rows"]])
-        parts.append(f"## {name}\n\nFrom {case['base']}: {case['title']}.\n\n{lines}")
+        parts.append(f"## {name}\n\nFrom {case['model']}: {case['title']}.\n\n{lines}")
     text = f"""\
 Every public log that we have: vLLM 0.19, 300 requests at 10 a second. As `scorpio calibrate LOG`
 does it: the speed of steps is fitted on the first third of a log, from whichever built-in GPU model

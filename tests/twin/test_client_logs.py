@@ -174,7 +174,7 @@ def test_records_of_a_comparison_with_its_flags(tmp_path: Path) -> None:
         app, ["calibrate", str(stock), "--base", A100.name, "--out", str(tmp_path / "gpu.json")]
     )
     assert told.exit_code == 0, told.stderr
-    assert "steps x1.0" in told.stdout
+    assert f"{A100.name}; free: speed; its steps: x1.0" in told.stdout
     refused = CliRunner().invoke(app, ["calibrate", str(ours), "--base", A100.name])
     assert refused.exit_code == 2
     assert "of a run under scorpio; a log is replayed as stock vLLM serves it" in refused.stderr

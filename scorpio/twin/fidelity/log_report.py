@@ -91,13 +91,7 @@ def built_in(name: str | None) -> list[GpuModel]:
 def examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> LogCase:
     """The fitted model on the requests that it was not fitted to; on all when none are left."""
     twin, n, total = replay_log(log, found.gpu, spec), found.fitted_requests, len(log.real)
-    what = f"gap {found.gpu.gap_s * 1e3:.2f} ms"
-    if found.free == "speed":
-        f = found.factors
-        what = (
-            f"steps x{f.fixed:.2f} fixed, x{f.token:.2f} token, x{f.prefill:.2f} prefill,"
-            f" x{f.context:.2f} context:"
-        )
+    what = f"gap {found.gpu.gap_s * 1e3:.2f} ms" if found.free == "gap" else "speed"
     dropped = f", {log.dropped} failed ones dropped" if log.dropped else ""
     unseen = slice(0 if n == total else n, total)
     on = f"tested on {n + 1}-{total}" if n < total else "no examination"

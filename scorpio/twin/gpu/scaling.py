@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from scorpio.core.latency import StepModel
@@ -23,6 +23,10 @@ class Factors:
     token: float = 1.0
     prefill: float = 1.0
     context: float = 1.0
+
+    def __str__(self) -> str:
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ", ".join(f"x{value:.2f} {name}" for name, value in named)
 
 
 def scaled(gpu: GpuModel, by: Factors) -> GpuModel:
