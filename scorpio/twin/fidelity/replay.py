@@ -39,7 +39,7 @@ class Replay:
     """The first requests of a log, as far as the twin came: seconds, NaN where it did not.
 
     to_first, to_last: (requests, PARTS) of what TTFT, and the time from first to last token, are
-    made of, in seconds; a step counts in full, whoever it was for.
+    made of, in seconds; a step counts in full, also where most of it was for others.
     """
 
     ttft_s: Floats
