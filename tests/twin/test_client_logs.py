@@ -80,7 +80,7 @@ def test_a_benchmark_is_read_and_its_gap_found_again(
         assert found.gpu.gap_s == pytest.approx(0.004, abs=1.5e-4)
         assert [done for done, _, _ in seen] == list(range(1, len(seen) + 1))
         assert {total for _, total, _ in seen} == {8}
-        assert seen[-1][2].startswith("error ")
+        assert seen[-1][2].startswith(f"{A100.name}, error ")
 
 
 def test_requests_that_failed_are_dropped(tmp_path: Path, truth: list[RequestRecord]) -> None:
