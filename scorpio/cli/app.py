@@ -160,12 +160,15 @@ def calibrate(
     free: Annotated[str, typer.Option(help="what is fitted: gap, speed or auto")] = "auto",
     fitted_share: Annotated[float, typer.Option(help="first part of the log; rest = exam")] = 1 / 3,
     kv_blocks: Annotated[int | None, typer.Option(help="16-token KV blocks of that GPU")] = None,
+    meta: Annotated[
+        Path | None, typer.Option(help="limits of the log's engine; LOG's own *_meta.json")
+    ] = None,
 ) -> None:
     """A GPU model for the twin from a real engine's log, with its error on the unseen part."""
     with one_line_errors():
         from scorpio.cli.fidelity import calibrate_to
 
-        calibrate_to(logs, out, base, free, fitted_share, kv_blocks)
+        calibrate_to(logs, out, base, free, fitted_share, kv_blocks, meta)
 
 
 @app.command()

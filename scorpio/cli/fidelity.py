@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def calibrate_to(
-    logs: Sequence[Path], out: Path, base: str | None, free: str, share: float, blocks: int | None
+    logs: Sequence[Path],
+    out: Path,
+    base: str | None,
+    free: str,
+    share: float,
+    blocks: int | None,
+    meta: Path | None,
 ) -> None:
     """Fit, examine, write, print. Raises UsageError and WorkloadError."""
     from scorpio.twin.gpu.scaling import Free
@@ -31,6 +37,8 @@ def calibrate_to(
     from scorpio.twin.fidelity.logs import is_scrape
 
     if is_scrape(logs[0]):
+        if meta is not None:
+            raise UsageError("--meta: is for a log; scrapes of /metrics tell their KV pool")
         if base is None:
             raise UsageError(
                 "--base: a scrape of /metrics tells one speed, not which GPU it is of; name the"
@@ -40,24 +48,30 @@ def calibrate_to(
     elif len(logs) > 1:
         raise UsageError(f"{logs[1]}: one log at a time; several files are for scrapes of /metrics")
     else:
-        _by_log(logs[0], out, base, free, share, blocks)
+        _by_log(logs[0], out, base, free, share, blocks, meta)
     print(f"wrote {out}: scorpio compare --engine twin --gpu {out} ...")
 
 
 def _by_log(
-    log: Path, out: Path, base: str | None, free: str, share: float, blocks: int | None
+    log: Path,
+    out: Path,
+    base: str | None,
+    free: str,
+    share: float,
+    blocks: int | None,
+    meta: Path | None,
 ) -> None:
     from scorpio.cli.compare import progress_bar
     from scorpio.twin.fidelity.logs import read_log
 
-    read = read_log(log)  # what is wrong with it is told before vLLM is loaded
+    read = read_log(log, meta)  # what is wrong with it is told before vLLM is loaded
     from scorpio.twin.fidelity.log_report import built_in, calibrate_log
 
     with progress_bar("calibrate") as tell:
         found, cases = calibrate_log(
             read, out, built_in(base), free, share, blocks, tell  # type: ignore[arg-type]
         )  # fmt: skip
-    print(f"nearest built-in model: {found.base}; free: {found.free}")
+    print(f"nearest built-in model: {found.base}; free: {found.free}; its steps: {found.factors}")
     _print(cases)
 
 

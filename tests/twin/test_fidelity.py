@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.engine.virtual.build import EngineSpec
-from scorpio.twin.fidelity.calibrate import calibrate, replay_log
+from scorpio.twin.fidelity.calibrate import calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
-from scorpio.twin.fidelity.log_report import calibrate_log, log_fidelity
+from scorpio.twin.fidelity.log_report import built_in, calibrate_log, fit_log, log_fidelity
 from scorpio.twin.fidelity.logs import read_log
+from scorpio.twin.fidelity.replay import replay_log
 from scorpio.twin.fidelity.side_by_side import fidelity
 from scorpio.twin.gpu.file import gpu_model, stated_limits
-from scorpio.twin.gpu.scaling import scaled
+from scorpio.twin.gpu.scaling import Factors, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from tests.shared_data import shared_data
 from workloads.errors import WorkloadError
@@ -74,26 +75,25 @@ def test_log_is_read_with_its_flags(log_of: LogOf) -> None:
 
 
 def test_gap_is_found_again(log_of: LogOf) -> None:
-    found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "auto", 0.5)
+    found = calibrate(log_of(A100.with_gap(0.004)), SPEC, [A100], "gap", 0.5)
     assert found.gpu.gap_s == pytest.approx(0.004, abs=1.5e-4)
     assert (found.base, found.free, found.fitted_requests) == (A100.name, "gap", 18)
 
 
 def test_speed_of_another_gpu_is_found_from_a_built_in(log_of: LogOf) -> None:
-    truth = scaled(A100, 1.6, 0.7, A100.gap_s)
+    truth = scaled(A100, Factors(1.6, 1.2, 0.8, 1.6))
     log = log_of(truth)
     found = calibrate(log, SPEC, [A100], "speed", 1.0)
-    assert found.memory_factor == pytest.approx(1.6, rel=0.05)
-    assert found.compute_factor == pytest.approx(0.7, rel=0.1)
+    assert found.factors.prefill == pytest.approx(0.8, rel=0.1)
     for row in fidelity(log.real, replay_log(log, found.gpu, SPEC)):
-        assert abs(row.error) <= 0.05, row
+        assert abs(row.error) <= 0.03, row
 
 
 def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Path) -> None:
     log_of(A100.with_gap(0.004))
     file, out = tmp_path / "own_requests.jsonl", tmp_path / "gpu.json"
     found, (case,) = calibrate_log(read_log(file), out, [A100], "gap", 0.5, 5000)
-    assert case.worst <= 0.03
+    assert all(abs(row.error) <= 0.03 for row in case.rows if row.around is None)
     assert case.title == f"gap {found.gpu.gap_s * 1e3:.2f} ms fitted on 1-18, tested on 19-36"
     kept = gpu_model(str(out))
     assert kept.step.base_s == pytest.approx(A100.step.base_s + found.gpu.gap_s)
@@ -108,7 +108,7 @@ def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Pat
 def test_published_gaps_stand_beside_the_fitted_one(log_of: LogOf, tmp_path: Path) -> None:
     log_of(A100.with_gap(0.002))
     fitted, low, exact = log_fidelity(read_log(tmp_path / "own_requests.jsonl"), A100, 1.0)
-    assert fitted.title.endswith("fitted on all 36: no examination")
+    assert fitted.title.endswith("fitted on all 36, no examination")
     assert low.title == "published gap 1.5 ms, all 36"
     assert exact.worst < 0.01 < low.worst
 
@@ -172,7 +172,7 @@ def test_a_log_may_be_packed_and_hold_failed_requests(
     lines = (_line(0, 0.0, 5, 4, 1.0, 2.0), _line(1, 0.5, 5, 0, 1.0, 2.0))
     file = tmp_path / "own_requests.jsonl"
     file.write_bytes(pack(start + "\n".join(lines).encode()))
-    meta = {"engine_kwargs": {"max_num_seqs": True, "max_num_batched_tokens": 512}}
+    meta = {"engine_kwargs": {"max_num_seqs": None, "max_num_batched_tokens": 512}}
     (tmp_path / "own_meta.json").write_bytes(pack(start + json.dumps(meta).encode()))
     log = read_log(file)
     assert (len(log.requests), log.dropped) == (1, 1)
@@ -198,12 +198,12 @@ def test_fidelity_compares_the_same_requests() -> None:
         fidelity(real, twin[:1])
 
 
-def test_real_engine_log_with_the_gap_fitted_on_its_first_third() -> None:
-    """Issue: <= 5 % on mean, p50, p90, p99 of TTFT and TPOT of the other two thirds."""
-    log = read_log(shared_data("latency/vllm_rtxpro6000_llama31_8b_requests.jsonl"))
-    gpu = BUILT_IN["rtxpro6000-llama-3.1-8b"]
-    spec = EngineSpec(num_blocks=gpu.kv_blocks)
-    fitted = gpu.with_gap(2.7e-3)  # what `calibrate` finds on the first 100 requests
-    twin = replay_log(log, fitted, spec)
+@pytest.mark.parametrize("name", ["vllm_rtxpro6000_llama31_8b", "vllm_rtxpro6000x2_qwen3_32b"])
+def test_real_engine_log_fitted_on_its_first_third(name: str) -> None:
+    """Issue: the other two thirds within 3 % on means, 5 % on p90 and p99, 3 points attained."""
+    log = read_log(shared_data(f"latency/{name}_requests.jsonl"))
+    found, spec = fit_log(log, built_in(None), "auto", 1 / 3)
+    twin = replay_log(log, found.gpu, spec)
     for row in fidelity(log.real[100:], twin[100:]):
-        assert abs(row.error) <= 0.05, row
+        goal = 0.05 if "p9" in row.metric else 0.03
+        assert abs(row.error) <= goal, row

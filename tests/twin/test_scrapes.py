@@ -17,7 +17,7 @@ from scorpio.twin.fidelity.scrape_fit import fit_stretches, itl_s
 from scorpio.twin.fidelity.scrapes import read_scrapes, stretches
 from scorpio.twin.gpu.file import gpu_model
 from scorpio.twin.gpu.noise import NO_NOISE
-from scorpio.twin.gpu.scaling import scaled
+from scorpio.twin.gpu.scaling import Factors, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
 from scorpio.twin.run import run_twin
 from tests.twin.driving import promised
@@ -81,7 +81,7 @@ def written(folder: Path, pages: Sequence[str]) -> list[Path]:
 def test_the_one_number_is_found_again(
     tmp_path: Path, free: str, factor: float, gap_s: float
 ) -> None:
-    truth = scaled(A100, factor, factor, gap_s)
+    truth = scaled(A100, Factors(factor, factor, factor, factor)).with_gap(gap_s)
     seen = stretches(read_scrapes(written(tmp_path, served(truth, (3.0, 6.0)))), 2048)
     found = fit_stretches(seen, A100, free)  # type: ignore[arg-type]
     assert found.free == free

@@ -1,10 +1,10 @@
 """Which GPU model explains a real engine's log? `scorpio calibrate`.
 
-Two depths. `gap`: the GPU is a built-in one and only vLLM's own time per step is not known.
-`speed`: another GPU or model; the memory-bound and the compute-bound terms of the nearest
-built-in model are scaled, one factor each. `auto` tries the first, and goes on to the second when
-typical TPOT errors stay above GAP_IS_ENOUGH. All are fitted on the first part of the log by
-running the twin on the log's own arrivals; the rest of the log is for the examination.
+Each part of a step's time has a factor (`Factors`). A replay of the first part of the log by the
+twin tells, for each request, of which steps its times were made, so how its error would shrink
+with each factor: a handful of replays, each better than the last, find all of them (Gauss-Newton).
+What the log does not tell stays as the nearest built-in model has it: the factors may move together
+freely, and apart only as far as the log insists. The rest of the log is for the examination.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 
 from scorpio.engine.virtual.spec import EngineSpec
-from scorpio.twin.config import TwinConfig
 from scorpio.twin.fidelity.engine_log import EngineLog
-from scorpio.twin.gpu.noise import NO_NOISE
-from scorpio.twin.gpu.scaling import GAP_IS_ENOUGH, MAX_GAP_S, Free, scaled
+from scorpio.twin.fidelity.first_look import first_look
+from scorpio.twin.fidelity.replay import PARTS, Floats, Replay, replay_steps
+from scorpio.twin.gpu.scaling import Factors, Free, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
-from scorpio.twin.length_hint import LengthHint
-from scorpio.twin.run import run_twin
-from workloads.results.records import RequestRecord
 
-_TTFT_FLOOR_S = 0.01  # a few ms of a short TTFT are the phase of a step, not its speed
-_LINE_EVALUATIONS, _SPEED_EVALUATIONS = 14, 45
-_EVALUATIONS = {"gap": _LINE_EVALUATIONS, "speed": _LINE_EVALUATIONS + _SPEED_EVALUATIONS}  # most
+_REPLAYS = 8  # of a base, at most
+_LOOKS = 30  # the same without replays
+_MOST_COST = 200_000.0  # of a replay: two seconds, whatever the log's length
+_DONE = 0.01  # a move of a tenth of the error bars, squared
+_LONGEST_MOVE = 1.0  # of a log factor in one go: further off, the replay says little
+_OUTLIER = 0.05  # errors beyond it count by their size, not its square: a preemption elsewhere
+_TTFT_WEIGHT = 0.3  # a queue adds up all errors of the steps before it
+_FULL_TOKENS = 20  # a TPOT over fewer gaps counts less: a single step may stand in it
+# As if the fitted part were so many requests, each at least 2 % off for reasons of its own: the
+# requests of a log share their steps, so more of them do not tell as much more.
+_WORTH, _OWN_ERROR = 30.0, 0.02
+_TOGETHER, _APART = 1.5, 0.3  # how far factors may be from 1 (in log), all of them and each
 Tell = Callable[[int, int, str], None]  # (replays done, at most, what came of the last)
 
 
 class _Progress:
     """Counts replays of the log."""
 
-    def __init__(self, tell: Tell | None) -> None:
-        self._tell, self._done, self._most = tell, 0, 0
+    def __init__(self, tell: Tell | None, most: int) -> None:
+        self._tell, self._done, self._most = tell, 0, most
 
     def more(self, replays: int) -> None:
         self._most += replays
@@ -44,130 +49,184 @@ class _Progress:
     def step(self, what: str) -> None:
         self._done += 1
         if self._tell is not None:
-            self._tell(self._done, max(self._most, self._done), what)
+            self._tell(self._done, self._most, what)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The fitted model and how it was found; `loss` is that of the fitted part of the log."""
+    """The fitted model and how it was found.
+
+    fitted_requests: the first part of the log, of which nothing is used for the examination.
+    error: typical error of TPOT in it, as a fraction.
+    """
 
     gpu: GpuModel
     base: str
     free: Free
-    memory_factor: float
-    compute_factor: float
+    factors: Factors
     fitted_requests: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Log errors of a replay, what each is worth, and how they fall with each log factor."""
+
+    errors: Floats
+    weights: Floats
+    slopes: Floats
+    tpot: float
+
+    def loss(self) -> float:
+        """Huber's: squared, and linear for outliers."""
+        size = np.abs(self.errors)
+        bent = np.where(size < _OUTLIER, size**2, _OUTLIER * (2.0 * size - _OUTLIER))
+        return float(self.weights @ bent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    logs: Floats
+    errors: _Errors
     loss: float
-
-
-def replay_log(log: EngineLog, gpu: GpuModel, spec: EngineSpec) -> list[RequestRecord]:
-    """The twin's records for the log's arrivals under stock vLLM, without noise."""
-    config = TwinConfig(gpu, log.spec(spec), NO_NOISE, LengthHint(None))
-    return run_twin(config, log.requests, "fcfs").records
 
 
 def calibrate(
     log: EngineLog,
     spec: EngineSpec,
     bases: Sequence[GpuModel] = tuple(BUILT_IN.values()),
-    free: Free = "gap",
+    free: Free = "auto",
     fitted_share: float = 1.0 / 3.0,
     tell: Tell | None = None,
 ) -> Calibration:
-    """The best of `bases` after fitting. tell: how far it is, a replay of the log at a time.
-    Raises ValueError on a share out of (0, 1] or no base."""
+    """The nearest of `bases` after fitting: its gap alone, or all factors (`speed`, `auto`).
+
+    tell: how far it is, a replay at a time. Raises ValueError on a share out of (0, 1] or no base.
+    """
     if not 0.0 < fitted_share <= 1.0 or not bases:
         raise ValueError("need 0 < fitted_share <= 1 and at least one base model")
     n = max(1, round(len(log.requests) * fitted_share))
-    told = _Progress(tell)
+    fitted: Free = "gap" if free == "gap" else "speed"
+    made = _with_gap if fitted == "gap" else _with_factors
+    prior = _prior([0] if fitted == "gap" else range(PARTS))
+    told = _Progress(tell, _REPLAYS)
+    budget = log.spec(spec).max_num_batched_tokens
 
-    def loss(gpu: GpuModel) -> float:
-        found = _loss(log.real[:n], replay_log(log, gpu, spec)[:n])
-        told.step(f"error {100.0 * math.sqrt(found):.1f} %")
-        return found
+    def looked(base: GpuModel) -> _Fit:
+        def errors(logs: Floats) -> _Errors:
+            return _errors(log, first_look(log, made(base, logs), n, budget))
 
-    def distance(base: GpuModel) -> float:
-        found = _distance(log, base, spec)
-        told.step(f"looked at {base.name}")
-        return found
+        return _fit(errors, prior, np.zeros(PARTS), _LOOKS)
 
-    told.more((len(bases) if len(bases) > 1 else 0) + _EVALUATIONS["gap"])
-    start = bases[0] if len(bases) == 1 else min(bases, key=distance)
-    fitted: Free = "speed" if free == "speed" else "gap"
-    told.more(_EVALUATIONS["speed"] - _EVALUATIONS["gap"] if fitted == "speed" else 0)
-    memory, compute, gap_s, best = (_fit_gap if fitted == "gap" else _fit_speed)(start, loss)
-    if free == "auto" and math.sqrt(best) > GAP_IS_ENOUGH:
-        fitted = "speed"
-        told.more(_EVALUATIONS["speed"])
-        memory, compute, gap_s, best = _fit_speed(start, loss)
+    def replayed(base: GpuModel, begin: Floats) -> _Fit:
+        def errors(logs: Floats) -> _Errors:
+            found = _errors(log, replay_steps(log, made(base, logs), spec, n, _MOST_COST))
+            told.step(f"{base.name}, error {100.0 * found.tpot:.1f} %")
+            return found
+
+        return _fit(errors, prior, begin, _REPLAYS)
+
+    looks = [(looked(base), base) for base in bases]
+    (look, start), *others = sorted(looks, key=lambda pair: pair[0].loss)
+    best = replayed(start, look.logs)
+    if best.errors.tpot > _OWN_ERROR and others:  # a look is rough: the next may be nearer
+        told.more(_REPLAYS)
+        look, other = others[0]
+        second = replayed(other, look.logs)
+        best, start = min((best, start), (second, other), key=lambda pair: pair[0].loss)
     gpu = replace(
-        scaled(start, memory, compute, gap_s),
+        made(start, best.logs),
         name=f"{log.name}-calibrated",
         source=f"{start.name} ({start.source}), {fitted} fitted to {n} requests of {log.name}",
     )
-    return Calibration(gpu, start.name, fitted, memory, compute, n, best)
+    factors = Factors() if fitted == "gap" else _factors(best.logs)
+    return Calibration(gpu, start.name, fitted, factors, n, best.errors.tpot)
 
 
-def _fit_gap(base: GpuModel, loss: Callable[[GpuModel], float]) -> tuple[float, ...]:
-    found = minimize_scalar(
-        lambda gap_s: loss(base.with_gap(float(gap_s))),
-        bounds=(0.0, MAX_GAP_S),
-        method="bounded",
-        options={"xatol": 3e-5, "maxiter": _LINE_EVALUATIONS},
-    )
-    return 1.0, 1.0, float(found.x), float(found.fun)
+def _factors(logs: Floats) -> Factors:
+    return Factors(*(math.exp(float(x)) for x in logs))
 
 
-def _fit_speed(base: GpuModel, loss: Callable[[GpuModel], float]) -> tuple[float, ...]:
-    def at(log_factors: Iterable[float]) -> float:
-        memory, compute = (math.exp(float(x)) for x in log_factors)
-        return loss(scaled(base, memory, compute, base.gap_s))
-
-    # One factor for all terms first: the simplex then starts near the valley.
-    common = minimize_scalar(
-        lambda x: at((x, x)),
-        bounds=(-2.5, 2.5),
-        method="bounded",
-        options={"xatol": 0.02, "maxiter": _LINE_EVALUATIONS},
-    )
-    x = float(common.x)
-    found = minimize(
-        at,
-        (x, x),
-        method="Nelder-Mead",
-        options={
-            "initial_simplex": [(x, x), (x + 0.1, x), (x, x + 0.15)],
-            "xatol": 0.003,
-            "fatol": 1e-6,
-            "maxfev": _SPEED_EVALUATIONS,
-        },
-    )
-    memory, compute = (math.exp(float(value)) for value in found.x)
-    return memory, compute, base.gap_s, float(found.fun)
+def _with_factors(base: GpuModel, logs: Floats) -> GpuModel:
+    """The gap is fixed time like the rest of it: one number, and no telling them apart."""
+    fixed = replace(base.step, base_s=base.step.base_s + base.gap_s)
+    return scaled(replace(base, step=fixed, gap_s=0.0), _factors(logs))
 
 
-def _loss(real: Sequence[RequestRecord], twin: Sequence[RequestRecord]) -> float:
-    """Squared log error: TPOT request by request, TTFT of the crowd."""
+def _with_gap(base: GpuModel, logs: Floats) -> GpuModel:
+    """The same GPU; all that is fixed in its steps and not its own is the engine's."""
+    fixed_s = (base.step.base_s + base.gap_s) * math.exp(float(logs[0]))
+    return base.with_gap(max(0.0, fixed_s - base.step.base_s))
+
+
+def _prior(free: Iterable[int]) -> Floats:
+    """Inverse covariance of the log factors; those that are not free are held at 0."""
+    held = np.full(PARTS, 1e12)
+    held[list(free)] = 0.0
+    covariance = _TOGETHER**2 * np.ones((PARTS, PARTS)) + _APART**2 * np.eye(PARTS)
+    return np.linalg.inv(covariance) + np.diag(held)
+
+
+def _fit(errors: Callable[[Floats], _Errors], prior: Floats, start: Floats, replays: int) -> _Fit:
+    """The log factors with the least loss. A move that made it worse is tried again, shorter."""
+    best, move, bars = _Fit(start, errors(start), math.inf), np.zeros(PARTS), prior
+    found = best.errors
+    for left in reversed(range(replays)):
+        logs = best.logs + move
+        loss = _WORTH * math.log1p(found.loss() / _OWN_ERROR**2) + float(logs @ prior @ logs)
+        if loss < best.loss:
+            best = _Fit(logs, found, loss)
+            move, bars = _move(best, prior)
+        else:
+            move = move / 3.0
+        if not left or float(move @ bars @ move) < _DONE:
+            break
+        found = errors(best.logs + move)
+    return best
+
+
+def _move(now: _Fit, prior: Floats) -> tuple[Floats, Floats]:
+    """To the least squares of what this replay says; and how sure it is (inverse covariance)."""
+    seen = now.errors
+    size = np.maximum(np.abs(seen.errors), 1e-9)
+    scale = _WORTH / (_OWN_ERROR**2 + seen.loss())
+    weighted = seen.slopes.T * (scale * seen.weights * np.minimum(1.0, _OUTLIER / size))
+    bars = weighted @ seen.slopes + prior
+    move = np.linalg.solve(bars, weighted @ seen.errors - prior @ now.logs)
+    return move * min(1.0, _LONGEST_MOVE / max(float(np.abs(move).max()), 1e-9)), bars
+
+
+def _errors(log: EngineLog, twin: Replay) -> _Errors:
+    """TPOT rank by rank and TTFT request by request, of those that the replay came to."""
+    real = log.real[: len(twin.ttft_s)]
+    ttft_s, rest_s = _real_times(log, len(real))
+    gaps = np.array([r.output_tokens - 1 for r in real])
+    floor_s = 2.0 * twin.mean_step_s  # within a step or two a TTFT is chance, not speed
+    waits = np.isfinite(twin.ttft_s) & np.isfinite(ttft_s)
+    speeds = (gaps > 0) & (rest_s > 0.0) & (twin.rest_s > 0.0)
+    worth = np.minimum(gaps[speeds], _FULL_TOKENS)
+    # Rank by rank: when memory is short, which of them is preempted is chance, how many is not.
+    mine_s, theirs_s = twin.rest_s[speeds] / gaps[speeds], rest_s[speeds] / gaps[speeds]
+    tpot = np.log(np.sort(theirs_s)[np.argsort(np.argsort(mine_s))] / mine_s)
+    weights = [
+        worth / max(worth.sum(), 1),
+        np.full(waits.sum(), _TTFT_WEIGHT / max(waits.sum(), 1)),
+    ]
+    return _Errors(
+        np.concatenate([tpot, np.log((ttft_s[waits] + floor_s) / (twin.ttft_s[waits] + floor_s))]),
+        np.concatenate(weights),
+        np.vstack([
+            twin.to_last[speeds] / twin.rest_s[speeds, None],
+            twin.to_first[waits] / (twin.ttft_s[waits, None] + floor_s),
+        ]),
+        float(np.sqrt(weights[0] @ tpot**2)),
+    )  # fmt: skip
+
+
+def _real_times(log: EngineLog, n: int) -> tuple[Floats, Floats]:
+    """TTFT, and the time from first to last token; NaN where there is none."""
     pairs = [
-        (a.tpot_s, b.tpot_s)
-        for a, b in zip(real, twin, strict=True)
-        if a.tpot_s and b.tpot_s  # both have two tokens and took some time
+        (r.ttft_s or 0.0, (r.last_token_s or 0.0) - (r.first_token_s or 0.0)) for r in log.real[:n]
     ]
-    logs = np.log(np.array(pairs))
-    tpot = float(np.mean((logs[:, 1] - logs[:, 0]) ** 2)) if len(pairs) else 0.0
-    ttft = [
-        math.log(_TTFT_FLOOR_S + sum(r.ttft_s or 0.0 for r in records) / len(records))
-        for records in (real, twin)
-    ]
-    return tpot + 0.1 * (ttft[1] - ttft[0]) ** 2
-
-
-def _distance(log: EngineLog, base: GpuModel, spec: EngineSpec) -> float:
-    """How far a base is from the log before any fit; the scale of time alone is forgiven."""
-    twin = replay_log(log, base, spec)
-    ratios = [
-        math.log(b.tpot_s / a.tpot_s)
-        for a, b in zip(log.real, twin, strict=True)
-        if a.tpot_s and b.tpot_s
-    ]
-    return float(np.std(ratios)) + 0.1 * abs(float(np.mean(ratios))) if ratios else math.inf
+    ttft_s, rest_s = np.array(pairs).T
+    return ttft_s, rest_s

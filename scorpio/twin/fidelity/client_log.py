@@ -22,7 +22,7 @@ from workloads.traces.row import MAX_TOKENS
 _LISTS = ("start_times", "ttfts", "itls", "input_lens", "output_lens")
 _MOST_S = 1e11
 _STOCK = ("fcfs", "fcfs-tuned", "fcfs+queue-cap")
-_FLAGS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_blocks")
 
 
 def read_bench(path: Path, result: Mapping[str, Any]) -> EngineLog:
@@ -39,8 +39,8 @@ def read_bench(path: Path, result: Mapping[str, Any]) -> EngineLog:
                 f"{path}: {name} has {len(values)} values, start_times {count}: one per request"
             )
     served = list(_served(path, result, lists))
-    flags = {"model": str(result.get("model_id", path.stem))}
-    log = log_of(path, served, flags, count - len(served))
+    model = str(result.get("model_id", path.stem))
+    log = log_of(path, served, count - len(served), model=model)
     _check_unit(path, result, served)
     return log
 
@@ -68,8 +68,8 @@ def read_own_records(path: Path) -> EngineLog:
     if not served:
         raise WorkloadError(f"{path}: none of its {len(records)} requests was served to the end")
     engine = _beside(path, "manifest.json", lambda found: dict(found["asked"]["engine"])) or {}
-    flags = {name: engine[name] for name in _FLAGS if name in engine}
-    return log_of(path, served, flags, len(records) - len(served))
+    limits = {name: engine[name] for name in _LIMITS if type(engine.get(name)) is int}
+    return log_of(path, served, len(records) - len(served), limits)
 
 
 def _served(

@@ -2,7 +2,7 @@
 
 One JSON object per line: request_id, input_toks, output_toks, arrival_time (wall clock),
 queued_ts, scheduled_ts, first_token_ts, last_token_ts (the engine's monotonic clock). A file
-`*_meta.json` beside `*_requests.jsonl` names the flags it ran with.
+`*_meta.json` beside `*_requests.jsonl` names the limits it ran with: log_meta.py.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.twin.fidelity.log_meta import read_meta
 from workloads.errors import TraceError, WorkloadError
 from workloads.request import WorkloadRequest
 from workloads.results.records import Outcome, RequestRecord
 from workloads.traces.reading import shown
 from workloads.traces.row import MAX_TOKENS
-from workloads.traces.text import decoded, raw_lines, whole_text
+from workloads.traces.text import decoded, raw_lines
 
 _TIMES = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
 _COUNTS = ("input_toks", "output_toks")
@@ -34,22 +37,19 @@ class EngineLog:
     name: str
     requests: list[WorkloadRequest]
     real: list[RequestRecord]
-    flags: Mapping[str, object]
+    limits: Mapping[str, int]  # of its engine, by field of `EngineSpec`; those that are known
+    model: str = ""
     dropped: int = 0  # requests of the log without a token of output
 
+    @property
+    def kv_blocks(self) -> int | None:
+        """Its KV pool in blocks of 16 tokens, where the log states it."""
+        return self.limits.get("num_blocks")
+
     def spec(self, base: EngineSpec) -> EngineSpec:
-        """`base` with the flags that the log states."""
-
-        def stated(name: str, default: int) -> int:
-            value = self.flags.get(name)
-            return value if type(value) is int and value > 0 else default
-
-        return replace(
-            base,
-            max_num_seqs=stated("max_num_seqs", base.max_num_seqs),
-            max_num_batched_tokens=stated("max_num_batched_tokens", base.max_num_batched_tokens),
-            max_model_len=stated("max_model_len", base.max_model_len),
-        )
+        """`base` with the limits that the log states; the pool is the caller's to choose."""
+        stated: dict[str, Any] = {k: v for k, v in self.limits.items() if k != "num_blocks"}
+        return replace(base, **stated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,12 @@ class Served:
 
 
 def log_of(
-    path: Path, served: Iterable[Served], flags: Mapping[str, object], dropped: int, name: str = ""
+    path: Path,
+    served: Iterable[Served],
+    dropped: int,
+    limits: Mapping[str, int] = MappingProxyType({}),
+    model: str = "",
+    name: str = "",
 ) -> EngineLog:
     """Requests by when they were sent, the first at zero. Raises WorkloadError: there are none."""
     rows = sorted(served, key=lambda row: row.sent_s)
@@ -91,11 +96,13 @@ def log_of(
                 ended_s=max(first_s, last_s),
             )
         )
-    return EngineLog(name or path.stem, requests, real, flags, dropped)
+    name = name or path.stem
+    return EngineLog(name, requests, real, limits, model or name, dropped)
 
 
-def read_engine_log(path: Path) -> EngineLog:
-    """Raises WorkloadError naming the file, the line and the reason."""
+def read_engine_log(path: Path, meta: Path | None = None) -> EngineLog:
+    """meta: what its engine ran with; the file of its name beside it, if there is one.
+    Raises WorkloadError naming the file, the line or the field, and the reason."""
     found = list(_rows(path))
     rows = [row for row in found if row is not None]
     dropped = len(found) - len(rows)
@@ -111,7 +118,8 @@ def read_engine_log(path: Path) -> EngineLog:
         )
         for row in rows
     ]
-    return log_of(path, served, _flags(path), dropped, path.name.removesuffix(_REQUESTS))
+    limits, model = read_meta(meta or _meta_of(path))
+    return log_of(path, served, dropped, limits, model, path.name.removesuffix(_REQUESTS))
 
 
 def _rows(path: Path) -> Iterator[dict[str, float] | None]:
@@ -151,12 +159,6 @@ def _row(raw: object) -> dict[str, float] | None:
     return row
 
 
-def _flags(path: Path) -> Mapping[str, object]:
+def _meta_of(path: Path) -> Path | None:
     meta = path.with_name(path.name.removesuffix(_REQUESTS) + _META)
-    if not path.name.endswith(_REQUESTS) or not meta.is_file():
-        return {}
-    try:
-        flags = json.loads(whole_text(meta))["engine_kwargs"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise WorkloadError(f"{meta}: no engine_kwargs: {error!r}") from None
-    return dict(flags) if isinstance(flags, dict) else {}
+    return meta if path.name.endswith(_REQUESTS) and meta.is_file() else None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from scorpio.engine.virtual.spec import EngineSpec
-from scorpio.twin.fidelity.calibrate import Calibration, Tell, calibrate, replay_log
+from scorpio.twin.fidelity.calibrate import Calibration, Tell, calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
-from scorpio.twin.fidelity.side_by_side import LogCase, fidelity
+from scorpio.twin.fidelity.replay import replay_log
+from scorpio.twin.fidelity.seen_limits import seen_limits
+from scorpio.twin.fidelity.side_by_side import SLO_PAIRS, LogCase, crowd_pairs, fidelity
 from scorpio.twin.gpu.file import write_gpu
 from scorpio.twin.gpu.scaling import Free
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
@@ -26,39 +28,55 @@ def calibrate_log(
     blocks: int | None,
     tell: Tell | None = None,
 ) -> tuple[Calibration, list[LogCase]]:
-    """Fit on the first part of the log, examine on the rest, write a file for `--gpu`."""
-    if blocks is not None:
-        bases = [replace(base, kv_blocks=blocks) for base in bases]
-    spec = EngineSpec(num_blocks=bases[0].kv_blocks)
-    found = calibrate(log, spec, bases, free, share, tell)
-    cases = _examined(log, found, spec)
-    engine = log.spec(spec)
+    """Fit on the first part of the log, examine on the rest, write a file for `--gpu`.
+
+    blocks: of the KV pool; else as the log states or shows it, else the first base's.
+    """
+    found, spec = fit_log(log, bases, free, share, blocks, tell)
+    cases = [examined(log, found, spec)]
     write_gpu(
         out,
         found.gpu,
-        str(log.flags.get("model", log.name)),
+        log.model,
         {
-            "max_num_seqs": engine.max_num_seqs,
-            "max_num_batched_tokens": engine.max_num_batched_tokens,
+            "max_num_seqs": spec.max_num_seqs,
+            "max_num_batched_tokens": spec.max_num_batched_tokens,
         },
         {
             "base": found.base,
             "free": found.free,
             "gap_ms": found.gpu.gap_s * 1e3,
-            "memory_factor": found.memory_factor,
-            "compute_factor": found.compute_factor,
+            "factors": asdict(found.factors),
             "cases": [case.to_dict() for case in cases],
         },
     )
     return found, cases
 
 
+def fit_log(
+    log: EngineLog,
+    bases: Sequence[GpuModel],
+    free: Free,
+    share: float,
+    blocks: int | None = None,
+    tell: Tell | None = None,
+) -> tuple[Calibration, EngineSpec]:
+    """The model that explains the first part, and the engine that it was fitted with."""
+    seen = seen_limits(log, max(1, round(len(log.requests) * share)))
+    default = max(bases[0].kv_blocks, seen.held_blocks)
+    pool = blocks or log.kv_blocks or seen.kv_blocks or default
+    seqs = seen.max_num_seqs or EngineSpec().max_num_seqs
+    spec = log.spec(EngineSpec(num_blocks=pool, max_num_seqs=seqs))
+    bases = [replace(base, kv_blocks=pool) for base in bases]
+    return calibrate(log, spec, bases, free, share, tell), spec
+
+
 def log_fidelity(
     log: EngineLog, gpu: GpuModel, share: float, tell: Tell | None = None
 ) -> list[LogCase]:
     """The twin with its gap fitted on a part of the log, and with published gaps."""
-    spec = EngineSpec(num_blocks=gpu.kv_blocks)
-    cases = _examined(log, calibrate(log, spec, [gpu], "gap", share, tell), spec)
+    found, spec = fit_log(log, [gpu], "gap", share, log.kv_blocks or gpu.kv_blocks, tell)
+    cases = [examined(log, found, spec)]
     for gap_s in PUBLISHED_GAPS_S:
         rows = fidelity(log.real, replay_log(log, gpu.with_gap(gap_s), spec))
         cases.append(LogCase(f"published gap {gap_s * 1e3:g} ms, all {len(log.real)}", rows))
@@ -70,15 +88,14 @@ def built_in(name: str | None) -> list[GpuModel]:
     return list(BUILT_IN.values()) if name is None else [BUILT_IN[name]]
 
 
-def _examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> list[LogCase]:
+def examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> LogCase:
     """The fitted model on the requests that it was not fitted to; on all when none are left."""
     twin, n, total = replay_log(log, found.gpu, spec), found.fitted_requests, len(log.real)
-    what = f"gap {found.gpu.gap_s * 1e3:.2f} ms"
-    if found.free == "speed":
-        what = f"speed x{found.memory_factor:.2f} memory, x{found.compute_factor:.2f} compute"
+    what = f"gap {found.gpu.gap_s * 1e3:.2f} ms" if found.free == "gap" else "speed"
     dropped = f", {log.dropped} failed ones dropped" if log.dropped else ""
-    if n == total:
-        title = f"{what} fitted on all {n}: no examination{dropped}"
-        return [LogCase(title, fidelity(log.real, twin))]
-    title = f"{what} fitted on 1-{n}, tested on {n + 1}-{total}{dropped}"
-    return [LogCase(title, fidelity(log.real[n:], twin[n:]))]
+    unseen = slice(0 if n == total else n, total)
+    on = f"tested on {n + 1}-{total}" if n < total else "no examination"
+    which = f"1-{n}" if n < total else f"all {n}"
+    title = f"{what} fitted on {which}, {on}{dropped}"
+    pairs = (*SLO_PAIRS, *crowd_pairs(log.real[unseen]))
+    return LogCase(title, fidelity(log.real[unseen], twin[unseen], pairs))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scorpio.twin.fidelity.client_log import read_bench, read_own_records
 from scorpio.twin.fidelity.engine_log import EngineLog, read_engine_log
+from scorpio.twin.fidelity.log_meta import read_meta
 from scorpio.twin.fidelity.tool_results import is_aiperf, is_guidellm, read_aiperf, read_guidellm
 from workloads.errors import TraceError, WorkloadError
 from workloads.traces.text import raw_lines, whole_text
@@ -22,15 +24,20 @@ _BENCH = ("ttfts", "input_lens", "request_throughput")  # any of them
 _RECORD = "scheduled_send_s"
 
 
-def read_log(path: Path) -> EngineLog:
-    """Requests with the times of their tokens. Raises WorkloadError naming file, line or field."""
+def read_log(path: Path, meta: Path | None = None) -> EngineLog:
+    """Requests with the times of their tokens; meta: a file with the limits of their engine.
+    Raises WorkloadError naming file, line or field."""
     first = _first_line(path)
     if is_exposition(first):
         raise WorkloadError(
             f"{path}: a scrape of /metrics has no single requests: `scorpio calibrate` takes two"
             " or more of them, `scorpio fidelity` none"
         )
-    return _of_client(path, first) or read_engine_log(path)
+    log = _of_client(path, first)
+    if log is None:
+        return read_engine_log(path, meta)
+    limits, model = read_meta(meta)
+    return replace(log, limits={**log.limits, **limits}, model=model or log.model)
 
 
 def read_client_log(path: Path) -> EngineLog | None:

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scorpio.twin.fidelity.scrapes import Stretch, read_scrapes, stretches
 from scorpio.twin.fidelity.side_by_side import FidelityRow, LogCase
 from scorpio.twin.gpu.file import write_gpu
-from scorpio.twin.gpu.scaling import GAP_IS_ENOUGH, MAX_GAP_S, Free, scaled
+from scorpio.twin.gpu.scaling import GAP_IS_ENOUGH, MAX_GAP_S, Factors, Free, scaled
 from scorpio.twin.gpu.step_models import GpuModel
 
 DEFAULT_BUDGET = 2048  # max_num_batched_tokens, which /metrics does not tell
@@ -62,13 +62,17 @@ def fit_stretches(seen: Sequence[Stretch], base: GpuModel, free: Free = "auto") 
     if free == "gap" or (free == "auto" and math.sqrt(error(with_gap)) <= GAP_IS_ENOUGH):
         return ScrapeFit(with_gap, base.name, "gap", 1.0)
     found = minimize_scalar(
-        lambda x: error(scaled(base, math.exp(float(x)), math.exp(float(x)), base.gap_s)),
+        lambda x: error(_at_speed(base, math.exp(float(x)))),
         bounds=(-2.5, 2.5),
         method="bounded",
         options={"xatol": 1e-4},
     )
     factor = math.exp(float(found.x))
-    return ScrapeFit(scaled(base, factor, factor, base.gap_s), base.name, "speed", factor)
+    return ScrapeFit(_at_speed(base, factor), base.name, "speed", factor)
+
+
+def _at_speed(base: GpuModel, factor: float) -> GpuModel:
+    return scaled(base, Factors(factor, factor, factor, factor))
 
 
 def calibrate_scrapes(

@@ -71,6 +71,17 @@ def fidelity(
     return rows
 
 
+def crowd_pairs(real: Sequence[RequestRecord]) -> list[tuple[float, float]]:
+    """SLO pairs amid what this engine did, the hardest to tell: nine of ten first tokens come in
+    time, and half or nine of ten answers run fast enough."""
+    ttft_s = [r.ttft_s for r in real if r.ttft_s is not None]
+    tpot_ms = [r.tpot_s * 1000.0 for r in real if r.tpot_s is not None]
+    if not ttft_s or not tpot_ms:
+        return []
+    most_s = float(f"{np.percentile(ttft_s, 90):.3g}")
+    return [(most_s, float(f"{np.percentile(tpot_ms, share):.3g}")) for share in (50, 90)]
+
+
 def worst(rows: Sequence[FidelityRow]) -> float:
     """The largest error, as a fraction for times and as a share for attainment."""
     return max(abs(row.error) for row in rows)

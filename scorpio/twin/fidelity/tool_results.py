@@ -37,7 +37,7 @@ def read_guidellm(path: Path, report: Mapping[str, Any]) -> EngineLog:
                     served.append(_of_guidellm(where, request))
                 else:
                     dropped += 1
-    return log_of(path, served, {}, dropped)
+    return log_of(path, served, dropped)
 
 
 def read_aiperf(path: Path) -> EngineLog:
@@ -56,7 +56,7 @@ def read_aiperf(path: Path) -> EngineLog:
                 dropped += 1
             else:
                 served.append(_of_aiperf(where, told, record["metrics"]))
-    return log_of(path, served, {}, dropped)
+    return log_of(path, served, dropped)
 
 
 @contextlib.contextmanager

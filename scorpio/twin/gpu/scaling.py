@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from scorpio.core.latency import StepModel
@@ -14,16 +14,31 @@ GAP_IS_ENOUGH = 0.03  # error up to which `auto` leaves the speed as it is
 MAX_GAP_S = 0.02
 
 
-def scaled(gpu: GpuModel, memory: float, compute: float, gap_s: float) -> GpuModel:
-    """The same kind of GPU with other speeds."""
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """How much longer each part of a step takes: what is fixed, each token up to the knee, each
+    one above it with the attention of prompts, and the contexts that decodes read."""
+
+    fixed: float = 1.0
+    token: float = 1.0
+    prefill: float = 1.0
+    context: float = 1.0
+
+    def __str__(self) -> str:
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ", ".join(f"x{value:.2f} {name}" for name, value in named)
+
+
+def scaled(gpu: GpuModel, by: Factors) -> GpuModel:
+    """The same kind of GPU with other speeds; the engine's own gap stays."""
     s = gpu.step
     step = StepModel(
-        s.base_s * memory,
-        s.low_token_s * compute,
-        s.high_token_s * compute,
+        s.base_s * by.fixed,
+        s.low_token_s * by.token,
+        s.high_token_s * by.prefill,
         s.knee_tokens,
-        s.prefill_sq_s * compute,
-        s.prefill_prefix_s * compute,
-        s.context_token_s * memory,
+        s.prefill_sq_s * by.prefill,
+        s.prefill_prefix_s * by.prefill,
+        s.context_token_s * by.context,
     )
-    return replace(gpu, step=step, gap_s=gap_s, mape=math.nan, max_error=math.nan)
+    return replace(gpu, step=step, mape=math.nan, max_error=math.nan)
