@@ -44,7 +44,7 @@ def test_built_in_model_is_the_published_fit(name: str) -> None:
 
 
 def test_unknown_gpu_lists_the_names() -> None:
-    with pytest.raises(UnknownName, match="'h200'; valid: a100-llama"):
+    with pytest.raises(UnknownName, match="'h200'; valid: 24gb-llama"):
         gpu_model("h200")
 
 
