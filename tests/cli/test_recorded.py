@@ -127,7 +127,7 @@ def test_other_traffic_another_gpu_and_policy(yesterday: Path, tmp_path: Path) -
         (("--tighten", "tpot.chat=40"), "unknown class 'chat'; valid: t0.5-p30, t0.5-p50"),
         (("--add-class", "a:rps=1"), "add-class 'a': needs rps, and one of ttft, tpot, e2el"),
         (("--add-class", "t2-p30:rps=1,ttft=9"), "'t2-p30' is there already; --tighten changes"),
-        (("--gpu", "nope"), "unknown GPU (no such latency file, nor name) 'nope'; valid: a100"),
+        (("--gpu", "nope"), "unknown GPU (no such latency file, nor name) 'nope'; valid: 24gb"),
         (("--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
         (("--rate", "2", "--trace", "nope"), "unknown trace or file 'nope'"),
         (("--engine-option", "x=1"), "unknown engine option 'x'; valid: enable_chunked_prefill"),

@@ -77,7 +77,7 @@ def test_summary_does_not_depend_on_the_number_of_workers(spec: CompareSpec) -> 
     ("change", "message"),
     [
         ({"policies": ("fcfs", "lifo")}, "unknown policy 'lifo'; valid: edf, fairbatching, fcfs, "),
-        ({"gpu": "h200"}, "'h200'; valid: a100-llama"),
+        ({"gpu": "h200"}, "'h200'; valid: 24gb-llama"),
         ({"mix": "seven"}, "unknown mix 'seven'; valid: "),
         ({"trace": "nowhere"}, "'nowhere'; valid: azure-code-synth, azure-conv"),
         ({"rows": "50:70"}, "rows 50:70"),

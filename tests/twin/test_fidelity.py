@@ -118,7 +118,7 @@ def test_calibrate_on_the_command_line(log_of: LogOf, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     words = ["calibrate", str(tmp_path / "own_requests.jsonl"), "--out", str(out)]
     for more, reason in (
-        (["--base", "nope"], "unknown base 'nope'; valid: a100"),
+        (["--base", "nope"], "unknown base 'nope'; valid: 24gb"),
         (["--free", "nope"], "unknown --free 'nope'; valid: auto, gap, speed"),
         (["--fitted-share", "0"], "--fitted-share must be in (0, 1], got 0"),
         (["--kv-blocks", "1"], "--kv-blocks must be >= 2, got 1"),

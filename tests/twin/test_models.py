@@ -117,6 +117,8 @@ def test_policies_profile_is_close_but_not_the_truth(name: str, seed: int) -> No
     steps = ((1, 200, 0), (64, 64_000, 0), (200, 250_000, 0), (0, 0, 256), (0, 0, 2048),
              (40, 40_000, 512), (100, 90_000, 1900))  # fmt: skip
     for decodes, context, chunk in steps:
+        if context > gpu.kv_blocks * 16:
+            continue  # no such step on this GPU
         truth_s = gpu.step.step_s(decodes, context, chunk, chunk**2) + gpu.gap_s
         believed_s = profile.step.step_s(decodes, context, chunk, chunk**2)
         assert believed_s == pytest.approx(truth_s, rel=0.06)
