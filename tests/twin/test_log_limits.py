@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from scorpio.cli.app import app
 from scorpio.core.latency import StepModel
 from scorpio.engine.virtual.spec import EngineSpec
-from scorpio.twin.fidelity.engine_log import EngineLog
+from scorpio.twin.fidelity.engine_log import EngineLog, Served, log_of
 from scorpio.twin.fidelity.first_look import first_look
 from scorpio.twin.fidelity.log_meta import read_meta
 from scorpio.twin.fidelity.log_report import fit_log
@@ -100,7 +100,7 @@ def test_a_meta_file_of_another_name(tmp_path: Path) -> None:
     assert read_meta(None) == ({}, "")
 
 
-def served(spec: EngineSpec, gpu: GpuModel = A100, count: int = 120) -> EngineLog:
+def served_by(spec: EngineSpec, gpu: GpuModel = A100, count: int = 120) -> EngineLog:
     """What the twin's own engine did with a load that is too much for it."""
     draw = np.random.default_rng(4)
     sent_s = np.cumsum(draw.exponential(0.05, count))
@@ -126,7 +126,7 @@ def served(spec: EngineSpec, gpu: GpuModel = A100, count: int = 120) -> EngineLo
 def test_what_is_full_stands_still(
     limits: Mapping[str, int], pool: int | None, seqs: int | None
 ) -> None:
-    log = served(EngineSpec(**limits))  # type: ignore[arg-type]
+    log = served_by(EngineSpec(**limits))  # type: ignore[arg-type]
     seen = seen_limits(log, 60)
     assert seen.max_num_seqs == seqs
     assert seen.kv_blocks == (pool if pool is None else pytest.approx(pool, rel=0.05))
@@ -137,8 +137,28 @@ def test_what_is_full_stands_still(
     assert stated.num_blocks == 900
 
 
+@pytest.mark.parametrize(
+    ("clients", "ttft_s", "tpot_s"), [(16, 0.2, 0.02), (64, 0.5, 0.03), (256, 1.0, 0.05)]
+)
+def test_how_many_clients_there_were_is_no_limit_of_the_engine(
+    clients: int, ttft_s: float, tpot_s: float
+) -> None:
+    """A benchmark with `--max-concurrency`: each sends when its last answer has come."""
+    draw, served = np.random.default_rng(1), []
+    for _ in range(clients):
+        sent_s = float(draw.uniform(0.0, 2.0))
+        for prompt, output in draw.integers((100, 60), (900, 300), (12, 2)):
+            first_s = sent_s + ttft_s * float(draw.uniform(0.5, 1.5))
+            served.append(
+                Served(sent_s, int(prompt), int(output), first_s, first_s + float(output * tpot_s))
+            )
+            sent_s = served[-1].last_s + 0.001
+    seen = seen_limits(log_of(Path("own"), served, 0), len(served) // 3)
+    assert (seen.max_num_seqs, seen.kv_blocks) == (None, None)
+
+
 def test_a_replay_knows_what_its_times_are_made_of() -> None:
-    log = served(EngineSpec(max_num_seqs=20))
+    log = served_by(EngineSpec(max_num_seqs=20))
     spec = EngineSpec(max_num_seqs=20)
     seen = replay_steps(log, A100, spec, 60, math.inf)
     rest_s = [(r.last_token_s or 0.0) - (r.first_token_s or 0.0) for r in log.real[:60]]
@@ -153,7 +173,7 @@ def test_a_replay_knows_what_its_times_are_made_of() -> None:
 
 def test_a_first_look_is_near_without_a_replay() -> None:
     """Of the true model, at the log of that model: within a few percent, request by request."""
-    log = served(EngineSpec(max_num_seqs=20))
+    log = served_by(EngineSpec(max_num_seqs=20))
     looked = first_look(log, A100, 60, 2048)
     real = np.array([(r.last_token_s or 0.0) - (r.first_token_s or 0.0) for r in log.real[:60]])
     assert np.abs(np.log(looked.rest_s / real)).mean() < 0.05
@@ -164,7 +184,7 @@ def test_another_gpu_and_little_memory_are_found_together() -> None:
     """A GPU that no built-in model is like, whose requests are preempted all the time."""
     gpu = replace(A100, step=StepModel(0.022, 5e-5, 9e-5, 384, 1e-9, 1e-9, 4e-8), gap_s=0.0)
     spec = EngineSpec(num_blocks=1000)
-    log = served(spec, gpu)
+    log = served_by(spec, gpu)
     assert sum(r.preemptions for r in log.real) > 10
     found, _ = fit_log(
         replace(log, limits={"num_blocks": 1000}), list(BUILT_IN.values()), "auto", 0.5
@@ -176,7 +196,7 @@ def test_another_gpu_and_little_memory_are_found_together() -> None:
 
 
 def test_slos_amid_the_crowd() -> None:
-    log = served(EngineSpec(max_num_seqs=20))
+    log = served_by(EngineSpec(max_num_seqs=20))
     (most_s, half_ms), (_, nine_ms) = crowd_pairs(log.real)
     ttft, tpot = ([getattr(r, n) or 0.0 for r in log.real] for n in ("ttft_s", "tpot_s"))
     assert most_s == pytest.approx(np.percentile(ttft, 90), rel=0.01)
