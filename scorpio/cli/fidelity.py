@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -93,14 +94,16 @@ def _by_scrapes(
 
 
 def print_fidelity(log: Path, gpu: str, share: float, out: Path | None) -> None:
-    """The fitted gap, tested on the rest, and the published ones. Raises WorkloadError."""
+    """The fitted gap, tested on the rest, and the published ones. What the log does not say of its
+    engine is as the file of the GPU says. Raises WorkloadError."""
     from scorpio.cli.compare import progress_bar
     from scorpio.files import write_atomic
     from scorpio.twin.fidelity.logs import read_log
-    from scorpio.twin.gpu.file import gpu_model
+    from scorpio.twin.gpu.file import file_limits, gpu_model
 
     _check_share(share)
     model, read = gpu_model(gpu), read_log(log)
+    read = replace(read, limits={**file_limits(gpu), **read.limits})
     from scorpio.twin.fidelity.log_report import log_fidelity
 
     with progress_bar("fidelity") as tell:

@@ -13,13 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from scorpio.cli.app import app
+from scorpio.cli.fidelity import print_fidelity
 from scorpio.engine.virtual.build import EngineSpec
+from scorpio.twin.fidelity import log_report
 from scorpio.twin.fidelity.calibrate import calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.log_report import built_in, calibrate_log, fit_log, log_fidelity
 from scorpio.twin.fidelity.logs import read_log
 from scorpio.twin.fidelity.replay import replay_log
-from scorpio.twin.fidelity.side_by_side import fidelity
+from scorpio.twin.fidelity.side_by_side import LogCase, fidelity
 from scorpio.twin.gpu.file import gpu_model, stated_limits
 from scorpio.twin.gpu.scaling import Factors, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
@@ -103,6 +105,30 @@ def test_calibrate_writes_a_file_that_compare_takes(log_of: LogOf, tmp_path: Pat
     again = replay_log(read_log(file), kept, SPEC)
     assert [r.outcome for r in again] == [Outcome.FINISHED] * 36
     assert json.loads(out.read_text())["fit"]["free"] == "gap"
+
+
+def test_fidelity_knows_the_limits_that_the_file_of_the_gpu_states(
+    log_of: LogOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log without a meta file; what a log itself states goes before."""
+    log_of(A100)
+    file, out, seen = tmp_path / "own_requests.jsonl", tmp_path / "gpu.json", []
+    calibrate_log(read_log(file), out, [A100], "gap", 0.5, 5000)
+    bare = tmp_path / "bare_requests.jsonl"
+    bare.write_text(file.read_text())
+
+    def noted(log: EngineLog, *_: object) -> list[LogCase]:
+        seen.append(log.limits)
+        return []
+
+    monkeypatch.setattr(log_report, "log_fidelity", noted)
+    for gpu, limits in ((str(out), {"max_num_seqs": 32, "max_num_batched_tokens": 1024}),
+                        (A100.name, {})):  # fmt: skip
+        print_fidelity(bare, gpu, 0.5, None)
+        assert seen.pop() == limits
+    (tmp_path / "bare_meta.json").write_text(json.dumps({"max_num_seqs": 8}))
+    print_fidelity(bare, str(out), 0.5, None)
+    assert seen == [{"max_num_seqs": 8, "max_num_batched_tokens": 1024}]
 
 
 def test_published_gaps_stand_beside_the_fitted_one(log_of: LogOf, tmp_path: Path) -> None:

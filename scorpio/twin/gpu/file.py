@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from predictors.latency.artifact import (
     Machine,
@@ -57,26 +58,28 @@ def gpu_model(name_or_file: str) -> GpuModel:
 
 
 def stated_limits(name_or_file: str, engine: EngineSpec) -> EngineSpec:
-    """`engine` with the limits that a latency.json states beside the speed.
+    """`engine` with the limits that a latency.json states beside the speed. Raises WorkloadError."""
+    changes: dict[str, Any] = dict(file_limits(name_or_file))
+    return replace(engine, **changes)
+
+
+def file_limits(name_or_file: str) -> dict[str, int]:
+    """Those limits by field of `EngineSpec`, as far as it states any.
 
     Raises:
         WorkloadError: a limit that is no positive number.
     """
     if name_or_file in BUILT_IN:
-        return engine
+        return {}
     stated = read_profile(Path(name_or_file)).engine
-
-    def limit(name: str, default: int) -> int:
-        value = stated.get(name, default)
-        if type(value) is not int or value < 1:
-            raise WorkloadError(f"{name_or_file}: engine.{name} must be a number >= 1")
-        return value
-
-    return replace(
-        engine,
-        max_num_seqs=limit("max_num_seqs", engine.max_num_seqs),
-        max_num_batched_tokens=limit("max_num_batched_tokens", engine.max_num_batched_tokens),
-    )
+    limits: dict[str, int] = {}
+    for name in ("max_num_seqs", "max_num_batched_tokens"):
+        if name in stated:
+            value = stated[name]
+            if type(value) is not int or value < 1:
+                raise WorkloadError(f"{name_or_file}: engine.{name} must be a number >= 1")
+            limits[name] = value
+    return limits
 
 
 def write_gpu(
