@@ -25,9 +25,17 @@ def case(log: str, stated: bool, tpot_error: float) -> dict[str, Any]:
 def test_goals_stand_beside_what_was_reached() -> None:
     rows = [case(log, stated, 0.031) for log in LOGS.values() for stated in (True, False)]
     rows[0] = case(rows[0]["log"], True, -0.029)
+    assert "met none" not in STUDY.page(rows).text
+    rows[1]["fit_cpu_s"] = 60.1
+    for row in rows[2]["rows"][2:]:
+        row["real"] = 0.0
     text = STUDY.page(rows).text
     first, second = LOGS
     assert f"| {first} | 4.9 % | 2.5 points | none | 11 s |" in text
+    assert f"| {first}, meta file not read | 4.9 % | 2.5 points | tpot mean ms; time of the" in text
+    assert (
+        "\nQwen3-32B met none of the other 6 SLOs at this load: they say nothing of it.\n" in text
+    )
     assert f"| {second} | 4.9 % | 2.5 points | tpot mean ms | 11 s |" in text
     assert f"| {second}, meta file not read | 4.9 % |" in text
     assert "| ttft p90 ms | 100.0 | 104.9 | +4.9 % | 5 % |  |" in text

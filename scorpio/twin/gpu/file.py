@@ -58,7 +58,7 @@ def gpu_model(name_or_file: str) -> GpuModel:
 
 
 def stated_limits(name_or_file: str, engine: EngineSpec) -> EngineSpec:
-    """`engine` with the limits that a latency.json states beside the speed. Raises WorkloadError."""
+    """`engine` with the limits that a latency.json states. Raises WorkloadError."""
     changes: dict[str, Any] = dict(file_limits(name_or_file))
     return replace(engine, **changes)
 
