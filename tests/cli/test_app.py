@@ -48,7 +48,7 @@ def run(*arguments: str) -> tuple[int, str]:
         ((*TWIN, "--trace", "cpu-demo", "--gpu", "nope"), "valid: 24gb-llama-3.1-8b, a100"),
         (
             ("compare", "--trace", "cpu-demo", "--policy", "fcfs"),
-            "--gpu: name one of 24gb-llama-3.1-8b, a100",
+            "--gpu: name one of 24gb-llama",
         ),
         ((*TWIN, "--trace", "cpu-demo", "--engine", "x"), "unknown engine 'x'; valid: both, "),
         ((*LIVE, "--policy", "nope"), "unknown policy 'nope'; valid: edf, fairbatching, fcfs"),
