@@ -1,5 +1,5 @@
-"""Is Scorpio ever worse than a rival? Other traces, families of load, engines and mixes, none of
-them looked at while tuning.
+"""Is Scorpio ever worse than a rival? Other traces, families of load, engines and mixes than the
+window that policies are tuned on.
 
 Every place x load x mix, each system on the same requests. Attainment of Scorpio beside the best of
 the rivals, whichever that is.
@@ -58,12 +58,13 @@ PLACES = (
     Place("bursts", "gamma-cv5", "0:600"),
     Place("code, in bursts", "azure-code-synth", "0:800", (2.0, 5.0)),
     Place("agents and tools", "toolagent-synth", "0:400", (0.2, 0.4), caching=True),
+    # both were looked at while rules about KV were made (docs/notebook.md)
     Place("conversations", "azure-conv", "9000:9600", (0.4, 0.8), CARD),
     Place("reasoning", "servegen-r1", "1000:1400", (0.6, 1.0), CARD),
     Place("conversations", "azure-conv", "12000:12600", (3.2,), H100),
     Place("agents and tools", "toolagent-synth", "0:400", (0.8,), H100, caching=True),
     # seven thousand requests, so not all rivals and one mix
-    Place("a day of two hours", "azure-day", "0:7200", (0.18,), CARD, ("product",), rivals=PACED),
+    Place("a day of two hours", "azure-day", "0:7200", (1.0,), CARD, ("product",), rivals=PACED),
 )
 
 
@@ -130,7 +131,9 @@ def _page(rows: Rows) -> Page:
 {len(rows)} cells: in {worse} of them Scorpio is more than {TOLERANCE:g} points behind the best
 rival of that very cell. The difference is {min(margins):+.1f} points at least,
 {np.median(margins):+.1f} in the middle, {max(margins):+.1f} at most. One seed for each cell, 200
-to 800 requests: a point or two is chance. In {len(past)} cells no rival keeps {KNEE:g} %: there
+to 800 requests (the day: 7,200): a point or two is chance. Policies are tuned on another window;
+but conversations and reasoning on the 24 GB card were looked at while rules about KV were made, so
+they are no fresh test. In {len(past)} cells no rival keeps {KNEE:g} %: there
 {ratio}.
 
 Attainment in %, Llama-3.1-8B. Broken: of the requests that Scorpio let in, in %, those that were

@@ -115,6 +115,14 @@ def test_pauses_stand_between_bursts_of_their_rate() -> None:
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.1)
 
 
+def test_bursts_that_are_too_short_are_refused_and_not_drawn_for_ever() -> None:
+    with pytest.raises(WorkloadError, match="burst_s is too short: more than 10,000,000 bursts"):
+        pauses(1.0, 1.0, 1e-9, 1.0, seed=0, n=1000)
+    many = pauses(1.0, 1.0, 1e-3, 1e-3, seed=0, n=1000)  # a million bursts in a thousand seconds
+    assert many[-1] == pytest.approx(2000.0, rel=0.1)
+    assert many[:100] == pytest.approx(pauses(1.0, 1.0, 1e-3, 1e-3, seed=0, n=100))
+
+
 def test_pauses_of_no_length_are_gamma() -> None:
     assert pauses(3.0, 4.0, 5.0, 1e-12, 9, n=50) == pytest.approx(gamma(3.0, 4.0, 9, n=50))
 

@@ -129,6 +129,16 @@ def test_code_comes_in_bursts_as_published() -> None:
     assert 1.0 / gaps.mean() == pytest.approx(2.57, rel=0.1)
 
 
+def test_a_day_of_requests_is_a_day() -> None:
+    spec = read_entry("azure-day")
+    assert isinstance(spec, Synthetic)
+    for seed in range(3):
+        times = spec.arrival_times(seed, spec.requests)
+        assert times[-1] == pytest.approx(7200.0, rel=0.1)
+        low, high = (((times >= a) & (times < a + 720)).sum() for a in (0.0, 3240.0))
+        assert 5.0 < high / low < 9.0  # tenths of a day: the swing is 1 to 8 at its very ends
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -202,11 +202,13 @@ def _gaps(rng: np.random.Generator, cv: float, count: int) -> FloatArray:
 
 
 def _until(total: float, rng: np.random.Generator) -> FloatArray:
-    """Exponential draws of mean one whose sum is `total` or more; the first ones are the same
-    whatever it is."""
+    """Exponential draws of mean one whose sum is more than `total`; the first ones are the same
+    whatever it is. Raises WorkloadError: too many."""
+    if total > MAX_REQUESTS:
+        raise WorkloadError(f"burst_s is too short: more than {MAX_REQUESTS:,} bursts")
     made = np.empty(0)
     while made.sum() <= total:
-        made = np.concatenate([made, rng.standard_exponential(_CHUNK)])
+        made = np.concatenate([made, rng.standard_exponential(max(_CHUNK, made.size))])
     return made
 
 

@@ -21,6 +21,7 @@ from scorpio.twin.fidelity.first_look import first_look
 from scorpio.twin.fidelity.replay import PARTS, Floats, Replay, replay_steps
 from scorpio.twin.gpu.scaling import Factors, Free, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from workloads.errors import WorkloadError
 
 _REPLAYS = 8  # of a base, at most
 _LOOKS = 30  # the same without replays
@@ -57,7 +58,6 @@ class Calibration:
     """The fitted model and how it was found.
 
     fitted_requests: the first part of the log, of which nothing is used for the examination.
-    error: typical error of TPOT in it, as a fraction.
     """
 
     gpu: GpuModel
@@ -65,7 +65,6 @@ class Calibration:
     free: Free
     factors: Factors
     fitted_requests: int
-    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +100,20 @@ def calibrate(
 ) -> Calibration:
     """The nearest of `bases` after fitting: its gap alone, or all factors (`speed`, `auto`).
 
-    tell: how far it is, a replay at a time. Raises ValueError on a share out of (0, 1] or no base.
+    tell: how far it is, a replay at a time.
+
+    Raises:
+        ValueError: a share out of (0, 1], or no base.
+        WorkloadError: the first part has no time between two tokens.
     """
     if not 0.0 < fitted_share <= 1.0 or not bases:
         raise ValueError("need 0 < fitted_share <= 1 and at least one base model")
     n = max(1, round(len(log.requests) * fitted_share))
+    if not any(r.tpot_s for r in log.real[:n]):
+        raise WorkloadError(
+            f"{log.name}: none of its first {n} requests has a time between two tokens, and they"
+            " are what is fitted"
+        )
     fitted: Free = "gap" if free == "gap" else "speed"
     made = _with_gap if fitted == "gap" else _with_factors
     prior = _prior([0] if fitted == "gap" else range(PARTS))
@@ -140,7 +148,7 @@ def calibrate(
         source=f"{start.name} ({start.source}), {fitted} fitted to {n} requests of {log.name}",
     )
     factors = Factors() if fitted == "gap" else _factors(best.logs)
-    return Calibration(gpu, start.name, fitted, factors, n, best.errors.tpot)
+    return Calibration(gpu, start.name, fitted, factors, n)
 
 
 def _factors(logs: Floats) -> Factors:
@@ -225,8 +233,7 @@ def _errors(log: EngineLog, twin: Replay) -> _Errors:
 
 def _real_times(log: EngineLog, n: int) -> tuple[Floats, Floats]:
     """TTFT, and the time from first to last token; NaN where there is none."""
-    pairs = [
-        (r.ttft_s or 0.0, (r.last_token_s or 0.0) - (r.first_token_s or 0.0)) for r in log.real[:n]
-    ]
-    ttft_s, rest_s = np.array(pairs).T
-    return ttft_s, rest_s
+    sent_s = np.array([r.send_s for r in log.real[:n]])
+    first_s = np.array([r.first_token_s for r in log.real[:n]], dtype=float)
+    last_s = np.array([r.last_token_s for r in log.real[:n]], dtype=float)
+    return first_s - sent_s, last_s - first_s

@@ -47,9 +47,22 @@ class EngineLog:
         return self.limits.get("num_blocks")
 
     def spec(self, base: EngineSpec) -> EngineSpec:
-        """`base` with the limits that the log states; the pool is the caller's to choose."""
+        """`base` with the limits that the log states, and those that it does not as vLLM makes
+        them fit; the pool is the caller's to choose. Raises WorkloadError: they do not go together.
+        """
         stated: dict[str, Any] = {k: v for k, v in self.limits.items() if k != "num_blocks"}
-        return replace(base, **stated)
+        made = replace(base, **stated)
+        seqs, budget = made.max_num_seqs, made.max_num_batched_tokens
+        if budget < seqs and "max_num_seqs" not in stated:
+            made = replace(made, max_num_seqs=budget)
+        elif budget < seqs and "max_num_batched_tokens" not in stated:
+            made = replace(made, max_num_batched_tokens=seqs)
+        elif budget < seqs:
+            raise WorkloadError(
+                f"{self.name}: its engine's max_num_batched_tokens ({budget}) is below its"
+                f" max_num_seqs ({seqs}): vLLM does not start so"
+            )
+        return made
 
 
 @dataclass(frozen=True, slots=True)

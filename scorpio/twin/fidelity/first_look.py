@@ -21,8 +21,8 @@ def first_look(log: EngineLog, gpu: GpuModel, wanted: int, budget: int) -> Repla
 
     budget: tokens of a step at most, so of a chunk of prefill.
     """
-    first_s = np.array([r.first_token_s or math.nan for r in log.real])
-    last_s = np.array([r.last_token_s or math.nan for r in log.real])
+    first_s = np.array([r.first_token_s for r in log.real], dtype=float)
+    last_s = np.array([r.last_token_s for r in log.real], dtype=float)
     prompts = np.array([float(r.prompt_tokens or 0) for r in log.real])
     gaps = np.array([r.output_tokens - 1.0 for r in log.real])
     begin, end = first_s[:wanted], last_s[:wanted]

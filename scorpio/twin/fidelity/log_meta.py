@@ -1,7 +1,7 @@
 """Which limits did a log's engine run with? As the file beside the log says.
 
-A JSON object; vLLM's own names, at the top, in `engine_kwargs` or in `cache_config`. What is not
-there, or null, is not known.
+A JSON object; vLLM's own names, at the top, in `engine_kwargs` or in `cache_config`: the first of
+these counts. What is not there, or null, is not known.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _BLOCKS = ("num_gpu_blocks", "num_gpu_blocks_override", "num_blocks", "kv_blocks
 _TOKENS = ("kv_cache_tokens", "kv_cache_size_tokens", "kv_tokens")
 _BLOCK_TOKENS = 16  # of a block of the twin
 _MOST = 1_000_000_000
+_MOST_BLOCKS = 10_000_000  # each is an object of the twin's
 
 
 def read_meta(path: Path | None) -> tuple[dict[str, int], str]:
@@ -38,15 +39,18 @@ def read_meta(path: Path | None) -> tuple[dict[str, int], str]:
         raise WorkloadError(f"{path}: must be a JSON object, got {shown(meta)}")
     limits: dict[str, int] = {}
     for name in _LIMITS:
-        for value in _stated(path, meta, name):
+        for value in list(_stated(path, meta, name))[:1]:
             limits[name] = value
-    block_tokens = next(_stated(path, meta, "block_size"), _BLOCK_TOKENS)
+    block_tokens = [*_stated(path, meta, "block_size"), _BLOCK_TOKENS][0]
     tokens = [value for name in _TOKENS for value in _stated(path, meta, name)]
     blocks = [value for name in _BLOCKS for value in _stated(path, meta, name)]
     if pools := [*(n * block_tokens for n in blocks), *tokens]:
         limits["num_blocks"] = pools[0] // _BLOCK_TOKENS
-        if limits["num_blocks"] < 2:
-            raise WorkloadError(f"{path}: a KV pool of {pools[0]} tokens: need two blocks of 16")
+        if not 2 <= limits["num_blocks"] <= _MOST_BLOCKS:
+            raise WorkloadError(
+                f"{path}: a KV pool of {pools[0]} tokens: need two blocks of 16, at most"
+                f" {_MOST_BLOCKS:,}"
+            )
     model = meta.get("model")
     return limits, model if isinstance(model, str) else ""
 

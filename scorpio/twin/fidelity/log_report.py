@@ -15,6 +15,7 @@ from scorpio.twin.fidelity.side_by_side import SLO_PAIRS, LogCase, crowd_pairs, 
 from scorpio.twin.gpu.file import write_gpu
 from scorpio.twin.gpu.scaling import Free
 from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from workloads.errors import WorkloadError
 
 PUBLISHED_GAPS_S = (1.5e-3, 2.0e-3)  # what others measured for vLLM's own time per step
 
@@ -61,12 +62,21 @@ def fit_log(
     blocks: int | None = None,
     tell: Tell | None = None,
 ) -> tuple[Calibration, EngineSpec]:
-    """The model that explains the first part, and the engine that it was fitted with."""
+    """The model that explains the first part, and the engine that it was fitted with.
+    Raises WorkloadError: no such engine could have served the log."""
     seen = seen_limits(log, max(1, round(len(log.requests) * share)))
-    default = max(bases[0].kv_blocks, seen.held_blocks)
-    pool = blocks or log.kv_blocks or seen.kv_blocks or default
+    longest = max(r.prompt_tokens + r.output_tokens for r in log.requests)
+    needed = 2 + longest // EngineSpec().block_size  # one of them is vLLM's own
+    shown = seen.kv_blocks or max(bases[0].kv_blocks, seen.held_blocks)
+    pool = blocks or log.kv_blocks or max(shown, needed)
     seqs = seen.max_num_seqs or EngineSpec().max_num_seqs
-    spec = log.spec(EngineSpec(num_blocks=pool, max_num_seqs=seqs))
+    most = max(EngineSpec().max_model_len, longest)
+    spec = log.spec(EngineSpec(num_blocks=pool, max_num_seqs=seqs, max_model_len=most))
+    if longest > spec.effective_max_model_len:
+        raise WorkloadError(
+            f"{log.name}: holds a request of {longest:,} tokens, and its engine would have refused"
+            f" it: max_model_len {spec.max_model_len:,}, a KV pool of {pool:,} blocks of 16 tokens"
+        )
     bases = [replace(base, kv_blocks=pool) for base in bases]
     return calibrate(log, spec, bases, free, share, tell), spec
 

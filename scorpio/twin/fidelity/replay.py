@@ -7,6 +7,7 @@ the step model, so that no replay is spent on trying one number.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -69,9 +70,13 @@ def replay_steps(
     loop.expect(arrivals(log.requests[:_MOST_REQUESTS], config, 0))
     entries = loop.ledger.entries
     first = log.requests[: min(wanted, _MOST_REQUESTS)]
-    until_s = first[0].send_s
+    sent_s = [r.send_s for r in log.requests[:_MOST_REQUESTS]]
+    until_s = sent_s[0]
     while seen.cost < most_cost:
-        until_s = max(until_s, loop.clock.now_s) + _LOOK_S
+        until_s = max(until_s, loop.clock.now_s)
+        if not loop.ledger.live:  # over a pause in one go, however long it is
+            until_s = sent_s[min(bisect_left(sent_s, until_s), len(sent_s) - 1)]
+        until_s += _LOOK_S
         loop.advance(until_s)
         ended = sum(
             e.end is not None for e in entries.values() if e.arrival.index <= first[-1].index
@@ -79,9 +84,7 @@ def replay_steps(
         if ended == len(first):
             break
     by_index = {entry.arrival.index: entry for entry in entries.values()}
-    return _replay(
-        seen.works, [r.send_s for r in first], [by_index.get(r.index) for r in first], gpu
-    )
+    return _replay(seen.works, sent_s[: len(first)], [by_index.get(r.index) for r in first], gpu)
 
 
 class _Steps(EventLog):

@@ -12,6 +12,8 @@ from workloads.results.records import RequestRecord
 # (TTFT s, TPOT ms): from strict to lax around what a loaded 8B model does
 SLO_PAIRS = ((0.5, 30.0), (0.5, 40.0), (2.0, 35.0), (5.0, 40.0), (10.0, 35.0), (15.0, 50.0))
 
+_LEAST_MS = 1e-6  # below it is rounding
+
 
 @dataclass(frozen=True, slots=True)
 class FidelityRow:
@@ -50,7 +52,8 @@ def fidelity(
     twin: Sequence[RequestRecord],
     slo_pairs: Sequence[tuple[float, float]] = SLO_PAIRS,
 ) -> list[FidelityRow]:
-    """Mean and percentiles of TTFT and TPOT, and attainment for each SLO pair.
+    """Mean and percentiles of TTFT and TPOT, and attainment for each SLO pair. A real time of
+    zero, and one that no request has, stand in no row.
 
     Raises:
         ValueError: not the same requests.
@@ -62,7 +65,8 @@ def fidelity(
         for statistic, a, b in zip(
             ("mean", "p50", "p90", "p99"), _times(real, name), _times(twin, name), strict=True
         ):
-            rows.append(FidelityRow(f"{name} {statistic} ms", a, b, b / a - 1.0))
+            if a > _LEAST_MS:
+                rows.append(FidelityRow(f"{name} {statistic} ms", a, b, b / a - 1.0))
     for ttft_s, tpot_ms in slo_pairs:
         a, b = (_attainment(records, ttft_s, tpot_ms / 1000.0) for records in (real, twin))
         around = [_attainment(real, ttft_s * x, tpot_ms / 1000.0 * x) for x in (0.99, 1.01)]
@@ -94,7 +98,7 @@ def to_dicts(rows: Sequence[FidelityRow]) -> list[dict[str, object]]:
 
 def _times(records: Sequence[RequestRecord], name: str) -> tuple[float, ...]:
     values = [r.ttft_s if name == "ttft" else r.tpot_s for r in records]
-    ms = np.array([v for v in values if v is not None]) * 1000.0
+    ms = np.array([v for v in values if v is not None] or [0.0]) * 1000.0
     return (float(ms.mean()), *(float(p) for p in np.percentile(ms, (50, 90, 99))))
 
 
