@@ -100,6 +100,7 @@ def _rows(found: Found) -> Rows:
                 "rivals": best[0],
                 "margin": round(shares[OURS] - best[0], 2),
                 "broken": broken[load, gpu],
+                "shares": shares,
             }
         )
     return rows
@@ -126,6 +127,9 @@ def _page(rows: Rows) -> Page:
         ]
         for row in rows
     ]  # fmt: skip
+    same = [row["shares"] for row in rows if set(row["shares"]) >= {OURS, *RIVALS}]
+    means = {name: np.mean([shares[name] for shares in same]) for name in (OURS, *RIVALS)}
+    ranked = sorted(means, key=lambda name: -means[name])
     heading = ["load", "GPU", "mix", "rate", "Scorpio", "best rival", "difference", "broken"]
     return Page(f"""\
 {len(rows)} cells: in {worse} of them Scorpio is more than {TOLERANCE:g} points behind the best
@@ -141,7 +145,14 @@ late. Rivals: {", ".join(f"`{name}`" for name in RIVALS)};
 for the day only {", ".join(f"`{name}`" for name in PACED)}.
 What the loads are: workloads/catalog.
 
-{table(heading, lines)}""")
+{table(heading, lines)}
+
+## And one system for all of them?
+
+The mean over the {len(same)} cells that all systems ran. Above, the best rival is another one from
+cell to cell.
+
+{table(["system", "mean"], [[f"`{name}`", f"{means[name]:.1f}"] for name in ranked])}""")
 
 
 STUDY = Study("grid", QUESTIONS["grid"], _cells, _rows, _page)

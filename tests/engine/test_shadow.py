@@ -62,9 +62,12 @@ def test_what_is_served_is_the_same_without_it(
     """`fcfs` against vLLM's own scheduler class, which knows nothing of us."""
     config = engine_of(pipeline_depth=depth)
     digest, told = with_shadow(config, load, policy)
-    assert digest == run_twin(config, load.requests(), policy, load.seed).event_digest
+    alone = run_twin(config, load.requests(), policy, load.seed)
+    assert digest == alone.event_digest
     assert (told["errors"], told["watching"]) == (0, True)
-    assert sum(told["requests"].values()) == len(load.requests())
+    # Of one that was refused before the shadow would have let it in or refused it, it says nothing.
+    unsaid = len(load.requests()) - sum(told["requests"].values())
+    assert 0 <= unsaid <= sum(record.reject_reason is not None for record in alone.records)
     if load.rate_scale > 2.0 and policy == "fcfs" and load.trace.startswith("azure"):
         assert told["requests"]["refused"] > 20
         assert told["requests"]["later"] > 20
