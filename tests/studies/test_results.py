@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scorpio.studies import results
+from scorpio.studies.grid import RIVALS
 from scorpio.studies.grid import STUDY as GRID
 from scorpio.studies.loads import knee
 from scorpio.studies.results import DirtyTree, Header, run_studies, write_pages
@@ -138,9 +139,21 @@ def test_numbers_for_people() -> None:
 
 def test_a_page_is_made_of_its_rows_alone() -> None:
     def row(ours: float, rival: float) -> dict[str, Any]:
-        own = {"trace": "t", "mix": "six", "load": 1.6, "ours": ours}
-        return own | {"rival": "qoserve", "rivals": rival, "margin": round(ours - rival, 2)}
+        own = {
+            "trace": "t",
+            "mix": "six",
+            "load": 1.6,
+            "gpu": "a100-x",
+            "ours": ours,
+            "broken": 1.0,
+        }
+        shares = dict.fromkeys(RIVALS, 50.0) | {"scorpio": ours, "qoserve": rival}
+        rivals = {"rival": "qoserve", "rivals": rival, "shares": shares}
+        return own | rivals | {"margin": round(ours - rival, 2)}
 
     text = GRID.page([row(90.0, 80.0), row(70.0, 70.6)]).text
     assert text.startswith("2 cells: in 1 of them Scorpio is more than 0.5 points behind")
-    assert "| t | six | x1.6 | 90.0 | 80.0 (`qoserve`) | +10.0 |" in text
+    assert "|  (`t`) | a100 | six | x1.6 | 90.0 | 80.0 (`qoserve`) | +10.0 | 1.0 |" in text
+    assert "In 2 cells no rival keeps 90 %: there\nthe mean of Scorpio is 80.0 %" in text
+    assert "best rivals 75.3 %: 1.06 times" in " ".join(text.split())
+    assert "| `scorpio` | 80.0 |\n| `qoserve` | 75.3 |" in text
