@@ -67,10 +67,12 @@ def test_same_tokens_from_files(
     server: EngineServer, computed: list[list[int]], policy: str
 ) -> None:
     server.switch(policy)
-    loaded = scrape(server.url)[LOADED]
+    loaded, planned = scrape(server.url)[LOADED], server.status()["planned_steps"]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda row: ask(server, row), range(16)))
     assert answers == [computed[row % 4] for row in range(16)]
     assert scrape(server.url)[LOADED] - loaded >= 16 * 128
     status = server.status()
     assert status["running"] == status["waiting"] == 0
+    assert (status["passthrough"], status["fallbacks"], status["faults"]) == (False, 0, {})
+    assert (status["planned_steps"] > planned) is (policy != "fcfs")

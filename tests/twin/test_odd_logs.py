@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 from scorpio.engine.virtual.spec import EngineSpec
+from scorpio.twin.fidelity import calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.first_look import first_look
-from scorpio.twin.fidelity.log_report import fit_log
+from scorpio.twin.fidelity.log_report import built_in, fit_log
 from scorpio.twin.fidelity.logs import read_log
-from scorpio.twin.fidelity.replay import replay_steps
+from scorpio.twin.fidelity.replay import replay_log, replay_steps
 from scorpio.twin.fidelity.side_by_side import fidelity
+from scorpio.twin.gpu.scaling import Factors, scaled
 from scorpio.twin.gpu.step_models import BUILT_IN
 from workloads.errors import WorkloadError
 
@@ -102,3 +105,30 @@ def test_of_two_places_the_first_counts(tmp_path: Path) -> None:
     }
     log = log_of(tmp_path, [row(0.0)], meta)
     assert log.limits == {"max_num_seqs": 8, "num_blocks": 100}
+
+
+def long_answers(folder: Path) -> EngineLog:
+    """Of a GPU that is slower than the A100 by 1.8."""
+    log = log_of(folder, [row(0.1 * i, tokens=300 + 10 * i) for i in range(60)])
+    slow = scaled(A100, Factors(1.8, 1.8, 1.8, 1.8)).with_gap(1.8 * A100.gap_s)
+    return replace(log, real=replay_log(log, slow, EngineSpec()))
+
+
+def test_a_replay_goes_on_until_some_answers_have_ended(tmp_path: Path) -> None:
+    log = long_answers(tmp_path)
+    for most_cost, least, most in ((5_000.0, 20, 40), (100.0, 0, 0), (1e9, 60, 60)):
+        seen = replay_steps(log, A100, EngineSpec(), 60, most_cost)
+        assert least <= np.isfinite(seen.rest_s).sum() <= most
+
+
+def test_where_none_ends_the_look_at_all_of_them_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "_MOST_COST", 100.0)
+    found, _ = fit_log(long_answers(tmp_path), [A100], "auto", 1.0)
+    assert found.factors.fixed == pytest.approx(1.8, rel=0.1)
+
+
+def test_a_model_that_was_fitted_to_a_log_is_chosen_by_name_only() -> None:
+    assert {model.name for model in built_in(None)} == set(BUILT_IN) - {"24gb-llama-3.1-8b"}
+    assert built_in("24gb-llama-3.1-8b") == [BUILT_IN["24gb-llama-3.1-8b"]]

@@ -69,7 +69,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class _Errors:
-    """Log errors of a replay, what each is worth, and how they fall with each log factor."""
+    """Log errors of a replay, what each is worth, and how they fall with each log factor. tpot:
+    the typical one; NaN where no answer has ended."""
 
     errors: Floats
     weights: Floats
@@ -142,6 +143,8 @@ def calibrate(
         look, other = others[0]
         second = replayed(other, look.logs)
         best, start = min((best, start), (second, other), key=lambda pair: pair[0].loss)
+    if math.isnan(best.errors.tpot):  # a look at all answers tells more than the begin of some
+        best = look
     gpu = replace(
         made(start, best.logs),
         name=f"{log.name}-calibrated",
@@ -227,7 +230,7 @@ def _errors(log: EngineLog, twin: Replay) -> _Errors:
             twin.to_last[speeds] / twin.rest_s[speeds, None],
             twin.to_first[waits] / (twin.ttft_s[waits, None] + floor_s),
         ]),
-        float(np.sqrt(weights[0] @ tpot**2)),
+        float(np.sqrt(weights[0] @ tpot**2)) if len(tpot) else math.nan,
     )  # fmt: skip
 
 

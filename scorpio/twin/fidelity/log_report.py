@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -94,8 +95,11 @@ def log_fidelity(
 
 
 def built_in(name: str | None) -> list[GpuModel]:
-    """One model by name, or all to choose from. Raises KeyError."""
-    return list(BUILT_IN.values()) if name is None else [BUILT_IN[name]]
+    """One model by name, or those to choose from: all of kernel tables. One that was fitted to a
+    log is none of them: what its log did not tell is a guess already. Raises KeyError."""
+    if name is not None:
+        return [BUILT_IN[name]]
+    return [model for model in BUILT_IN.values() if not math.isnan(model.mape)]
 
 
 def examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> LogCase:

@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 PARTS = 4  # as in `Factors`
 _STEP_COST = 40  # a step of the twin takes this machine as long as so many of its tokens
 _MOST_REQUESTS = 20_000  # of a log; more than a bounded replay comes to
+_LEAST_ENDED, _LONGER = 20, 10.0  # with fewer a replay goes on, at most so many times as long
 _LOOK_S = 1.0  # virtual time between two looks at how far it is
 
 
@@ -61,7 +62,8 @@ def replay_steps(
     """Until the first `wanted` requests have ended, or so many tokens have been decoded.
 
     most_cost: bounds the time that this takes here, whatever the log's length. It counts steps
-        and tokens, not seconds: what is fitted is the same on every machine.
+        and tokens, not seconds: what is fitted is the same on every machine. Where answers are so
+        long that fewer than twenty have ended by then, it is ten times as much.
     """
     config = _config(log, gpu, spec)
     assert config.profile is not None
@@ -72,7 +74,8 @@ def replay_steps(
     first = log.requests[: min(wanted, _MOST_REQUESTS)]
     sent_s = [r.send_s for r in log.requests[:_MOST_REQUESTS]]
     until_s = sent_s[0]
-    while seen.cost < most_cost:
+    ended = 0
+    while seen.cost < most_cost * (_LONGER if ended < _LEAST_ENDED else 1.0):
         until_s = max(until_s, loop.clock.now_s)
         if not loop.ledger.live:  # over a pause in one go, however long it is
             until_s = sent_s[min(bisect_left(sent_s, until_s), len(sent_s) - 1)]
