@@ -101,7 +101,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     words = ["calibrate", str(tmp_path / "a.prom"), str(tmp_path / "b.prom"), "--out", str(out)]
     refused = CliRunner().invoke(app, words)
     assert (refused.exit_code, out.exists()) == (2, False)
-    assert "tells one speed, not which GPU it is of; name the nearest: a100" in refused.stderr
+    assert "tells one speed, not which GPU it is of; name the nearest: 24gb" in refused.stderr
     done = CliRunner().invoke(app, [*words, "--base", A100.name, "--fitted-share", "0.5"])
     assert done.exit_code == 0, done.stderr
     assert "fitted on 1 of 2 stretches, tested on the other 1" in done.stdout
