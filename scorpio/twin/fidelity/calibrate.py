@@ -143,8 +143,7 @@ def calibrate(
         look, other = others[0]
         second = replayed(other, look.logs)
         best, start = min((best, start), (second, other), key=lambda pair: pair[0].loss)
-    if math.isnan(best.errors.tpot):  # a look at all answers tells more than the begin of some
-        best = look
+    best = look if math.isnan(best.errors.tpot) else best  # no answer has ended: a look knows more
     gpu = replace(
         made(start, best.logs),
         name=f"{log.name}-calibrated",
