@@ -12,7 +12,7 @@ from scorpio.studies.recorded.traffic import Recorded, as_measured
 from scorpio.twin.config import TwinConfig
 from scorpio.twin.fidelity.calibrate import calibrate
 from scorpio.twin.fidelity.engine_log import EngineLog
-from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from scorpio.twin.gpu.step_models import OF_TABLES, GpuModel
 from scorpio.twin.length_hint import LengthHint
 from scorpio.twin.pool import run_jobs
 from scorpio.twin.run import run_twin
@@ -62,7 +62,7 @@ def fitted(traffic: Recorded) -> Recorded:
     ]
     requests = [traffic.requests[record.index] for record in first]
     log = EngineLog(traffic.place, requests, first, {})
-    known = [*BUILT_IN.values()]
+    known = [*OF_TABLES]
     if traffic.profile is not None:
         known.append(as_measured(traffic.profile, traffic.engine))
     found = calibrate(log, traffic.engine, known, free="auto", fitted_share=1.0)

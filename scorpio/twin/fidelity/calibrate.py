@@ -20,7 +20,7 @@ from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.first_look import first_look
 from scorpio.twin.fidelity.replay import PARTS, Floats, Replay, replay_steps
 from scorpio.twin.gpu.scaling import Factors, Free, scaled
-from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from scorpio.twin.gpu.step_models import OF_TABLES, GpuModel
 from workloads.errors import WorkloadError
 
 _REPLAYS = 8  # of a base, at most
@@ -94,7 +94,7 @@ class _Fit:
 def calibrate(
     log: EngineLog,
     spec: EngineSpec,
-    bases: Sequence[GpuModel] = tuple(BUILT_IN.values()),
+    bases: Sequence[GpuModel] = OF_TABLES,
     free: Free = "auto",
     fitted_share: float = 1.0 / 3.0,
     tell: Tell | None = None,

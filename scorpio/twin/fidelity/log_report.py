@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from scorpio.twin.fidelity.seen_limits import seen_limits
 from scorpio.twin.fidelity.side_by_side import SLO_PAIRS, LogCase, crowd_pairs, fidelity
 from scorpio.twin.gpu.file import write_gpu
 from scorpio.twin.gpu.scaling import Free
-from scorpio.twin.gpu.step_models import BUILT_IN, GpuModel
+from scorpio.twin.gpu.step_models import BUILT_IN, OF_TABLES, GpuModel
 from workloads.errors import WorkloadError
 
 PUBLISHED_GAPS_S = (1.5e-3, 2.0e-3)  # what others measured for vLLM's own time per step
@@ -95,11 +94,8 @@ def log_fidelity(
 
 
 def built_in(name: str | None) -> list[GpuModel]:
-    """One model by name, or those to choose from: all of kernel tables. One that was fitted to a
-    log is none of them: what its log did not tell is a guess already. Raises KeyError."""
-    if name is not None:
-        return [BUILT_IN[name]]
-    return [model for model in BUILT_IN.values() if not math.isnan(model.mape)]
+    """One model by name, or those to choose from. Raises KeyError."""
+    return list(OF_TABLES) if name is None else [BUILT_IN[name]]
 
 
 def examined(log: EngineLog, found: Calibration, spec: EngineSpec) -> LogCase:

@@ -101,3 +101,6 @@ BUILT_IN: Mapping[str, GpuModel] = {
         ),
     )
 }
+# Those of kernel tables, to begin a fit from: of one that was itself fitted to a log, what its log
+# did not tell is a guess already.
+OF_TABLES = tuple(model for model in BUILT_IN.values() if not math.isnan(model.mape))
