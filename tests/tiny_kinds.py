@@ -33,6 +33,18 @@ _ATTENTION: dict[str, Any] = {
     "head_dim": tiny.HEAD_DIM,
     "max_position_embeddings": tiny.MAX_TOKENS,
 }
+_WINDOWS: dict[str, Any] = {
+    "sliding_window": 64,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+_MAMBA_2: dict[str, Any] = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 64,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 1,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 64,
+}
 
 
 def write_kind(kind: str, directory: Path) -> Path:
@@ -54,8 +66,7 @@ def _windows(transformers: Any) -> Any:
     return transformers.Gemma3TextConfig(
         **_ALL,
         **_ATTENTION,
-        sliding_window=64,
-        layer_types=["sliding_attention", "full_attention"],
+        **_WINDOWS,
         query_pre_attn_scalar=tiny.HEAD_DIM,
     )
 
@@ -87,8 +98,7 @@ def _gpt_oss(transformers: Any) -> Any:
     return transformers.GptOssConfig(
         **_ALL,
         **_ATTENTION,
-        sliding_window=64,
-        layer_types=["sliding_attention", "full_attention"],
+        **_WINDOWS,
         num_local_experts=2,
         num_experts_per_tok=1,
     )
@@ -101,12 +111,7 @@ def _granite(transformers: Any) -> Any:
         layer_types=["mamba", "attention"],
         num_local_experts=0,
         shared_intermediate_size=tiny.INTERMEDIATE,
-        mamba_n_heads=4,
-        mamba_d_head=64,
-        mamba_d_state=16,
-        mamba_n_groups=1,
-        mamba_expand=2,
-        mamba_chunk_size=64,
+        **_MAMBA_2,
     )
 
 
@@ -114,13 +119,8 @@ def _falcon(transformers: Any) -> Any:
     return transformers.FalconH1Config(
         **_ALL,
         **_ATTENTION,
-        mamba_n_heads=4,
-        mamba_d_head=64,
+        **_MAMBA_2,
         mamba_d_ssm=256,
-        mamba_d_state=16,
-        mamba_n_groups=1,
-        mamba_expand=2,
-        mamba_chunk_size=64,
     )
 
 

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 from functools import partial
-from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from scorpio.server.answers import Answer
 from scorpio.server.context import ServerContext
@@ -85,33 +83,6 @@ class Drain:
         logger.warning("Scorpio: cutting %d requests that did not end in time", len(gates))
         answer = partial(unavailable, "the server is shutting down", DRAINING)
         await end_requests(self._server, gates, answer)
-
-
-_ACTS = (signal.SIGHUP, signal.SIGUSR2)
-
-
-_EARLY: Final[set[int]] = set()  # that have come
-
-
-def _came_early(number: int, _frame: FrameType | None) -> None:
-    _EARLY.add(number)
-
-
-def hold_signals() -> None:
-    """Of a process that starts: an act that is asked for meanwhile waits, where it would end it.
-    (To block it would not do: threads that are there already would take it.)"""
-    for number in _ACTS:
-        signal.signal(number, _came_early)
-
-
-def signals_may_come() -> None:
-    """Those that waited come now: their handlers are there. One that has none ends the process."""
-    for number in _ACTS:
-        if signal.getsignal(number) is _came_early:
-            signal.signal(number, signal.SIG_DFL)
-    for early in sorted(_EARLY):
-        os.kill(os.getpid(), early)
-    _EARLY.clear()
 
 
 def _pass() -> None:

@@ -22,7 +22,8 @@ from scorpio.server.accounts.reload import Reloader
 from scorpio.server.answers import Answer, error_answer, send_answer, slow_body_answer
 from scorpio.server.connections import Connections
 from scorpio.server.context import ServerContext, attach_server
-from scorpio.server.drain import Drain, draining_answer, signals_may_come
+from scorpio.server.drain import Drain, draining_answer
+from scorpio.server.early_signals import signals_may_come
 from scorpio.server.page.routes import ACCESS_PATH, PAGE_PATHS
 from scorpio.server.page.served import ServedPage, access_answer
 from scorpio.server.quote.route import QUOTE_PATH, quote_answer

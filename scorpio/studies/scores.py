@@ -34,13 +34,9 @@ class Score:
     def run(self) -> dict[str, Any]:
         """good: one 0 or 1 per request, in order of arrival."""
         requests = self.load.requests()
-        config = engine(self.gpu)
-        config = replace(
-            config,
-            engine=replace(config.engine, enable_prefix_caching=self.caching),
-            policy_options={self.system: dict(self.options)},
-        )
-        made = run_twin(config, requests, self.system, self.load.seed)
+        policy_options = {self.system: dict(self.options)}
+        own = replace(engine(self.gpu, self.caching), policy_options=policy_options)
+        made = run_twin(own, requests, self.system, self.load.seed)
         records = sorted(made.records, key=lambda record: record.index)
         found: dict[str, Any] = {
             "good": flags(record.good for record in records),

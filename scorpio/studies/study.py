@@ -56,10 +56,10 @@ def reference(scale: float, seed: int, quick: bool = False) -> LoadKey:
     return LoadKey("azure-conv", "2000:2800", "six", scale, seed)
 
 
-def engine(gpu_name: str = GPU) -> TwinConfig:
-    """vLLM's defaults with the GPU's KV pool."""
+def engine(gpu_name: str = GPU, caching: bool = False) -> TwinConfig:
+    """vLLM's defaults with the GPU's KV pool. caching: of prefixes."""
     gpu = gpu_model(gpu_name)
-    return TwinConfig(gpu, EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=False))
+    return TwinConfig(gpu, EngineSpec(num_blocks=gpu.kv_blocks, enable_prefix_caching=caching))
 
 
 def flags(values: Iterable[bool]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scorpio.server import drain
+from scorpio.server.early_signals import signals_may_come
 from scorpio.server.launch import several
 from scorpio.server.launch.several import METRICS_VARIABLE, Parent
 from scorpio.server.vllm_api import EngineDiedError, Processes
@@ -169,7 +169,7 @@ def hear(notes: str) -> Callable[..., None]:
             time.sleep(0.01)
         for number in (signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, lambda number, _: heard.append(number))
-        drain.signals_may_come()
+        signals_may_come()
         Path(notes).write_text(" ".join(signal.Signals(number).name for number in sorted(heard)))
 
     return started

@@ -18,6 +18,8 @@ from scorpio.server.accounts.terms import Terms, TermsSource
 from scorpio.server.shared import Shared
 from scorpio.settings import SettingsError
 
+_UNTOLD = "the other API processes cannot be told, and nothing has changed"
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -125,6 +127,3 @@ class Agreement:
 def _is_word(told: Mapping[str, Any]) -> bool:
     texts = all(isinstance(told.get(name), str) for name in ("text", "error"))
     return texts and type(told.get("number")) is int
-
-
-_UNTOLD = "the other API processes cannot be told, and nothing has changed"

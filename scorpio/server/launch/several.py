@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scorpio.server.drain import hold_signals
+from scorpio.server.early_signals import hold_signals
 from scorpio.server.launch.follow import follow
 from scorpio.server.launch.starting import kill_descendants
 from scorpio.server.vllm_api import (

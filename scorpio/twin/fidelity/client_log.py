@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scorpio.twin.fidelity.engine_log import EngineLog, Served, log_of
+from scorpio.twin.fidelity.log_meta import LIMITS
 from workloads.errors import WorkloadError
 from workloads.results.record_files import read_records
 from workloads.results.records import Outcome
@@ -22,7 +23,6 @@ from workloads.traces.row import MAX_TOKENS
 _LISTS = ("start_times", "ttfts", "itls", "input_lens", "output_lens")
 _MOST_S = 1e11
 _STOCK = ("fcfs", "fcfs-tuned", "fcfs+queue-cap")
-_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_blocks")
 
 
 def read_bench(path: Path, result: Mapping[str, Any]) -> EngineLog:
@@ -68,7 +68,9 @@ def read_own_records(path: Path) -> EngineLog:
     if not served:
         raise WorkloadError(f"{path}: none of its {len(records)} requests was served to the end")
     engine = _beside(path, "manifest.json", lambda found: dict(found["asked"]["engine"])) or {}
-    limits = {name: engine[name] for name in _LIMITS if type(engine.get(name)) is int}
+    limits = {
+        name: engine[name] for name in (*LIMITS, "num_blocks") if type(engine.get(name)) is int
+    }
     return log_of(path, served, len(records) - len(served), limits)
 
 

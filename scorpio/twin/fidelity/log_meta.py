@@ -15,7 +15,7 @@ from workloads.traces.reading import shown
 from workloads.traces.text import whole_text
 
 _PLACES = ("engine_kwargs", "cache_config")
-_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 _BLOCKS = ("num_gpu_blocks", "num_gpu_blocks_override", "num_blocks", "kv_blocks")
 _TOKENS = ("kv_cache_tokens", "kv_cache_size_tokens", "kv_tokens")
 _BLOCK_TOKENS = 16  # of a block of the twin
@@ -38,7 +38,7 @@ def read_meta(path: Path | None) -> tuple[dict[str, int], str]:
     if not isinstance(meta, dict):
         raise WorkloadError(f"{path}: must be a JSON object, got {shown(meta)}")
     limits: dict[str, int] = {}
-    for name in _LIMITS:
+    for name in LIMITS:
         for value in list(_stated(path, meta, name))[:1]:
             limits[name] = value
     block_tokens = [*_stated(path, meta, "block_size"), _BLOCK_TOKENS][0]

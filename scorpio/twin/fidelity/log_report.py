@@ -12,7 +12,7 @@ from scorpio.twin.fidelity.engine_log import EngineLog
 from scorpio.twin.fidelity.replay import replay_log
 from scorpio.twin.fidelity.seen_limits import seen_limits
 from scorpio.twin.fidelity.side_by_side import SLO_PAIRS, LogCase, crowd_pairs, fidelity
-from scorpio.twin.gpu.file import write_gpu
+from scorpio.twin.gpu.file import LIMITS, write_gpu
 from scorpio.twin.gpu.scaling import Free
 from scorpio.twin.gpu.step_models import BUILT_IN, OF_TABLES, GpuModel
 from workloads.errors import WorkloadError
@@ -39,10 +39,7 @@ def calibrate_log(
         out,
         found.gpu,
         log.model,
-        {
-            "max_num_seqs": spec.max_num_seqs,
-            "max_num_batched_tokens": spec.max_num_batched_tokens,
-        },
+        {name: getattr(spec, name) for name in LIMITS},
         {
             "base": found.base,
             "free": found.free,

@@ -17,10 +17,12 @@ from scipy.optimize import minimize_scalar
 from scorpio.twin.fidelity.scrapes import Stretch, read_scrapes, stretches
 from scorpio.twin.fidelity.side_by_side import FidelityRow, LogCase
 from scorpio.twin.gpu.file import write_gpu
-from scorpio.twin.gpu.scaling import GAP_IS_ENOUGH, MAX_GAP_S, Factors, Free, scaled
+from scorpio.twin.gpu.scaling import Factors, Free, scaled
 from scorpio.twin.gpu.step_models import GpuModel
 
 DEFAULT_BUDGET = 2048  # max_num_batched_tokens, which /metrics does not tell
+_GAP_IS_ENOUGH = 0.03  # error up to which `auto` leaves the speed as it is
+_MOST_GAP_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def fit_stretches(seen: Sequence[Stretch], base: GpuModel, free: Free = "auto") 
 
     bare_s = np.array([itl_s(base.with_gap(0.0), one) for one in seen])
     gap_s = float(np.average(real_s - bare_s, weights=weights))
-    with_gap = base.with_gap(min(max(gap_s, 0.0), MAX_GAP_S))
-    if free == "gap" or (free == "auto" and math.sqrt(error(with_gap)) <= GAP_IS_ENOUGH):
+    with_gap = base.with_gap(min(max(gap_s, 0.0), _MOST_GAP_S))
+    if free == "gap" or (free == "auto" and math.sqrt(error(with_gap)) <= _GAP_IS_ENOUGH):
         return ScrapeFit(with_gap, base.name, "gap", 1.0)
     found = minimize_scalar(
         lambda x: error(_at_speed(base, math.exp(float(x)))),

@@ -23,6 +23,7 @@ from workloads.errors import UnknownName, WorkloadError
 
 # What `scorpio profile` and `scorpio calibrate` say of an engine.
 _KNOWN = (*MODEL_FACTS, *ENGINE_FACTS, "num_gpu_blocks", "block_size", "max_model_len")
+LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # that count for the twin
 
 
 def gpu_model(name_or_file: str) -> GpuModel:
@@ -73,7 +74,7 @@ def file_limits(name_or_file: str) -> dict[str, int]:
         return {}
     stated = read_profile(Path(name_or_file)).engine
     limits: dict[str, int] = {}
-    for name in ("max_num_seqs", "max_num_batched_tokens"):
+    for name in LIMITS:
         if name in stated:
             value = stated[name]
             if type(value) is not int or value < 1:

@@ -10,8 +10,6 @@ from scorpio.core.latency import StepModel
 from scorpio.twin.gpu.step_models import GpuModel
 
 Free = Literal["gap", "speed", "auto"]
-GAP_IS_ENOUGH = 0.03  # error up to which `auto` leaves the speed as it is
-MAX_GAP_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
