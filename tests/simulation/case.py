@@ -50,13 +50,14 @@ class Case:
 @dataclass(slots=True)
 class Outcome:
     """violation: "" when every promise was kept, else it begins with the number of the promise.
-    refused: requests, the choices of one counted once."""
+    refused, left: names of requests, the choices of one counted once."""
 
     seed: int
     requests: int = 0
     steps: int = 0
     virtual_s: float = 0.0
-    refused: int = 0
+    refused: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
     digest: str = ""
     violation: str = ""
     injected: Counter[str] = field(default_factory=Counter)
@@ -104,7 +105,8 @@ def run_case(
             outcome.violation = f"{number}: {len(refused)} refused that can be served in time"
     outcome.requests = len(entries)
     outcome.steps = simulation.steps
-    outcome.refused = simulation.clients.refused_requests()
+    outcome.refused = simulation.clients.requests_that(End.REJECTED)
+    outcome.left = simulation.clients.requests_that(End.LEFT)
     outcome.virtual_s = simulation.clock.now_s
     outcome.digest = simulation.log.digest
     outcome.injected = simulation.injected

@@ -72,10 +72,10 @@ class Clients(Ledger):
         """The engine has an input of a session: one answer more."""
         self.overdue[call.request_id] += 1
 
-    def refused_requests(self) -> int:
-        """How many, the choices of one counted once."""
-        ended = (entry for entry in self.entries.values() if entry.end is End.REJECTED)
-        return len({client_request(entry) for entry in ended})
+    def requests_that(self, end: End) -> frozenset[str]:
+        """Names of the requests that ended so; the choices of one have one name."""
+        ended = (entry for entry in self.entries.values() if entry.end is end)
+        return frozenset(client_request(entry) for entry in ended)
 
     def check_sessions(self, require: Callable[[bool, int, str], None]) -> None:
         """1: each part of a refused session was answered, or its client would wait for ever."""
