@@ -2,7 +2,7 @@
 
 A step of length T leaves T - D for prefill (D: its decodes alone). The first step can be longer,
 because running decodes have saved slack; later ones last as long as the tightest TPOT target
-allows.
+allows. Answers end: a batch that leaves little now leaves more once others have taken its place.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ _LEAST_SHARE = 0.03  # a saturated batch still ends: its decodes finish one by o
 @dataclass(frozen=True, slots=True)
 class PrefillSupply:
     """first_step_s, decode_s: the coming step and its decodes alone; later_step_s: each of those
-    after it."""
+    after it. lasting_share: part of the time that steps leave for prefill once all of today's
+    answers have ended, in `turnover_s`; until then what they leave grows evenly up to that."""
 
     start_s: float
     first_step_s: float
     decode_s: float
     later_step_s: float
+    lasting_share: float = 0.0
+    turnover_s: float = math.inf
 
     @property
     def share(self) -> float:
@@ -35,7 +38,7 @@ class PrefillSupply:
     def done_s(self, work_s: FloatArray) -> FloatArray:
         """Absolute time at which each amount of prefill work is done."""
         first_s = max(self.first_step_s - self.decode_s, 0.0)
-        beyond = np.maximum(work_s - first_s, 0.0) / self.share
+        beyond = self._beyond_s(np.maximum(work_s - first_s, 0.0))
         done: FloatArray = self.start_s + self.decode_s + np.minimum(work_s, first_s) + beyond
         return done
 
@@ -56,3 +59,13 @@ class PrefillSupply:
         """How much longer than the coming step this much more work takes: whole steps."""
         step_s = max(self.later_step_s, self.decode_s)
         return math.ceil(work_s / (self.share * step_s)) * step_s
+
+    def _beyond_s(self, work_s: FloatArray) -> FloatArray:
+        """Time that each amount of work takes in later steps."""
+        now, gain, turn_s = self.share, self.lasting_share - self.share, self.turnover_s
+        if gain <= 0.0 or turn_s == math.inf:
+            return work_s / now
+        inside = np.minimum(work_s, (now + 0.5 * gain) * turn_s)
+        grows_s = (np.sqrt(now * now + 2.0 * gain * inside / turn_s) - now) * turn_s / gain
+        beyond_s: FloatArray = grows_s + (work_s - inside) / self.lasting_share
+        return beyond_s

@@ -18,7 +18,7 @@ from scorpio.core.tenants import share_group, tenant_key
 
 _COLUMNS = ("key", "seq", "deadline_s", "tpot_slo_s", "prompt_tokens", "predicted_output_tokens",
             "expected_output_tokens", "arrival_s", "cached_tokens", "tenant", "value",
-            "shared_tokens", "shared_id", "share_group")  # fmt: skip
+            "shared_tokens", "shared_id", "share_group", "max_tokens")  # fmt: skip
 _ONE_PASS = 8  # removals at once from which on one pass is cheaper
 _FLAGS = ("started", "rejectable", "degradable", "quoted")
 
@@ -95,6 +95,11 @@ class WaitingTable:
         return self._float["predicted_output_tokens"][: self._n]
 
     @property
+    def max_tokens(self) -> FloatArray:
+        """Of the answer, at most."""
+        return self._float["max_tokens"][: self._n]
+
+    @property
     def expected_output_tokens(self) -> FloatArray:
         """Like `predicted_output_tokens`, but never NaN: max_tokens when there is none."""
         return self._float["expected_output_tokens"][: self._n]
@@ -152,7 +157,7 @@ class WaitingTable:
                   view.predicted_output_tokens, view.expected_output_tokens, view.arrival_s,
                   view.cached_tokens, tenant_key(view.tenant), view.slo.value,
                   view.shared_tokens, view.shared_id,
-                  share_group(view.slo_class, view.weight))  # fmt: skip
+                  share_group(view.slo_class, view.weight), view.max_tokens)  # fmt: skip
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,19 @@ def test_decodes_with_a_tighter_target_fall_behind_by_what_each_step_takes_too_l
 @pytest.mark.parametrize(("work_s", "later_s"), [(0.0, 0.0), (0.06, 0.1), (0.061, 0.2), (0.3, 0.5)])
 def test_later_steps_are_whole_ones(work_s: float, later_s: float) -> None:
     assert SUPPLY.later_s(work_s - 1e-12) == pytest.approx(later_s)
+
+
+@pytest.mark.parametrize("lasting_share", [0.3, 0.6, 0.8])
+def test_what_is_left_grows_to_what_lasts(lasting_share: float) -> None:
+    """Against a sum over short times; where today's batch leaves more, that counts on."""
+    supply = replace(SUPPLY, lasting_share=lasting_share, turnover_s=2.0)
+    each_s = 1e-4
+    now_s = np.arange(0.0, 6.0, each_s)
+    gain = max(lasting_share - SUPPLY.share, 0.0)
+    done_by_s = np.cumsum(SUPPLY.share + gain * np.minimum(now_s / 2.0, 1.0)) * each_s
+    work_s = np.array([0.0, 0.05, 0.3, 1.0, 1.4, 1.5, 3.0])
+    expected = [
+        50.04 + min(work, 0.1) + float(np.searchsorted(done_by_s, work - 0.1)) * each_s
+        for work in work_s.tolist()
+    ]
+    assert supply.done_s(work_s) == pytest.approx(expected, abs=5e-4)

@@ -16,14 +16,14 @@ SPEC = EngineSpec(pipeline_depth=1, enable_prefix_caching=True, max_num_batched_
 SHARED, OWN, OUTPUT, BURST = 8192, 100, 8, 300
 
 
-def burst(ttft_ms: float) -> Timed:
+def burst(ttft_ms: float, **slo: float) -> Timed:
     """All at once, of one beginning and an end of their own; served."""
     engine = Timed(STEP, settings(STEP), spec=SPEC)
     for number in range(BURST):
         name = f"r{number}"
         engine.outputs[name], engine.born_s[name] = [], 0.0
         engine.number += 1
-        xargs = {"slo_ttft_ms": ttft_ms}
+        xargs = {"slo_ttft_ms": ttft_ms, **slo}
         request = engine.factory.make(
             name, 0.0, SHARED + OWN, OUTPUT, xargs, prefix_ids=tuple(range(SHARED // 512))
         )
@@ -53,6 +53,18 @@ def test_no_forecast_of_it_is_twice_too_long() -> None:
     served_s = max(engine.ttft_s(name) for name in engine.first_s)
     all_s = served_s * BURST / (BURST - len(told))
     assert all((notice.attainable_ttft_ms or 0) / 1e3 <= 2.0 * all_s for notice in told)
+
+
+@pytest.mark.parametrize(("tpot_ms", "most"), [(100.0, 0), (50.0, 15), (35.0, 60)])
+def test_a_burst_of_short_answers_is_served_beside_a_tight_tpot(tpot_ms: float, most: int) -> None:
+    """A decode takes 0.73 ms of a step, the context of each being long: the batch is full of them
+    at once. But it has eight tokens for each, so that as much is left for prefill all the time.
+    most: by arithmetic about 15 of 300 have no time with 50 ms, and 50 with 35."""
+    engine = burst(6000.0, slo_tpot_ms=tpot_ms)
+    refused = [name for name in engine.outputs if engine.refusal(name)]
+    assert len(refused) <= most
+    assert all(engine.ttft_s(name) <= 6.0 for name in engine.first_s)
+    assert len(engine.first_s) == BURST - len(refused)
 
 
 def blocks(*names: int) -> list[bytes]:

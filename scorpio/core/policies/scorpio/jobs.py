@@ -56,7 +56,8 @@ class PrefillJobs:
     common: of tokens, those that others need too. shared_id: see `Turn`.
     may_drop: it may be shed. rejectable: it is refused then; one that has begun, or with on_miss
         DEGRADE, goes behind all others.
-    predicted: output tokens predicted, NaN for none. value: what serving it in time is worth.
+    predicted, most: output tokens predicted, NaN for none, and asked for. value: what serving it
+        in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
     behind: see `sorted_out`. start_s: of the step; one that has waited for `patience_s` by then
         has waited for longer than any should: it is overdue.
@@ -74,6 +75,7 @@ class PrefillJobs:
     may_drop: BoolArray
     rejectable: BoolArray
     predicted: FloatArray
+    most: FloatArray
     value: FloatArray
     resumed: BoolArray
     behind: BoolArray
@@ -89,7 +91,7 @@ class PrefillJobs:
     def cost_s(self, model: StepModel, lengths: LengthBelief) -> FloatArray:
         """Engine time that shedding each saves, for one unit of value: its prefill and the
         decodes it leads to; without a refusal it is served later, so its decodes are not saved."""
-        output = lengths.expected(self.predicted)
+        output = lengths.expected(self.predicted, self.most)
         decode_s = decode_work_s(model, self.prefix + self.tokens, output) * self.rejectable
         common_s = prefill_work_s(model, self.common, self.prefix)
         work_s = self.work_s - np.minimum(common_s, self.work_s)
@@ -206,7 +208,11 @@ def prefill_jobs(
     resumed, arrival_s = waiting.started[which], waiting.arrival_s[which]
     deadline_s = np.where(resumed, -math.inf, waiting.deadline_s[which])
     predicted, tpot_s = waiting.predicted_output_tokens[which], waiting.tpot_slo_s[which]
-    rejectable, value = waiting.rejectable[which], waiting.value[which]
+    most, value, rejectable = (
+        waiting.max_tokens[which],
+        waiting.value[which],
+        waiting.rejectable[which],
+    )
     # Without a deadline there is no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
     partial = (~running.is_decode).nonzero()[0]
@@ -226,7 +232,7 @@ def prefill_jobs(
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = put(may_drop, stands_back & ~has_answer)
         rejectable = put(rejectable, False)
-        predicted = put(predicted, math.nan)  # not asked for: they are not refused
+        predicted, most = put(predicted, math.nan), put(most, math.inf)  # they are not refused
         value = put(value, running.value[partial])
         tpot_s = put(tpot_s, running.tpot_slo_s[partial])
         common, shared_id = put(common, 0.0), put(shared_id, 0.0)
@@ -238,7 +244,7 @@ def prefill_jobs(
     work_s, behind = prefill_work_s(model, tokens, prefix), np.zeros(len(row), dtype=np.bool_)
     return PrefillJobs(
         row, is_running, arrival_s, deadline_s, tokens, prefix, work_s, common, shared_id, may_drop,
-        rejectable, predicted, value, resumed, behind, step.start_s, step.options.patience_s,
+        rejectable, predicted, most, value, resumed, behind, step.start_s, step.options.patience_s,
     )  # fmt: skip
 
 

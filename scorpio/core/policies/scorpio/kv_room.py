@@ -64,7 +64,7 @@ class KvRoom:
         all lack, such a request only takes what lies idle."""
         if self._step.kv_price == math.inf or view is self.first or not self._step.promised:
             return False
-        output = self._step.lengths.expected(np.array([view.predicted_output_tokens]))
+        output = np.array([self._step.lengths.expected_of(view)])
         held = float(kv_held(np.array([float(view.prompt_tokens)]), output, self._need)[0])
         if held <= self._step.kv_price * view.slo.value:
             return False

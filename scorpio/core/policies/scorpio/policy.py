@@ -156,7 +156,7 @@ class Scorpio:
     def _request_s(self, view: RequestView) -> float:
         """Engine time that one request takes, prefill and decodes."""
         model, tokens = self._speed.model(), float(view.prompt_tokens)
-        length = float(self._lengths.expected(np.array([view.predicted_output_tokens]))[0])
+        length = self._lengths.expected_of(view)
         return prefill_work_s(model, tokens, 0.0) + decode_work_s(model, tokens, length)
 
     # -- two kinds of step ---------------------------------------------------------------------

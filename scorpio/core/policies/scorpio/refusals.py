@@ -17,11 +17,12 @@ from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.kv_room import KvRoom
 from scorpio.core.policies.scorpio.retry_after import Told
 from scorpio.core.policies.scorpio.shed import Competition, Outcome
+from scorpio.core.policies.scorpio.turnover import lasting
 from scorpio.core.request import RequestView
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
-from scorpio.core.work import decode_work_s, prefill_work_s, usually_s
+from scorpio.core.work import prefill_work_s, usually_s
 
 _MOST_UNKEPT = 64  # looked at in a step
 _NONE = (0.0, -1.0)  # no beginning in common
@@ -74,24 +75,17 @@ def too_tight(waiting: WaitingTable, jobs: PrefillJobs, late: IntArray) -> list[
 
 
 def crowded(step: StepContext, jobs: PrefillJobs, found: Outcome) -> PrefillSupply:
-    """What is left for prefill once those that stay decode beside the batch. Answers end, too:
-    in the long run prefill has at least what its decodes leave of all that is no fixed cost."""
-    model, decodes, supply, shed_jobs = step.model, step.decodes, found.supply, found.shed_jobs
+    """What is left for prefill once those that stay decode beside the batch: what lasts, at
+    least."""
+    model, decodes, supply = step.model, step.decodes, lasting(step, jobs, found.supply)
     limits = step.snapshot.limits  # a session between two inputs keeps its seat
     stay = np.ones(len(jobs.row), dtype=np.bool_)
-    stay[shed_jobs] = False
+    stay[found.shed_jobs] = False
     seats = max(limits.max_num_seqs - decodes.count, 0)
     tokens = (jobs.tokens + jobs.prefix)[stay][:seats]
     context = min(decodes.context_tokens + float(tokens.sum()), float(limits.kv_tokens))
     grown_s = model.step_s(decodes.count + len(tokens), context)
-    work_s, output = (
-        jobs.whole_s(model, shed_jobs),
-        step.lengths.expected(jobs.predicted[shed_jobs]),
-    )
-    later_s = decode_work_s(model, (jobs.tokens + jobs.prefix)[shed_jobs], output)
-    lasting = float(work_s.sum()) / max(float((work_s + later_s).sum()), 1e-9)
-    lasting *= max(1.0 - model.step_s(1, 0.0) / supply.later_step_s, 0.0)
-    most_s = (1.0 - max(lasting, step.prefill_share)) * supply.later_step_s
+    most_s = (1.0 - max(supply.lasting_share, step.prefill_share)) * supply.later_step_s
     decode_s = max(min(grown_s, most_s), decodes.alone_s)
     first_s = supply.first_step_s - decodes.alone_s + decode_s
     return replace(supply, first_step_s=first_s, decode_s=decode_s)

@@ -16,6 +16,7 @@ from scorpio.core.policies.scorpio.jobs import PrefillJobs
 from scorpio.core.policies.scorpio.plan_budget import within
 from scorpio.core.policies.scorpio.retry_after import Crowd
 from scorpio.core.policies.scorpio.seats import Seats
+from scorpio.core.policies.scorpio.turnover import lasting
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.waiting import WaitingTable
 
@@ -59,7 +60,11 @@ def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outc
         return weighed(step, between, jobs.cost_s(step.model, step.lengths))
 
     most = within(MAX_DROPS_PER_STEP, step.decodes.alone_s)
-    shed_jobs = to_shed(jobs.deadline_s, work_s, cost_s, jobs.may_drop, supply.done_s, most)
+    given = jobs.deadline_s, work_s, cost_s, jobs.may_drop
+    shed_jobs = to_shed(*given, supply.done_s, most)
+    if len(shed_jobs):  # not as long as no job is late with what is left today
+        supply = lasting(step, jobs, supply)
+        shed_jobs = to_shed(*given, supply.done_s, most)
     if between.seats is not None:
         left = most - len(shed_jobs)
         seatless = _without_seat(step, between, between.seats, supply, shed_jobs, left)
@@ -84,7 +89,7 @@ def _without_seat(
     deadline_s = np.where(takes, jobs.deadline_s - own_s, np.inf)
 
     def length() -> FloatArray:
-        tokens = step.lengths.expected(jobs.predicted) / jobs.value
+        tokens = step.lengths.expected(jobs.predicted, jobs.most) / jobs.value
         return weighed(step, between, tokens) * (1.0 + 1e-9 * np.arange(len(tokens)))
 
     free_s = seats.free_s(np.arange(np.count_nonzero(takes) + 1, dtype=np.float64))

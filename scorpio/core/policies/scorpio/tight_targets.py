@@ -47,7 +47,7 @@ class TightTargets:
             return
         self._last_seq = int(seqs[new].max())
         prompts = waiting.prompt_tokens[new]
-        output = lengths.expected(waiting.predicted_output_tokens[new])
+        output = lengths.expected(waiting.predicted_output_tokens[new], waiting.max_tokens[new])
         work_s = prefill_work_s(model, waiting.prefill_tokens[new], waiting.cached_tokens[new])
         work_s = work_s + decode_work_s(model, prompts, output)
         for tpot_s, one_s in zip(waiting.tpot_slo_s[new].tolist(), work_s.tolist(), strict=True):

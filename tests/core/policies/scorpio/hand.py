@@ -23,7 +23,7 @@ def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.
          **more: Any) -> RequestView:  # fmt: skip
     on_miss = more.pop("on_miss", OnMiss.REJECT)
     more.setdefault("arrival_s", NOW_S)
-    more = {"max_tokens": 64} | more
+    more = {"max_tokens": 1024} | more
     return RequestView(name, more.pop("seq", 1), prompt_tokens=prompt,
                        slo=Slo(ttft_s, tpot_s, on_miss=on_miss, value=more.pop("value", 1.0)),
                        **more)  # fmt: skip
@@ -32,7 +32,7 @@ def view(name: str, prompt: int, ttft_s: float = math.inf, tpot_s: float = math.
 def decode(name: str, tpot_s: float, slot: int = 0, produced: int = 1) -> Row:
     """A running decode whose first token came now."""
     return Row(
-        view(name, 10, tpot_s=tpot_s, arrival_s=NOW_S - 0.1),
+        view(name, 10, tpot_s=tpot_s, arrival_s=NOW_S - 0.1, max_tokens=64),
         slot,
         False,
         9 + produced,

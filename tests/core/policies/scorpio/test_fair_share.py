@@ -22,7 +22,7 @@ from tests.conformance.snapshots import NOW_S, Row, Scene, limits, proven, runni
 
 
 def view(tenant: str) -> RequestView:
-    return RequestView(tenant, 1, 0.0, 100, 64, Slo(1.0, 0.05), tenant=tenant)
+    return RequestView(tenant, 1, 0.0, 100, 512, Slo(1.0, 0.05), tenant=tenant)
 
 
 def shares(served: str, refused: str = "", now_s: float = 0.0) -> TenantShares:
@@ -207,7 +207,7 @@ def test_engine_time_of_a_request_is_its_prompt_and_its_answer() -> None:
     speed = LatencyProfile(decode_from_step(step), prefill_from_step(step), step, "test")
     policy = proven(Scorpio(speed, limits(), ScorpioOptions()), speed)
     asked = replace(view("a"), predicted_output_tokens=40.0)
-    output = float(policy._lengths.expected(np.array([40.0]))[0])
+    output = policy._lengths.expected_of(asked)
     assert policy._request_s(asked) == pytest.approx(
         100 * (0.001 + 1e-6 * 50) + output * (0.001 + 1e-5 * (100 + 0.5 * output)), rel=1e-12
     )

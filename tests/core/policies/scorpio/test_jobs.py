@@ -31,7 +31,7 @@ def ask(seq: int, tokens: int = 100, cached: int = 0, ttft_s: float = 20.0, wait
         on_miss: OnMiss = OnMiss.REJECT, tpot_s: float = math.inf, value: float = 1.0,
         predicted: float = math.nan) -> RequestView:  # fmt: skip
     slo = Slo(ttft_s, tpot_s, on_miss=on_miss, value=value)
-    return RequestView(f"r{seq}", seq, START_S - waited_s, tokens, 64, slo, cached_tokens=cached,
+    return RequestView(f"r{seq}", seq, START_S - waited_s, tokens, 512, slo, cached_tokens=cached,
                        predicted_output_tokens=predicted)  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_letting_go_saves_the_prefill_and_the_answer_for_its_value() -> None:
     views = ask(1, cached=20, ttft_s=10.0, predicted=40.0), ask(2, ttft_s=11.0, value=4.0)
     found = jobs([*views, ask(3, ttft_s=12.0, on_miss=OnMiss.DEGRADE)])
     cost_s = found.cost_s(MODEL, lengths)
-    output = lengths.expected(found.predicted)
+    output = lengths.expected(found.predicted, found.most)
     assert cost_s[0] == pytest.approx(
         prefill_work_s(MODEL, 80.0, 20.0) + decode_work_s(MODEL, 100.0, float(output[0]))
     )

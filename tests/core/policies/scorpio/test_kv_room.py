@@ -68,7 +68,7 @@ def test_one_dear_in_kv_takes_what_lies_idle(price: float, value: float, joins: 
     """2,450 tokens and 100 to come are 250,000 token-steps; with it more than half is held."""
     batch, step = holding(2000, 1, kv_price=price)
     step.lengths.mean_tokens = 100.0
-    request = ask(tokens=2450, max_tokens=2, predicted_output_tokens=math.nan)
+    request = ask(tokens=2450, max_tokens=1000, predicted_output_tokens=math.nan)
     request = replace(request, slo=replace(request.slo, value=value))
     assert batch.takes(request) is joins
     idle, _ = holding(1000, 1, kv_price=price)

@@ -32,7 +32,7 @@ MODEL = StepModel(0.010, 0.001, 0.001, 1e9, 0.0, 0.0, 1e-5)
 
 def ask(seq: int, tokens: int = 100, arrival_s: float = START_S) -> RequestView:
     return RequestView(
-        f"r{seq}", seq, arrival_s, tokens, 64, Slo(5.0), predicted_output_tokens=40.0
+        f"r{seq}", seq, arrival_s, tokens, 512, Slo(5.0), predicted_output_tokens=40.0
     )
 
 
@@ -57,7 +57,7 @@ def shed_cost_s(step: StepContext, between: Competition) -> FloatArray:
 
 
 def cost_s(tokens: int) -> float:
-    output = float(LengthBelief(8).expected(np.array([40.0]))[0])
+    output = LengthBelief(8).expected_of(ask(1))
     return prefill_work_s(MODEL, float(tokens), 0.0) + decode_work_s(MODEL, float(tokens), output)
 
 
@@ -124,8 +124,8 @@ def test_later_steps_have_the_decodes_of_those_that_stay(
 
 def test_answers_end_so_that_in_the_long_run_prefill_has_its_part() -> None:
     """Its part of all work that is no fixed cost."""
-    output = float(LengthBelief(8).expected(np.array([40.0]))[0])
-    part = 0.1 / (0.1 + decode_work_s(MODEL, 100.0, output)) * (1.0 - 0.011 / 0.015)
+    further = LengthBelief(8).expected_of(ask(1)) - 1.0
+    part = 0.1 / (0.1 + decode_work_s(MODEL, 100.0, further)) * (1.0 - 0.011 / 0.015)
     assert 0.012 < (1.0 - part) * 0.015 < 0.014
     assert later(0.015, 0.0).decode_s == pytest.approx((1.0 - part) * 0.015)
 

@@ -134,7 +134,7 @@ def test_a_prompt_without_room_is_not_overtaken_once_half_of_its_time_is_up(
 ) -> None:
     # 1,000 of 2,000 tokens of KV are free, and the big one needs 1,500.
     engine = limits(max_num_seqs=8, token_budget=2048, kv_tokens=2000)
-    running = (Row(view("d", 990, arrival_s=NOW_S - 0.1), 0, False, 1000, 990, 10),)
+    running = (Row(view("d", 990, arrival_s=NOW_S - 0.1, max_tokens=64), 0, False, 1000, 990, 10),)
     big = view("big", 1500, 10.0, 0.03, arrival_s=NOW_S - waited_s)
     waiting = (big, view("s0", 100, 30.0, seq=2), view("s1", 100, 30.0, seq=3))
     policy = proven(Scorpio(PROFILE, engine, ScorpioOptions(light_share=0.0)), PROFILE)

@@ -64,7 +64,7 @@ class KvPrice:
     def _book(self, waiting: WaitingTable, lengths: LengthBelief) -> None:
         rows = (waiting.seqs() > self._last_seq).nonzero()[0][-_MOST:]
         self._last_seq = waiting.newest_seq
-        output = lengths.expected(waiting.predicted_output_tokens[rows])
+        output = lengths.expected(waiting.predicted_output_tokens[rows], waiting.max_tokens[rows])
         held = kv_held(waiting.prompt_tokens[rows], output, self._need)
         value = waiting.value[rows]
         asked = (waiting.arrival_s[rows].tolist(), held.tolist(), value.tolist())

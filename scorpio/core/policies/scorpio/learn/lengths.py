@@ -76,11 +76,18 @@ class LengthBelief:
             self._views[seat] = running.views[row]
             self._stale_from[seat] = 0.0
 
-    def expected(self, predicted: FloatArray) -> FloatArray:
-        """Expected lengths, shape [n]; the mean for what is no prediction: NaN, 0 or less, inf."""
+    def expected(self, predicted: FloatArray, most: FloatArray) -> FloatArray:
+        """Expected lengths, shape [n]; the mean for what is no prediction: NaN, 0 or less, inf.
+        most: tokens that each may have."""
         believed = np.exp(np.minimum(np.maximum(self._middle(predicted), 0.0), 16.0))
-        lengths: FloatArray = np.where(_usable(predicted), believed, self.mean_tokens)
-        return lengths
+        lengths = np.where(_usable(predicted), believed, self.mean_tokens)
+        bounded: FloatArray = np.minimum(lengths, most)
+        return bounded
+
+    def expected_of(self, view: RequestView) -> float:
+        """Expected length of this one's answer."""
+        predicted, most = np.array([view.predicted_output_tokens]), np.array([view.max_tokens])
+        return float(self.expected(predicted, most)[0])
 
     def alive(self, running: RunningBatch) -> FloatArray:
         """Chance that each answer of the batch still runs at each of `MOMENTS`, shape [B, M]."""
@@ -92,6 +99,14 @@ class LengthBelief:
             self._stale_from[seats] = _STALE * produced[stale] + _STALE_TOKENS
         alive: FloatArray = self._alive[slot]
         return alive
+
+    def left(self, running: RunningBatch) -> FloatArray:
+        """Expected tokens still to come of each answer of the batch, shape [B]."""
+        alive = self.alive(running)
+        left = 0.5 * (alive[:, :-1] + alive[:, 1:]) @ np.diff(MOMENTS)
+        most = np.array([view.max_tokens for view in running.views]) - running.output_tokens
+        tokens: FloatArray = np.minimum(left, most)
+        return tokens
 
     def alive_from_start(self, view: RequestView) -> FloatArray:
         """The same of one that has not begun, shape [M]. It waits, and each step asks for it."""

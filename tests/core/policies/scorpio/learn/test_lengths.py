@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def taught(predict: Callable[[float, np.random.Generator], float]) -> LengthBeli
     return belief
 
 
-def expected(belief: LengthBelief, *predicted: float) -> list[float]:
-    return belief.expected(np.array(predicted)).tolist()
+def expected(belief: LengthBelief, *predicted: float, most: float = math.inf) -> list[float]:
+    return belief.expected(np.array(predicted), np.full(len(predicted), most)).tolist()
 
 
 def test_exact_predictions_are_taken_as_they_are() -> None:
@@ -190,3 +191,25 @@ def test_chances_from_the_start_are_kept_until_an_answer_ends() -> None:
     learned = belief.alive_from_start(request)
     assert not np.array_equal(learned, kept)
     assert np.array_equal(learned, belief._chances([request], np.zeros(1))[0])
+
+
+def test_no_answer_is_expected_to_be_longer_than_it_may_be() -> None:
+    belief = LengthBelief(4)
+    assert expected(belief, 400.0, math.nan, most=8.0) == [8.0, 8.0]
+    short = view("short", 10, predicted_output_tokens=math.nan, max_tokens=8)
+    assert belief.expected_of(short) == 8.0
+    assert belief.expected_of(replace(short, max_tokens=4096)) == 256.0
+
+
+def test_an_answer_has_no_more_to_come_than_it_may_have() -> None:
+    belief, policy = LengthBelief(4), Scorpio(PROFILE, LIMITS, ScorpioOptions())
+    most = {"short": 8, "half": 8, "long": 100_000}
+    rows = tuple(
+        Row(view(name, 10, max_tokens=tokens), slot, True, 10, 10, 4 if name == "half" else 0)
+        for slot, (name, tokens) in enumerate(most.items())
+    )
+    seen = snapshot(policy, Scene(LIMITS, rows, ()))
+    belief.follow(seen.running, seen.waiting)
+    short, half, long = belief.left(seen.running).tolist()
+    assert (short, half) == (8.0, 4.0)
+    assert 256.0 < long < 1024.0  # of a log-logistic with this median, the long ones cut off
