@@ -13,7 +13,7 @@ demo: setup ## stock vLLM and Scorpio under the same overload, on this machine (
 	@.venv/bin/scorpio demo $(ARGS)
 
 # Without ARGS: first the pure core, with its branch coverage; then everything else, the real engine by
-# itself; then what stands on vLLM's scheduler, with the other supported version (docs/versions.md).
+# itself where something is timed, two engines at once where not; then what stands on vLLM's scheduler, with the other supported version (docs/versions.md).
 CORE := tests/core tests/conformance
 OTHER_VLLM := 0.33
 ON_SCHEDULER := tests/conformance tests/engine tests/twin tests/simulation/test_simulation.py
@@ -24,7 +24,8 @@ ifneq ($(strip $(VLLM)),)
 else ifeq ($(strip $(ARGS)),)
 	@$(PY) -m pytest $(CORE) --cov=scorpio.core --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered
 	@$(PY) -m pytest $(CORE:%=--ignore=%) -m "not engine" -n 2
-	@$(PY) -m pytest $(CORE:%=--ignore=%) -m engine
+	@$(PY) -m pytest $(CORE:%=--ignore=%) -m "engine and not own_engine"
+	@$(PY) -m pytest $(CORE:%=--ignore=%) -m own_engine -n 2 --dist loadfile
 	@if $(TREE); then CI= PYTHONPATH="$$tree" $(PY) -m pytest $(ON_SCHEDULER) -m "not engine" -n 2; \
 	else echo "make test: NOT RUN with vLLM $(OTHER_VLLM): it cannot be fetched from here" >&2; fi
 else

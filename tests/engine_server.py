@@ -41,6 +41,8 @@ ENGINE_MARKS = [
     pytest.mark.timeout(900),
     pytest.mark.xdist_group("engine_server"),
 ]
+# For an engine of the module's own in which nothing is timed: two such modules run at once.
+OWN_ENGINE_MARKS = [pytest.mark.engine, pytest.mark.own_engine, pytest.mark.timeout(900)]
 SLO_CONFIG = """
 [classes.interactive]
 ttft_ms = 60000

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from scorpio.live.host.process import ServerFailedError
-from tests.engine_server import MODEL, EngineServer, serve_tiny
+from tests.engine_server import MODEL, OWN_ENGINE_MARKS, EngineServer, serve_tiny
 from tests.fuzz.bodies import CANARY
 from tests.fuzz.crashing import CRASH
 from tests.fuzz.leaks import canaries_left
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = OWN_ENGINE_MARKS
 BODY = {
     "model": MODEL,
     "prompt": f"{CANARY} hello",

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.engine_server import ENGINE_MARKS, serving
+from tests.engine_server import OWN_ENGINE_MARKS, serving
 from tests.packages.installing import NAME, environment, python
 
 GPU = "a100-llama-3.1-8b"
@@ -80,7 +80,7 @@ except SettingsError as error:
 
 
 class TestLive:
-    pytestmark = ENGINE_MARKS
+    pytestmark = OWN_ENGINE_MARKS
 
     def test_a_server_runs_it(self, example: Path, tmp_path: Path) -> None:
         with serving(tmp_path, "--policy", NAME, env=environment(example)) as server:

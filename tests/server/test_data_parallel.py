@@ -10,10 +10,10 @@ import pytest
 import vllm
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.engine_server import ENGINE_MARKS, EngineServer, serving
+from tests.engine_server import OWN_ENGINE_MARKS, EngineServer, serving
 
 pytestmark = [
-    *ENGINE_MARKS,
+    *OWN_ENGINE_MARKS,
     pytest.mark.skipif(
         vllm.__version__.startswith("0.33"),
         reason="0.33's CPU worker finds no core of its own for the second rank here",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from scorpio.server.launch.serve_args import MIDDLEWARE, SCHEDULER
-from tests.engine_server import ENGINE_MARKS, MAX_MODEL_LEN, PROFILE, EngineServer, running
+from tests.engine_server import MAX_MODEL_LEN, OWN_ENGINE_MARKS, PROFILE, EngineServer, running
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 KEY = {"authorization": "Bearer sesame"}
 BODY = {"model": "tiny", "prompt": "hello", "max_tokens": 2}
 HOPELESS = {"x-slo-ttft-ms": "1"}

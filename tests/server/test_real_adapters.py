@@ -19,15 +19,15 @@ from safetensors.numpy import save_file
 
 from scorpio.models.tiny import HEAD_DIM, HEADS, HIDDEN, LAYERS
 from tests.engine_server import (
-    ENGINE_MARKS,
     MAX_MODEL_LEN,
+    OWN_ENGINE_MARKS,
     UNTIMED,
     EngineServer,
     running,
     write_inputs,
 )
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 ADAPTERS, RANK = {"red": 1, "blue": 2}, 4
 OUTPUT_TOKENS = 24
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from scorpio.live.control.scrape import scrape
-from tests.engine_server import ENGINE_MARKS, NO_PREFIX_CACHING, EngineServer, serving
+from tests.engine_server import NO_PREFIX_CACHING, OWN_ENGINE_MARKS, EngineServer, serving
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 LOADED = "vllm:external_prefix_cache_hits_total"
 TOKENS = 12
 PROMPTS = [[word] * 150 + list(range(20, 50)) for word in (11, 12, 13, 14)]  # ids of the tokenizer

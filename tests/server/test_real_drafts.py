@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scorpio.live.control.scrape import scrape
-from tests.engine_server import ENGINE_MARKS, EngineServer, serving
+from tests.engine_server import OWN_ENGINE_MARKS, EngineServer, serving
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 DRAFTS = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2}
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
 # The tiny model soon repeats itself, which ngram finds.

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.engine_server import (
-    ENGINE_MARKS,
     NO_PREFIX_CACHING,
+    OWN_ENGINE_MARKS,
     UNTIMED,
     EngineServer,
     running,
@@ -23,7 +23,7 @@ from tests.engine_server import (
 )
 from tests.tiny_kinds import write_kind
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 # Of the hybrid one a block has 256 tokens: prompts of several, and chunks of little more than one.
 SIZES = (5, 40, 200, 260, 300, 520, 700, 900)
 OUTPUT_TOKENS = 12

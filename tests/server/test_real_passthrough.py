@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine_server import ENGINE_MARKS, EngineServer, serving
+from tests.engine_server import OWN_ENGINE_MARKS, EngineServer, serving
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 
 
 @pytest.fixture(scope="module")

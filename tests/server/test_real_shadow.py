@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from scorpio.cli.app import app
 from scorpio.ledger.files import LedgerError, read_ledger
-from tests.engine_server import ENGINE_MARKS, EngineServer, serving
+from tests.engine_server import OWN_ENGINE_MARKS, EngineServer, serving
 
-pytestmark = ENGINE_MARKS
+pytestmark = OWN_ENGINE_MARKS
 BODY = {"model": "tiny", "prompt": "hello " * 20, "max_tokens": 8, "temperature": 0}
 HOPELESS, EASY = {"x-slo-ttft-ms": "1"}, {"x-slo-ttft-ms": "60000"}
 REQUESTS = 40

@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
+from tests.engine_server import OWN_ENGINE_MARKS, serving
 
-from tests.engine_server import serving
-
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = OWN_ENGINE_MARKS
 BODY = {"model": "tiny", "prompt": "hello", "max_tokens": 2}
 
 

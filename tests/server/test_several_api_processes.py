@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scorpio.proctree import is_alive, tree_of, wait_gone
 from scorpio.tenant_settings import key_line
-from tests.engine_server import ADMIN_TOKEN, SLO_CONFIG, EngineServer, serving
+from tests.engine_server import ADMIN_TOKEN, OWN_ENGINE_MARKS, SLO_CONFIG, EngineServer, serving
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = OWN_ENGINE_MARKS
 KEY = "sk-one-0123456789abcdef"
 TENANT = f'[tenants.one]\nkeys = ["{key_line(KEY)}"]\nmost_in_flight = 3\n'
 ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
