@@ -42,6 +42,12 @@ class RunningBatch:
     def __len__(self) -> int:
         return len(self.views)
 
+    @property
+    def unanswered(self) -> BoolArray:
+        """Unfinished prefills that have produced no token: they can still be refused."""
+        unanswered: BoolArray = ~self.is_decode & (self.output_tokens == 0)
+        return unanswered
+
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:

@@ -55,7 +55,7 @@ def apply_plan(
             budget = max(budget, whole + len(scheduler.running) if whole else 0)
         budget += drafts.beside(plan, starting, tracked)
         scheduler.max_num_scheduled_tokens = min(budget, most)
-    if plan.prefill_order or plan.defer_prefill:
+    if plan.prefill_order or plan.defer_prefill or _prefill_leads(plan, snapshot):
         _order_running(scheduler, plan, snapshot)
     if plan.token_budget is not None and scheduler.need_mamba_block_aligned_split:
         scheduler.max_num_scheduled_tokens = budget_in_blocks(
@@ -113,6 +113,12 @@ def _first_prompt_tokens(
         return tokens_left(first)
     ids = queue.startable() if starting is None else starting
     return queue.get(ids[0]).num_tokens if ids else 0
+
+
+def _prefill_leads(plan: StepPlan, snapshot: Snapshot) -> bool:
+    """Would an unfinished prefill take the tokens of a decode behind it?"""
+    is_decode = snapshot.running.is_decode
+    return plan.token_budget is not None and bool((~is_decode[:-1] & is_decode[1:]).any())
 
 
 def _order_running(scheduler: AsyncScheduler, plan: StepPlan, snapshot: Snapshot) -> None:

@@ -38,8 +38,11 @@ def filled(
     policy did not foresee is none to decide refusals from.
     """
     sits_out = {*plan.skip_decode, *plan.defer_prefill}
+    refused = {rejection.request_id for rejection in plan.reject}
     idle, room = [], EncoderRoom(scheduler)
     for row, request in enumerate(scheduler.running):
+        if request.request_id in refused:
+            continue
         able = can_continue(request, scheduler.current_step, scheduler.max_model_len)
         if able and _is_given(room, request, snapshot):
             if row not in sits_out:

@@ -18,9 +18,10 @@ def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
     rejected = {r.request_id for r in plan.reject}
     if len(rejected) != len(plan.reject):
         raise PlanError("a request is rejected twice")
+    begun = {batch.views[row].request_id for row in batch.unanswered.nonzero()[0].tolist()}
     for request_id in rejected:
-        if request_id not in waiting:
-            raise PlanError(f"rejects {request_id!r}, which is not waiting")
+        if request_id not in waiting and request_id not in begun:
+            raise PlanError(f"rejects {request_id!r}, which does not wait for its first token")
     if rejected and any(
         waiting[row].request_id in rejected for row in range(int(waiting.started.sum()))
     ):

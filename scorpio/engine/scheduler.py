@@ -172,9 +172,9 @@ class ScorpioScheduler(SchedulerWithParts):
         if instead is not None or moving is not asked[0]:
             plan, ids = images.fitted(self, queue, asked[1], moving, seen, live, may_yield=False)
         ids = with_others_behind(self, queue, ids, plan, seen, self._idled)
-        if plan.reject:
-            self._refuse(plan.reject)
         apply_plan(self, queue, ids, plan, seen, self._drafts, live)
+        if plan.reject:  # last: rows of a plan are places in `running`
+            self._refuse(plan.reject)
         return plan
 
     def _refuse(self, rejections: Sequence[Rejection]) -> None:
@@ -233,14 +233,14 @@ class ScorpioScheduler(SchedulerWithParts):
         self._woken = False
 
     def _bind_choices(self, output: SchedulerOutput) -> None:
-        """Where one part of a body has begun, those that wait are to be answered too."""
+        """Where one part of a body has begun, it and those that wait are to be answered."""
         ids = [new.req_id for new in output.scheduled_new_reqs]
         ids += [request.request_id for request in loading(self)]
         for request_id in ids:
-            for other in self._choices.begun(request_id):
-                known = self._tracker.live[other]
+            for bound in self._choices.begun(self.requests[request_id]):
+                known = self._tracker.live[bound]
                 known.view = to_be_answered(known.view)
-                self.waiting.revise(other)
+                self.waiting.revise(bound)
 
     def _note_forecasts(self, forecasts: Sequence[Forecast]) -> None:
         self._tracker.forecast(forecasts)

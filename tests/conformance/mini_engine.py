@@ -66,10 +66,12 @@ class MiniEngine:
         plan = self.policy.plan(self.now_s, snapshot)
         assert_lawful(plan, snapshot)
         self.rows = [dataclasses.replace(row, joined=False) for row in self.rows]
-        if not plan.stock:
-            for rejection in plan.reject:
-                self.waiting.remove(rejection.request_id)
-                self._end(rejection.request_id, FinalState.REJECTED)
+        rows = () if plan.stock else (*plan.skip_decode, *plan.defer_prefill)
+        held = {self.rows[row].view.request_id for row in rows}
+        for rejection in () if plan.stock else plan.reject:
+            if self.waiting.remove(rejection.request_id) is None:
+                self._leave_running(rejection.request_id)
+            self._end(rejection.request_id, FinalState.REJECTED)
         resumed = [
             v.request_id for v, s in zip(self.waiting, self.waiting.started, strict=True) if s
         ]
@@ -81,16 +83,15 @@ class MiniEngine:
         budget = self.limits.token_budget
         if not plan.stock and plan.token_budget is not None:
             budget = min(budget, plan.token_budget)
-        held = set() if plan.stock else {*plan.skip_decode, *plan.defer_prefill}
         self._run(held, order, budget)
         return plan
 
-    def _run(self, held: set[int], order: list[str], budget: int) -> None:
+    def _run(self, held: set[str], order: list[str], budget: int) -> None:
         decodes, contexts = 0, 0
         chunks: list[tuple[int, int]] = []  # (prefill tokens, KV prefix)
         ran: list[str] = []
         for index, row in enumerate(self.rows):
-            if index in held or budget <= 0:
+            if row.view.request_id in held or budget <= 0:
                 continue
             if row.is_decode:
                 budget, decodes, contexts = budget - 1, decodes + 1, contexts + row.computed

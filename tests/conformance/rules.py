@@ -21,9 +21,17 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     started = {table[row].request_id for row in range(len(table)) if table.started[row]}
     rejected = [rejection.request_id for rejection in plan.reject]
     assert len(rejected) == len(set(rejected)), "rejects one twice"
-    assert set(rejected) <= waiting, "rejects one that is not waiting"
-    assert not set(rejected) & started, "rejects one that has begun"
-    slo_of = {view.request_id: view.slo for view in table}
+    begun = {
+        view.request_id
+        for view, decode, produced in zip(
+            batch.views, batch.is_decode, batch.output_tokens, strict=True
+        )
+        if not decode and produced == 0
+    }
+    assert set(rejected) <= waiting | begun, "rejects one that waits for no first token"
+    assert not set(rejected) & started, "rejects one that was preempted"
+    slo_of = {view.request_id: view.slo for view in (*table, *batch.views)}
+    assert all(slo_of[name].refusable for name in set(rejected) & begun), "rejects against its word"
     for rejection in plan.reject:
         slo, reason = slo_of[rejection.request_id], rejection.reason
         if reason is not RejectReason.KV_INFEASIBLE:
@@ -48,7 +56,9 @@ def assert_lawful(plan: StepPlan, snapshot: Snapshot) -> None:
     deferred = list(plan.defer_prefill)
     assert len(deferred) == len(set(deferred)), "defers a row twice"
     assert set(deferred) <= set(range(len(batch))) - decodes, "defers what is not a prefill"
-    if len(batch) and len(skipped) + len(deferred) == len(batch):
+    refused = [row for row in deferred if batch.views[row].request_id in rejected]
+    stays = len(batch) - len(refused)
+    if stays and len(skipped) + len(deferred) - len(refused) == stays:
         assert plan.admit is None or plan.admit or started, "holds all back for none"
     if plan.token_budget is not None:
         assert plan.token_budget >= max(len(decodes) - len(skipped), 1), "budget starves a decode"

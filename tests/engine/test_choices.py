@@ -131,8 +131,9 @@ def test_what_is_remembered_is_bounded() -> None:
     choices, engine = Choices(), Engine()
     for number in range(10_000):
         name = f"0_r{number}"
-        choices.arrived(engine.request(name))
-        choices.begun(name)
+        request = engine.request(name)
+        choices.arrived(request)
+        choices.begun(request)
         choices.ended(name)
     assert len(choices._fates) <= 4096
     assert not choices._live

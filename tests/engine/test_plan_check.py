@@ -52,7 +52,7 @@ def test_lawful(plan: StepPlan) -> None:
     ("plan", "why"),
     [
         (StepPlan(reject=no("a", "a")), "rejected twice"),
-        (StepPlan(reject=no("gone")), "'gone', which is not waiting"),
+        (StepPlan(reject=no("gone")), "'gone', which does not wait for its first token"),
         (StepPlan(reject=no("back")), "already run"),
         (StepPlan(reject=no("a"), admit=["a", "b"]), "admits and rejects"),
         (StepPlan(skip_decode=[-1]), "not a running decode"),

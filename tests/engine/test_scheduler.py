@@ -98,6 +98,26 @@ def test_skipped_decode_sits_out_one_step_and_loses_no_token(depth: Any) -> None
     assert engine.tokens("b") == expected(2, 10)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_no_prefill_takes_the_tokens_of_a_decode_behind_it(depth: Any) -> None:
+    """Not even of a plan that says nothing of prefills."""
+    engine = Engine(EngineSpec(pipeline_depth=depth, max_num_batched_tokens=100, max_num_seqs=8))
+    policy = Scripted(StepPlan(admit=("long",), token_budget=50))
+    engine.scorpio.use_policy(policy)
+    engine.add("long", prompt=400)
+    engine.step()
+    engine.add("decode", prompt=4, output=10)
+    policy.answer = StepPlan(admit=("decode",), defer_prefill=(0,))
+    engine.step()
+    assert [r.request_id for r in engine.scheduler.running] == ["long", "decode"]
+    policy.answer = StepPlan(token_budget=50)
+    for _ in range(5):
+        assert engine.step().num_scheduled_tokens == {"decode": 1, "long": 49}
+    policy.answer = StepPlan()
+    engine.drain()
+    assert engine.tokens("decode") == expected(2, 10)
+
+
 def test_only_admitted_requests_leave_the_queue_in_the_plans_order() -> None:
     engine = Engine(EngineSpec(pipeline_depth=1, max_num_batched_tokens=100, max_num_seqs=8))
     policy = Scripted(StepPlan(admit=("c", "a")))

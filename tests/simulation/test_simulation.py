@@ -43,12 +43,13 @@ def test_every_promise_is_kept() -> None:
     assert {"finished", "rejected", "left"} <= portion.ends.keys()
 
 
-@pytest.mark.parametrize("seed", [299, 365, 368, 376, 405, 585, 1025, 1287])
+@pytest.mark.parametrize("seed", [299, 365, 368, 376, 405, 585, 1025, 1287, 3584, 7505, 8901])
 def test_seeds_that_broke_a_promise_keep_it(seed: int) -> None:
     """A part of a refused session; a disk that wakes the engine; one request of 15 choices that is
     refused after a pause; the next input of a session where prompts may not be cut; choices that
     are told the same; a session that is preempted when its answer ends, one that takes the place of
-    an adapter; credits of a policy that is switched on once more."""
+    an adapter; credits of a policy that is switched on once more; clients that leave while nothing
+    takes time; a session without room for its next input; a prefill in front of a decode."""
     ran = run_case(Case(seed))
     assert not ran.violation
     assert not broken_pair(Case(seed), ran)

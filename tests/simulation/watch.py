@@ -18,6 +18,7 @@ from scorpio.core.policies.scorpio.policy import Scorpio
 from scorpio.core.policy import Policy
 from scorpio.core.snapshot import Snapshot
 from scorpio.engine.record.faults import MONITORING
+from scorpio.engine.view.remote_kv import returning
 from scorpio.engine.virtual.requests import Request, Scheduler, SchedulerOutput
 from scorpio.twin.engine.invariants import Checker, awaits_last, check_blocks
 from scorpio.twin.engine.ledger import End, Entry
@@ -172,6 +173,11 @@ def _could_start(scheduler: Scheduler) -> Request | None:
         return None
     pool = scheduler.kv_cache_manager.block_pool
     free = pool.get_num_free_blocks()
+    blocks = scheduler.kv_cache_manager.coordinator.single_type_managers[0].req_to_blocks
+    for request in returning(scheduler):  # vLLM comes to these first
+        held_blocks = len(blocks.get(request.request_id, ()))
+        if math.ceil((request.num_tokens + 1) / scheduler.block_size) - held_blocks > free:
+            return None
     # An adapter keeps its place until the last token of its answers has come.
     held = {r.lora_request.lora_int_id for r in scheduler.running if r.lora_request}
     full = bool(scheduler.lora_config) and len(held) >= scheduler.lora_config.max_loras

@@ -190,12 +190,14 @@ class Shadow:
         }
 
     def _note(self, plan: StepPlan, now_s: float) -> None:
-        for rejection in plan.reject:
+        # What has begun is in its own words let in: the serving policy may have done that.
+        reject = [r for r in plan.reject if r.request_id in self._waiting]
+        for rejection in reject:
             said = self._said[rejection.request_id]
             said.refuses(rejection, now_s)
             self._counts[said.verdict] += 1
             self._reasons[rejection.reason.value] += 1
-        self._waiting.remove_many([rejection.request_id for rejection in plan.reject])
+        self._waiting.remove_many([rejection.request_id for rejection in reject])
         for request_id in plan.admit or ():
             if (known := self._said.get(request_id)) is not None:
                 known.lets_in(now_s)

@@ -48,13 +48,16 @@ class Choices:
         """A name that all parts of its client request have."""
         return self._parents.get(request_id, request_id)
 
-    def begun(self, request_id: str) -> list[str]:
-        """It runs. The others of its request, which may not be refused any more; told once."""
+    def begun(self, request: Request) -> list[str]:
+        """It runs. Those that may not be refused any more: itself, when it is one of several of its
+        client request, and with the first of these all others; or a session, whose next input comes
+        to a request that is there."""
+        request_id = request.request_id
         parent = self._parents.get(request_id)
         if parent is None or parent in self._fates:
-            return []
+            return [request_id] if parent is not None or request.resumable else []
         self._settle(parent, None)
-        return [other for other in self._live.get(parent, ()) if other != request_id]
+        return list(self._live.get(parent, ()))
 
     def may_be_refused(self, request_id: str) -> bool:
         """Has no choice of its request begun?"""

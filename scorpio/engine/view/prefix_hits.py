@@ -126,7 +126,11 @@ class PrefixHits:
 
         One that is spared waits; the next plan sees the new value and may refuse it again.
         """
-        late = [r.request_id for r in plan.reject if r.reason is RejectReason.TTFT_INFEASIBLE]
+        late = [
+            r.request_id
+            for r in plan.reject
+            if r.reason is RejectReason.TTFT_INFEASIBLE and r.request_id in table
+        ]
         spared = set()
         for request_id in late[: self._refusals_per_step]:
             before = tracked[request_id].view.cached_tokens

@@ -9,7 +9,7 @@ until its TTFT is lost too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,8 @@ from scorpio.core.latency import StepModel
 from scorpio.core.on_time import to_shed
 from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.rivals.step_time import StepTime
-from scorpio.core.snapshot import Snapshot
+from scorpio.core.request import RequestView
+from scorpio.core.snapshot import RunningBatch, Snapshot
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
@@ -44,12 +45,15 @@ def refuse_lost(model: StepModel, snapshot: Snapshot, step: StepTime, token_s: f
     reject, without = _unservable(model, snapshot)
     done_s = step.ready_s + waiting.prefill_tokens * token_s
     late = (done_s > waiting.deadline_s) & waiting.rejectable & ~without
-    kept = waiting.prefill_tokens[~(late | without)].sum() + running.prefill_left.sum()
+    begun_late = step.ready_s + running.prefill_left * token_s > running.deadline_s
+    begun_late &= _refusable(running)
+    kept = waiting.prefill_tokens[~(late | without)].sum() + running.prefill_left[~begun_late].sum()
 
     def behind_s(prompt_tokens: float) -> float:
         return step.ready_s + (float(kept) + prompt_tokens) * token_s
 
-    reject += _told(waiting, np.flatnonzero(late), behind_s)
+    views = _views(running.views, begun_late.nonzero()[0]) + _views(waiting, late.nonzero()[0])
+    reject += _told(views, behind_s)
     return Refused(reject, without | late | _held(model, snapshot))
 
 
@@ -57,13 +61,14 @@ def refuse_dearest(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s
     """Which of those that wait are refused now? limit_s: how long the coming step may take."""
     reject, without = _unservable(model, snapshot)
     supply = _supply(model, snapshot, step, limit_s)
-    late, kept_s = _late(model, snapshot, supply, ~without)
+    late, begun_late, kept_s = _late(model, snapshot, supply, ~without)
 
     def behind_s(prompt_tokens: float) -> float:
         work_s = kept_s + prefill_work_s(model, prompt_tokens, 0.0)
         return float(supply.done_s(np.array([work_s]))[0])
 
-    reject += _told(snapshot.waiting, late, behind_s)
+    views = _views(snapshot.running.views, begun_late) + _views(snapshot.waiting, late)
+    reject += _told(views, behind_s)
     without[late] = True
     return Refused(reject, without | _held(model, snapshot))
 
@@ -77,13 +82,22 @@ def _unservable(model: StepModel, snapshot: Snapshot) -> tuple[list[Rejection], 
     return reject, without
 
 
-def _told(
-    waiting: WaitingTable, late: IntArray, behind_s: Callable[[float], float]
-) -> list[Rejection]:
+def _refusable(running: RunningBatch) -> BoolArray:
+    """Of the batch, those that can still be refused, by their client's word too."""
+    refusable = running.unanswered
+    for row in refusable.nonzero()[0].tolist():
+        refusable[row] = running.views[row].slo.refusable
+    return refusable
+
+
+def _views(of: Sequence[RequestView] | WaitingTable, rows: IntArray) -> list[RequestView]:
+    return [of[row] for row in rows.tolist()]
+
+
+def _told(views: Iterable[RequestView], behind_s: Callable[[float], float]) -> list[Rejection]:
     """behind_s: when a prompt of so many tokens would be done, behind all that stay."""
     refused = []
-    for row in late.tolist():
-        view = waiting[row]
+    for view in views:
         # Told as if nothing of its prompt were cached: that may be another tenant's.
         done_s = behind_s(float(view.prompt_tokens))
         ttft_s = max(done_s - view.arrival_s, 0.0)
@@ -107,13 +121,16 @@ def _supply(model: StepModel, snapshot: Snapshot, step: StepTime, limit_s: float
 
 def _late(
     model: StepModel, snapshot: Snapshot, supply: PrefillSupply, served: BoolArray
-) -> tuple[IntArray, float]:
-    """Waiting rows to refuse for their TTFT, and the prefill work of all that stay."""
+) -> tuple[IntArray, IntArray, float]:
+    """Waiting rows to refuse for their TTFT, rows of the batch, and the prefill work of all that
+    stay."""
     running, waiting = snapshot.running, snapshot.waiting
     partial, rows = np.flatnonzero(~running.is_decode), np.flatnonzero(served)
     nothing = np.zeros(len(partial))
 
-    def both(theirs: FloatArray | IntArray, column: FloatArray | BoolArray) -> FloatArray:
+    def both(
+        theirs: FloatArray | IntArray | BoolArray, column: FloatArray | BoolArray
+    ) -> FloatArray:
         """Of unfinished prefills, then of those that wait."""
         return np.concatenate([theirs, column[rows]]).astype(np.float64)
 
@@ -123,7 +140,7 @@ def _late(
     work_s = prefill_work_s(
         model, left, both(running.context_tokens[partial], waiting.cached_tokens)
     )[order]
-    may_drop = both(nothing, waiting.rejectable)[order] > 0.0
+    may_drop = both(_refusable(running)[partial], waiting.rejectable)[order] > 0.0
 
     def cost_s() -> FloatArray:
         prompts, outputs = (
@@ -134,8 +151,9 @@ def _late(
         return cost
 
     dropped = to_shed(deadline_s[order], work_s, cost_s, may_drop, supply.done_s)
-    late = rows[order[dropped] - len(partial)]
-    return late, float(work_s.sum() - work_s[dropped].sum())
+    late = order[dropped] - len(partial)
+    kept_s = float(work_s.sum() - work_s[dropped].sum())
+    return rows[late[late >= 0]], partial[order[dropped][late < 0]], kept_s
 
 
 def _held(model: StepModel, snapshot: Snapshot) -> BoolArray:

@@ -54,8 +54,8 @@ class PrefillJobs:
     work_s: its cost beside other work, attention to its own prefix included, no base cost; 0 for
         one that stands behind, which takes no time from the others.
     common: of tokens, those that others need too. shared_id: see `Turn`.
-    may_drop: it may be shed. rejectable: it is refused then; one that has begun, or with on_miss
-        DEGRADE, goes behind all others.
+    may_drop: it may be shed. rejectable: it is refused then; one with on_miss DEGRADE goes behind
+        all others.
     predicted, most: output tokens predicted, NaN for none, and asked for. value: what serving it
         in time is worth.
     resumed: its answer has begun, so it goes on whatever was promised.
@@ -190,13 +190,17 @@ def _one_by_one(jobs: IntArray) -> Iterator[int]:
 
 
 def prefill_jobs(
-    step: StepContext, never: BoolArray | None, due_of: Callable[[RequestView], float]
+    step: StepContext,
+    never: BoolArray | None,
+    due_of: Callable[[RequestView], float],
+    end_begun: bool = True,
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
     that has begun may be shed unless its answer has begun too or its client said WAIT.
-    never: waiting rows that cannot be served (None: not one).
+    never: waiting rows that cannot be served (None: not one). end_begun: one that has begun may be
+    refused, too.
     """
     model, snapshot = step.model, step.snapshot
     running, waiting = snapshot.running, snapshot.waiting
@@ -231,12 +235,14 @@ def prefill_jobs(
         resumed = put(resumed, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = put(may_drop, stands_back & ~has_answer)
-        rejectable = put(rejectable, False)
-        predicted, most = put(predicted, math.nan), put(most, math.inf)  # they are not refused
+        asks = np.array([view.slo.refusable for view in views])
+        rejectable = put(rejectable, asks & ~has_answer & end_begun)
+        predicted = put(predicted, [view.predicted_output_tokens for view in views])
+        most = put(most, [view.max_tokens for view in views])
         value = put(value, running.value[partial])
         tpot_s = put(tpot_s, running.tpot_slo_s[partial])
         common, shared_id = put(common, 0.0), put(shared_id, 0.0)
-    firm = (~(rejectable | resumed)).nonzero()[0]
+    firm = (is_running | ~rejectable & ~resumed).nonzero()[0]
     broken = firm[
         _out_of_reach(model, step.snapshot.between_steps_s(tpot_s[firm]), (prefix + tokens)[firm])
     ]

@@ -98,7 +98,8 @@ class Scorpio:
         never, reject = unservable(step, never_could)
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.later_step_s())
-        jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
+        proven = not self._speed.unproven
+        jobs = prefill_jobs(step, never, self.queue_key, end_begun=proven).sorted_out(supply)
         over = over_share(self._tenants, snapshot.waiting, jobs) if self._tenants.on else None
         between = Competition(jobs, over, self._crowd, seats(step))
         found = borrow(step, between, shed(step, between, supply))
@@ -149,9 +150,8 @@ class Scorpio:
     def _ask_too(self, waiting: WaitingTable, jobs: PrefillJobs, shed_jobs: IntArray) -> None:
         """What the refused asked for counts for their tenants; one that is shed and not refused is
         booked when it joins."""
-        self._tenants.asked(
-            waiting[row] for row in jobs.row[shed_jobs[jobs.rejectable[shed_jobs]]].tolist()
-        )
+        gone = shed_jobs[(jobs.rejectable & ~jobs.running)[shed_jobs]]
+        self._tenants.asked(waiting[row] for row in jobs.row[gone].tolist())
 
     def _request_s(self, view: RequestView) -> float:
         """Engine time that one request takes, prefill and decodes."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scorpio.core.arrays import BoolArray, FloatArray, IntArray
-from scorpio.core.latency import StepModel
 from scorpio.core.plan import LEAST_RETRY_S, MOST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.scorpio.admission import Admission, wasteful
 from scorpio.core.policies.scorpio.context import StepContext
@@ -20,12 +19,12 @@ from scorpio.core.policies.scorpio.shed import Competition, Outcome
 from scorpio.core.policies.scorpio.turnover import lasting
 from scorpio.core.request import RequestView
 from scorpio.core.supply import PrefillSupply
+from scorpio.core.tenants import tenant_key
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
 from scorpio.core.work import prefill_work_s, usually_s
 
 _MOST_UNKEPT = 64  # looked at in a step
-_NONE = (0.0, -1.0)  # no beginning in common
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def unservable(
 def unkept(waiting: WaitingTable, jobs: PrefillJobs, batch: Admission) -> IntArray:
     """Those that stated a TPOT SLO alone and have waited for as long as any should for a batch
     that keeps it. They are refused."""
-    behind = (jobs.behind & jobs.rejectable).nonzero()[0]
+    behind = (jobs.behind & jobs.rejectable & ~jobs.running).nonzero()[0]
     overdue = behind[jobs.overdue(behind)][:_MOST_UNKEPT]
     late = [job for job in overdue.tolist() if not batch.keeps_target(waiting[int(jobs.row[job])])]
     return np.array(late, dtype=np.int64)
@@ -107,7 +106,8 @@ def refusals(
     # Behind all that stay (in its own place it might be early, at the price of the others), behind
     # those that were told to come back, and behind those refused beside it that are due earlier.
     before_s = float((jobs.work_s * stays).sum()) + crowd.booked_s
-    own_s = _own_s(step.model, waiting, jobs, shed_jobs)
+    views = _views(step, jobs, shed_jobs)
+    own_s = _own_s(step, jobs, shed_jobs, views)
     done_s = supply.done_s(before_s + np.cumsum(own_s))
     room_s = _kv_s(step, jobs, shed_jobs, own_s)
     if between.seats is not None:
@@ -121,7 +121,6 @@ def refusals(
     # The first of all behind a running step. More than its SLO: out of reach until the load falls.
     own_step_s = usually_s(step.model, supply.later_step_s)
     first_s = crowd.later.times * (own_s / supply.share + own_step_s)
-    views = [waiting[row] for row in jobs.row[shed_jobs].tolist()]
     slo_s = np.array([min(view.slo.ttft_s, view.slo.e2e_s) for view in views])
     retry_s = np.maximum(crowd.later.times * from_now_s - slo_s, LEAST_RETRY_S)
     retry_s[(first_s > slo_s) | (retry_s > MOST_RETRY_S)] = np.nan  # no time can be promised
@@ -156,31 +155,34 @@ def _kv_s(
     return KvRoom(step).free_s(others + np.cumsum(own))
 
 
+def _views(step: StepContext, jobs: PrefillJobs, chosen: IntArray) -> list[RequestView]:
+    running, waiting = step.snapshot.running.views, step.snapshot.waiting
+    begun = jobs.running[chosen].tolist()
+    rows = zip(jobs.row[chosen].tolist(), begun, strict=True)
+    return [running[row] if has_begun else waiting[row] for row, has_begun in rows]
+
+
 def _own_s(
-    model: StepModel, waiting: WaitingTable, jobs: PrefillJobs, shed_jobs: IntArray
+    step: StepContext, jobs: PrefillJobs, shed_jobs: IntArray, views: Sequence[RequestView]
 ) -> FloatArray:
     """Work of each as its client may hear of it: whole, whatever the cache holds; what it has in
-    common with others of its own tenant that wait counts once."""
-    own_s = jobs.whole_s(model, shed_jobs)
-    rows = jobs.row[shed_jobs]
-    if not waiting.shared_id[rows].any():
+    common with others of its own tenant counts once."""
+    model, waiting, own_s = step.model, step.snapshot.waiting, jobs.whole_s(step.model, shed_jobs)
+    if not any(view.shared_id for view in views):
         return own_s
-    stay = np.ones(len(jobs.row), dtype=np.bool_)
+    stay = ~jobs.running
     stay[shed_jobs] = False
-    kept = jobs.row[stay & ~jobs.running]
-    seen = set(_beginnings(waiting, kept)) - {_NONE}
-    for job, beginning in enumerate(_beginnings(waiting, rows)):
+    kept = jobs.row[stay]
+    pairs = zip(waiting.shared_id[kept].tolist(), waiting.tenant[kept].tolist(), strict=True)
+    seen: set[tuple[float, float]] = set(pairs)
+    for job, view in enumerate(views):
+        beginning: tuple[float, float] = view.shared_id, tenant_key(view.tenant)
+        if not view.shared_id:
+            continue
         if beginning in seen:
-            shared = float(waiting.shared_tokens[rows[job]])
-            own_s[job] -= prefill_work_s(model, shared, 0.0)
-        elif beginning[0]:
-            seen.add(beginning)
+            own_s[job] -= prefill_work_s(model, float(view.shared_tokens), 0.0)
+        seen.add(beginning)
     return own_s
-
-
-def _beginnings(waiting: WaitingTable, rows: IntArray) -> list[tuple[float, float]]:
-    pairs = zip(waiting.shared_id[rows].tolist(), waiting.tenant[rows].tolist(), strict=True)
-    return [pair if pair[0] else _NONE for pair in pairs]
 
 
 def _reason(step: StepContext, view: RequestView, over: bool, decodes: bool) -> RejectReason:

@@ -94,8 +94,13 @@ def test_a_tpot_that_the_batch_would_not_keep_waits() -> None:
     assert plan(ask("r40", Slo(9.0, 0.015))).admit == ["r40"]
 
 
-def test_an_unfinished_prefill_counts_and_is_not_refused() -> None:
-    begun = Row(ask("r1", Slo(0.3), 5000), 0, False, 0, 5000, 0)
+@pytest.mark.parametrize(
+    ("on_miss", "gone"), [(OnMiss.REJECT, "r1"), (OnMiss.WAIT, "r40"), (OnMiss.DEGRADE, "r40")]
+)
+def test_an_unfinished_prefill_counts_and_is_refused_where_it_may_be(
+    on_miss: OnMiss, gone: str
+) -> None:
+    begun = Row(ask("r1", Slo(0.3, on_miss=on_miss), 5000), 0, False, 0, 5000, 0)
     answer = plan(ask("r40", Slo(0.35), 3000), running=(begun,), name="fairbatching")
-    assert list(refused(answer)) == ["r40"]
+    assert list(refused(answer)) == [gone]
     assert list(plan(ask("r40", Slo(0.35), 3000), name="fairbatching").reject) == []

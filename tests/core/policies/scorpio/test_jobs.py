@@ -96,7 +96,7 @@ def test_which_may_be_shed() -> None:
     assert found.row.tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert found.running.tolist() == [False] * 3 + [True] * 3 + [False]
     assert found.may_drop.tolist() == [True, True, False, True, False, False, False]
-    assert found.rejectable.tolist()[:6] == [True, False, False, False, False, False]
+    assert found.rejectable.tolist()[:6] == [True, False, False, True, False, False]
     assert found.resumed.tolist() == [False] * 5 + [True, False]
 
 

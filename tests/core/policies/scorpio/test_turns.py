@@ -50,14 +50,25 @@ def begun(output_tokens: int = 0, **more: Any) -> Row:
 LATER = tuple(view(f"w{n}", 3500, 5.0, 0.03, seq=n + 2) for n in range(9))
 
 
-def test_a_prefill_that_has_begun_stands_back_when_it_costs_most() -> None:
-    alone = plan(decode("d", 0.030), begun(), waiting=LATER[:4])
+@pytest.mark.parametrize(("on_miss", "told"), [(OnMiss.REJECT, True), (OnMiss.DEGRADE, False)])
+def test_a_prefill_that_has_begun_is_shed_when_it_costs_most(on_miss: OnMiss, told: bool) -> None:
+    """Its client hears of it where it may be refused: there is no token yet."""
+    row = begun(on_miss=on_miss)
+    alone = plan(decode("d", 0.030), row, waiting=LATER[:4])
     assert not alone.defer_prefill
     assert not alone.admit  # all can be on time, and it is first
-    crowd = plan(decode("d", 0.030), begun(), waiting=LATER)
+    crowd = plan(decode("d", 0.030), row, waiting=LATER)
     assert list(crowd.defer_prefill) == [1]
     assert list(crowd.admit or ()) == ["w0"]
-    assert "giant" not in {r.request_id for r in crowd.reject}
+    assert ("giant" in {r.request_id for r in crowd.reject}) is told
+
+
+def test_while_the_profile_is_unproven_no_prefill_that_has_begun_is_refused() -> None:
+    scene = Scene(LIMITS, (decode("d", 0.030), begun()), tuple((w, False) for w in LATER))
+    policy = Scorpio(PROFILE, LIMITS, ScorpioOptions())
+    made = policy.plan(NOW_S, snapshot(policy, scene))
+    assert not made.reject
+    assert list(made.defer_prefill) == [1]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +89,7 @@ def test_one_that_stood_behind_for_long_has_an_eighth_of_the_prefill(behind: str
     since_s = NOW_S - 66.0
     running, waiting = [decode("d", 0.030)], list(LATER[:8])
     if behind == "begun":
-        running.append(begun(arrival_s=since_s))
+        running.append(begun(arrival_s=since_s, on_miss=OnMiss.DEGRADE))
     else:
         old = view("giant", 4000, 5.0, 0.03, on_miss=OnMiss.WAIT, seq=99, arrival_s=since_s)
         waiting.insert(0, old)
@@ -123,7 +134,8 @@ def test_one_that_states_no_deadline_takes_what_the_others_leave_in_order_of_arr
 
 def test_one_that_stood_back_takes_what_is_left() -> None:
     # Late already, but no other wants the time.
-    made = plan(decode("d", 0.030, produced=4), begun(arrival_s=NOW_S - 10.0))
+    late = begun(arrival_s=NOW_S - 10.0, on_miss=OnMiss.DEGRADE)
+    made = plan(decode("d", 0.030, produced=4), late)
     assert list(made.prefill_order or ()) == [1]
     assert not made.defer_prefill
 
