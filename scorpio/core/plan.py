@@ -78,8 +78,8 @@ class StepPlan:
         decodes (vLLM serves `running` front to back, so a long prefill in front would eat the
         tokens meant for decodes behind it); rows not named follow in their present order.
     defer_prefill: row indices whose unfinished prefill yields this step to a more urgent one.
-    reject: requests to refuse now; only ones that have produced no token. Those whose prompt has
-        begun end after this step's rows were read, and are no part of it.
+    reject: requests to refuse now; only ones that have produced no token. One whose prompt has
+        begun is no part of this step.
     token_budget: cap on tokens in the step (decodes + prefill); None = the engine's own.
     drafts: for each row of `RunningBatch`, how many of its drafts are verified at most; None = all.
     forecasts: of requests let in; may be empty, policies without a belief tell none.

@@ -91,6 +91,8 @@ def _refused(entry: Entry) -> Iterator[str]:
             f"While it waited, {count(entry.starts, 'other request')} started, in"
             f" {count(entry.steps, 'step')} with {tokens(entry.step_tokens)}."
         )
+    if entry.started_ms is not None:
+        yield f"Its prompt was begun after {ms_text(entry.started_ms)}; it had no token yet."
     yield f"{_reason(entry)} It was refused after {ms_text(entry.ended_ms)}."
     if entry.reason in VLLM_CAPS:
         yield "Its client was told nothing of when to come back."

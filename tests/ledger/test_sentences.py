@@ -68,6 +68,7 @@ def test_every_reason_has_its_sentence(reason: RejectReason) -> None:
         ),
         ({"retry_after_ms": None}, "no time to come back: under that load none could be promised"),
         ({"retry_after_ms": 99_000.0}, "to come back after 30 s"),
+        ({"started_ms": 15.0}, "Its prompt was begun after 15 ms; it had no token yet."),
         ({"due_before": 0}, "None of those that waited was due before it."),
         ({"due_before": 12}, "12 were due before it"),
         ({"reason": "of a later version"}, "The reason was of a later version."),
