@@ -23,9 +23,9 @@ ANSWER_S = ANSWER * 0.0135
 OVERLOAD = 1.5
 
 
-def run(retries: int) -> TwinRun:
+def run(retries: int, seed: int = 7) -> TwinRun:
     """All alike, with a TTFT SLO of two answers."""
-    chance, at_s = Random(7), 0.0
+    chance, at_s = Random(seed), 0.0
     load: list[WorkloadRequest] = []
     while (at_s := at_s + chance.expovariate(OVERLOAD * SEATS / ANSWER_S)) < 150.0:
         load.append(
@@ -54,7 +54,7 @@ def test_what_the_seats_can_do_is_done_and_the_rest_is_told_the_truth() -> None:
 
 
 def test_those_that_come_back_when_they_are_told_to_are_served() -> None:
-    again = [r for r in run(1).records if r.tries > 1]
+    again = [r for seed in (7, 8, 9) for r in run(1, seed).records if r.tries > 1]
     served = sum(r.outcome is Outcome.FINISHED for r in again)
-    assert len(again) > 30
+    assert len(again) > 300
     assert served >= 0.95 * len(again)

@@ -31,7 +31,7 @@ def test_where_kv_is_short_its_peak_decides_which_joins() -> None:
     ours, prompts_alone = served(load), served(load, kv_share=10.0, kv_dear_share=10.0)
     assert prompts_alone.preemptions > 100
     assert ours.preemptions < prompts_alone.preemptions / 2
-    assert broken(ours) < broken(prompts_alone) / 3
+    assert broken(ours) <= 0.01 * len(ours.records)
     assert kept(ours) > kept(prompts_alone)
 
 

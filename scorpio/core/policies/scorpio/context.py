@@ -28,7 +28,8 @@ class StepContext:
     model: the engine at today's speed. start_s: when the step begins to execute, `now_s` or later.
     lengths: what is believed of answers. prefill_share: of prefill in the step time of the last
     seconds. least_target_s: see tight_targets.py. promised: requests with a deadline were
-    seen lately. kv_price: learn/kv_price.py.
+    seen lately. kv_price: learn/kv_price.py. proven: steps have shown the profile to be of this
+    engine; until then nothing is refused by forecast in the middle of its prompt.
     """
 
     options: ScorpioOptions
@@ -42,6 +43,7 @@ class StepContext:
     least_target_s: float
     promised: bool
     kv_price: float = math.inf
+    proven: bool = True
 
     def later_step_s(self) -> float:
         """How long steps will be: the tightest TPOT SLO of the batch, or of those to come."""

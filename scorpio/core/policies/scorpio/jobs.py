@@ -190,17 +190,13 @@ def _one_by_one(jobs: IntArray) -> Iterator[int]:
 
 
 def prefill_jobs(
-    step: StepContext,
-    never: BoolArray | None,
-    due_of: Callable[[RequestView], float],
-    end_begun: bool = True,
+    step: StepContext, never: BoolArray | None, due_of: Callable[[RequestView], float]
 ) -> PrefillJobs:
     """All unfinished prefills of the batch and all waiting requests that can be served at all.
 
     `due_of` is the queue's key: preempted requests come first, whatever their deadline. A prefill
     that has begun may be shed unless its answer has begun too or its client said WAIT.
-    never: waiting rows that cannot be served (None: not one). end_begun: one that has begun may be
-    refused, too.
+    never: waiting rows that cannot be served (None: not one).
     """
     model, snapshot = step.model, step.snapshot
     running, waiting = snapshot.running, snapshot.waiting
@@ -236,7 +232,7 @@ def prefill_jobs(
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = put(may_drop, stands_back & ~has_answer)
         asks = np.array([view.slo.refusable for view in views])
-        rejectable = put(rejectable, asks & ~has_answer & end_begun)
+        rejectable = put(rejectable, asks & ~has_answer & step.proven)
         predicted = put(predicted, [view.predicted_output_tokens for view in views])
         most = put(most, [view.max_tokens for view in views])
         value = put(value, running.value[partial])

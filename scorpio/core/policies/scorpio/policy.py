@@ -98,8 +98,7 @@ class Scorpio:
         never, reject = unservable(step, never_could)
         limit_s = step_limit_s(step, self._speed.margin(math.inf))
         supply = step.supply(limit_s, step.later_step_s())
-        proven = not self._speed.unproven
-        jobs = prefill_jobs(step, never, self.queue_key, end_begun=proven).sorted_out(supply)
+        jobs = prefill_jobs(step, never, self.queue_key).sorted_out(supply)
         over = over_share(self._tenants, snapshot.waiting, jobs) if self._tenants.on else None
         between = Competition(jobs, over, self._crowd, seats(step))
         found = borrow(step, between, shed(step, between, supply))
@@ -140,6 +139,7 @@ class Scorpio:
             least_target_s,
             promised,
             self._kv_price.price,
+            proven=not self._speed.unproven,
         )
 
     def _fixed_s(self, model: StepModel) -> float:
