@@ -18,9 +18,8 @@ def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
     rejected = {r.request_id for r in plan.reject}
     if len(rejected) != len(plan.reject):
         raise PlanError("a request is rejected twice")
-    begun = {batch.views[row].request_id for row in batch.unanswered.nonzero()[0].tolist()}
     for request_id in rejected:
-        if request_id not in waiting and request_id not in begun:
+        if request_id not in waiting and request_id not in _begun(snapshot):
             raise PlanError(f"rejects {request_id!r}, which does not wait for its first token")
     if rejected and any(
         waiting[row].request_id in rejected for row in range(int(waiting.started.sum()))
@@ -45,3 +44,8 @@ def check_plan(plan: StepPlan, snapshot: Snapshot) -> None:
         raise PlanError("fewer than no drafts of a row")
     if plan.token_budget is not None and plan.token_budget < 1:
         raise PlanError(f"token budget {plan.token_budget} < 1")
+
+
+def _begun(snapshot: Snapshot) -> set[str]:
+    batch = snapshot.running
+    return {batch.views[row].request_id for row in batch.unanswered.nonzero()[0].tolist()}

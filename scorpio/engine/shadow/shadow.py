@@ -190,7 +190,7 @@ class Shadow:
         }
 
     def _note(self, plan: StepPlan, now_s: float) -> None:
-        # What has begun is in its own words let in: the serving policy may have done that.
+        # Of a prompt that has begun it has said its word: when it would have let it in.
         reject = [r for r in plan.reject if r.request_id in self._waiting]
         for rejection in reject:
             said = self._said[rejection.request_id]
