@@ -48,6 +48,14 @@ class RunningBatch:
         unanswered: BoolArray = ~self.is_decode & (self.output_tokens == 0)
         return unanswered
 
+    @property
+    def rejectable(self) -> BoolArray:
+        """Those of them that may be, by their client's word."""
+        rejectable = self.unanswered
+        for row in rejectable.nonzero()[0].tolist():
+            rejectable[row] = self.views[row].slo.refusable
+        return rejectable
+
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:

@@ -161,7 +161,7 @@ class WaitingTable:
         for name, value in zip(_COLUMNS, values, strict=True):
             _insert(self._float[name], row, self._n, value)
         on_miss = view.slo.on_miss
-        flags = (started, not started and on_miss is OnMiss.REJECT and view.slo.any,
+        flags = (started, not started and view.slo.refusable,
                  not started and on_miss is OnMiss.DEGRADE, view.quoted)  # fmt: skip
         for name, flag in zip(_FLAGS, flags, strict=True):
             _insert(self._flag[name], row, self._n, flag)

@@ -139,7 +139,7 @@ def test_a_switch_reaches_every_replica(live_fleet: LiveFleet) -> None:
 
 
 def test_a_quote_is_taken_at_the_replica_that_gave_it(live_fleet: LiveFleet) -> None:
-    server, before = live_fleet.server, live_fleet.quotes()
+    server, before, codes = live_fleet.server, live_fleet.quotes(), set[int]()
     for _ in range(4):
         code, headers, raw = server.call("POST", "/v1/slo/quote", {"prompt": TEXT["prompt"]})
         assert code == 200, raw
@@ -148,7 +148,9 @@ def test_a_quote_is_taken_at_the_replica_that_gave_it(live_fleet: LiveFleet) -> 
             server.call("POST", "/v1/completions", TEXT)
         code, taken, _ = server.call("POST", "/v1/completions", TEXT, taking)
         assert taken["x-scorpio-replica"] == headers["x-scorpio-replica"]
-        assert code in (200, 429)  # tens of milliseconds, of which the way there is a part
+        codes.add(code)
+    assert 200 in codes
+    assert codes <= {200, 429}  # tens of milliseconds, of which the way there is a part
     after = live_fleet.quotes()
     assert {name: after[name] - before[name] for name in after} == {"given": 4, "ended": 4}
 

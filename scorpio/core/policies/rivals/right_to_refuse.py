@@ -20,7 +20,7 @@ from scorpio.core.on_time import to_shed
 from scorpio.core.plan import LEAST_RETRY_S, Rejection, RejectReason
 from scorpio.core.policies.rivals.step_time import StepTime
 from scorpio.core.request import RequestView
-from scorpio.core.snapshot import RunningBatch, Snapshot
+from scorpio.core.snapshot import Snapshot
 from scorpio.core.supply import PrefillSupply
 from scorpio.core.unservable import sweep_unservable
 from scorpio.core.waiting import WaitingTable
@@ -46,7 +46,7 @@ def refuse_lost(model: StepModel, snapshot: Snapshot, step: StepTime, token_s: f
     done_s = step.ready_s + waiting.prefill_tokens * token_s
     late = (done_s > waiting.deadline_s) & waiting.rejectable & ~without
     begun_late = step.ready_s + running.prefill_left * token_s > running.deadline_s
-    begun_late &= _refusable(running)
+    begun_late &= running.rejectable
     kept = waiting.prefill_tokens[~(late | without)].sum() + running.prefill_left[~begun_late].sum()
 
     def behind_s(prompt_tokens: float) -> float:
@@ -80,14 +80,6 @@ def _unservable(model: StepModel, snapshot: Snapshot) -> tuple[list[Rejection], 
     found, reject = sweep_unservable(waiting, snapshot.limits, too_fast, lambda view: False)
     without = np.zeros(len(waiting), dtype=np.bool_) if found is None else found
     return reject, without
-
-
-def _refusable(running: RunningBatch) -> BoolArray:
-    """Of the batch, those that can still be refused, by their client's word too."""
-    refusable = running.unanswered
-    for row in refusable.nonzero()[0].tolist():
-        refusable[row] = running.views[row].slo.refusable
-    return refusable
 
 
 def _views(of: Sequence[RequestView] | WaitingTable, rows: IntArray) -> list[RequestView]:
@@ -140,7 +132,7 @@ def _late(
     work_s = prefill_work_s(
         model, left, both(running.context_tokens[partial], waiting.cached_tokens)
     )[order]
-    may_drop = both(_refusable(running)[partial], waiting.rejectable)[order] > 0.0
+    may_drop = both(running.rejectable[partial], waiting.rejectable)[order] > 0.0
 
     def cost_s() -> FloatArray:
         prompts, outputs = (
@@ -151,9 +143,9 @@ def _late(
         return cost
 
     dropped = to_shed(deadline_s[order], work_s, cost_s, may_drop, supply.done_s)
-    late = order[dropped] - len(partial)
-    kept_s = float(work_s.sum() - work_s[dropped].sum())
-    return rows[late[late >= 0]], partial[order[dropped][late < 0]], kept_s
+    gone, kept_s = order[dropped], float(work_s.sum() - work_s[dropped].sum())
+    begun = gone < len(partial)
+    return rows[gone[~begun] - len(partial)], partial[gone[begun]], kept_s
 
 
 def _held(model: StepModel, snapshot: Snapshot) -> BoolArray:

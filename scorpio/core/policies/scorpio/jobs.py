@@ -208,11 +208,8 @@ def prefill_jobs(
     resumed, arrival_s = waiting.started[which], waiting.arrival_s[which]
     deadline_s = np.where(resumed, -math.inf, waiting.deadline_s[which])
     predicted, tpot_s = waiting.predicted_output_tokens[which], waiting.tpot_slo_s[which]
-    most, value, rejectable = (
-        waiting.max_tokens[which],
-        waiting.value[which],
-        waiting.rejectable[which],
-    )
+    most, value = waiting.max_tokens[which], waiting.value[which]
+    rejectable = waiting.rejectable[which]
     # Without a deadline there is no time to miss, however long the engine takes.
     may_drop = (rejectable | waiting.degradable[which]) & np.isfinite(deadline_s)
     partial = (~running.is_decode).nonzero()[0]
@@ -231,8 +228,7 @@ def prefill_jobs(
         resumed = put(resumed, has_answer)
         stands_back = np.array([view.slo.on_miss is not OnMiss.WAIT for view in views])
         may_drop = put(may_drop, stands_back & ~has_answer)
-        asks = np.array([view.slo.refusable for view in views])
-        rejectable = put(rejectable, asks & ~has_answer & step.proven)
+        rejectable = put(rejectable, running.rejectable[partial] & step.proven)
         predicted = put(predicted, [view.predicted_output_tokens for view in views])
         most = put(most, [view.max_tokens for view in views])
         value = put(value, running.value[partial])

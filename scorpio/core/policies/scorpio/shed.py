@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -56,6 +57,7 @@ def shed(step: StepContext, between: Competition, supply: PrefillSupply) -> Outc
     if over is not None:
         work_s = np.where(over > 0.0, step.options.tenant_room, 1.0) * work_s
 
+    @cache
     def cost_s() -> FloatArray:
         return weighed(step, between, jobs.cost_s(step.model, step.lengths))
 

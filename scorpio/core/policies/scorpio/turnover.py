@@ -15,11 +15,11 @@ from scorpio.core.work import decode_work_s, usually_s
 
 
 def lasting(step: StepContext, jobs: PrefillJobs, supply: PrefillSupply) -> PrefillSupply:
-    """The same supply, with what is left later on: of the work that those in line bring, its share
-    of prefill."""
+    """The same supply, with what is left later on (unless it says so already): of the work that
+    those in line bring, its share of prefill."""
     model, running = step.model, step.snapshot.running
     work_s = float(jobs.work_s.sum())
-    if not len(running) or not work_s:
+    if supply.lasting_share or not len(running) or not work_s:
         return supply
     further = step.lengths.expected(jobs.predicted, jobs.most) - 1.0  # prefill gives the first
     decode_s = decode_work_s(model, jobs.tokens + jobs.prefix, further) * ~jobs.behind
